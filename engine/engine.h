@@ -1,0 +1,392 @@
+/* The engine's front: everything that the runner, the workbench and the trainer may see of it.
+ *
+ * The life of a model: a GGUF file is parsed, checked and packed once (model_pack, in a process that
+ * may die of it), the packed form is mapped (model_open_packed), and steps run over it. The workbench
+ * does both in one process with model_open_gguf(). A packed model never changes, so any number of
+ * threads may read it.
+ *
+ * Errors: 0 is success, a negative value an errno to pass up, a positive value one of the outcomes
+ * named here. Nothing in the engine logs, exits or reads the environment. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/diag.h"
+#include "base/strview.h"
+#include "engine/kernels/cpu.h"
+
+/* ---- limits ---- */
+
+#define MODEL_VOCAB_MAX 1048576u /* tokens; the largest vocabulary in use has 262,144 */
+#define MODEL_CTX_MAX 1048576u   /* positions in one sequence */
+#define MODEL_LAYERS_MAX 1024u
+#define STEP_ITEMS_MAX 64u       /* sequences in one step */
+#define TEXT_PIECE_MAX 4096u     /* bytes of one token's text; GGUF vocabularies with longer ones are refused */
+
+/* What opening, checking or packing a model can tell its caller besides "the system failed". */
+enum {
+    MODEL_OK = 0,
+    MODEL_MALFORMED,   /* the bytes are not a sound model; diag has what and the offset */
+    MODEL_UNSUPPORTED, /* sound, but a format, graph, tokenizer or shape this engine does not run; diag names it */
+    MODEL_TOO_BIG,     /* would pass a limit; diag has both numbers */
+    MODEL_STALE,       /* packed by another version of this program, or for another file: pack again */
+};
+
+enum kv_type { KV_F32 = 0, KV_F16 };
+
+/* ---- the machine: kernels and threads ---- */
+
+struct engine; /* opaque: kernel table and thread pool */
+
+struct engine_options {
+    enum cpu_level cpu;   /* must be present (cpu_level_present) */
+    unsigned n_threads;   /* 1..64, the calling thread included */
+};
+
+/** engine_threads_default() - from the affinity mask and the cgroup's CPU quota; at least 1 */
+unsigned engine_threads_default(void);
+
+/**
+ * engine_new() - start the worker threads
+ *
+ * Return: 0; -EINVAL for an absent level or a silly thread count; another negative errno.
+ */
+MUST_USE int engine_new(struct engine **ret, const struct engine_options *options);
+void engine_free(struct engine *engine);
+enum cpu_level engine_cpu(const struct engine *engine);
+
+/* ---- models ---- */
+
+struct model; /* opaque; immutable */
+struct vocab; /* opaque; immutable; lives inside a model or stands alone */
+
+struct model_limits {
+    uint64_t bytes_max; /* file size, bytes; 0: no limit */
+};
+
+/** A string that names this build's packed form: part of the cache file's name, so that another
+ * version packs anew. Static. */
+const char *model_pack_id(void);
+
+/**
+ * model_pack() - check a GGUF file whole and write its packed form
+ * @fd_in:  readable regular file. Borrowed.
+ * @fd_out: writable, empty regular file. Borrowed; synced on success. On failure its content is
+ *          garbage and the caller removes it.
+ * @ret_diag: on any outcome > 0, where and what. May be NULL.
+ *
+ * Return: MODEL_OK, MODEL_MALFORMED, MODEL_UNSUPPORTED, MODEL_TOO_BIG or a negative errno.
+ */
+MUST_USE int model_pack(int fd_in, int fd_out, const struct model_limits *limits,
+                        struct diag *ret_diag);
+
+/**
+ * model_open_packed() - map a file that model_pack() wrote
+ * @ret: on MODEL_OK a new model; free with model_free()
+ * @fd:  borrowed
+ *
+ * Header, directory and table checksums are verified here, the weights' by model_verify().
+ * Return: MODEL_OK, MODEL_STALE, MODEL_MALFORMED (a checksum or bound is wrong) or a negative errno.
+ */
+MUST_USE int model_open_packed(struct model **ret, int fd, struct diag *ret_diag);
+
+/** model_open_gguf() - model_pack() into memory and open that: for the workbench and tests */
+MUST_USE int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
+                             struct diag *ret_diag);
+
+/** model_verify() - check the weights' checksums: MODEL_OK or MODEL_MALFORMED. Reads every byte. */
+MUST_USE int model_verify(const struct model *model, struct diag *ret_diag);
+
+/** model_touch() - bring every page of the weights in, so that the first token does not wait for it */
+void model_touch(const struct model *model);
+
+void model_free(struct model *model);
+
+enum chat_template {
+    CHAT_NONE = 0, /* the file names no template, or one this engine does not know */
+    CHAT_CHATML,
+    CHAT_LLAMA3,
+    CHAT_QWEN3, /* ChatML with think blocks */
+};
+
+/* Facts about a model. Strings borrow from the model, are NUL-terminated and may hold any byte but
+ * NUL: whoever prints them to a terminal escapes them. */
+struct model_info {
+    const char *arch;    /* "llama", "qwen3" */
+    const char *name;    /* general.name, or "" */
+    const char *formats; /* distinct weight formats of the matrices, "Q1_0+Q8_0", by size descending */
+    const char *quantization; /* "binary", "ternary", "int8", "f16", "bf16", "f32" or "mixed": of the
+                               * layers' matrices; the embedding and head do not count */
+    uint64_t n_params;
+    uint64_t file_bytes;   /* of the GGUF */
+    uint64_t packed_bytes; /* of the packed form */
+    uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
+    uint32_t n_ctx_train;
+    bool head_tied;
+    enum chat_template chat;
+    bool has_chat_template;  /* the file has one, known or not */
+    /* What the file recommends for sampling; < 0 where it says nothing (general.sampling.*). */
+    float temperature, top_p, min_p;
+    int32_t top_k;
+};
+
+void model_info(const struct model *model, struct model_info *ret);
+
+/** model_tensor_count/_tensor() - the tensors as the file names them, for `info` */
+size_t model_tensor_count(const struct model *model);
+struct model_tensor {
+    const char *name;   /* borrowed from the model */
+    const char *format; /* static */
+    uint64_t n_cols, n_rows;
+};
+void model_tensor(const struct model *model, size_t i, struct model_tensor *ret);
+
+const struct vocab *model_vocab(const struct model *model);
+
+/* ---- vocabulary: text to ids and back ---- */
+
+/** vocab_open_gguf() - the vocabulary alone, also from a file without tensors; free with vocab_free() */
+MUST_USE int vocab_open_gguf(struct vocab **ret, int fd, struct diag *ret_diag);
+void vocab_free(struct vocab *vocab);
+
+uint32_t vocab_size(const struct vocab *vocab);
+
+enum { /* flags of vocab_tokenize() */
+    TOKENIZE_SPECIAL = 1,     /* recognise control tokens in the text (user-defined ones always are) */
+    TOKENIZE_ADD_SPECIAL = 2, /* add BOS and EOS as the file says */
+};
+
+enum { TOKENIZE_OK = 0, TOKENIZE_FULL, TOKENIZE_HARD };
+
+/**
+ * vocab_tokenize() - text to token ids
+ * @text: n bytes, any bytes; invalid UTF-8 is read as one U+FFFD a byte by byte-level vocabularies
+ *        and as byte tokens by SentencePiece ones
+ * @ids:  room for ids_max; written
+ * @ret_n: ids written
+ *
+ * Thread-safe. Time is O(n log n) in the text.
+ * Return: TOKENIZE_OK; TOKENIZE_FULL: more than ids_max ids; TOKENIZE_HARD: the pattern matcher's
+ * limit was passed; -ENOMEM.
+ */
+MUST_USE int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsigned flags,
+                            int32_t *ids, size_t ids_max, size_t *ret_n);
+
+/** vocab_is_end() - does this token end a generation (EOS, end of turn, ...)? */
+bool vocab_is_end(const struct vocab *vocab, int32_t id);
+
+/** vocab_bos() - the BOS id, or -1 */
+int32_t vocab_bos(const struct vocab *vocab);
+
+/**
+ * vocab_piece() - the exact bytes one token stands for
+ * @special: write control tokens out; otherwise they are empty
+ * @ret: room for TEXT_PIECE_MAX bytes; written, no NUL
+ *
+ * A SentencePiece vocabulary's space mark is a space here; the space that its tokenizer puts before a
+ * text is dropped by detokenizing (struct textout, vocab_detokenize), not here.
+ * Return: bytes written; 0 for an id out of range.
+ */
+size_t vocab_piece(const struct vocab *vocab, int32_t id, bool special, char *ret);
+
+/**
+ * vocab_detokenize() - the exact bytes of a sequence, special tokens written out
+ * @ret: on success, malloc'ed bytes, the caller frees; @ret_n their number
+ * Return: 0 or -ENOMEM.
+ */
+MUST_USE int vocab_detokenize(const struct vocab *vocab, const int32_t *ids, size_t n, char **ret,
+                              size_t *ret_n);
+
+/* ---- text of a generation, as it streams ---- */
+
+#define STOPS_MAX 16u
+#define STOP_BYTES_MAX 256u
+
+/* Turns sampled ids into text to deliver: holds back the bytes of an unfinished character and any
+ * tail that may be the start of a stop string. What it delivers is always valid UTF-8 (bytes that
+ * can never become a character turn into U+FFFD). Replaying the same ids gives the same text. */
+struct textout;
+
+/** textout_new() - @stops: n_stops strings of 1..STOP_BYTES_MAX bytes, copied; -EINVAL otherwise */
+MUST_USE int textout_new(struct textout **ret, const struct vocab *vocab,
+                         const struct strview *stops, size_t n_stops);
+void textout_free(struct textout *t);
+
+/**
+ * textout_feed() - add one sampled id
+ * @ret_text: the text that may be delivered now; borrowed until the next call on t
+ *
+ * Return: true when a stop string has just completed; the text then ends before it.
+ */
+bool textout_feed(struct textout *t, int32_t id, struct strview *ret_text);
+
+/** textout_finish() - what was held back, at the end of a generation that no stop string ended */
+void textout_finish(struct textout *t, struct strview *ret_text);
+
+/* ---- chat ---- */
+
+struct chat_message {
+    struct strview role, content; /* borrowed */
+};
+
+enum { CHAT_OK = 0, CHAT_NO_TEMPLATE, CHAT_BAD_MESSAGES };
+
+/** chat_template_name/_parse() - "chatml", "llama3", "qwen3", "none" */
+const char *chat_template_name(enum chat_template t);
+MUST_USE bool chat_template_parse(const char *name, enum chat_template *ret);
+
+struct chat_options {
+    bool generation_prompt; /* end with the head of an assistant's turn */
+    bool no_thinking;       /* qwen3: an empty think block in the generation prompt */
+};
+
+/**
+ * chat_render() - messages to prompt text, as the model's own template does
+ * @bos: text of the BOS token where the template writes one; may be empty
+ * @ret: malloc'ed, the caller frees; tokenize with TOKENIZE_SPECIAL and without ADD_SPECIAL
+ *
+ * Return: CHAT_OK; CHAT_NO_TEMPLATE for CHAT_NONE; CHAT_BAD_MESSAGES (none, or a role the template
+ * has no place for), diag says which; -ENOMEM.
+ */
+MUST_USE int chat_render(enum chat_template t, const struct chat_message *messages, size_t n,
+                         const struct chat_options *options, struct strview bos, char **ret,
+                         size_t *ret_n, struct diag *ret_diag);
+
+/* ---- KV cache and sequences ---- */
+
+#define KV_BLOCK 32u /* positions in one block */
+
+struct kv_pool; /* opaque: fixed blocks for one model; not thread-safe */
+struct seq;     /* opaque: one sequence's positions in a pool */
+
+/** kv_block_bytes() - bytes of one block of this model's cache */
+uint64_t kv_block_bytes(const struct model *model, enum kv_type type);
+
+/** kv_pool_new() - room for n_blocks blocks; memory is taken from the system as blocks are first used */
+MUST_USE int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type type,
+                         size_t n_blocks);
+void kv_pool_free(struct kv_pool *pool); /* after its sequences */
+size_t kv_pool_free_blocks(const struct kv_pool *pool);
+
+/** seq_new() - an empty sequence of at most n_ctx positions; takes no block yet */
+MUST_USE int seq_new(struct seq **ret, struct kv_pool *pool, size_t n_ctx);
+void seq_free(struct seq *seq); /* its blocks go back to the pool, zeroed before another use */
+size_t seq_len(const struct seq *seq);
+/** seq_rewind() - forget positions from n on; n <= seq_len */
+void seq_rewind(struct seq *seq, size_t n);
+/** seq_reserve() - blocks for n positions in all; false when the pool has too few (nothing taken) */
+MUST_USE bool seq_reserve(struct seq *seq, size_t n);
+
+/* ---- steps ---- */
+
+struct stepper; /* opaque: scratch for one model on one engine; one step at a time */
+
+struct stepper_limits {
+    size_t n_tokens_max; /* tokens in one step, all sequences together */
+    size_t n_logits_max; /* rows of logits in one step */
+};
+
+MUST_USE int stepper_new(struct stepper **ret, struct engine *engine, const struct model *model,
+                         const struct stepper_limits *limits);
+void stepper_free(struct stepper *st);
+/** stepper_bytes() - what its scratch holds, bytes */
+uint64_t stepper_bytes(const struct stepper *st);
+
+struct step_item {
+    struct seq *seq;    /* borrowed; the tokens go to positions seq_len.. */
+    const int32_t *ids; /* (n_ids) borrowed; each in 0..n_vocab-1 */
+    size_t n_ids;       /* >= 1 */
+    size_t n_logits;    /* rows wanted: those of the last n_logits tokens, 0..n_ids */
+    const float *logits; /* out: (n_logits, n_vocab), owned by the stepper until its next step */
+};
+
+enum { STEP_OK = 0, STEP_KV_FULL, STEP_CANCELLED };
+
+/**
+ * stepper_run() - run tokens of several sequences through the model, in one pass over the weights
+ * @items: 1..STEP_ITEMS_MAX, each sequence at most once
+ * @cancel: polled between layers; may be NULL. When it becomes true, nothing is added to any sequence.
+ *
+ * A row's logits do not depend on the other items, on how a prompt was cut into steps, or on threads.
+ * Logits that are not finite are the caller's to notice (sampler_pick does).
+ * Return: STEP_OK; STEP_KV_FULL: the pool or a sequence's n_ctx is exhausted, nothing changed;
+ * STEP_CANCELLED; -EINVAL when a limit of the stepper is passed or an id is out of range.
+ */
+MUST_USE int stepper_run(struct stepper *st, struct step_item *items, size_t n_items,
+                         const atomic_bool *cancel);
+
+/* ---- sampling ---- */
+
+struct sampler_params {
+    float temperature;    /* 0: greedy; 0..10 */
+    int32_t top_k;        /* 0: off */
+    float top_p;          /* 1: off; in (0, 1] */
+    float min_p;          /* 0: off; in [0, 1) */
+    float repeat_penalty; /* 1: off; in [0.1, 10]; over the last 64 tokens */
+    uint64_t seed;
+};
+
+#define SAMPLER_LOGPROBS_MAX 20u
+#define SAMPLER_REPEAT_WINDOW 64u
+
+struct sampler; /* opaque: scratch for one vocabulary size */
+
+MUST_USE int sampler_new(struct sampler **ret, uint32_t n_vocab);
+void sampler_free(struct sampler *s);
+
+struct sampler_choice {
+    int32_t id;
+    float logprob;      /* ln of the probability at temperature 1, before any filter */
+    size_t n_top;       /* entries in top_id, top_logprob: asked for, most likely first */
+    int32_t top_id[SAMPLER_LOGPROBS_MAX];
+    float top_logprob[SAMPLER_LOGPROBS_MAX];
+};
+
+enum { SAMPLER_OK = 0, SAMPLER_NOT_FINITE };
+
+/**
+ * sampler_pick() - choose the next token
+ * @logits:   (n_vocab)
+ * @history:  the sequence so far, prompt and answer, for the repetition penalty
+ * @position: index of the token to choose, counted from the start of the sequence. Randomness is a
+ *            pure function of (seed, position).
+ * @n_top:    log-probabilities wanted, 0..SAMPLER_LOGPROBS_MAX
+ *
+ * Ties go to the lower id. Return: SAMPLER_OK, or SAMPLER_NOT_FINITE when any logit is NaN or infinite.
+ */
+MUST_USE int sampler_pick(struct sampler *s, const struct sampler_params *params,
+                          const float *logits, const int32_t *history, size_t n_history,
+                          uint64_t position, size_t n_top, struct sampler_choice *ret);
+
+/* ---- writing GGUF files (workbench `make`, trainer, tests) ---- */
+
+struct gguf_writer; /* opaque */
+
+/** gguf_writer_new() - collect keys and tensor infos; nothing is written before gguf_writer_begin() */
+MUST_USE int gguf_writer_new(struct gguf_writer **ret);
+void gguf_writer_free(struct gguf_writer *w);
+MUST_USE int gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v);
+MUST_USE int gguf_put_f32(struct gguf_writer *w, const char *key, float v);
+MUST_USE int gguf_put_bool(struct gguf_writer *w, const char *key, bool v);
+MUST_USE int gguf_put_str(struct gguf_writer *w, const char *key, struct strview v);
+MUST_USE int gguf_put_str_array(struct gguf_writer *w, const char *key, const struct strview *v,
+                                size_t n);
+MUST_USE int gguf_put_i32_array(struct gguf_writer *w, const char *key, const int32_t *v, size_t n);
+MUST_USE int gguf_put_f32_array(struct gguf_writer *w, const char *key, const float *v, size_t n);
+/** gguf_put_tensor() - announce a tensor of n_rows rows of n_cols; data follows in this order.
+ * @format: "F32", "F16", "BF16", "Q8_0", "Q1_0", "TQ2_0"; -EINVAL for another or a broken row */
+MUST_USE int gguf_put_tensor(struct gguf_writer *w, const char *name, const char *format,
+                             uint64_t n_cols, uint64_t n_rows, bool vector);
+/** gguf_writer_begin() - write header and infos to fd (borrowed) */
+MUST_USE int gguf_writer_begin(struct gguf_writer *w, int fd);
+/** gguf_writer_rows() - encode and append rows of the tensor whose turn it is; rows may come in pieces */
+MUST_USE int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows);
+/** gguf_writer_end() - -EINVAL when a tensor is incomplete; else flush, pad, sync */
+MUST_USE int gguf_writer_end(struct gguf_writer *w);
+
+#endif
