@@ -1,0 +1,154 @@
+/* The seam: what the broker tells the runner and what the runner reports, over a socketpair.
+ *
+ * The broker decides, the runner carries out. Frames are those of frame.h (bodies up to
+ * FRAME_SEAM_BODY_MAX); a `load` frame carries one descriptor, the packed file, by SCM_RIGHTS with the
+ * frame's first byte. Both sides are ours, but each checks what it reads: the runner has parsed
+ * hostile text, and a broker must survive a runner gone wrong.
+ *
+ * Sequences are named by the broker's global request number, models by a number it gives at load. */
+#ifndef IPC_SEAM_H
+#define IPC_SEAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/diag.h"
+#include "base/strview.h"
+#include "ipc/error.h"
+#include "ipc/message.h"
+
+#define SEAM_PLAN_MAX 64u    /* sequences in one plan */
+#define SEAM_STREAMS_MAX 64u /* sequences the runner holds, paused ones included */
+
+enum seam_type {
+    SEAM_LOAD,     /* broker -> runner: map this packed model (descriptor attached) */
+    SEAM_DROP,     /* unmap; its sequences have been cancelled before */
+    SEAM_START,    /* hold a new sequence; it runs when a plan names it */
+    SEAM_PLAN,     /* which sequences run, in which order prompts are prefilled; others are paused */
+    SEAM_CANCEL,   /* forget a sequence; answered by no report; polled inside a step */
+    SEAM_HELLO,    /* runner -> broker: first frame */
+    SEAM_LOADED,
+    SEAM_STARTED,
+    SEAM_PREFILL,
+    SEAM_TOKENS,
+    SEAM_FINISHED,
+    SEAM_FAILED,   /* of a sequence */
+    SEAM_LOAD_FAILED,
+    SEAM_STATS,
+    SEAM_TYPES,
+};
+
+struct seam_load {
+    uint32_t model;        /* number */
+    struct strview name;   /* for logs and reports only */
+    bool kv_f32;           /* else f16 */
+    uint32_t n_ctx;        /* positions per sequence; 0: what the model was trained for, at most 4096 */
+    uint64_t kv_bytes_max; /* the pool's budget; n_streams follows from it */
+    uint32_t n_streams_max;
+};
+
+struct seam_start {
+    uint64_t seq;
+    uint32_t model;
+    uint64_t seed;             /* always set: the broker fixes one when the client gave none */
+    struct strview request;    /* the client's generate frame, body as received; message_read() reads it */
+    struct msg_ids resume;     /* answer ids from before a restart: replayed, then continued */
+};
+
+struct seam_plan {
+    uint64_t run[SEAM_PLAN_MAX]; /* sequences that may work, in the order prompts are served */
+    size_t n_run;
+};
+
+struct seam_hello {
+    struct strview pack_id;    /* model_pack_id() */
+    struct strview cpu;        /* level in use */
+    uint32_t n_threads;
+};
+
+struct seam_loaded {
+    uint32_t model;
+    struct strview arch, name, formats, quantization, kv;
+    uint64_t n_params, weight_bytes, kv_bytes_per_position, scratch_bytes;
+    uint32_t n_ctx, n_ctx_train, n_vocab, n_streams;
+    bool chat;                 /* has a template this engine knows */
+    uint64_t load_us;
+};
+
+struct seam_started {
+    uint64_t seq;
+    uint32_t prompt_tokens, cached_tokens;
+    uint32_t max_tokens;       /* as it will be used */
+};
+
+struct seam_prefill {
+    uint64_t seq;
+    uint32_t done, total;      /* prompt tokens, resumed answer tokens included */
+};
+
+struct seam_tokens {
+    uint64_t seq;
+    uint32_t n0;               /* index of the first id in the answer; a replay starts at 0 again */
+    struct msg_ids ids;
+    struct strview text;       /* valid UTF-8 delivered with these ids */
+    struct cursor logprobs;    /* as in msg_delta */
+    uint32_t n_logprobs;
+};
+
+struct seam_finished {
+    uint64_t seq;
+    struct strview reason;     /* "stop", "stop_string", "length" */
+    uint32_t prompt_tokens, cached_tokens, answer_tokens;
+    uint64_t prefill_us, decode_us;
+};
+
+struct seam_failed {
+    uint64_t seq;              /* SEAM_FAILED */
+    uint32_t model;            /* SEAM_LOAD_FAILED */
+    enum error_code code;
+    struct strview message;
+    uint64_t have, limit;
+};
+
+struct seam_stats {            /* after steps, at most every 250 ms */
+    uint64_t steps, tokens, prompt_tokens; /* since the runner started */
+    uint64_t step_us;          /* of the last step */
+    uint64_t kv_bytes_used, kv_bytes_total, weight_bytes;
+    uint32_t n_sequences;
+};
+
+struct seam_message {
+    enum seam_type type;
+    union {
+        struct seam_load load;
+        uint32_t drop;          /* model */
+        struct seam_start start;
+        struct seam_plan plan;
+        uint64_t cancel;        /* seq */
+        struct seam_hello hello;
+        struct seam_loaded loaded;
+        struct seam_started started;
+        struct seam_prefill prefill;
+        struct seam_tokens tokens;
+        struct seam_finished finished;
+        struct seam_failed failed;
+        struct seam_stats stats;
+    };
+};
+
+enum { SEAM_OK = 0, SEAM_MALFORMED };
+
+/** seam_read() - check one body and read it; views borrow from body */
+MUST_USE int seam_read(struct seam_message *ret, const uint8_t *body, size_t n,
+                       struct diag *ret_diag);
+
+/** seam_put() - append one frame. For SEAM_START and SEAM_TOKENS the ids (and logprobs: n_ids x
+ * n_alternatives, or NULL) come as arrays; otherwise pass NULL and 0.
+ * Return: 0, -ENOMEM, -E2BIG. */
+MUST_USE int seam_put(struct buf *out, const struct seam_message *m, const int32_t *ids,
+                      size_t n_ids, const struct msg_logprob *logprobs, size_t n_alternatives);
+
+#endif
