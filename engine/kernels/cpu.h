@@ -8,13 +8,14 @@
 
 /* The order inside one architecture is the order of capability. */
 enum cpu_level {
-    CPU_SCALAR = 0, /* portable C, every machine; fused multiply-add by libm where the chip lacks it */
-    CPU_AVX2,       /* AVX2 + FMA + F16C */
-    CPU_AVX512,     /* AVX-512 F, BW, DQ, VL, VNNI */
-    CPU_NEON,       /* any aarch64 */
-    CPU_DOTPROD,    /* + sdot */
-    CPU_I8MM,       /* + smmla */
-    CPU_LEVELS,     /* count */
+    CPU_SCALAR =
+        0,       /* portable C, every machine; fused multiply-add by libm where the chip lacks it */
+    CPU_AVX2,    /* AVX2 + FMA + F16C */
+    CPU_AVX512,  /* AVX-512 F, BW, DQ, VL, VNNI */
+    CPU_NEON,    /* any aarch64 */
+    CPU_DOTPROD, /* + sdot */
+    CPU_I8MM,    /* + smmla */
+    CPU_LEVELS,  /* count */
 };
 
 /** cpu_level_name() - "scalar", "avx2", ...: static, never NULL */

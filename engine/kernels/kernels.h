@@ -54,12 +54,12 @@
 
 /* Several tokens' activations for one product, quantized to int8 in blocks. Rows are tokens. */
 struct act_q8 {
-    const int8_t *q;   /* (token, n_cols) borrowed; row stride q_stride bytes; 64-byte aligned rows */
-    const float *d;    /* (token, n_cols / block) borrowed; row stride d_stride floats */
-    const int32_t *s;  /* (token, n_cols / block) sum of the block's q; row stride d_stride */
-    size_t q_stride;   /* bytes, a multiple of 64 */
-    size_t d_stride;   /* elements, a multiple of 16 */
-    size_t n_tokens;   /* >= 1 */
+    const int8_t *q; /* (token, n_cols) borrowed; row stride q_stride bytes; 64-byte aligned rows */
+    const float *d;  /* (token, n_cols / block) borrowed; row stride d_stride floats */
+    const int32_t *s; /* (token, n_cols / block) sum of the block's q; row stride d_stride */
+    size_t q_stride;  /* bytes, a multiple of 64 */
+    size_t d_stride;  /* elements, a multiple of 16 */
+    size_t n_tokens;  /* >= 1 */
 };
 
 /**

@@ -1,0 +1,44 @@
+/* Every level's functions, for the table and for the check program. A level that leaves a slot out
+ * uses the one of the level below. */
+#ifndef ENGINE_KERNELS_LEVELS_H
+#define ENGINE_KERNELS_LEVELS_H
+
+#include "engine/kernels/kernels.h"
+
+panel_fn panel_b1_scalar, panel_i8_scalar, panel_t2_scalar;
+quant_fn quant_scalar;
+dot_f32_fn dot_f32_scalar;
+dot_half_fn dot_f16_scalar, dot_bf16_scalar;
+axpy_f32_fn axpy_f32_scalar;
+axpy_f16_fn axpy_f16_scalar;
+f32_to_f16_fn f32_to_f16_scalar;
+
+panel_fn panel_b1_avx2, panel_i8_avx2, panel_t2_avx2;
+quant_fn quant_avx2;
+dot_f32_fn dot_f32_avx2;
+dot_half_fn dot_f16_avx2, dot_bf16_avx2;
+axpy_f32_fn axpy_f32_avx2;
+axpy_f16_fn axpy_f16_avx2;
+f32_to_f16_fn f32_to_f16_avx2;
+
+panel_fn panel_b1_avx512, panel_i8_avx512, panel_t2_avx512;
+quant_fn quant_avx512;
+dot_f32_fn dot_f32_avx512;
+dot_half_fn dot_f16_avx512, dot_bf16_avx512;
+axpy_f32_fn axpy_f32_avx512;
+axpy_f16_fn axpy_f16_avx512;
+f32_to_f16_fn f32_to_f16_avx512;
+
+panel_fn panel_b1_neon, panel_i8_neon, panel_t2_neon;
+quant_fn quant_neon;
+dot_f32_fn dot_f32_neon;
+dot_half_fn dot_f16_neon, dot_bf16_neon;
+axpy_f32_fn axpy_f32_neon;
+axpy_f16_fn axpy_f16_neon;
+f32_to_f16_fn f32_to_f16_neon;
+
+panel_fn panel_b1_dotprod, panel_i8_dotprod, panel_t2_dotprod;
+
+panel_fn panel_i8_i8mm;
+
+#endif
