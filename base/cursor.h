@@ -58,10 +58,22 @@ static inline uint64_t cursor_be(struct cursor *c, unsigned bytes)
     return v;
 }
 
-static inline uint8_t cursor_u8(struct cursor *c) { return (uint8_t)cursor_le(c, 1); }
-static inline uint16_t cursor_u16(struct cursor *c) { return (uint16_t)cursor_le(c, 2); }
-static inline uint32_t cursor_u32(struct cursor *c) { return (uint32_t)cursor_le(c, 4); }
-static inline uint64_t cursor_u64(struct cursor *c) { return cursor_le(c, 8); }
+static inline uint8_t cursor_u8(struct cursor *c)
+{
+    return (uint8_t)cursor_le(c, 1);
+}
+static inline uint16_t cursor_u16(struct cursor *c)
+{
+    return (uint16_t)cursor_le(c, 2);
+}
+static inline uint32_t cursor_u32(struct cursor *c)
+{
+    return (uint32_t)cursor_le(c, 4);
+}
+static inline uint64_t cursor_u64(struct cursor *c)
+{
+    return cursor_le(c, 8);
+}
 
 static inline float cursor_f32(struct cursor *c)
 {

@@ -43,7 +43,6 @@ static inline void list_remove(struct list *item)
 #define list_for_each(it, next_, head, type, member)                                               \
     for (type *it = container_of((head)->next, type, member),                                      \
               *next_ = container_of(it->member.next, type, member);                                \
-         &it->member != (head);                                                                    \
-         it = next_, next_ = container_of(it->member.next, type, member))
+         &it->member != (head); it = next_, next_ = container_of(it->member.next, type, member))
 
 #endif

@@ -25,16 +25,17 @@
 #define MODEL_VOCAB_MAX 1048576u /* tokens; the largest vocabulary in use has 262,144 */
 #define MODEL_CTX_MAX 1048576u   /* positions in one sequence */
 #define MODEL_LAYERS_MAX 1024u
-#define STEP_ITEMS_MAX 64u       /* sequences in one step */
-#define TEXT_PIECE_MAX 4096u     /* bytes of one token's text; GGUF vocabularies with longer ones are refused */
+#define STEP_ITEMS_MAX 64u /* sequences in one step */
+#define TEXT_PIECE_MAX                                                                             \
+    4096u /* bytes of one token's text; GGUF vocabularies with longer ones are refused */
 
 /* What opening, checking or packing a model can tell its caller besides "the system failed". */
 enum {
     MODEL_OK = 0,
-    MODEL_MALFORMED,   /* the bytes are not a sound model; diag has what and the offset */
+    MODEL_MALFORMED, /* the bytes are not a sound model; diag has what and the offset */
     MODEL_UNSUPPORTED, /* sound, but a format, graph, tokenizer or shape this engine does not run; diag names it */
-    MODEL_TOO_BIG,     /* would pass a limit; diag has both numbers */
-    MODEL_STALE,       /* packed by another version of this program, or for another file: pack again */
+    MODEL_TOO_BIG, /* would pass a limit; diag has both numbers */
+    MODEL_STALE,   /* packed by another version of this program, or for another file: pack again */
 };
 
 enum kv_type { KV_F32 = 0, KV_F16 };
@@ -44,8 +45,8 @@ enum kv_type { KV_F32 = 0, KV_F16 };
 struct engine; /* opaque: kernel table and thread pool */
 
 struct engine_options {
-    enum cpu_level cpu;   /* must be present (cpu_level_present) */
-    unsigned n_threads;   /* 1..64, the calling thread included */
+    enum cpu_level cpu; /* must be present (cpu_level_present) */
+    unsigned n_threads; /* 1..64, the calling thread included */
 };
 
 /** engine_threads_default() - from the affinity mask and the cgroup's CPU quota; at least 1 */
@@ -117,10 +118,12 @@ enum chat_template {
 /* Facts about a model. Strings borrow from the model, are NUL-terminated and may hold any byte but
  * NUL: whoever prints them to a terminal escapes them. */
 struct model_info {
-    const char *arch;    /* "llama", "qwen3" */
-    const char *name;    /* general.name, or "" */
-    const char *formats; /* distinct weight formats of the matrices, "Q1_0+Q8_0", by size descending */
-    const char *quantization; /* "binary", "ternary", "int8", "f16", "bf16", "f32" or "mixed": of the
+    const char *arch; /* "llama", "qwen3" */
+    const char *name; /* general.name, or "" */
+    const char
+        *formats; /* distinct weight formats of the matrices, "Q1_0+Q8_0", by size descending */
+    const char
+        *quantization; /* "binary", "ternary", "int8", "f16", "bf16", "f32" or "mixed": of the
                                * layers' matrices; the embedding and head do not count */
     uint64_t n_params;
     uint64_t file_bytes;   /* of the GGUF */
@@ -129,7 +132,7 @@ struct model_info {
     uint32_t n_ctx_train;
     bool head_tied;
     enum chat_template chat;
-    bool has_chat_template;  /* the file has one, known or not */
+    bool has_chat_template; /* the file has one, known or not */
     /* What the file recommends for sampling; < 0 where it says nothing (general.sampling.*). */
     float temperature, top_p, min_p;
     int32_t top_k;
@@ -157,8 +160,9 @@ void vocab_free(struct vocab *vocab);
 uint32_t vocab_size(const struct vocab *vocab);
 
 enum { /* flags of vocab_tokenize() */
-    TOKENIZE_SPECIAL = 1,     /* recognise control tokens in the text (user-defined ones always are) */
-    TOKENIZE_ADD_SPECIAL = 2, /* add BOS and EOS as the file says */
+       TOKENIZE_SPECIAL =
+           1, /* recognise control tokens in the text (user-defined ones always are) */
+       TOKENIZE_ADD_SPECIAL = 2, /* add BOS and EOS as the file says */
 };
 
 enum { TOKENIZE_OK = 0, TOKENIZE_FULL, TOKENIZE_HARD };
@@ -298,10 +302,10 @@ void stepper_free(struct stepper *st);
 uint64_t stepper_bytes(const struct stepper *st);
 
 struct step_item {
-    struct seq *seq;    /* borrowed; the tokens go to positions seq_len.. */
-    const int32_t *ids; /* (n_ids) borrowed; each in 0..n_vocab-1 */
-    size_t n_ids;       /* >= 1 */
-    size_t n_logits;    /* rows wanted: those of the last n_logits tokens, 0..n_ids */
+    struct seq *seq;     /* borrowed; the tokens go to positions seq_len.. */
+    const int32_t *ids;  /* (n_ids) borrowed; each in 0..n_vocab-1 */
+    size_t n_ids;        /* >= 1 */
+    size_t n_logits;     /* rows wanted: those of the last n_logits tokens, 0..n_ids */
     const float *logits; /* out: (n_logits, n_vocab), owned by the stepper until its next step */
 };
 
@@ -341,8 +345,8 @@ void sampler_free(struct sampler *s);
 
 struct sampler_choice {
     int32_t id;
-    float logprob;      /* ln of the probability at temperature 1, before any filter */
-    size_t n_top;       /* entries in top_id, top_logprob: asked for, most likely first */
+    float logprob; /* ln of the probability at temperature 1, before any filter */
+    size_t n_top;  /* entries in top_id, top_logprob: asked for, most likely first */
     int32_t top_id[SAMPLER_LOGPROBS_MAX];
     float top_logprob[SAMPLER_LOGPROBS_MAX];
 };

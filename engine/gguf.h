@@ -18,37 +18,50 @@
 #define GGUF_DIMS_MAX 4u
 
 enum gguf_value {
-    GGUF_U8 = 0, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STR,
-    GGUF_ARR, GGUF_U64, GGUF_I64, GGUF_F64, GGUF_VALUES,
+    GGUF_U8 = 0,
+    GGUF_I8,
+    GGUF_U16,
+    GGUF_I16,
+    GGUF_U32,
+    GGUF_I32,
+    GGUF_F32,
+    GGUF_BOOL,
+    GGUF_STR,
+    GGUF_ARR,
+    GGUF_U64,
+    GGUF_I64,
+    GGUF_F64,
+    GGUF_VALUES,
 };
 
 struct gguf_key {
-    struct strview name;      /* borrowed from the file; any bytes but never empty */
-    enum gguf_value type;     /* of the value */
-    enum gguf_value elem;     /* of an array's elements (never GGUF_ARR) */
-    uint64_t n;               /* elements: 1 for a scalar */
-    const uint8_t *data;      /* first element (a string begins with its u64 length); checked to the end */
-    uint64_t offset;          /* of data in the file */
+    struct strview name;  /* borrowed from the file; any bytes but never empty */
+    enum gguf_value type; /* of the value */
+    enum gguf_value elem; /* of an array's elements (never GGUF_ARR) */
+    uint64_t n;           /* elements: 1 for a scalar */
+    const uint8_t
+        *data;       /* first element (a string begins with its u64 length); checked to the end */
+    uint64_t offset; /* of data in the file */
 };
 
 struct gguf_tensor_info {
     struct strview name;
-    uint32_t type;            /* the file's number, unchecked */
-    uint32_t n_dims;          /* 0..GGUF_DIMS_MAX */
+    uint32_t type;                /* the file's number, unchecked */
+    uint32_t n_dims;              /* 0..GGUF_DIMS_MAX */
     uint64_t dims[GGUF_DIMS_MAX]; /* fastest first, 1 beyond n_dims; their product fits int64 */
-    uint64_t offset;          /* of the data in the file; <= size; aligned */
-    uint64_t info_offset;     /* of this record in the file, for diagnoses */
+    uint64_t offset;              /* of the data in the file; <= size; aligned */
+    uint64_t info_offset;         /* of this record in the file, for diagnoses */
 };
 
 struct gguf {
-    const uint8_t *data;      /* borrowed: the whole file */
+    const uint8_t *data; /* borrowed: the whole file */
     size_t size;
     uint32_t alignment;
-    struct gguf_key *keys;    /* owned */
+    struct gguf_key *keys; /* owned */
     size_t n_keys;
     struct gguf_tensor_info *tensors; /* owned */
     size_t n_tensors;
-    size_t *tensor_order;     /* owned: indices sorted by name, for gguf_tensor_find */
+    size_t *tensor_order; /* owned: indices sorted by name, for gguf_tensor_find */
 };
 
 enum { GGUF_OK = 0, GGUF_MALFORMED };

@@ -11,12 +11,13 @@
 #include "base/compiler.h"
 
 #define FRAME_HEADER 4u
-#define FRAME_BODY_MAX (1u << 20)       /* client socket: bytes of one body, both ways */
-#define FRAME_SEAM_BODY_MAX (8u << 20)  /* broker and runner: a request plus the ids it resumes from */
+#define FRAME_BODY_MAX (1u << 20) /* client socket: bytes of one body, both ways */
+#define FRAME_SEAM_BODY_MAX                                                                        \
+    (8u << 20) /* broker and runner: a request plus the ids it resumes from */
 
 struct frame_reader {
-    struct buf in;     /* owned: bytes not yet taken */
-    size_t taken;      /* bytes of `in` already given out as frames */
+    struct buf in; /* owned: bytes not yet taken */
+    size_t taken;  /* bytes of `in` already given out as frames */
     uint32_t body_max;
 };
 

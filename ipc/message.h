@@ -20,24 +20,24 @@
 #define PROTOCOL_MAJOR 1u
 #define PROTOCOL_MINOR 0u
 
-#define MSG_NAME_MAX 255u        /* bytes: model, client, class names */
-#define MSG_MESSAGES_MAX 256u    /* chat messages in one request */
+#define MSG_NAME_MAX 255u     /* bytes: model, client, class names */
+#define MSG_MESSAGES_MAX 256u /* chat messages in one request */
 #define MSG_STOPS_MAX 16u
 #define MSG_STOP_BYTES_MAX 256u
 #define MSG_FEATURES_MAX 32u
 #define MSG_LOGPROBS_MAX 20u
-#define MSG_TOKENS_MAX 1048576u  /* ids in a request; max_tokens */
+#define MSG_TOKENS_MAX 1048576u /* ids in a request; max_tokens */
 
 enum message_type {
-    MSG_HELLO,        /* both ways; the first frame of each side */
-    MSG_GENERATE,     /* client: */
+    MSG_HELLO,    /* both ways; the first frame of each side */
+    MSG_GENERATE, /* client: */
     MSG_CANCEL,
     MSG_LIST,
     MSG_PS,
     MSG_STATUS,
     MSG_LOAD,
     MSG_UNLOAD,
-    MSG_ACCEPTED,     /* server: */
+    MSG_ACCEPTED, /* server: */
     MSG_PROGRESS,
     MSG_DELTA,
     MSG_DONE,
@@ -59,15 +59,15 @@ void msg_ids_copy(const struct msg_ids *ids, int32_t *ret);
 
 struct msg_hello {
     uint32_t major, minor;
-    struct strview name;      /* client: its name for logs; server: "onebitd VERSION" */
+    struct strview name; /* client: its name for logs; server: "onebitd VERSION" */
     struct strview features[MSG_FEATURES_MAX]; /* offered */
     size_t n_features;
     struct strview required[MSG_FEATURES_MAX]; /* client only: refuse me if you lack one */
     size_t n_required;
     /* server only: */
-    uint32_t frame_bytes_max; /* body bytes it accepts */
-    uint32_t requests_max;    /* in flight on one connection */
-    uint32_t uid, gid, pid;   /* the client, as the server sees it */
+    uint32_t frame_bytes_max;     /* body bytes it accepts */
+    uint32_t requests_max;        /* in flight on one connection */
+    uint32_t uid, gid, pid;       /* the client, as the server sees it */
     struct strview default_model; /* empty: none */
 };
 
@@ -76,17 +76,17 @@ struct msg_chat_message {
 };
 
 struct msg_generate {
-    struct strview model;           /* empty: the default model */
+    struct strview model;                               /* empty: the default model */
     enum { PROMPT_TEXT, PROMPT_CHAT, PROMPT_IDS } kind; /* exactly one of prompt, messages, ids */
-    struct strview prompt;          /* plain completion: control tokens are not recognised */
+    struct strview prompt; /* plain completion: control tokens are not recognised */
     struct msg_chat_message messages[MSG_MESSAGES_MAX];
     size_t n_messages;
     struct msg_ids ids;
-    struct strview chat_template;   /* override, by name; empty: the model's own */
+    struct strview chat_template; /* override, by name; empty: the model's own */
     bool no_thinking;
-    struct strview quantization;    /* expected; empty: any */
-    enum request_class class_;      /* default normal */
-    uint32_t max_tokens;            /* 0: the default */
+    struct strview quantization; /* expected; empty: any */
+    enum request_class class_;   /* default normal */
+    uint32_t max_tokens;         /* 0: the default */
     bool ignore_eos;
     bool has_temperature, has_top_k, has_top_p, has_min_p, has_repeat_penalty, has_seed;
     float temperature, top_p, min_p, repeat_penalty;
@@ -94,24 +94,24 @@ struct msg_generate {
     uint64_t seed;
     struct strview stops[MSG_STOPS_MAX];
     size_t n_stops;
-    uint32_t n_logprobs;            /* 0: none; else that many alternatives a token (1..20) */
+    uint32_t n_logprobs; /* 0: none; else that many alternatives a token (1..20) */
     bool has_deadline;
-    uint32_t deadline_ms;           /* to the first token, from receipt; 0 means at once */
+    uint32_t deadline_ms; /* to the first token, from receipt; 0 means at once */
 };
 
 struct msg_cancel {
-    uint32_t target;      /* request id on this connection, or 0 with `global` */
-    uint64_t global;      /* the daemon's own request number, for another connection's; 0: none */
+    uint32_t target; /* request id on this connection, or 0 with `global` */
+    uint64_t global; /* the daemon's own request number, for another connection's; 0: none */
 };
 
-struct msg_model {        /* load, unload */
+struct msg_model { /* load, unload */
     struct strview model;
 };
 
 struct msg_accepted {
-    uint64_t global;       /* the daemon's number of the request: logs, ps, cancel from elsewhere */
-    uint32_t position;     /* requests ahead in the queue; 0: starts now */
-    struct strview model;  /* the model that will answer */
+    uint64_t global;      /* the daemon's number of the request: logs, ps, cancel from elsewhere */
+    uint32_t position;    /* requests ahead in the queue; 0: starts now */
+    struct strview model; /* the model that will answer */
 };
 
 enum progress_phase { PHASE_QUEUED = 0, PHASE_LOADING, PHASE_PREFILL, PHASE_RESTARTING, PHASES };
@@ -119,7 +119,7 @@ const char *progress_phase_name(enum progress_phase p);
 
 struct msg_progress {
     enum progress_phase phase;
-    uint64_t done, total;  /* tokens in prefill; bytes or 0 elsewhere */
+    uint64_t done, total; /* tokens in prefill; bytes or 0 elsewhere */
 };
 
 struct msg_logprob {
@@ -128,11 +128,12 @@ struct msg_logprob {
 };
 
 struct msg_delta {
-    uint32_t n0;               /* index of the first id among the answer's tokens */
-    struct msg_ids ids;        /* tokens of this delta; their text may come later (held back) */
-    struct strview text;       /* valid UTF-8; may be empty */
-    struct cursor logprobs;    /* when asked for: per id an array [[id, logprob], ...], the chosen first */
-    uint32_t n_logprobs;       /* ids that have such an array: 0 or ids.n */
+    uint32_t n0;         /* index of the first id among the answer's tokens */
+    struct msg_ids ids;  /* tokens of this delta; their text may come later (held back) */
+    struct strview text; /* valid UTF-8; may be empty */
+    struct cursor
+        logprobs; /* when asked for: per id an array [[id, logprob], ...], the chosen first */
+    uint32_t n_logprobs; /* ids that have such an array: 0 or ids.n */
 };
 
 struct msg_done {
@@ -140,7 +141,7 @@ struct msg_done {
     uint32_t prompt_tokens, cached_tokens, answer_tokens;
     uint64_t seed;
     uint64_t queue_us, prefill_us, decode_us; /* times as the daemon saw them */
-    uint32_t restarts;            /* engine deaths this request lived through */
+    uint32_t restarts;                        /* engine deaths this request lived through */
     struct strview model, formats, quantization, kv, cpu; /* "Q1_0+Q8_0", "binary", "f16", "avx2" */
 };
 
@@ -151,12 +152,13 @@ struct msg_error {
     struct strview name, hint; /* filled from the frame; a newer server may know names we do not */
     uint16_t number;
     bool retryable;
-    uint64_t have, limit;      /* both counts where the error is about two numbers (413, 507) */
+    uint64_t have, limit; /* both counts where the error is about two numbers (413, 507) */
 };
 
 struct message {
     enum message_type type;
-    uint32_t id;       /* request id, chosen by the client, 1..2^32-1; 0 in hello and errors of the connection */
+    uint32_t
+        id; /* request id, chosen by the client, 1..2^32-1; 0 in hello and errors of the connection */
     union {
         struct msg_hello hello;
         struct msg_generate generate;
@@ -165,10 +167,11 @@ struct message {
         struct msg_accepted accepted;
         struct msg_progress progress;
         struct msg_delta delta;
-        struct msg_done done;   /* of a generate, load, unload or cancel */
+        struct msg_done done; /* of a generate, load, unload or cancel */
         struct msg_error error;
     };
-    struct strview result; /* of list, ps and status replies ("done" with key `result`): the msgpack value */
+    struct strview
+        result; /* of list, ps and status replies ("done" with key `result`): the msgpack value */
 };
 
 enum { MESSAGE_OK = 0, MESSAGE_MALFORMED, MESSAGE_BAD_FIELD, MESSAGE_UNKNOWN };
@@ -181,14 +184,16 @@ enum { MESSAGE_OK = 0, MESSAGE_MALFORMED, MESSAGE_BAD_FIELD, MESSAGE_UNKNOWN };
  * a field is missing, ill-typed or out of bounds; ret->id is set when it could be read, diag names the
  * field. MESSAGE_UNKNOWN: a type this version does not know; ret->id as above.
  */
-MUST_USE int message_read(struct message *ret, const uint8_t *body, size_t n, struct diag *ret_diag);
+MUST_USE int message_read(struct message *ret, const uint8_t *body, size_t n,
+                          struct diag *ret_diag);
 
 /* Each appends one frame: 0, -ENOMEM, or -E2BIG when it would not fit a frame or the buffer. */
 MUST_USE int message_put_hello(struct buf *out, const struct msg_hello *m, bool server);
 MUST_USE int message_put_generate(struct buf *out, uint32_t id, const struct msg_generate *m,
                                   const int32_t *ids, size_t n_ids);
 MUST_USE int message_put_cancel(struct buf *out, uint32_t id, const struct msg_cancel *m);
-MUST_USE int message_put_query(struct buf *out, uint32_t id, enum message_type type); /* list, ps, status */
+MUST_USE int message_put_query(struct buf *out, uint32_t id,
+                               enum message_type type); /* list, ps, status */
 MUST_USE int message_put_model(struct buf *out, uint32_t id, enum message_type type,
                                struct strview model); /* load, unload */
 MUST_USE int message_put_accepted(struct buf *out, uint32_t id, const struct msg_accepted *m);

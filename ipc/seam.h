@@ -24,28 +24,28 @@
 #define SEAM_STREAMS_MAX 64u /* sequences the runner holds, paused ones included */
 
 enum seam_type {
-    SEAM_LOAD,     /* broker -> runner: map this packed model (descriptor attached) */
-    SEAM_DROP,     /* unmap; its sequences have been cancelled before */
-    SEAM_START,    /* hold a new sequence; it runs when a plan names it */
-    SEAM_PLAN,     /* which sequences run, in which order prompts are prefilled; others are paused */
-    SEAM_CANCEL,   /* forget a sequence; answered by no report; polled inside a step */
-    SEAM_HELLO,    /* runner -> broker: first frame */
+    SEAM_LOAD,   /* broker -> runner: map this packed model (descriptor attached) */
+    SEAM_DROP,   /* unmap; its sequences have been cancelled before */
+    SEAM_START,  /* hold a new sequence; it runs when a plan names it */
+    SEAM_PLAN,   /* which sequences run, in which order prompts are prefilled; others are paused */
+    SEAM_CANCEL, /* forget a sequence; answered by no report; polled inside a step */
+    SEAM_HELLO,  /* runner -> broker: first frame */
     SEAM_LOADED,
     SEAM_STARTED,
     SEAM_PREFILL,
     SEAM_TOKENS,
     SEAM_FINISHED,
-    SEAM_FAILED,   /* of a sequence */
+    SEAM_FAILED, /* of a sequence */
     SEAM_LOAD_FAILED,
     SEAM_STATS,
     SEAM_TYPES,
 };
 
 struct seam_load {
-    uint32_t model;        /* number */
-    struct strview name;   /* for logs and reports only */
-    bool kv_f32;           /* else f16 */
-    uint32_t n_ctx;        /* positions per sequence; 0: what the model was trained for, at most 4096 */
+    uint32_t model;      /* number */
+    struct strview name; /* for logs and reports only */
+    bool kv_f32;         /* else f16 */
+    uint32_t n_ctx; /* positions per sequence; 0: what the model was trained for, at most 4096 */
     uint64_t kv_bytes_max; /* the pool's budget; n_streams follows from it */
     uint32_t n_streams_max;
 };
@@ -53,9 +53,10 @@ struct seam_load {
 struct seam_start {
     uint64_t seq;
     uint32_t model;
-    uint64_t seed;             /* always set: the broker fixes one when the client gave none */
-    struct strview request;    /* the client's generate frame, body as received; message_read() reads it */
-    struct msg_ids resume;     /* answer ids from before a restart: replayed, then continued */
+    uint64_t seed; /* always set: the broker fixes one when the client gave none */
+    struct strview
+        request; /* the client's generate frame, body as received; message_read() reads it */
+    struct msg_ids resume; /* answer ids from before a restart: replayed, then continued */
 };
 
 struct seam_plan {
@@ -64,8 +65,8 @@ struct seam_plan {
 };
 
 struct seam_hello {
-    struct strview pack_id;    /* model_pack_id() */
-    struct strview cpu;        /* level in use */
+    struct strview pack_id; /* model_pack_id() */
+    struct strview cpu;     /* level in use */
     uint32_t n_threads;
 };
 
@@ -74,48 +75,48 @@ struct seam_loaded {
     struct strview arch, name, formats, quantization, kv;
     uint64_t n_params, weight_bytes, kv_bytes_per_position, scratch_bytes;
     uint32_t n_ctx, n_ctx_train, n_vocab, n_streams;
-    bool chat;                 /* has a template this engine knows */
+    bool chat; /* has a template this engine knows */
     uint64_t load_us;
 };
 
 struct seam_started {
     uint64_t seq;
     uint32_t prompt_tokens, cached_tokens;
-    uint32_t max_tokens;       /* as it will be used */
+    uint32_t max_tokens; /* as it will be used */
 };
 
 struct seam_prefill {
     uint64_t seq;
-    uint32_t done, total;      /* prompt tokens, resumed answer tokens included */
+    uint32_t done, total; /* prompt tokens, resumed answer tokens included */
 };
 
 struct seam_tokens {
     uint64_t seq;
-    uint32_t n0;               /* index of the first id in the answer; a replay starts at 0 again */
+    uint32_t n0; /* index of the first id in the answer; a replay starts at 0 again */
     struct msg_ids ids;
-    struct strview text;       /* valid UTF-8 delivered with these ids */
-    struct cursor logprobs;    /* as in msg_delta */
+    struct strview text;    /* valid UTF-8 delivered with these ids */
+    struct cursor logprobs; /* as in msg_delta */
     uint32_t n_logprobs;
 };
 
 struct seam_finished {
     uint64_t seq;
-    struct strview reason;     /* "stop", "stop_string", "length" */
+    struct strview reason; /* "stop", "stop_string", "length" */
     uint32_t prompt_tokens, cached_tokens, answer_tokens;
     uint64_t prefill_us, decode_us;
 };
 
 struct seam_failed {
-    uint64_t seq;              /* SEAM_FAILED */
-    uint32_t model;            /* SEAM_LOAD_FAILED */
+    uint64_t seq;   /* SEAM_FAILED */
+    uint32_t model; /* SEAM_LOAD_FAILED */
     enum error_code code;
     struct strview message;
     uint64_t have, limit;
 };
 
-struct seam_stats {            /* after steps, at most every 250 ms */
+struct seam_stats {                        /* after steps, at most every 250 ms */
     uint64_t steps, tokens, prompt_tokens; /* since the runner started */
-    uint64_t step_us;          /* of the last step */
+    uint64_t step_us;                      /* of the last step */
     uint64_t kv_bytes_used, kv_bytes_total, weight_bytes;
     uint32_t n_sequences;
 };
@@ -124,10 +125,10 @@ struct seam_message {
     enum seam_type type;
     union {
         struct seam_load load;
-        uint32_t drop;          /* model */
+        uint32_t drop; /* model */
         struct seam_start start;
         struct seam_plan plan;
-        uint64_t cancel;        /* seq */
+        uint64_t cancel; /* seq */
         struct seam_hello hello;
         struct seam_loaded loaded;
         struct seam_started started;
