@@ -35,8 +35,8 @@ enum seam_type {
     SEAM_PREFILL,
     SEAM_TOKENS,
     SEAM_FINISHED,
-    SEAM_FAILED, /* of a sequence */
-    SEAM_LOAD_FAILED,
+    SEAM_FAILED,      /* of a sequence */
+    SEAM_LOAD_FAILED, /* a stale or damaged packed file: ERR_MODEL_MALFORMED, "packed: ..." */
     SEAM_STATS,
     SEAM_TYPES,
 };
@@ -48,6 +48,9 @@ struct seam_load {
     uint32_t n_ctx; /* positions per sequence; 0: what the model was trained for, at most 4096 */
     uint64_t kv_bytes_max; /* the pool's budget; n_streams follows from it */
     uint32_t n_streams_max;
+    /* Temperature of a request that names none. Unset: what the file recommends, else 0.7. */
+    bool has_default_temperature;
+    float default_temperature;
 };
 
 struct seam_start {
