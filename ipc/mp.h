@@ -23,7 +23,7 @@ struct mp_value {
     uint64_t u;         /* MP_INT */
     double f;           /* MP_FLOAT; for MP_INT the same number, rounded */
     struct strview str; /* MP_STR, MP_BIN: borrowed */
-    uint32_t n;         /* MP_ARRAY elements, MP_MAP pairs; never more than bytes left */
+    uint32_t n; /* MP_ARRAY elements, MP_MAP pairs; never more than the bytes left can hold */
 };
 
 /** mp_next() - read one value's head; false (and c->bad) when the bytes are no msgpack */
@@ -35,5 +35,8 @@ MUST_USE bool mp_skip(struct cursor *c);
 /** mp_valid() - is body exactly one msgpack map, well formed to the last byte, strings valid UTF-8,
  * depth within MP_DEPTH_MAX? */
 bool mp_valid(const uint8_t *body, size_t n);
+
+/** mp_utf8_valid() - well-formed UTF-8: no overlong form, no surrogate, nothing past U+10FFFF */
+bool mp_utf8_valid(struct strview s);
 
 #endif
