@@ -5,6 +5,13 @@
 
 #include "engine/kernels/kernels.h"
 
+/* Before a loop of constant count whose arrays are to live in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
 panel_fn panel_b1_scalar, panel_i8_scalar, panel_t2_scalar;
 quant_fn quant_scalar;
 dot_f32_fn dot_f32_scalar;

@@ -1,0 +1,409 @@
+/* AVX2: keep the +1 activations, and let no int8 ever be negated.
+ *
+ * B1: the sum over +1 and -1 weights is 2 * sum(kept) - sum(all), where kept are the activations whose
+ * bit is set. The bits of half a tile (8 rows, 32 bits) become 32 bytes of 0 or 1, and maddubs(bytes,
+ * activations) adds neighbouring pairs into int16; eight tiles of a block stay within 8 * 256. T2 has
+ * the codes 0..3 in place of the bits, so that at most 8 lines of 4 planes (8 * 4 * 768) are added
+ * before widening. I8 splits even and odd columns into int16 and uses madd, since the product of two
+ * int8 pairs does not fit maddubs. A 32-bit lane is one row throughout, so nothing is summed across.
+ *
+ * An expansion of weights costs more than its use: it is made once for up to four tokens. */
+#include "engine/kernels/levels.h"
+
+#include <assert.h>
+#include <immintrin.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define TOKENS 4   /* tokens that share one expansion: 8 accumulators of the 16 registers */
+#define AHEAD 2048 /* bytes of software prefetch */
+
+INLINE __m256i load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+
+/* Four neighbouring activations in every lane. */
+INLINE __m256i broadcast4(const void *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof(four));
+    return _mm256_set1_epi32(four);
+}
+
+INLINE void scales(const uint8_t *group, __m256 ret[2])
+{
+    ret[0] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)group));
+    ret[1] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(group + 16)));
+}
+
+INLINE __m256 add_block(float d, __m256i s, __m256 part)
+{
+    return _mm256_fmadd_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(s), part);
+}
+
+INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
+                      const size_t n, float *out, size_t out_stride)
+{
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                            2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i select = _mm256_set1_epi64x((long long)0x8040201008040201);
+    const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
+    __m256 acc[TOKENS][2], part[TOKENS][2], scale[2];
+
+    for (size_t t = 0; t < n; t++) {
+        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    }
+    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
+        const uint8_t *group = panel + g * B1_GROUP_BYTES;
+        scales(group, scale);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            part[t][0] = part[t][1] = _mm256_setzero_ps();
+        }
+        for (size_t b = 0; b < 4; b++) {
+            const uint8_t *tile = group + 32 + b * 64;
+            const int8_t *q = act->q + t0 * act->q_stride + g * B1_GROUP + b * ACT_BLOCK;
+            __m256i kept[TOKENS][2];
+
+            _mm_prefetch((const char *)tile + AHEAD, _MM_HINT_T0);
+            UNROLL for (size_t t = 0; t < n; t++)
+            {
+                kept[t][0] = kept[t][1] = _mm256_setzero_si256();
+            }
+            UNROLL for (size_t c = 0; c < 8; c++)
+            {
+                const __m256i low = _mm256_shuffle_epi8(broadcast4(tile + c * 8), spread);
+                const __m256i high = _mm256_shuffle_epi8(broadcast4(tile + c * 8 + 4), spread);
+                const __m256i w0 = _mm256_min_epu8(_mm256_and_si256(low, select), ones8);
+                const __m256i w1 = _mm256_min_epu8(_mm256_and_si256(high, select), ones8);
+                UNROLL for (size_t t = 0; t < n; t++)
+                {
+                    const __m256i x = broadcast4(q + t * act->q_stride + c * 4);
+                    kept[t][0] = _mm256_add_epi16(kept[t][0], _mm256_maddubs_epi16(w0, x));
+                    kept[t][1] = _mm256_add_epi16(kept[t][1], _mm256_maddubs_epi16(w1, x));
+                }
+            }
+            UNROLL for (size_t t = 0; t < n; t++)
+            {
+                const size_t at = (t0 + t) * act->d_stride + g * 4 + b;
+                const __m256i all = _mm256_set1_epi32(act->s[at]);
+                for (size_t h = 0; h < 2; h++) {
+                    const __m256i k =
+                        _mm256_madd_epi16(kept[t][h], _mm256_add_epi16(ones16, ones16));
+                    part[t][h] = add_block(act->d[at], _mm256_sub_epi32(k, all), part[t][h]);
+                }
+            }
+        }
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            acc[t][0] = _mm256_fmadd_ps(scale[0], part[t][0], acc[t][0]);
+            acc[t][1] = _mm256_fmadd_ps(scale[1], part[t][1], acc[t][1]);
+        }
+    }
+    for (size_t t = 0; t < n; t++) {
+        _mm256_storeu_ps(out + (t0 + t) * out_stride, acc[t][0]);
+        _mm256_storeu_ps(out + (t0 + t) * out_stride + 8, acc[t][1]);
+    }
+}
+
+/* One block of I8: the even and the odd columns of each token's activations as pairs of int16. */
+INLINE void i8_pairs(const struct act_q8 *act, size_t t, size_t g, int32_t even[8], int32_t odd[8])
+{
+    const __m256i q = load(act->q + t * act->q_stride + g * I8_GROUP);
+
+    _mm256_storeu_si256((__m256i *)even, _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8));
+    _mm256_storeu_si256((__m256i *)odd, _mm256_srai_epi16(q, 8));
+}
+
+INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
+                      const size_t n, float *out, size_t out_stride)
+{
+    __m256 acc[TOKENS][2], scale[2];
+
+    for (size_t t = 0; t < n; t++) {
+        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    }
+    for (size_t g = 0; g < n_cols / I8_GROUP; g++) {
+        const uint8_t *group = panel + g * I8_GROUP_BYTES;
+        int32_t even[TOKENS][8], odd[TOKENS][8];
+        __m256i sum[TOKENS][2];
+
+        scales(group, scale);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            i8_pairs(act, t0 + t, g, even[t], odd[t]);
+            sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+        }
+        UNROLL for (size_t c = 0; c < 8; c++)
+        {
+            _mm_prefetch((const char *)group + 32 + c * 64 + AHEAD, _MM_HINT_T0);
+            for (size_t h = 0; h < 2; h++) {
+                const __m256i w = load(group + 32 + c * 64 + h * 32);
+                const __m256i w_even = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
+                const __m256i w_odd = _mm256_srai_epi16(w, 8);
+                UNROLL for (size_t t = 0; t < n; t++)
+                {
+                    const __m256i x = _mm256_madd_epi16(w_even, _mm256_set1_epi32(even[t][c]));
+                    const __m256i y = _mm256_madd_epi16(w_odd, _mm256_set1_epi32(odd[t][c]));
+                    sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_add_epi32(x, y));
+                }
+            }
+        }
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const float d = act->d[(t0 + t) * act->d_stride + g];
+            for (size_t h = 0; h < 2; h++) {
+                const __m256 part = add_block(d, sum[t][h], _mm256_setzero_ps());
+                acc[t][h] = _mm256_fmadd_ps(scale[h], part, acc[t][h]);
+            }
+        }
+    }
+    for (size_t t = 0; t < n; t++) {
+        _mm256_storeu_ps(out + (t0 + t) * out_stride, acc[t][0]);
+        _mm256_storeu_ps(out + (t0 + t) * out_stride + 8, acc[t][1]);
+    }
+}
+
+/* Eight lines of a T2 group, 128 columns: adds sum(code * q) to sum. */
+INLINE void t2_half(const uint8_t *line, const int8_t *q, size_t q_stride, const size_t n,
+                    __m256i sum[TOKENS][2])
+{
+    const __m256i threes = _mm256_set1_epi8(3), ones16 = _mm256_set1_epi16(1);
+    __m256i part[TOKENS][2];
+
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        part[t][0] = part[t][1] = _mm256_setzero_si256();
+    }
+    for (size_t l = 0; l < 8; l++) {
+        const __m256i w0 = load(line + l * 64), w1 = load(line + l * 64 + 32);
+        _mm_prefetch((const char *)line + l * 64 + AHEAD, _MM_HINT_T0);
+        UNROLL for (int p = 0; p < 4; p++)
+        {
+            const __m256i c0 = _mm256_and_si256(_mm256_srli_epi16(w0, 2 * p), threes);
+            const __m256i c1 = _mm256_and_si256(_mm256_srli_epi16(w1, 2 * p), threes);
+            UNROLL for (size_t t = 0; t < n; t++)
+            {
+                const __m256i x = broadcast4(q + t * q_stride + l * 16 + (size_t)p * 4);
+                part[t][0] = _mm256_add_epi16(part[t][0], _mm256_maddubs_epi16(c0, x));
+                part[t][1] = _mm256_add_epi16(part[t][1], _mm256_maddubs_epi16(c1, x));
+            }
+        }
+    }
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        sum[t][0] = _mm256_add_epi32(sum[t][0], _mm256_madd_epi16(part[t][0], ones16));
+        sum[t][1] = _mm256_add_epi32(sum[t][1], _mm256_madd_epi16(part[t][1], ones16));
+    }
+}
+
+INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
+                      const size_t n, float *out, size_t out_stride)
+{
+    __m256 acc[TOKENS][2], scale[2];
+
+    for (size_t t = 0; t < n; t++) {
+        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    }
+    for (size_t g = 0; g < n_cols / T2_GROUP; g++) {
+        const uint8_t *group = panel + g * T2_GROUP_BYTES;
+        const int8_t *q = act->q + t0 * act->q_stride + g * T2_GROUP;
+        __m256i sum[TOKENS][2];
+
+        scales(group, scale);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            /* weight = code - 1 */
+            sum[t][0] = _mm256_set1_epi32(-act->s[(t0 + t) * act->d_stride + g]);
+            sum[t][1] = sum[t][0];
+        }
+        t2_half(group + 32, q, act->q_stride, n, sum);
+        t2_half(group + 32 + 512, q + 128, act->q_stride, n, sum);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const float d = act->d[(t0 + t) * act->d_stride + g];
+            for (size_t h = 0; h < 2; h++) {
+                const __m256 part = add_block(d, sum[t][h], _mm256_setzero_ps());
+                acc[t][h] = _mm256_fmadd_ps(scale[h], part, acc[t][h]);
+            }
+        }
+    }
+    for (size_t t = 0; t < n; t++) {
+        _mm256_storeu_ps(out + (t0 + t) * out_stride, acc[t][0]);
+        _mm256_storeu_ps(out + (t0 + t) * out_stride + 8, acc[t][1]);
+    }
+}
+
+/* Tokens by fours, then by ones: each count is compiled for itself. */
+#define PANEL(name, group, tokens)                                                                 \
+    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
+              size_t out_stride)                                                                   \
+    {                                                                                              \
+        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
+                                                                                                   \
+        size_t t = 0;                                                                              \
+        for (; t + TOKENS <= act->n_tokens; t += TOKENS) {                                         \
+            tokens(panel, n_cols, act, t, TOKENS, out, out_stride);                                \
+        }                                                                                          \
+        for (; t + 2 <= act->n_tokens; t += 2) {                                                   \
+            tokens(panel, n_cols, act, t, 2, out, out_stride);                                     \
+        }                                                                                          \
+        for (; t < act->n_tokens; t++) {                                                           \
+            tokens(panel, n_cols, act, t, 1, out, out_stride);                                     \
+        }                                                                                          \
+    }
+
+PANEL(panel_b1_avx2, B1_GROUP, b1_tokens)
+PANEL(panel_i8_avx2, I8_GROUP, i8_tokens)
+PANEL(panel_t2_avx2, T2_GROUP, t2_tokens)
+
+/* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
+INLINE uint32_t top_bits(const float *x, size_t n)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i top = _mm256_setzero_si256();
+    uint32_t each[8], ret = 0;
+
+    for (size_t i = 0; i < n; i += 8) {
+        top = _mm256_max_epu32(top, _mm256_and_si256(load(x + i), magnitude));
+    }
+    _mm256_storeu_si256((__m256i *)each, top);
+    for (size_t i = 0; i < 8; i++) {
+        ret = each[i] > ret ? each[i] : ret;
+    }
+    return ret;
+}
+
+INLINE __m256i quant8(const float *x, __m256 inverse)
+{
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), inverse));
+}
+
+/* 32 values; returns their sum by eight lanes. */
+INLINE __m256i quant32(const float *x, __m256 inverse, int8_t *q)
+{
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* undoes packing by lanes */
+    const __m256i a = quant8(x, inverse), b = quant8(x + 8, inverse);
+    const __m256i c = quant8(x + 16, inverse), d = quant8(x + 24, inverse);
+    const __m256i low = _mm256_packs_epi32(a, b), high = _mm256_packs_epi32(c, d);
+    const __m256i bytes = _mm256_max_epi8(_mm256_packs_epi16(low, high), _mm256_set1_epi8(-127));
+
+    _mm256_storeu_si256((__m256i *)q, _mm256_permutevar8x32_epi32(bytes, order));
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes),
+                             _mm256_set1_epi16(1));
+}
+
+void quant_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
+{
+    assert((block == ACT_BLOCK || block == ACT_BLOCK_T2) && n % block == 0);
+
+    for (size_t b = 0; b < n / block; b++) {
+        const uint32_t top = top_bits(x + b * block, block);
+        float amax;
+        memcpy(&amax, &top, sizeof(amax));
+        s[b] = 0;
+        if (top >= 0x7f800000 || amax < 0x1p-100f) {
+            const uint32_t bits = top >= 0x7f800000 ? 0x7fc00000 : 0;
+            memcpy(&d[b], &bits, sizeof(bits));
+            memset(q + b * block, 0, block);
+            continue;
+        }
+        const __m256 inverse = _mm256_set1_ps(127.0f / amax);
+        __m256i sum = _mm256_setzero_si256();
+        for (size_t i = b * block; i < (b + 1) * block; i += 32) {
+            sum = _mm256_add_epi32(sum, quant32(x + i, inverse, q + i));
+        }
+        int32_t each[8];
+        _mm256_storeu_si256((__m256i *)each, sum);
+        for (size_t i = 0; i < 8; i++) {
+            s[b] += each[i];
+        }
+        d[b] = amax / 127.0f;
+    }
+}
+
+INLINE float tree(__m256 low, __m256 high)
+{
+    const __m256 p8 = _mm256_add_ps(low, high);
+    const __m128 p4 = _mm_add_ps(_mm256_castps256_ps128(p8), _mm256_extractf128_ps(p8, 1));
+    const __m128 p2 = _mm_add_ps(p4, _mm_movehl_ps(p4, p4));
+    return _mm_cvtss_f32(_mm_add_ss(p2, _mm_movehdup_ps(p2)));
+}
+
+/* The last n % 16 elements, one by one: a zero added in their place could turn -0 into 0. */
+#define TAIL_AND_TREE(widen, low, high)                                                            \
+    if (n % 16) {                                                                                  \
+        float p[16];                                                                               \
+        _mm256_storeu_ps(p, low);                                                                  \
+        _mm256_storeu_ps(p + 8, high);                                                             \
+        for (size_t i = n - n % 16; i < n; i++) {                                                  \
+            p[i % 16] = __builtin_fmaf(widen(w[i]), x[i], p[i % 16]);                              \
+        }                                                                                          \
+        low = _mm256_loadu_ps(p);                                                                  \
+        high = _mm256_loadu_ps(p + 8);                                                             \
+    }                                                                                              \
+    return tree(low, high)
+
+INLINE float same(float x)
+{
+    return x;
+}
+
+INLINE __m256 widen_f16(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+INLINE __m256 widen_bf16(const uint16_t *p)
+{
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+
+#define DOT(name, type, load8, widen)                                                              \
+    float name(const type *w, const float *x, size_t n)                                            \
+    {                                                                                              \
+        __m256 low = _mm256_setzero_ps(), high = low;                                              \
+                                                                                                   \
+        for (size_t i = 0; i < n - n % 16; i += 16) {                                              \
+            low = _mm256_fmadd_ps(load8(w + i), _mm256_loadu_ps(x + i), low);                      \
+            high = _mm256_fmadd_ps(load8(w + i + 8), _mm256_loadu_ps(x + i + 8), high);            \
+        }                                                                                          \
+        TAIL_AND_TREE(widen, low, high);                                                           \
+    }
+
+DOT(dot_f32_avx2, float, _mm256_loadu_ps, same)
+DOT(dot_f16_avx2, uint16_t, widen_f16, f16_to_f32)
+DOT(dot_bf16_avx2, uint16_t, widen_bf16, bf16_to_f32)
+
+#define AXPY(name, type, load8, widen)                                                             \
+    void name(float a, const type *x, float *y, size_t n)                                          \
+    {                                                                                              \
+        const __m256 factor = _mm256_set1_ps(a);                                                   \
+        size_t i = 0;                                                                              \
+                                                                                                   \
+        for (; i < n - n % 8; i += 8) {                                                            \
+            const __m256 sum = _mm256_fmadd_ps(factor, load8(x + i), _mm256_loadu_ps(y + i));      \
+            _mm256_storeu_ps(y + i, sum);                                                          \
+        }                                                                                          \
+        for (; i < n; i++) {                                                                       \
+            y[i] = __builtin_fmaf(a, widen(x[i]), y[i]);                                           \
+        }                                                                                          \
+    }
+
+AXPY(axpy_f32_avx2, float, _mm256_loadu_ps, same)
+AXPY(axpy_f16_avx2, uint16_t, widen_f16, f16_to_f32)
+
+void f32_to_f16_avx2(const float *x, uint16_t *ret, size_t n)
+{
+    size_t i = 0;
+
+    for (; i < n - n % 8; i += 8) {
+        const __m128i half = _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT);
+        _mm_storeu_si128((__m128i *)(ret + i), half);
+    }
+    for (; i < n; i++) {
+        ret[i] = f16_from_f32(x[i]);
+    }
+}
