@@ -176,7 +176,7 @@ enum { TOKENIZE_OK = 0, TOKENIZE_FULL, TOKENIZE_HARD };
  *
  * Thread-safe. Time is O(n log n) in the text.
  * Return: TOKENIZE_OK; TOKENIZE_FULL: more than ids_max ids; TOKENIZE_HARD: the pattern matcher's
- * limit was passed; -ENOMEM.
+ * limit was passed; -E2BIG past 341 MiB of text; -ENOMEM.
  */
 MUST_USE int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsigned flags,
                             int32_t *ids, size_t ids_max, size_t *ret_n);
@@ -199,7 +199,10 @@ int32_t vocab_bos(const struct vocab *vocab);
 size_t vocab_piece(const struct vocab *vocab, int32_t id, bool special, char *ret);
 
 /**
- * vocab_detokenize() - the exact bytes of a sequence, special tokens written out
+ * vocab_detokenize() - a sequence as its tokenizer writes it back, special tokens written out
+ *
+ * The exact bytes of the pieces, except that gpt-2 and llama-bpe vocabularies tidy: spaces go before
+ * ? ! . , and in " 's", " 'm", " 're", " 've", " ' ". Streaming (struct textout) never tidies.
  * @ret: on success, malloc'ed bytes, the caller frees; @ret_n their number
  * Return: 0 or -ENOMEM.
  */
@@ -216,7 +219,7 @@ MUST_USE int vocab_detokenize(const struct vocab *vocab, const int32_t *ids, siz
  * can never become a character turn into U+FFFD). Replaying the same ids gives the same text. */
 struct textout;
 
-/** textout_new() - @stops: n_stops strings of 1..STOP_BYTES_MAX bytes, copied; -EINVAL otherwise */
+/** textout_new() - @stops: n_stops strings of 1..STOP_BYTES_MAX bytes of UTF-8, copied; -EINVAL otherwise */
 MUST_USE int textout_new(struct textout **ret, const struct vocab *vocab,
                          const struct strview *stops, size_t n_stops);
 void textout_free(struct textout *t);
@@ -236,6 +239,8 @@ void textout_finish(struct textout *t, struct strview *ret_text);
 
 struct chat_message {
     struct strview role, content; /* borrowed */
+    struct strview reasoning;     /* borrowed; an assistant's thoughts kept apart from its answer, for
+                                   * qwen3; data is NULL when there are none */
 };
 
 enum { CHAT_OK = 0, CHAT_NO_TEMPLATE, CHAT_BAD_MESSAGES };
@@ -254,8 +259,8 @@ struct chat_options {
  * @bos: text of the BOS token where the template writes one; may be empty
  * @ret: malloc'ed, the caller frees; tokenize with TOKENIZE_SPECIAL and without ADD_SPECIAL
  *
- * Return: CHAT_OK; CHAT_NO_TEMPLATE for CHAT_NONE; CHAT_BAD_MESSAGES (none, or a role the template
- * has no place for), diag says which; -ENOMEM.
+ * Return: CHAT_OK; CHAT_NO_TEMPLATE for CHAT_NONE; CHAT_BAD_MESSAGES (none, a role the template has
+ * no place for, or a prompt past 64 MiB), diag says which; -ENOMEM.
  */
 MUST_USE int chat_render(enum chat_template t, const struct chat_message *messages, size_t n,
                          const struct chat_options *options, struct strview bos, char **ret,

@@ -1,0 +1,221 @@
+/* Tokenizers against recorded results: every line of the reference files, both directions.
+ *
+ * Goal: the same ids and the same bytes as the models' own tokenizers give. Method: each vocabulary
+ * is opened from its GGUF; every text is tokenized and compared with the recorded ids, every id list
+ * detokenized and compared with the recorded bytes. Skipped, loudly, without the reference data. */
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+
+#define SKIP 77
+#define SHOWN_MAX 10u /* mismatches written out per file */
+
+struct tally {
+    size_t n, failed;
+};
+
+static char *path_in(const char *root, const char *name, const char *suffix)
+{
+    char *path = NULL;
+
+    if (asprintf(&path, "%s/oracle/tokenizers/%s%s", root, name, suffix) < 0) {
+        abort();
+    }
+    return path;
+}
+
+static size_t unhex(const char *hex, char *out)
+{
+    size_t n = 0;
+    unsigned byte;
+
+    while (sscanf(hex + 2 * n, "%2x", &byte) == 1) {
+        out[n++] = (char)byte;
+    }
+    return n;
+}
+
+static void complain(struct tally *t, const char *what, size_t line)
+{
+    if (t->failed++ < SHOWN_MAX) {
+        printf("  line %zu: %s\n", line, what);
+    }
+}
+
+static bool same_ids(const json_t *want, const int32_t *ids, size_t n)
+{
+    if (json_array_size(want) != n) {
+        return false;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (json_integer_value(json_array_get(want, i)) != ids[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_text(const struct vocab *v, const json_t *record, size_t line, struct tally *t)
+{
+    const json_t *text = json_object_get(record, "text"), *hex = json_object_get(record, "hex");
+    const size_t room = (text ? json_string_length(text) : strlen(json_string_value(hex))) + 8;
+    char *bytes = malloc(room);
+    int32_t *ids = malloc((room * 3 + 16) * sizeof(*ids));
+    unsigned flags = 0;
+    size_t n, n_ids = 0;
+
+    if (!bytes || !ids) {
+        abort();
+    }
+    if (text) {
+        n = json_string_length(text);
+        memcpy(bytes, json_string_value(text), n);
+    } else {
+        n = unhex(json_string_value(hex), bytes);
+    }
+    flags |= json_is_true(json_object_get(record, "parse_special")) ? TOKENIZE_SPECIAL : 0;
+    flags |= json_is_true(json_object_get(record, "add_special")) ? TOKENIZE_ADD_SPECIAL : 0;
+    t->n++;
+    if (vocab_tokenize(v, bytes, n, flags, ids, room * 3 + 16, &n_ids) != TOKENIZE_OK) {
+        complain(t, "not tokenized", line);
+    } else if (!same_ids(json_object_get(record, "ids"), ids, n_ids)) {
+        complain(t, "other ids", line);
+        if (t->failed <= SHOWN_MAX) {
+            char *dump = json_dumps(record, JSON_COMPACT);
+            printf("    want %.600s\n    got ", dump);
+            for (size_t i = 0; i < n_ids && i < 60; i++) {
+                printf(" %d", ids[i]);
+            }
+            printf("\n");
+            free(dump);
+        }
+    }
+    free(ids);
+    free(bytes);
+}
+
+static void check_ids(const struct vocab *v, const json_t *record, size_t line, struct tally *t)
+{
+    const json_t *list = json_object_get(record, "ids");
+    const char *hex = json_string_value(json_object_get(record, "hex"));
+    const size_t n = json_array_size(list);
+    int32_t *ids = malloc((n + 1) * sizeof(*ids));
+    char *want = malloc(strlen(hex) + 1), *got = NULL;
+    size_t n_got = 0;
+
+    if (!ids || !want) {
+        abort();
+    }
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = (int32_t)json_integer_value(json_array_get(list, i));
+    }
+    const size_t n_want = unhex(hex, want);
+    t->n++;
+    if (vocab_detokenize(v, ids, n, &got, &n_got) != 0 || n_got != n_want ||
+        memcmp(got, want, n_want) != 0) {
+        complain(t, "other bytes", line);
+        if (t->failed <= SHOWN_MAX) {
+            printf("    want %zu bytes \"%.*s\"\n    got  %zu bytes \"%.*s\"\n", n_want,
+                   (int)n_want, want, n_got, (int)n_got, got ? got : "");
+        }
+    }
+    free(got);
+    free(want);
+    free(ids);
+}
+
+typedef void check_fn(const struct vocab *v, const json_t *record, size_t line, struct tally *t);
+
+static bool check_file(const struct vocab *v, const char *path, check_fn *check)
+{
+    FILE *f = fopen(path, "r");
+    struct tally t = {0};
+    char *line = NULL;
+    size_t room = 0, i = 0;
+
+    if (!f) {
+        printf("%s: cannot be read\n", path);
+        return false;
+    }
+    printf("%s\n", path);
+    while (getline(&line, &room, f) > 0) {
+        json_t *record = json_loads(line, JSON_ALLOW_NUL, NULL);
+        i++;
+        if (record) {
+            check(v, record, i, &t);
+        } else {
+            complain(&t, "no JSON", i);
+        }
+        json_decref(record);
+    }
+    printf("  %zu of %zu equal\n", t.n - t.failed, t.n);
+    free(line);
+    fclose(f);
+    return t.failed == 0 && t.n > 0;
+}
+
+static bool check_vocab(const char *root, const char *vocab, const char *name)
+{
+    char *model = path_in(root, vocab, ".gguf"), *texts = path_in(root, name, ".jsonl");
+    char *ids = path_in(root, name, ".detok.jsonl");
+    struct vocab *v = NULL;
+    struct diag d = {0};
+    const int fd = open(model, O_RDONLY | O_CLOEXEC);
+    bool ok = false;
+
+    if (fd < 0 || vocab_open_gguf(&v, fd, &d) != MODEL_OK) {
+        printf("%s: not opened: %s\n", model, d.text);
+    } else {
+        ok = check_file(v, texts, check_text);
+        ok = check_file(v, ids, check_ids) && ok;
+    }
+    vocab_free(v);
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(model);
+    free(texts);
+    free(ids);
+    return ok;
+}
+
+/* A sound file whose pre-tokenizer is none of ours: refused by name. */
+static bool check_refusal(const char *root)
+{
+    char *model = path_in(root, "falcon", ".gguf");
+    struct vocab *v = NULL;
+    struct diag d = {0};
+    const int fd = open(model, O_RDONLY | O_CLOEXEC);
+    const int r = fd < 0 ? fd : vocab_open_gguf(&v, fd, &d);
+    const bool ok = r == MODEL_UNSUPPORTED && strstr(d.text, "falcon");
+
+    printf("%s: %s\n", model, ok ? "refused by name" : "not refused by name");
+    vocab_free(v);
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(model);
+    return ok;
+}
+
+int main(void)
+{
+    const char *root = getenv("ONEBIT_SHARED");
+    bool ok;
+
+    if (!root || access(root, R_OK) != 0) {
+        printf("SKIPPED: no reference data at %s\n", root ? root : "ONEBIT_SHARED");
+        return SKIP;
+    }
+    ok = check_vocab(root, "llama-bpe", "llama3");
+    ok = check_vocab(root, "qwen3", "qwen3") && ok;
+    ok = check_vocab(root, "gpt-2", "gpt-2") && ok;
+    ok = check_vocab(root, "llama-spm", "llama-spm") && ok;
+    ok = check_refusal(root) && ok;
+    return ok ? 0 : 1;
+}
