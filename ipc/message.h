@@ -26,7 +26,8 @@
 #define MSG_STOP_BYTES_MAX 256u
 #define MSG_FEATURES_MAX 32u
 #define MSG_LOGPROBS_MAX 20u
-#define MSG_TOKENS_MAX 1048576u /* ids in a request; max_tokens */
+#define MSG_LOGPROBS_ROW_MAX 21u /* the chosen token and the alternatives */
+#define MSG_TOKENS_MAX 1048576u  /* ids in a request; max_tokens */
 
 enum message_type {
     MSG_HELLO,    /* both ways; the first frame of each side */
@@ -136,6 +137,11 @@ struct msg_delta {
     uint32_t n_logprobs; /* ids that have such an array: 0 or ids.n */
 };
 
+/** msg_logprobs_next() - read the next id's row of a frame that was read, and step `at` over it
+ * @ret: room for MSG_LOGPROBS_ROW_MAX
+ * Return: how many it has; all rows of a frame have as many */
+uint32_t msg_logprobs_next(struct cursor *at, struct msg_logprob *ret);
+
 struct msg_done {
     struct strview finish_reason; /* "stop" (end token), "stop_string", "length" */
     uint32_t prompt_tokens, cached_tokens, answer_tokens;
@@ -202,6 +208,7 @@ MUST_USE int message_put_progress(struct buf *out, uint32_t id, const struct msg
 MUST_USE int message_put_delta(struct buf *out, uint32_t id, const struct msg_delta *m,
                                const int32_t *ids, size_t n_ids, const struct msg_logprob *logprobs,
                                size_t n_alternatives);
+/** of a generate; @m NULL: of a load, an unload or a cancel, the id alone */
 MUST_USE int message_put_done(struct buf *out, uint32_t id, const struct msg_done *m);
 /** the answer to list, ps and status: @result is one complete msgpack value, at most
  * FRAME_BODY_MAX - 64 bytes */
