@@ -71,8 +71,7 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
             {
                 kept[t][0] = kept[t][1] = _mm256_setzero_si256();
             }
-            UNROLL for (size_t c = 0; c < 8; c++)
-            {
+            for (size_t c = 0; c < 8; c++) {
                 const __m256i low = _mm256_shuffle_epi8(broadcast4(tile + c * 8), spread);
                 const __m256i high = _mm256_shuffle_epi8(broadcast4(tile + c * 8 + 4), spread);
                 const __m256i w0 = _mm256_min_epu8(_mm256_and_si256(low, select), ones8);
