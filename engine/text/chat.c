@@ -40,7 +40,7 @@ bool chat_template_parse(const char *name, enum chat_template *ret)
 
 static bool has(struct strview text, const char *what)
 {
-    return text.n > 0 && memmem(text.data, text.n, what, strlen(what)) != NULL;
+    return text.data && memmem(text.data, text.n, what, strlen(what)) != NULL;
 }
 
 enum chat_template chat_detect(struct strview t)
@@ -126,7 +126,7 @@ static bool around(struct strview s, const char *mark, struct strview *ret_befor
                    struct strview *ret_after)
 {
     const size_t n = strlen(mark);
-    const char *first = s.n > 0 ? memmem(s.data, s.n, mark, n) : NULL;
+    const char *first = s.data ? memmem(s.data, s.n, mark, n) : NULL;
 
     if (!first) {
         return false;
