@@ -14,26 +14,9 @@
 #include "engine/engine.h"
 #include "engine/gguf.h"
 #include "engine/text/letters.h"
-#include "engine/text/vocab_view.h"
+#include "engine/text/packer.h"
 
 #define BLOB_BYTES_MAX ((size_t)1 << 30) /* offsets into it are 32 bits */
-
-struct packer {
-    const struct gguf *g; /* borrowed */
-    struct diag *d;       /* borrowed; may be NULL */
-    struct vocab_header h;
-    const struct gguf_key *tokens, *merge_lines; /* borrowed from g */
-    uint32_t *offsets;                           /* owned, as everything below */
-    uint8_t *types;
-    float *scores;  /* NULL unless SentencePiece */
-    uint8_t *plain; /* (n_tokens) bool: plain text may become this token */
-    uint32_t *text_slots;
-    struct vocab_merge *merges;
-    uint32_t *merge_slots;
-    uint32_t *specials;
-    uint32_t ends[VOCAB_ENDS_MAX];
-    struct buf blob;
-};
 
 static void packer_deinit(struct packer *p)
 {
@@ -354,140 +337,6 @@ static int read_texts(struct packer *p)
     return MODEL_OK;
 }
 
-static struct strview packed_text(const struct packer *p, uint32_t id)
-{
-    return (struct strview){(const char *)p->blob.data + p->offsets[id],
-                            p->offsets[id + 1] - p->offsets[id]};
-}
-
-/* ---- tables ---- */
-
-static int too_many_collisions(struct packer *p, const struct gguf_key *key)
-{
-    diag_set(p->d, key->offset, "the entries collide as no real vocabulary's do");
-    return MODEL_MALFORMED;
-}
-
-/* Of equal texts the lowest id is found. */
-static int hash_texts(struct packer *p)
-{
-    const uint32_t mask = p->h.n_text_slots - 1;
-
-    for (uint32_t id = 0; id < p->h.n_tokens; id++) {
-        if (!p->plain[id]) {
-            continue;
-        }
-        const struct strview text = packed_text(p, id);
-        uint32_t at = (uint32_t)hash_bytes(text.data, text.n) & mask, probes = 0;
-        while (p->text_slots[at] && !strview_eq(packed_text(p, p->text_slots[at] - 1), text)) {
-            if (++probes >= VOCAB_PROBES_MAX) {
-                return too_many_collisions(p, p->tokens);
-            }
-            at = (at + 1) & mask;
-        }
-        if (!p->text_slots[at]) {
-            p->text_slots[at] = id + 1;
-        }
-    }
-    return MODEL_OK;
-}
-
-static int32_t find_text(const struct packer *p, const char *text, size_t n)
-{
-    const uint32_t mask = p->h.n_text_slots - 1;
-    uint32_t at = (uint32_t)hash_bytes(text, n) & mask;
-
-    for (uint32_t probes = 0; probes < VOCAB_PROBES_MAX && p->text_slots[at]; probes++) {
-        const uint32_t id = p->text_slots[at] - 1;
-        if (strview_eq(packed_text(p, id), (struct strview){text, n})) {
-            return (int32_t)id;
-        }
-        at = (at + 1) & mask;
-    }
-    return -1;
-}
-
-/* "left right" in letters to three ids; false when the line cannot be used. */
-static bool read_merge(const struct packer *p, struct strview line, struct vocab_merge *ret)
-{
-    char bytes[2 * TEXT_PIECE_MAX];
-    size_t n_left, n_right;
-    const char *space = line.n > 1 ? memchr(line.data + 1, ' ', line.n - 1) : NULL;
-
-    if (!space || line.n > sizeof(bytes)) {
-        return false;
-    }
-    const struct strview left = {line.data, (size_t)(space - line.data)};
-    const struct strview right = {space + 1, line.n - left.n - 1};
-    if (!letters_decode(left, bytes, &n_left) || !letters_decode(right, bytes + n_left, &n_right) ||
-        n_right == 0) {
-        return false;
-    }
-    const int32_t l = find_text(p, bytes, n_left), r = find_text(p, bytes + n_left, n_right);
-    const int32_t both = find_text(p, bytes, n_left + n_right);
-    if (l < 0 || r < 0 || both < 0) {
-        return false;
-    }
-    *ret = (struct vocab_merge){(uint32_t)l, (uint32_t)r, (uint32_t)both};
-    return true;
-}
-
-/* Of equal pairs the first, which has the lower rank, counts. */
-static int hash_merges(struct packer *p)
-{
-    struct gguf_str_iter it = gguf_strings(p->merge_lines);
-    const uint32_t mask = p->h.n_merge_slots - 1;
-    struct strview line;
-
-    while (gguf_str_next(&it, &line)) {
-        struct vocab_merge m;
-        uint32_t probes = 0;
-        if (!read_merge(p, line, &m)) {
-            continue;
-        }
-        uint32_t at = (uint32_t)hash_pair(m.left, m.right) & mask;
-        for (; p->merge_slots[at]; at = (at + 1) & mask) {
-            const struct vocab_merge *o = &p->merges[p->merge_slots[at] - 1];
-            if (o->left == m.left && o->right == m.right) {
-                break;
-            }
-            if (++probes >= VOCAB_PROBES_MAX) {
-                return too_many_collisions(p, p->merge_lines);
-            }
-        }
-        if (!p->merge_slots[at]) {
-            p->merges[p->h.n_merges++] = m;
-            p->merge_slots[at] = p->h.n_merges;
-        }
-    }
-    return MODEL_OK;
-}
-
-static int by_text(const void *a, const void *b, void *arg)
-{
-    const struct packer *p = arg;
-    const uint32_t ia = *(const uint32_t *)a, ib = *(const uint32_t *)b;
-    const struct strview x = packed_text(p, ia), y = packed_text(p, ib);
-    const int r = memcmp(x.data, y.data, x.n < y.n ? x.n : y.n);
-
-    if (r != 0 || x.n != y.n) {
-        return r != 0 ? r : x.n < y.n ? -1 : 1;
-    }
-    return ia < ib ? -1 : ia > ib;
-}
-
-static void list_specials(struct packer *p)
-{
-    for (uint32_t id = 0; id < p->h.n_tokens; id++) {
-        const uint8_t type = p->types[id];
-        if ((type == TOKEN_CONTROL || type == TOKEN_UNKNOWN || type == TOKEN_USER) &&
-            packed_text(p, id).n > 0) {
-            p->specials[p->h.n_specials++] = id;
-        }
-    }
-    qsort_r(p->specials, p->h.n_specials, sizeof(*p->specials), by_text, p);
-}
-
 /* ---- ends ---- */
 
 static int list_ends(struct packer *p)
@@ -501,7 +350,7 @@ static int list_ends(struct packer *p)
     for (uint32_t id = 0; r == MODEL_OK && id < p->h.n_tokens; id++) {
         const int32_t s = (int32_t)id;
         const bool end = s == named[0] || s == named[1] || s == named[2] ||
-                         (p->types[id] == TOKEN_CONTROL && is_end_text(packed_text(p, id)));
+                         (p->types[id] == TOKEN_CONTROL && is_end_text(packer_text(p, id)));
         if (end && p->h.n_ends < VOCAB_ENDS_MAX) {
             p->ends[p->h.n_ends++] = id;
         }
@@ -586,17 +435,17 @@ static int build(struct packer *p)
         r = read_texts(p);
     }
     if (r == MODEL_OK) {
-        r = hash_texts(p);
+        r = packer_hash_texts(p);
     }
     if (r == MODEL_OK && p->h.kind == VOCAB_BPE) {
         for (int b = 0; b < 256; b++) {
             const char c = (char)(uint8_t)b;
-            p->h.byte_ids[b] = find_text(p, &c, 1);
+            p->h.byte_ids[b] = packer_find_text(p, &c, 1);
         }
-        r = hash_merges(p);
+        r = packer_hash_merges(p);
     }
     if (r == MODEL_OK) {
-        list_specials(p);
+        packer_list_specials(p);
         r = read_settings(p);
     }
     return r;
