@@ -239,7 +239,7 @@ void textout_finish(struct textout *t, struct strview *ret_text);
 
 struct chat_message {
     struct strview role, content; /* borrowed */
-    struct strview reasoning;     /* borrowed; an assistant's thoughts kept apart from its answer, for
+    struct strview reasoning; /* borrowed; an assistant's thoughts kept apart from its answer, for
                                    * qwen3; data is NULL when there are none */
 };
 

@@ -1,0 +1,158 @@
+/* The pool is one reserved mapping; the system gives it memory page by page as blocks are first
+ * written. Free blocks are a stack, so a block that was just given back is taken first, while it is
+ * still in the cache. */
+#include "engine/kv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine/model.h"
+
+#define KV_BLOCKS_MAX ((size_t)1 << 24)
+
+static size_t head_bytes_of(const struct model *model, enum kv_type type)
+{
+    return (size_t)KV_BLOCK * model->shape.head_dim * (type == KV_F32 ? 4 : 2);
+}
+
+uint64_t kv_block_bytes(const struct model *model, enum kv_type type)
+{
+    const struct shape *s = &model->shape;
+
+    /* at most 2^10 layers of 2^20 values and 2^9 bytes: no overflow */
+    return (uint64_t)head_bytes_of(model, type) * 2 * s->n_head_kv * s->n_layer;
+}
+
+int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type type, size_t n_blocks)
+{
+    struct kv_pool *p;
+    uint64_t bytes;
+
+    if (n_blocks == 0 || n_blocks > KV_BLOCKS_MAX || (type != KV_F32 && type != KV_F16) ||
+        __builtin_mul_overflow(kv_block_bytes(model, type), (uint64_t)n_blocks, &bytes) ||
+        bytes > SIZE_MAX / 2) {
+        return -EINVAL;
+    }
+    p = calloc(1, sizeof(*p));
+    if (!p) {
+        return -ENOMEM;
+    }
+    *p = (struct kv_pool){
+        .model = model,
+        .type = type,
+        .mem_bytes = (size_t)bytes,
+        .block_bytes = (size_t)kv_block_bytes(model, type),
+        .head_bytes = head_bytes_of(model, type),
+        .n_blocks = n_blocks,
+        .n_head_kv = model->shape.n_head_kv,
+        .free_blocks = calloc(n_blocks, sizeof(*p->free_blocks)),
+        .dirty = calloc(n_blocks, sizeof(*p->dirty)),
+    };
+    void *mem = mmap(NULL, p->mem_bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mem != MAP_FAILED) {
+        p->mem = mem;
+    }
+    if (!p->mem || !p->free_blocks || !p->dirty) {
+        kv_pool_free(p);
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < n_blocks; i++) {
+        p->free_blocks[i] = (uint32_t)(n_blocks - 1 - i); /* the first block is on top */
+    }
+    p->n_free = n_blocks;
+    *ret = p;
+    return 0;
+}
+
+void kv_pool_free(struct kv_pool *pool)
+{
+    if (!pool) {
+        return;
+    }
+    if (pool->mem) {
+        (void)munmap(pool->mem, pool->mem_bytes);
+    }
+    free(pool->free_blocks);
+    free(pool->dirty);
+    free(pool);
+}
+
+size_t kv_pool_free_blocks(const struct kv_pool *pool)
+{
+    return pool->n_free;
+}
+
+static size_t blocks_for(size_t n)
+{
+    return n / KV_BLOCK + (n % KV_BLOCK != 0);
+}
+
+int seq_new(struct seq **ret, struct kv_pool *pool, size_t n_ctx)
+{
+    struct seq *seq;
+
+    if (n_ctx == 0 || n_ctx > pool->model->shape.n_ctx) {
+        return -EINVAL;
+    }
+    seq = calloc(1, sizeof(*seq) + blocks_for(n_ctx) * sizeof(seq->blocks[0]));
+    if (!seq) {
+        return -ENOMEM;
+    }
+    seq->pool = pool;
+    seq->n_ctx = n_ctx;
+    *ret = seq;
+    return 0;
+}
+
+void seq_free(struct seq *seq)
+{
+    if (!seq) {
+        return;
+    }
+    seq_trim(seq, 0);
+    free(seq);
+}
+
+size_t seq_len(const struct seq *seq)
+{
+    return seq->len;
+}
+
+void seq_trim(struct seq *seq, size_t n_blocks)
+{
+    struct kv_pool *p = seq->pool;
+
+    while (seq->n_blocks > n_blocks) {
+        p->free_blocks[p->n_free++] = seq->blocks[--seq->n_blocks];
+    }
+}
+
+void seq_rewind(struct seq *seq, size_t n)
+{
+    assert(n <= seq->len);
+    seq->len = n;
+    seq_trim(seq, blocks_for(n));
+}
+
+bool seq_reserve(struct seq *seq, size_t n)
+{
+    struct kv_pool *p = seq->pool;
+    const size_t want = blocks_for(n);
+
+    if (n > seq->n_ctx || (want > seq->n_blocks && want - seq->n_blocks > p->n_free)) {
+        return false;
+    }
+    while (seq->n_blocks < want) {
+        const uint32_t block = p->free_blocks[--p->n_free];
+        if (p->dirty[block]) {
+            memset(p->mem + block * p->block_bytes, 0, p->block_bytes);
+        }
+        p->dirty[block] = true;
+        seq->blocks[seq->n_blocks++] = block;
+    }
+    return true;
+}

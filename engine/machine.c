@@ -1,0 +1,179 @@
+/* The machine side of the engine: which kernels, how many threads. */
+#include "engine/machine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "engine/threads.h"
+
+int engine_new(struct engine **ret, const struct engine_options *options)
+{
+    struct engine *e;
+
+    if (!cpu_level_present(options->cpu) || options->n_threads == 0 ||
+        options->n_threads > THREADS_MAX) {
+        return -EINVAL;
+    }
+    e = calloc(1, sizeof(*e));
+    if (!e) {
+        return -ENOMEM;
+    }
+    e->cpu = options->cpu;
+    kernels_init(&e->kernels, options->cpu);
+    const int r = threads_new(&e->threads, options->n_threads);
+    if (r < 0) {
+        free(e);
+        return r;
+    }
+    *ret = e;
+    return 0;
+}
+
+void engine_free(struct engine *engine)
+{
+    if (!engine) {
+        return;
+    }
+    threads_free(engine->threads);
+    free(engine);
+}
+
+enum cpu_level engine_cpu(const struct engine *engine)
+{
+    return engine->cpu;
+}
+
+/* ---- how many threads ---- */
+
+/* A small text file, whole; false when it cannot be read. */
+static bool slurp(const char *path, char *ret, size_t n)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t at = 0;
+
+    if (fd < 0) {
+        return false;
+    }
+    while (at + 1 < n) {
+        const ssize_t got = read(fd, ret + at, n - 1 - at);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            break;
+        }
+        at += (size_t)got;
+    }
+    ret[at] = '\0';
+    (void)close(fd);
+    return at > 0;
+}
+
+/* CPUs of one group's quota, rounded up; 0: it has none. */
+static unsigned quota_of(const char *dir, bool v2)
+{
+    char path[4400], text[64];
+    long long quota = -1, period = 0;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, v2 ? "cpu.max" : "cpu.cfs_quota_us");
+    if (!slurp(path, text, sizeof(text))) {
+        return 0;
+    }
+    if (v2) {
+        if (sscanf(text, "%lld %lld", &quota, &period) != 2) {
+            return 0; /* "max" */
+        }
+    } else {
+        quota = strtoll(text, NULL, 10);
+        (void)snprintf(path, sizeof(path), "%s/cpu.cfs_period_us", dir);
+        period = slurp(path, text, sizeof(text)) ? strtoll(text, NULL, 10) : 0;
+    }
+    if (quota <= 0 || period <= 0) {
+        return 0;
+    }
+    const long long cpus = quota / period + (quota % period != 0);
+    return cpus > (long long)THREADS_MAX ? THREADS_MAX : (unsigned)cpus;
+}
+
+/* The smallest quota on the way from a group to the root of its hierarchy. */
+static unsigned quota_on_path(const char *root, char *group, bool v2)
+{
+    unsigned least = 0;
+
+    for (;;) {
+        char dir[4352];
+        (void)snprintf(dir, sizeof(dir), "%s%s", root, group);
+        const unsigned q = quota_of(dir, v2);
+        if (q != 0 && (least == 0 || q < least)) {
+            least = q;
+        }
+        char *slash = strrchr(group, '/');
+        if (!slash) {
+            return least;
+        }
+        *slash = '\0';
+    }
+}
+
+static bool is_cpu_controller(const char *list)
+{
+    for (const char *p = list; p; p = strchr(p, ',')) {
+        p += *p == ',';
+        if (strncmp(p, "cpu", 3) == 0 && (p[3] == ',' || p[3] == '\0')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Lines of /proc/self/cgroup are "id:controllers:path"; version 2 has id 0 and no controllers. */
+static unsigned quota_of_cgroup(void)
+{
+    char text[8192], *save = NULL;
+    unsigned least = 0;
+
+    if (!slurp("/proc/self/cgroup", text, sizeof(text))) {
+        return 0;
+    }
+    for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        char *list = strchr(line, ':');
+        char *group = list ? strchr(list + 1, ':') : NULL;
+        if (!group) {
+            continue;
+        }
+        *group++ = '\0';
+        const bool v2 = strcmp(line, "0:") == 0;
+        if ((!v2 && !is_cpu_controller(list + 1)) || strlen(group) > 4096) {
+            continue;
+        }
+        const unsigned q = quota_on_path(v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu", group, v2);
+        if (q != 0 && (least == 0 || q < least)) {
+            least = q;
+        }
+    }
+    return least;
+}
+
+unsigned engine_threads_default(void)
+{
+    const unsigned quota = quota_of_cgroup();
+    cpu_set_t set;
+    unsigned n = 1;
+
+    if (sched_getaffinity(0, sizeof(set), &set) == 0) {
+        n = (unsigned)CPU_COUNT(&set);
+    } else {
+        const long online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than cpu_set_t can hold */
+        n = online > 0 ? (unsigned)online : 1;
+    }
+    if (quota != 0 && quota < n) {
+        n = quota;
+    }
+    return n == 0 ? 1 : n > THREADS_MAX ? THREADS_MAX : n;
+}

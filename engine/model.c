@@ -1,0 +1,368 @@
+/* Opening a packed file.
+ *
+ * The file may have been damaged since it was written, so besides the checksums of header and tables
+ * every offset and count is compared with the section it points into; what the step loop then reads
+ * cannot leave the map. */
+#include "engine/model.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/cursor.h"
+#include "engine/engine.h"
+#include "engine/text/vocab.h"
+
+static const char *const section_names[IMAGE_SECTIONS] = {"META", "VOCAB", "WEIGHTS"};
+
+static const char *const quantization_names[QUANTS] = {
+    [QUANT_BINARY] = "binary", [QUANT_TERNARY] = "ternary", [QUANT_INT8] = "int8",
+    [QUANT_F16] = "f16",       [QUANT_BF16] = "bf16",       [QUANT_F32] = "f32",
+    [QUANT_MIXED] = "mixed",
+};
+
+static int damaged(struct diag *d, uint64_t offset, const char *what)
+{
+    diag_set(d, offset, "packed file: %s", what);
+    return MODEL_MALFORMED;
+}
+
+/* ---- header ---- */
+
+static int check_header(struct model *m, struct diag *d)
+{
+    const struct image_header *h = (const struct image_header *)m->file.data;
+    uint64_t end = sizeof(*h);
+
+    if (m->file.size < sizeof(*h) || memcmp(h->magic, IMAGE_MAGIC, sizeof(h->magic)) != 0) {
+        return damaged(d, 0, "no packed model");
+    }
+    if (h->version != IMAGE_VERSION || h->header_bytes != sizeof(*h) ||
+        strncmp(h->pack_id, IMAGE_PACK_ID, sizeof(h->pack_id)) != 0) {
+        diag_set(d, 8, "packed by another version (%.32s), this is %s", h->pack_id, IMAGE_PACK_ID);
+        return MODEL_STALE;
+    }
+    if (h->hash != XXH3_64bits(h, offsetof(struct image_header, hash))) {
+        return damaged(d, 0, "the header's checksum is wrong");
+    }
+    if (h->image_bytes != m->file.size) {
+        return damaged(d, 0, "the file is not as long as its header says");
+    }
+    for (unsigned i = 0; i < IMAGE_SECTIONS; i++) {
+        const struct image_section *s = &h->sections[i];
+        if (s->offset % IMAGE_ALIGN != 0 || s->offset < end || s->offset > m->file.size ||
+            s->bytes > m->file.size - s->offset) {
+            return damaged(d, 0, "a section passes the end of the file");
+        }
+        end = s->offset + s->bytes;
+    }
+    m->header = h;
+    return MODEL_OK;
+}
+
+static int check_section(const struct model *m, unsigned i, struct diag *d)
+{
+    const struct image_section *s = &m->header->sections[i];
+
+    if (XXH3_64bits(m->file.data + s->offset, (size_t)s->bytes) != s->hash) {
+        diag_set(d, s->offset, "packed file: the checksum of %s is wrong", section_names[i]);
+        return MODEL_MALFORMED;
+    }
+    return MODEL_OK;
+}
+
+/* ---- META ---- */
+
+/* Point at n elements of the section and step over them. */
+static const void *take_array(struct cursor *c, uint32_t n, size_t each)
+{
+    return cursor_take(c, (uint64_t)n * each);
+}
+
+static bool string_at_is_sound(const struct model *m, uint32_t at)
+{
+    return at < m->meta->n_string_bytes; /* and the last byte of all strings is a NUL */
+}
+
+static int read_meta(struct model *m, struct diag *d)
+{
+    const struct image_section *s = &m->header->sections[IMAGE_META];
+    struct cursor c = cursor_of(m->file.data + s->offset, (size_t)s->bytes);
+    const struct image_meta *meta = (const void *)cursor_take(&c, sizeof(*meta));
+
+    if (!meta || !shape_valid(&meta->shape) || meta->n_inv_freq != meta->shape.n_rot / 2 ||
+        meta->n_tensors != image_tensor_count(meta->shape.n_layer) ||
+        meta->quantization >= QUANTS || meta->chat > CHAT_QWEN3) {
+        return damaged(d, s->offset, "META is broken");
+    }
+    m->meta = meta;
+    m->shape = meta->shape;
+    m->inv_freq = take_array(&c, meta->n_inv_freq, sizeof(*m->inv_freq));
+    m->tensors = take_array(&c, meta->n_tensors, sizeof(*m->tensors));
+    m->infos = take_array(&c, meta->n_infos, sizeof(*m->infos));
+    m->strings = take_array(&c, meta->n_string_bytes, 1);
+    if (c.bad || meta->n_string_bytes == 0 || m->strings[meta->n_string_bytes - 1] != '\0' ||
+        !string_at_is_sound(m, meta->name_at) || !string_at_is_sound(m, meta->formats_at)) {
+        return damaged(d, s->offset, "META is broken");
+    }
+    for (uint32_t i = 0; i < meta->n_inv_freq; i++) {
+        if (!(fabs(m->inv_freq[i]) <= SHAPE_INV_FREQ_MAX)) {
+            return damaged(d, s->offset, "a rope frequency is out of range");
+        }
+    }
+    for (uint32_t i = 0; i < meta->n_infos; i++) {
+        if (!string_at_is_sound(m, m->infos[i].name_at)) {
+            return damaged(d, s->offset, "META is broken");
+        }
+    }
+    return MODEL_OK;
+}
+
+/* ---- tensors ---- */
+
+/* Entry i of the table as a matrix; data stays NULL where it is absent. */
+static int read_tensor(const struct model *m, size_t i, struct matrix *ret, struct diag *d)
+{
+    const struct image_section *s = &m->header->sections[IMAGE_WEIGHTS];
+    const struct image_tensor *t = &m->tensors[i];
+    const enum role role = image_role(i);
+    uint64_t n_cols, n_rows, bytes;
+
+    *ret = (struct matrix){0};
+    if (!role_dims(&m->shape, role, &n_cols, &n_rows) || (role == ROLE_OUTPUT && t->bytes == 0)) {
+        return t->bytes == 0 ? MODEL_OK : damaged(d, s->offset, "a tensor that the graph has not");
+    }
+    if (t->format >= FORMATS || (role_is_norm(role) && t->format != FORMAT_F32) ||
+        !format_packed_bytes((enum format)t->format, n_cols, n_rows, &bytes) || t->bytes != bytes ||
+        t->offset % IMAGE_ALIGN != 0 || t->offset > s->bytes || bytes > s->bytes - t->offset) {
+        return damaged(d, s->offset, "a tensor passes the end of the weights");
+    }
+    *ret = (struct matrix){.format = (enum format)t->format,
+                           .n_cols = (size_t)n_cols,
+                           .n_rows = (size_t)n_rows,
+                           .data = m->file.data + s->offset + t->offset};
+    return MODEL_OK;
+}
+
+static void put_layer_tensor(struct layer *l, enum role role, const struct matrix *x)
+{
+    const float *norm = (const void *)x->data;
+
+    switch (role) {
+    case ROLE_ATTN_NORM:
+        l->attn_norm = norm;
+        break;
+    case ROLE_FFN_NORM:
+        l->ffn_norm = norm;
+        break;
+    case ROLE_Q_NORM:
+        l->q_norm = norm;
+        break;
+    case ROLE_K_NORM:
+        l->k_norm = norm;
+        break;
+    case ROLE_Q:
+        l->q = *x;
+        break;
+    case ROLE_K:
+        l->k = *x;
+        break;
+    case ROLE_V:
+        l->v = *x;
+        break;
+    case ROLE_O:
+        l->o = *x;
+        break;
+    case ROLE_GATE:
+        l->gate = *x;
+        break;
+    case ROLE_UP:
+        l->up = *x;
+        break;
+    case ROLE_DOWN:
+        l->down = *x;
+        break;
+    default:
+        break;
+    }
+}
+
+static int read_tensors(struct model *m, struct diag *d)
+{
+    m->layers = calloc(m->shape.n_layer, sizeof(*m->layers));
+    if (!m->layers) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < m->meta->n_tensors; i++) {
+        struct matrix x;
+        const int r = read_tensor(m, i, &x, d);
+        if (r != MODEL_OK) {
+            return r;
+        }
+        switch (image_role(i)) {
+        case ROLE_EMBD:
+            m->embd = x;
+            break;
+        case ROLE_OUTPUT_NORM:
+            m->output_norm = (const void *)x.data;
+            break;
+        case ROLE_OUTPUT:
+            m->head = x;
+            break;
+        default:
+            put_layer_tensor(&m->layers[(i - ROLES_GLOBAL) / ROLES_LAYER], image_role(i), &x);
+            break;
+        }
+    }
+    if (!m->head.data) {
+        m->head = m->embd;
+    }
+    return MODEL_OK;
+}
+
+/* ---- opening ---- */
+
+static int open_sections(struct model *m, struct diag *d)
+{
+    int r;
+
+    if ((r = check_header(m, d)) != MODEL_OK || (r = check_section(m, IMAGE_META, d)) != MODEL_OK ||
+        (r = check_section(m, IMAGE_VOCAB, d)) != MODEL_OK || (r = read_meta(m, d)) != MODEL_OK ||
+        (r = read_tensors(m, d)) != MODEL_OK) {
+        return r;
+    }
+    const struct image_section *s = &m->header->sections[IMAGE_VOCAB];
+    r = vocab_open_view(&m->vocab, m->file.data + s->offset, (size_t)s->bytes, d);
+    if (r == MODEL_OK && vocab_size(m->vocab) != m->shape.n_vocab) {
+        r = damaged(d, s->offset, "the vocabulary has another size than the embedding");
+    }
+    return r;
+}
+
+int model_open_packed(struct model **ret, int fd, struct diag *ret_diag)
+{
+    struct model *m = calloc(1, sizeof(*m));
+    int r;
+
+    if (!m) {
+        return -ENOMEM;
+    }
+    r = filemap_open(&m->file, fd);
+    if (r == 0) {
+        r = open_sections(m, ret_diag);
+    }
+    if (r != 0) {
+        model_free(m);
+        return r;
+    }
+    *ret = m;
+    return MODEL_OK;
+}
+
+int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
+                    struct diag *ret_diag)
+{
+    const int mem = memfd_create("packed-model", MFD_CLOEXEC);
+    int r;
+
+    if (mem < 0) {
+        return -errno;
+    }
+    r = model_pack(fd, mem, limits, ret_diag);
+    if (r == MODEL_OK) {
+        r = model_open_packed(ret, mem, ret_diag);
+    }
+    (void)close(mem);
+    return r;
+}
+
+int model_verify(const struct model *model, struct diag *ret_diag)
+{
+    return check_section(model, IMAGE_WEIGHTS, ret_diag);
+}
+
+void model_touch(const struct model *model)
+{
+    const struct image_section *s = &model->header->sections[IMAGE_WEIGHTS];
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const volatile uint8_t *data = model->file.data + s->offset;
+
+    for (uint64_t at = 0; at < s->bytes; at += page) {
+        (void)data[at];
+    }
+}
+
+void model_free(struct model *model)
+{
+    if (!model) {
+        return;
+    }
+    vocab_free(model->vocab);
+    free(model->layers);
+    filemap_close(&model->file);
+    free(model);
+}
+
+/* ---- facts ---- */
+
+void model_info(const struct model *model, struct model_info *ret)
+{
+    const struct image_meta *meta = model->meta;
+    const struct shape *s = &model->shape;
+
+    *ret = (struct model_info){
+        .arch = arch_name((enum arch)s->arch),
+        .name = model->strings + meta->name_at,
+        .formats = model->strings + meta->formats_at,
+        .quantization = quantization_names[meta->quantization],
+        .n_params = meta->n_params,
+        .file_bytes = meta->gguf_bytes,
+        .packed_bytes = model->file.size,
+        .n_layer = s->n_layer,
+        .n_embd = s->n_embd,
+        .n_ff = s->n_ff,
+        .n_head = s->n_head,
+        .n_head_kv = s->n_head_kv,
+        .head_dim = s->head_dim,
+        .n_vocab = s->n_vocab,
+        .n_ctx_train = s->n_ctx,
+        .head_tied = model->head.data == model->embd.data,
+        .chat = (enum chat_template)meta->chat,
+        .has_chat_template = meta->has_chat != 0,
+        .temperature = meta->temperature,
+        .top_p = meta->top_p,
+        .min_p = meta->min_p,
+        .top_k = meta->top_k,
+    };
+}
+
+size_t model_tensor_count(const struct model *model)
+{
+    return model->meta->n_infos;
+}
+
+void model_tensor(const struct model *model, size_t i, struct model_tensor *ret)
+{
+    const struct image_info *info = &model->infos[i];
+    const char *foreign = format_foreign_name(info->id);
+    enum format f;
+
+    *ret = (struct model_tensor){
+        .name = model->strings + info->name_at,
+        .format = format_of_id(info->id, &f) ? format_info(f)->name
+                  : foreign                  ? foreign
+                                             : "unknown",
+        .n_cols = info->n_cols,
+        .n_rows = info->n_rows,
+    };
+}
+
+const struct vocab *model_vocab(const struct model *model)
+{
+    return model->vocab;
+}

@@ -1,0 +1,579 @@
+/* GGUF in, packed image out.
+ *
+ * Everything is checked before the first byte is written: keys, then for every role of the graph the
+ * tensor that fills it, then the vocabulary. Weights are then written a panel at a time, so the
+ * memory this takes does not grow with the model. */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/buf.h"
+#include "base/filemap.h"
+#include "engine/format.h"
+#include "engine/gguf.h"
+#include "engine/image.h"
+#include "engine/kernels/kernels.h"
+#include "engine/text/chat.h"
+#include "engine/text/vocab.h"
+
+#define NAME_BYTES_MAX 255u
+#define WRITE_CHUNK ((size_t)1 << 20)
+
+struct packer {
+    const struct gguf *g;
+    struct diag *d;
+    struct shape shape;
+    double *inv_freq;                       /* owned: (n_rot / 2) */
+    const struct gguf_tensor_info **source; /* owned: (n_tensors) borrowed from g; NULL: absent */
+    struct image_tensor *tensors;           /* owned: (n_tensors) */
+    size_t n_tensors;
+    uint64_t weight_bytes;
+    struct buf meta, vocab;
+};
+
+/* ---- tensors ---- */
+
+static void tensor_name(size_t i, char ret[64])
+{
+    if (i < ROLES_GLOBAL) {
+        (void)snprintf(ret, 64, "%s", role_name(image_role(i)));
+    } else {
+        (void)snprintf(ret, 64, "blk.%zu.%s", (i - ROLES_GLOBAL) / ROLES_LAYER,
+                       role_name(image_role(i)));
+    }
+}
+
+static int refuse_type(const struct packer *p, const struct gguf_tensor_info *t)
+{
+    const char *name = format_foreign_name(t->type);
+
+    if (name) {
+        diag_set(p->d, t->info_offset, "tensor %.*s: format %s is unsupported", (int)t->name.n,
+                 t->name.data, name);
+        return MODEL_UNSUPPORTED;
+    }
+    diag_set(p->d, t->info_offset, "tensor %.*s: no such format: %" PRIu32, (int)t->name.n,
+             t->name.data, t->type);
+    return MODEL_MALFORMED;
+}
+
+/* Does the tensor have these dimensions, and its bytes inside the file? */
+static int check_tensor(const struct packer *p, const struct gguf_tensor_info *t, enum format f,
+                        uint64_t n_cols, uint64_t n_rows)
+{
+    uint64_t bytes;
+
+    if (t->dims[0] != n_cols || t->dims[1] != n_rows || t->dims[2] != 1 || t->dims[3] != 1) {
+        diag_set(p->d, t->info_offset,
+                 "tensor %.*s is %" PRIu64 " x %" PRIu64 ", should be %" PRIu64 " x %" PRIu64,
+                 (int)t->name.n, t->name.data, t->dims[0], t->dims[1], n_cols, n_rows);
+        return MODEL_MALFORMED;
+    }
+    if (n_cols % format_info(f)->block != 0) {
+        diag_set(p->d, t->info_offset, "tensor %.*s: rows of %" PRIu64 " are no whole %s blocks",
+                 (int)t->name.n, t->name.data, n_cols, format_info(f)->name);
+        return MODEL_MALFORMED;
+    }
+    if (__builtin_mul_overflow((uint64_t)format_row_bytes(f, (size_t)n_cols), n_rows, &bytes) ||
+        bytes > p->g->size - t->offset) {
+        diag_set(p->d, t->offset, "tensor %.*s passes the end of the file", (int)t->name.n,
+                 t->name.data);
+        return MODEL_MALFORMED;
+    }
+    return MODEL_OK;
+}
+
+/* Find what fills entry i of the tensor table and give it its place. */
+static int place_tensor(struct packer *p, size_t i)
+{
+    struct image_tensor *it = &p->tensors[i];
+    const enum role role = image_role(i);
+    uint64_t n_cols, n_rows;
+    char name[64];
+    enum format f;
+
+    if (!role_dims(&p->shape, role, &n_cols, &n_rows)) {
+        return MODEL_OK; /* not a part of this graph */
+    }
+    tensor_name(i, name);
+    const struct gguf_tensor_info *t = gguf_tensor_find(p->g, name);
+    if (!t) {
+        if (role == ROLE_OUTPUT) {
+            return MODEL_OK; /* the embedding is the head */
+        }
+        diag_set(p->d, 0, "tensor %s is missing", name);
+        return MODEL_MALFORMED;
+    }
+    if (!format_of_id(t->type, &f)) {
+        return refuse_type(p, t);
+    }
+    const int r = check_tensor(p, t, f, n_cols, n_rows);
+    if (r != MODEL_OK) {
+        return r;
+    }
+    it->format = role_is_norm(role) ? FORMAT_F32 : f;
+    if (!format_packed_bytes((enum format)it->format, n_cols, n_rows, &it->bytes) ||
+        it->bytes > INT64_MAX / 2 - p->weight_bytes) {
+        diag_set(p->d, t->info_offset, "tensor %s is too large", name);
+        return MODEL_TOO_BIG;
+    }
+    it->offset = p->weight_bytes;
+    p->weight_bytes += (it->bytes + IMAGE_ALIGN - 1) & ~(uint64_t)(IMAGE_ALIGN - 1);
+    p->source[i] = t;
+    return MODEL_OK;
+}
+
+static int place_tensors(struct packer *p)
+{
+    p->n_tensors = image_tensor_count(p->shape.n_layer);
+    p->source = calloc(p->n_tensors, sizeof(*p->source));
+    p->tensors = calloc(p->n_tensors, sizeof(*p->tensors));
+    if (!p->source || !p->tensors) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const int r = place_tensor(p, i);
+        if (r != MODEL_OK) {
+            return r;
+        }
+    }
+    return MODEL_OK;
+}
+
+/* Is this a name that the graph gives a meaning to? @name is NUL-terminated. */
+static bool name_in_graph(const struct shape *s, const char *name)
+{
+    uint64_t cols, rows;
+
+    for (unsigned r = 0; r < ROLES; r++) {
+        const char *tail = name;
+        if (r >= ROLES_GLOBAL) {
+            tail = strchr(name + strlen("blk."), '.');
+            tail = tail && strncmp(name, "blk.", 4) == 0 ? tail + 1 : "";
+        }
+        if (strcmp(tail, role_name((enum role)r)) == 0) {
+            return role_dims(s, (enum role)r, &cols, &rows);
+        }
+    }
+    return strcmp(name, "rope_freqs.weight") == 0;
+}
+
+/* A tensor inside a layer, or at the ends of the graph, that this engine does not apply (a bias, a
+ * scale, an expert) would be missing from every answer, so the file is refused by its name. Others
+ * cannot matter to the graph and are left alone. */
+static int refuse_foreign_tensors(const struct packer *p)
+{
+    static const char *const of_the_graph[] = {"blk.", "output", "token_embd", "position_embd",
+                                               "rope_"};
+
+    for (size_t i = 0; i < p->g->n_tensors; i++) {
+        const struct gguf_tensor_info *t = &p->g->tensors[i];
+        char name[GGUF_NAME_BYTES_MAX + 6] = {0};
+
+        memcpy(name, t->name.data, t->name.n);
+        for (size_t k = 0; k < ARRAY_SIZE(of_the_graph); k++) {
+            if (strview_starts(t->name, of_the_graph[k]) && !name_in_graph(&p->shape, name)) {
+                diag_set(p->d, t->info_offset, "tensor %s is unsupported in architecture %s", name,
+                         arch_name((enum arch)p->shape.arch));
+                return MODEL_UNSUPPORTED;
+            }
+        }
+    }
+    return MODEL_OK;
+}
+
+/* ---- facts for model_info() ---- */
+
+static enum quantization quantization_of(const struct packer *p)
+{
+    static const enum quantization of_format[FORMATS] = {
+        [FORMAT_F32] = QUANT_F32,   [FORMAT_F16] = QUANT_F16,     [FORMAT_BF16] = QUANT_BF16,
+        [FORMAT_Q8_0] = QUANT_INT8, [FORMAT_Q1_0] = QUANT_BINARY, [FORMAT_TQ2_0] = QUANT_TERNARY,
+    };
+    enum quantization all = QUANTS;
+
+    for (size_t i = ROLES_GLOBAL; i < p->n_tensors; i++) {
+        if (p->tensors[i].bytes == 0 || role_is_norm(image_role(i))) {
+            continue;
+        }
+        const enum quantization q = of_format[p->tensors[i].format];
+        if (all != QUANTS && all != q) {
+            return QUANT_MIXED;
+        }
+        all = q;
+    }
+    return all;
+}
+
+/* "Q1_0+Q8_0": the matrices' formats, the one with most bytes first. */
+static void formats_of(const struct packer *p, char ret[64])
+{
+    uint64_t bytes[FORMATS] = {0};
+    size_t at = 0;
+
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        if (!role_is_norm(image_role(i))) {
+            bytes[p->tensors[i].format] += p->tensors[i].bytes;
+        }
+    }
+    for (;;) {
+        unsigned most = 0;
+        for (unsigned f = 1; f < FORMATS; f++) {
+            most = bytes[f] > bytes[most] ? f : most;
+        }
+        if (bytes[most] == 0) {
+            return;
+        }
+        bytes[most] = 0;
+        at += (size_t)snprintf(ret + at, 64 - at, "%s%s", at ? "+" : "",
+                               format_info((enum format)most)->name);
+    }
+}
+
+static float sampling_f32(const struct packer *p, const char *key, float min, float max)
+{
+    float v;
+
+    if (gguf_f32(p->g, key, &v, NULL) != GGUF_FOUND || !(v >= min && v <= max)) {
+        return -1.0f;
+    }
+    return v;
+}
+
+static int read_facts(const struct packer *p, struct image_meta *m)
+{
+    struct strview text;
+    uint32_t top_k;
+
+    m->temperature = sampling_f32(p, "general.sampling.temp", 0, 10);
+    m->top_p = sampling_f32(p, "general.sampling.top_p", 1e-6f, 1);
+    m->min_p = sampling_f32(p, "general.sampling.min_p", 0, 0.999f);
+    m->top_k = -1;
+    if (gguf_u32(p->g, "general.sampling.top_k", &top_k, NULL) == GGUF_FOUND &&
+        top_k <= INT32_MAX) {
+        m->top_k = (int32_t)top_k;
+    }
+    if (gguf_str(p->g, "tokenizer.chat_template", &text, NULL) == GGUF_FOUND) {
+        m->has_chat = 1;
+        m->chat = (uint32_t)chat_detect(text);
+    }
+    for (size_t i = 0; i < p->g->n_tensors; i++) {
+        const struct gguf_tensor_info *t = &p->g->tensors[i];
+        const uint64_t n = t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];
+        if (__builtin_add_overflow(m->n_params, n, &m->n_params)) {
+            diag_set(p->d, t->info_offset, "the file has more than 2^64 weights");
+            return MODEL_MALFORMED;
+        }
+    }
+    m->shape = p->shape;
+    m->gguf_bytes = p->g->size;
+    m->quantization = quantization_of(p);
+    return MODEL_OK;
+}
+
+/* ---- META ---- */
+
+/* Add a string cut at its first NUL, and return its offset. */
+static int add_string(struct buf *strings, struct strview s, uint32_t *ret_at)
+{
+    const size_t n = s.n > 0 ? strnlen(s.data, s.n < NAME_BYTES_MAX ? s.n : NAME_BYTES_MAX) : 0;
+
+    *ret_at = (uint32_t)strings->n;
+    const int r = buf_append(strings, s.data, n);
+    return r < 0 ? r : buf_append(strings, "", 1);
+}
+
+static int add_infos(const struct packer *p, struct buf *out, struct buf *strings)
+{
+    for (size_t i = 0; i < p->g->n_tensors; i++) {
+        const struct gguf_tensor_info *t = &p->g->tensors[i];
+        struct image_info info = {
+            .id = t->type,
+            .n_cols = t->dims[0],
+            .n_rows = t->dims[1] * t->dims[2] * t->dims[3],
+        };
+        int r = add_string(strings, t->name, &info.name_at);
+        if (r == 0) {
+            r = buf_append(out, &info, sizeof(info));
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int build_meta(struct packer *p)
+{
+    struct image_meta m = {.n_inv_freq = p->shape.n_rot / 2,
+                           .n_tensors = (uint32_t)p->n_tensors,
+                           .n_infos = (uint32_t)p->g->n_tensors};
+    struct strview name = {0};
+    struct buf infos, strings;
+    char formats[64] = "";
+    int r;
+
+    buf_init(&infos, IMAGE_META_BYTES_MAX);
+    buf_init(&strings, IMAGE_META_BYTES_MAX);
+    r = read_facts(p, &m);
+    if (r != MODEL_OK) {
+        goto out;
+    }
+    if (gguf_str(p->g, "general.name", &name, NULL) != GGUF_FOUND) {
+        name = strview_of("");
+    }
+    formats_of(p, formats);
+    if ((r = add_string(&strings, name, &m.name_at)) < 0 ||
+        (r = add_string(&strings, strview_of(formats), &m.formats_at)) < 0 ||
+        (r = add_infos(p, &infos, &strings)) < 0) {
+        goto out;
+    }
+    m.n_string_bytes = (uint32_t)strings.n;
+    if ((r = buf_append(&p->meta, &m, sizeof(m))) < 0 ||
+        (r = buf_append(&p->meta, p->inv_freq, m.n_inv_freq * sizeof(*p->inv_freq))) < 0 ||
+        (r = buf_append(&p->meta, p->tensors, p->n_tensors * sizeof(*p->tensors))) < 0 ||
+        (r = buf_append(&p->meta, infos.data, infos.n)) < 0 ||
+        (r = buf_append(&p->meta, strings.data, strings.n)) < 0) {
+        goto out;
+    }
+    r = MODEL_OK;
+out:
+    buf_deinit(&infos);
+    buf_deinit(&strings);
+    return r;
+}
+
+/* ---- writing ---- */
+
+/* Bytes on their way to a file, hashed as they pass. */
+struct sink {
+    int fd;             /* borrowed */
+    uint64_t at;        /* file offset */
+    XXH3_state_t *hash; /* owned */
+};
+
+static int sink_write(struct sink *s, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+
+    if (n == 0) {
+        return 0;
+    }
+    (void)XXH3_64bits_update(s->hash, data, n);
+    while (n > 0) {
+        const ssize_t done = pwrite(s->fd, p, n, (off_t)s->at);
+        if (done < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
+        }
+        p += done;
+        n -= (size_t)done;
+        s->at += (uint64_t)done;
+    }
+    return 0;
+}
+
+static int sink_pad(struct sink *s)
+{
+    static const uint8_t zeros[IMAGE_ALIGN];
+
+    return sink_write(s, zeros, (size_t)(-s->at & (IMAGE_ALIGN - 1)));
+}
+
+/* Begin a section: align without hashing, then hash anew. */
+static int sink_begin(struct sink *s, struct image_section *sec)
+{
+    const int r = sink_pad(s);
+
+    (void)XXH3_64bits_reset(s->hash);
+    sec->offset = s->at;
+    return r;
+}
+
+static void sink_end(const struct sink *s, struct image_section *sec)
+{
+    sec->bytes = s->at - sec->offset;
+    sec->hash = XXH3_64bits_digest(s->hash);
+}
+
+static int write_plain(struct sink *s, const uint8_t *data, uint64_t n)
+{
+    while (n > 0) {
+        const size_t chunk = n < WRITE_CHUNK ? (size_t)n : WRITE_CHUNK;
+        const int r = sink_write(s, data, chunk);
+        if (r < 0) {
+            return r;
+        }
+        data += chunk;
+        n -= chunk;
+    }
+    return 0;
+}
+
+static int write_norm(struct sink *s, enum format f, const uint8_t *data, size_t n)
+{
+    float *x = malloc(n * sizeof(*x));
+
+    if (!x) {
+        return -ENOMEM;
+    }
+    format_info(f)->decode(data, n, x);
+    const int r = sink_write(s, x, n * sizeof(*x));
+    free(x);
+    return r;
+}
+
+static int write_panels(struct sink *s, enum format f, const uint8_t *data, size_t n_cols,
+                        uint64_t n_rows)
+{
+    const size_t panel_bytes = format_panel_bytes(f, n_cols),
+                 row_bytes = format_row_bytes(f, n_cols);
+    uint8_t *panel = malloc(panel_bytes);
+    int r = 0;
+
+    if (!panel) {
+        return -ENOMEM;
+    }
+    for (uint64_t row = 0; row < n_rows && r == 0; row += PANEL_ROWS) {
+        const uint64_t left = n_rows - row;
+        format_pack_panel(f, data + row * row_bytes, left < PANEL_ROWS ? (size_t)left : PANEL_ROWS,
+                          n_cols, panel);
+        r = sink_write(s, panel, panel_bytes);
+    }
+    free(panel);
+    return r;
+}
+
+static int write_weights(const struct packer *p, struct sink *s)
+{
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct gguf_tensor_info *t = p->source[i];
+        enum format f;
+        int r;
+
+        if (!t || !format_of_id(t->type, &f)) {
+            continue; /* absent: place_tensor() has let only known formats in */
+        }
+        const uint8_t *data = p->g->data + t->offset;
+        if (role_is_norm(image_role(i))) {
+            r = write_norm(s, f, data, (size_t)t->dims[0]);
+        } else if (format_info(f)->panel_bytes == 0) {
+            r = write_plain(s, data, p->tensors[i].bytes);
+        } else {
+            r = write_panels(s, f, data, (size_t)t->dims[0], t->dims[1]);
+        }
+        if (r == 0) {
+            r = sink_pad(s);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+static int write_image(const struct packer *p, int fd)
+{
+    struct image_header h = {.magic = IMAGE_MAGIC,
+                             .version = IMAGE_VERSION,
+                             .header_bytes = sizeof(h),
+                             .pack_id = IMAGE_PACK_ID};
+    struct sink s = {.fd = fd, .at = sizeof(h), .hash = XXH3_createState()};
+    struct image_section *sec = h.sections;
+    int r;
+
+    if (!s.hash) {
+        return -ENOMEM;
+    }
+    (void)XXH3_64bits_reset(s.hash);
+    if ((r = sink_begin(&s, &sec[IMAGE_META])) < 0 ||
+        (r = sink_write(&s, p->meta.data, p->meta.n)) < 0) {
+        goto out;
+    }
+    sink_end(&s, &sec[IMAGE_META]);
+    if ((r = sink_begin(&s, &sec[IMAGE_VOCAB])) < 0 ||
+        (r = sink_write(&s, p->vocab.data, p->vocab.n)) < 0) {
+        goto out;
+    }
+    sink_end(&s, &sec[IMAGE_VOCAB]);
+    if ((r = sink_begin(&s, &sec[IMAGE_WEIGHTS])) < 0 || (r = write_weights(p, &s)) < 0) {
+        goto out;
+    }
+    sink_end(&s, &sec[IMAGE_WEIGHTS]);
+    h.image_bytes = s.at;
+    h.hash = XXH3_64bits(&h, offsetof(struct image_header, hash));
+    if (fsync(fd) < 0) { /* the weights are on disk before the header says so */
+        r = -errno;
+        goto out;
+    }
+    s.at = 0;
+    r = sink_write(&s, &h, sizeof(h));
+    if (r == 0 && fsync(fd) < 0) {
+        r = -errno;
+    }
+out:
+    (void)XXH3_freeState(s.hash);
+    return r;
+}
+
+/* ---- the whole ---- */
+
+static int pack(struct packer *p, int fd_out)
+{
+    int r;
+
+    if ((r = shape_read(p->g, &p->shape, &p->inv_freq, p->d)) != MODEL_OK ||
+        (r = refuse_foreign_tensors(p)) != MODEL_OK || (r = place_tensors(p)) != MODEL_OK ||
+        (r = vocab_pack(p->g, &p->vocab, p->d)) != MODEL_OK || (r = build_meta(p)) != MODEL_OK) {
+        return r;
+    }
+    return write_image(p, fd_out);
+}
+
+int model_pack(int fd_in, int fd_out, const struct model_limits *limits, struct diag *ret_diag)
+{
+    struct filemap file;
+    struct gguf g;
+    int r;
+
+    r = filemap_open(&file, fd_in);
+    if (r < 0) {
+        return r;
+    }
+    if (limits && limits->bytes_max != 0 && file.size > limits->bytes_max) {
+        diag_set(ret_diag, 0, "the file has %zu bytes, the limit is %" PRIu64, file.size,
+                 limits->bytes_max);
+        filemap_close(&file);
+        return MODEL_TOO_BIG;
+    }
+    r = gguf_parse(&g, file.data, file.size, ret_diag);
+    if (r == GGUF_OK) {
+        struct packer p = {.g = &g, .d = ret_diag};
+        buf_init(&p.meta, IMAGE_META_BYTES_MAX);
+        buf_init(&p.vocab, IMAGE_VOCAB_BYTES_MAX);
+        r = pack(&p, fd_out);
+        buf_deinit(&p.meta);
+        buf_deinit(&p.vocab);
+        free(p.inv_freq);
+        free(p.source);
+        free(p.tensors);
+        gguf_deinit(&g);
+    } else if (r > 0) {
+        r = MODEL_MALFORMED;
+    }
+    filemap_close(&file);
+    return r;
+}
+
+const char *model_pack_id(void)
+{
+    return IMAGE_PACK_ID;
+}

@@ -1,0 +1,145 @@
+/* The unit of work is a panel of 16 rows for all tokens; an item is a run of panels that is long
+ * enough to be worth handing out. Products too small for that stay with the caller: waking a thread
+ * costs some microseconds, and a one-token product of a small model takes less. */
+#include "engine/product.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "engine/threads.h"
+
+#define TOKENS_AT_ONCE 64u             /* activations that stay in the cache while panels pass */
+#define ITEM_WORK ((size_t)48 << 10)   /* multiply-adds an item should have at least */
+#define ALONE_WORK ((size_t)160 << 10) /* below this the caller works alone */
+#define ITEMS_PER_THREAD 6u            /* pieces per thread, so that a late one delays little */
+
+struct job {
+    const struct kernels *k;
+    const struct input *in;
+    const struct product *products;
+    size_t n_products;
+    size_t n_tokens;
+    size_t n_panels; /* of all products together */
+    size_t item_panels;
+};
+
+unsigned act_wanted(enum format f)
+{
+    switch (format_info(f)->act_block) {
+    case ACT_BLOCK:
+        return 1u << ACT_32;
+    case ACT_BLOCK_T2:
+        return 1u << ACT_256;
+    default:
+        return 0;
+    }
+}
+
+size_t act_block(enum act_kind kind)
+{
+    return kind == ACT_32 ? ACT_BLOCK : ACT_BLOCK_T2;
+}
+
+static size_t panels_of(const struct matrix *m)
+{
+    return (m->n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
+}
+
+/* ---- one panel ---- */
+
+static panel_fn *panel_of(const struct kernels *k, enum format f)
+{
+    return f == FORMAT_Q1_0 ? k->panel_b1 : f == FORMAT_Q8_0 ? k->panel_i8 : k->panel_t2;
+}
+
+static void panel_quantized(const struct job *j, const struct product *p, size_t panel,
+                            size_t first, size_t n)
+{
+    const struct matrix *m = p->m;
+    struct act_q8 act = j->in->act[act_wanted(m->format) == 1u << ACT_32 ? ACT_32 : ACT_256];
+    const uint8_t *data = m->data + panel * format_panel_bytes(m->format, m->n_cols);
+    const size_t row = panel * PANEL_ROWS, rows = m->n_rows - row;
+    float *out = p->out + first * p->stride + row;
+
+    act.q += first * act.q_stride;
+    act.d += first * act.d_stride;
+    act.s += first * act.d_stride;
+    act.n_tokens = n;
+    if (rows >= PANEL_ROWS) {
+        panel_of(j->k, m->format)(data, m->n_cols, &act, out, p->stride);
+        return;
+    }
+    float whole[TOKENS_AT_ONCE * PANEL_ROWS]; /* the last panel is wider than what is left */
+    panel_of(j->k, m->format)(data, m->n_cols, &act, whole, PANEL_ROWS);
+    for (size_t t = 0; t < n; t++) {
+        memcpy(out + t * p->stride, whole + t * PANEL_ROWS, rows * sizeof(*out));
+    }
+}
+
+static void panel_floats(const struct job *j, const struct product *p, size_t panel, size_t first,
+                         size_t n)
+{
+    const struct matrix *m = p->m;
+    const size_t row_bytes = format_row_bytes(m->format, m->n_cols), n_cols = m->n_cols;
+    const size_t end = panel * PANEL_ROWS + PANEL_ROWS;
+
+    for (size_t row = panel * PANEL_ROWS; row < end && row < m->n_rows; row++) {
+        const void *w = m->data + row * row_bytes;
+        for (size_t t = first; t < first + n; t++) {
+            const float *x = j->in->x + t * j->in->stride;
+            p->out[t * p->stride + row] = m->format == FORMAT_F32   ? j->k->dot_f32(w, x, n_cols)
+                                          : m->format == FORMAT_F16 ? j->k->dot_f16(w, x, n_cols)
+                                                                    : j->k->dot_bf16(w, x, n_cols);
+        }
+    }
+}
+
+/* ---- sharing out ---- */
+
+static void do_item(void *ctx, size_t item, unsigned thread_i)
+{
+    const struct job *j = ctx;
+    const size_t begin = item * j->item_panels;
+    const size_t end = begin + j->item_panels < j->n_panels ? begin + j->item_panels : j->n_panels;
+
+    for (size_t first = 0; first < j->n_tokens; first += TOKENS_AT_ONCE) {
+        const size_t left = j->n_tokens - first, n = left < TOKENS_AT_ONCE ? left : TOKENS_AT_ONCE;
+        const struct product *p = j->products;
+        size_t base = 0; /* panels of the products before p */
+
+        for (size_t u = begin; u < end; u++) {
+            while (u - base >= panels_of(p->m)) {
+                base += panels_of(p->m);
+                p++;
+            }
+            if (format_info(p->m->format)->panel_bytes != 0) {
+                panel_quantized(j, p, u - base, first, n);
+            } else {
+                panel_floats(j, p, u - base, first, n);
+            }
+        }
+    }
+}
+
+void products_run(const struct engine *e, const struct input *in, size_t n_tokens,
+                  const struct product *products, size_t n)
+{
+    struct job j = {
+        .k = &e->kernels, .in = in, .products = products, .n_products = n, .n_tokens = n_tokens};
+
+    assert(n >= 1 && n <= PRODUCTS_MAX && n_tokens >= 1);
+    for (size_t i = 0; i < n; i++) {
+        j.n_panels += panels_of(products[i].m);
+    }
+    const size_t unit_work = PANEL_ROWS * products[0].m->n_cols * n_tokens;
+    if (unit_work * j.n_panels < ALONE_WORK || threads_count(e->threads) == 1) {
+        j.item_panels = j.n_panels;
+        do_item(&j, 0, 0);
+        return;
+    }
+    const size_t pieces = (size_t)threads_count(e->threads) * ITEMS_PER_THREAD;
+    const size_t fair = (j.n_panels + pieces - 1) / pieces;
+    const size_t least = (ITEM_WORK + unit_work - 1) / unit_work;
+    j.item_panels = fair > least ? fair : least;
+    threads_run(e->threads, do_item, &j, (j.n_panels + j.item_panels - 1) / j.item_panels);
+}

@@ -1,0 +1,296 @@
+/* Choosing a token.
+ *
+ * The order is: repetition penalty, temperature, top-k, top-p, min-p, one draw. The draw is a pure
+ * function of (seed, position), so a generation can be taken up anywhere and goes on the same.
+ *
+ * Sorting a whole vocabulary to find a handful of likely tokens would cost more than a small model's
+ * step, so candidates are found by threshold: everything within some distance of the best logit is a
+ * prefix of the sorted order, and the distance grows until that prefix holds what is asked for. */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/mathf.h"
+
+struct candidate {
+    float logit;  /* after penalty and temperature, relative to the best: <= 0 */
+    float weight; /* e^logit */
+    int32_t id;
+};
+
+struct sampler {
+    uint32_t n_vocab;
+    float *logits;           /* owned: (n_vocab) after the penalty */
+    struct candidate *found; /* owned: room for n_vocab */
+};
+
+int sampler_new(struct sampler **ret, uint32_t n_vocab)
+{
+    struct sampler *s;
+
+    if (n_vocab == 0 || n_vocab > MODEL_VOCAB_MAX) {
+        return -EINVAL;
+    }
+    s = calloc(1, sizeof(*s));
+    if (!s) {
+        return -ENOMEM;
+    }
+    s->n_vocab = n_vocab;
+    s->logits = calloc(n_vocab, sizeof(*s->logits));
+    s->found = calloc(n_vocab, sizeof(*s->found));
+    if (!s->logits || !s->found) {
+        sampler_free(s);
+        return -ENOMEM;
+    }
+    *ret = s;
+    return 0;
+}
+
+void sampler_free(struct sampler *s)
+{
+    if (!s) {
+        return;
+    }
+    free(s->logits);
+    free(s->found);
+    free(s);
+}
+
+/* ---- randomness ---- */
+
+static uint64_t mix64(uint64_t z)
+{
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+/* In [0, 1), 53 bits. */
+static double draw(uint64_t seed, uint64_t position)
+{
+    const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15);
+    const uint64_t stream = mix64(seed + golden);
+
+    return (double)(mix64(stream + golden * (position + 1)) >> 11) * 0x1p-53;
+}
+
+/* ---- log-probabilities ---- */
+
+/* Is a better than b? Ties go to the lower id. */
+static bool better(float a, int32_t a_id, float b, int32_t b_id)
+{
+    return a > b || (a == b && a_id < b_id);
+}
+
+/* The n best of the raw logits, best first, by insertion: n is small. */
+static void top_of(const float *logits, uint32_t n_vocab, size_t n, struct sampler_choice *ret)
+{
+    ret->n_top = 0;
+    for (uint32_t id = 0; n > 0 && id < n_vocab; id++) {
+        size_t at = ret->n_top;
+        if (at == n && !(logits[id] > ret->top_logprob[n - 1])) {
+            continue;
+        }
+        at = at < n ? ret->n_top++ : n - 1;
+        while (at > 0 && logits[id] > ret->top_logprob[at - 1]) {
+            ret->top_id[at] = ret->top_id[at - 1];
+            ret->top_logprob[at] = ret->top_logprob[at - 1];
+            at--;
+        }
+        ret->top_id[at] = (int32_t)id;
+        ret->top_logprob[at] = logits[id];
+    }
+}
+
+/* ln of the sum of e^logit. */
+static double log_sum(const float *logits, uint32_t n, float max)
+{
+    double sum = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        sum += (double)math_expf(logits[i] - max);
+    }
+    return (double)max + math_log(sum);
+}
+
+static void fill_logprobs(const float *logits, uint32_t n_vocab, float max, size_t n_top,
+                          struct sampler_choice *ret)
+{
+    const double all = log_sum(logits, n_vocab, max);
+
+    ret->logprob = (float)((double)logits[ret->id] - all);
+    top_of(logits, n_vocab, n_top < SAMPLER_LOGPROBS_MAX ? n_top : SAMPLER_LOGPROBS_MAX, ret);
+    for (size_t i = 0; i < ret->n_top; i++) {
+        ret->top_logprob[i] = (float)((double)ret->top_logprob[i] - all);
+    }
+}
+
+/* ---- filters ---- */
+
+/* Copy the logits and lower those of tokens seen lately, each once. */
+static void penalize(struct sampler *s, const float *logits, float penalty, const int32_t *history,
+                     size_t n_history)
+{
+    const size_t n = n_history < SAMPLER_REPEAT_WINDOW ? n_history : SAMPLER_REPEAT_WINDOW;
+
+    memcpy(s->logits, logits, s->n_vocab * sizeof(*s->logits));
+    if (penalty == 1.0f) {
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const int32_t id = history[n_history - n + i];
+        if (id < 0 || (uint32_t)id >= s->n_vocab) {
+            continue;
+        }
+        /* from the untouched logit, so that a token seen twice is lowered once */
+        s->logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
+    }
+}
+
+static int32_t best_of(const float *logits, uint32_t n)
+{
+    uint32_t best = 0;
+
+    for (uint32_t i = 1; i < n; i++) {
+        best = logits[i] > logits[best] ? i : best;
+    }
+    return (int32_t)best;
+}
+
+static int candidate_cmp(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+
+    return better(x->logit, x->id, y->logit, y->id) ? -1 : 1;
+}
+
+/* Everything within `distance` of the best, by id. */
+static size_t find_within(struct sampler *s, float max, float temperature, float distance)
+{
+    size_t n = 0;
+
+    for (uint32_t id = 0; id < s->n_vocab; id++) {
+        const float logit = (s->logits[id] - max) / temperature;
+        if (logit >= -distance) {
+            s->found[n++] =
+                (struct candidate){.logit = logit, .weight = math_expf(logit), .id = (int32_t)id};
+        }
+    }
+    return n;
+}
+
+static double weigh(const struct candidate *c, size_t n)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)c[i].weight;
+    }
+    return sum;
+}
+
+/* How many of the sorted candidates top-p keeps, or n + 1 when it needs more than these. `all` is the
+ * weight that counts as 1. */
+static size_t cut_top_p(const struct candidate *c, size_t n, float top_p, double all)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)c[i].weight;
+        if (sum >= (double)top_p * all) {
+            return i + 1;
+        }
+    }
+    return n + 1;
+}
+
+/* Candidates after top-k and top-p, most likely first where either is on. */
+static size_t filter(struct sampler *s, const struct sampler_params *params, float max)
+{
+    const float t = params->temperature;
+    const size_t k = params->top_k > 0 && (uint32_t)params->top_k < s->n_vocab
+                         ? (size_t)params->top_k
+                         : s->n_vocab;
+    const bool by_p = params->top_p < 1.0f;
+
+    if (k == s->n_vocab && !by_p) {
+        return find_within(s, max, t, INFINITY);
+    }
+    /* With top-k the weight of the k best counts as 1, else that of the whole vocabulary. */
+    double all = 0;
+    if (k == s->n_vocab) {
+        all = weigh(s->found, find_within(s, max, t, INFINITY));
+    }
+    for (float distance = 4;; distance *= 2) {
+        const bool whole = distance > 200; /* beyond, every weight is zero */
+        const size_t n = find_within(s, max, t, whole ? INFINITY : distance);
+        if (!whole && k < s->n_vocab && n < k) {
+            continue;
+        }
+        qsort(s->found, n, sizeof(*s->found), candidate_cmp);
+        size_t kept = n < k ? n : k;
+        if (by_p) {
+            const size_t cut =
+                cut_top_p(s->found, kept, params->top_p, all > 0 ? all : weigh(s->found, kept));
+            if (cut > kept && !whole && k == s->n_vocab) {
+                continue;
+            }
+            kept = cut < kept ? cut : kept;
+        }
+        return kept;
+    }
+}
+
+static int32_t pick(struct sampler *s, const struct sampler_params *params, uint64_t position)
+{
+    const float max = s->logits[best_of(s->logits, s->n_vocab)];
+    size_t n = filter(s, params, max), kept = 0;
+
+    if (params->min_p > 0) { /* the best has weight 1 */
+        for (size_t i = 0; i < n; i++) {
+            if (s->found[i].weight >= params->min_p) {
+                s->found[kept++] = s->found[i];
+            }
+        }
+        n = kept;
+    }
+    if (n == 0) { /* a penalty has driven the best logit to infinity: no weight is a number */
+        return best_of(s->logits, s->n_vocab);
+    }
+    const double goal = draw(params->seed, position) * weigh(s->found, n);
+    double sum = 0;
+    int32_t last = s->found[0].id;
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)s->found[i].weight;
+        if (s->found[i].weight > 0) {
+            last = s->found[i].id;
+        }
+        if (sum > goal) {
+            return last;
+        }
+    }
+    return last;
+}
+
+int sampler_pick(struct sampler *s, const struct sampler_params *params, const float *logits,
+                 const int32_t *history, size_t n_history, uint64_t position, size_t n_top,
+                 struct sampler_choice *ret)
+{
+    for (uint32_t i = 0; i < s->n_vocab; i++) {
+        if (!isfinite(logits[i])) {
+            return SAMPLER_NOT_FINITE;
+        }
+    }
+    const float max = logits[best_of(logits, s->n_vocab)];
+    penalize(s, logits, params->repeat_penalty, history, n_history);
+    if (params->temperature > 0) {
+        ret->id = pick(s, params, position);
+    } else {
+        ret->id = best_of(s->logits, s->n_vocab);
+    }
+    fill_logprobs(logits, s->n_vocab, max, n_top, ret);
+    return SAMPLER_OK;
+}

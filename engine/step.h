@@ -1,0 +1,66 @@
+/* The stepper's scratch: planned once, allocated once, shared by step.c (what to run) and graph.c (how
+ * a layer is computed). */
+#ifndef ENGINE_STEP_H
+#define ENGINE_STEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/engine.h"
+#include "engine/kv.h"
+#include "engine/model.h"
+#include "engine/product.h"
+
+/* One token of the step. */
+struct row {
+    const struct seq *seq; /* borrowed for the step */
+    size_t pos;
+    int32_t id;
+};
+
+/* Byte offsets into the stepper's memory. `total` is what it costs and what is allocated. Buffers
+ * whose lives do not meet share their place: q, k, v, att with gate, up. */
+struct step_plan {
+    size_t x, h;         /* (token, n_embd) */
+    size_t q, k, v, att; /* (token, heads * head_dim) */
+    size_t gate, up;     /* (token, n_ff) */
+    size_t act_q[ACT_KINDS], act_d[ACT_KINDS], act_s[ACT_KINDS];
+    size_t cos, sin; /* (token, n_rot / 2) */
+    size_t scores;   /* (thread, n_ctx) */
+    size_t wanted;   /* (logits row, n_embd) */
+    size_t logits;   /* (logits row, n_vocab) */
+    size_t rows;     /* (token) struct row */
+    size_t total;
+    size_t act_cols;    /* widest input of a product, rounded up to 256 */
+    unsigned act_kinds; /* bits: kinds that this model's matrices want */
+};
+
+struct stepper {
+    struct engine *engine;     /* borrowed */
+    const struct model *model; /* borrowed */
+    struct stepper_limits limits;
+    struct step_plan plan;
+    uint8_t *mem; /* owned mapping */
+    float *x, *h, *q, *k, *v, *att, *gate, *up, *cos, *sin, *scores, *wanted, *logits;
+    struct act_room act[ACT_KINDS];
+    struct row *rows;
+    size_t n_rows; /* of the step that runs */
+};
+
+/**
+ * step_plan() - what a stepper needs
+ * Return: false when a size overflows.
+ */
+MUST_USE bool step_plan(struct step_plan *ret, const struct model *model,
+                        const struct stepper_limits *limits, unsigned n_threads);
+
+/** graph_embed() - x and the rope tables of the rows */
+void graph_embed(struct stepper *st);
+
+/** graph_layer() - x through one layer; K and V of every row go to its sequence's blocks */
+void graph_layer(struct stepper *st, size_t layer);
+
+/** graph_head() - logits of n rows whose x the caller has gathered in `wanted` */
+void graph_head(struct stepper *st, size_t n);
+
+#endif

@@ -1,0 +1,192 @@
+/* The pool: one word holds the job.
+ *
+ * `ticket` is (job number << 32 | items left). Taking an item is a compare-and-swap of that word, so
+ * a thread that was asleep since an older job cannot take an item of a newer one by mistake: the
+ * word it remembers is gone. The job's fields are written while no item is left, when no swap can
+ * succeed. Workers spin for some microseconds after a job, because in a step the next one follows at
+ * once, and then sleep on a futex; an idle engine burns nothing. */
+#include "engine/threads.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define SPIN_ROUNDS 2000 /* some ten microseconds */
+
+struct worker {
+    struct threads *pool; /* borrowed */
+    pthread_t thread;
+    unsigned thread_i;
+};
+
+struct threads {
+    _Atomic uint64_t ticket;
+    _Atomic(threads_fn *) fn;
+    _Atomic(void *) ctx;
+    _Alignas(64) _Atomic uint32_t left; /* items not finished; the caller sleeps on it */
+    _Atomic uint32_t caller_sleeps;
+    _Alignas(64) _Atomic uint32_t bell; /* counts jobs; workers sleep on it */
+    _Atomic uint32_t n_sleeping;
+    atomic_bool stop;
+    unsigned n_threads;
+    unsigned n_started; /* workers that run */
+    struct worker workers[];
+};
+
+static void pause_cpu(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("yield");
+#endif
+}
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t seen)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+}
+
+static void futex_wake(_Atomic uint32_t *word, int n)
+{
+    (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, n, NULL, NULL, 0);
+}
+
+/* Do items until none is left to take. */
+static void work(struct threads *t, unsigned thread_i)
+{
+    uint64_t ticket = atomic_load_explicit(&t->ticket, memory_order_acquire);
+
+    while ((uint32_t)ticket != 0) {
+        threads_fn *fn = atomic_load_explicit(&t->fn, memory_order_relaxed);
+        void *ctx = atomic_load_explicit(&t->ctx, memory_order_relaxed);
+        if (!atomic_compare_exchange_weak_explicit(&t->ticket, &ticket, ticket - 1,
+                                                   memory_order_acq_rel, memory_order_acquire)) {
+            continue;
+        }
+        fn(ctx, (uint32_t)ticket - 1, thread_i);
+        if (atomic_fetch_sub(&t->left, 1) == 1 && atomic_load(&t->caller_sleeps) != 0) {
+            futex_wake(&t->left, 1);
+        }
+        ticket = atomic_load_explicit(&t->ticket, memory_order_acquire);
+    }
+}
+
+static bool has_work(struct threads *t)
+{
+    return (uint32_t)atomic_load_explicit(&t->ticket, memory_order_relaxed) != 0;
+}
+
+static void *worker_main(void *arg)
+{
+    const struct worker *w = arg;
+    struct threads *t = w->pool;
+
+    for (;;) {
+        const uint32_t bell = atomic_load(&t->bell); /* before stop: stopping rings it */
+        unsigned spins = 0;
+
+        if (atomic_load(&t->stop)) {
+            return NULL;
+        }
+        work(t, w->thread_i);
+        while (!has_work(t) && atomic_load(&t->bell) == bell && spins < SPIN_ROUNDS) {
+            pause_cpu();
+            spins++;
+        }
+        if (spins == SPIN_ROUNDS) {
+            atomic_fetch_add(&t->n_sleeping, 1);
+            futex_wait(&t->bell, bell); /* returns at once when it has rung since */
+            atomic_fetch_sub(&t->n_sleeping, 1);
+        }
+    }
+}
+
+static void ring(struct threads *t)
+{
+    atomic_fetch_add(&t->bell, 1);
+    if (atomic_load(&t->n_sleeping) != 0) {
+        futex_wake(&t->bell, INT_MAX);
+    }
+}
+
+int threads_new(struct threads **ret, unsigned n_threads)
+{
+    if (n_threads == 0 || n_threads > THREADS_MAX) {
+        return -EINVAL;
+    }
+    struct threads *t = NULL;
+    const size_t bytes = sizeof(*t) + n_threads * sizeof(t->workers[0]);
+    if (posix_memalign((void **)&t, 64, bytes) != 0) {
+        return -ENOMEM;
+    }
+    *t = (struct threads){.n_threads = n_threads};
+    for (unsigned i = 0; i + 1 < n_threads; i++) {
+        struct worker *w = &t->workers[i];
+        *w = (struct worker){.pool = t, .thread_i = i + 1};
+        const int r = pthread_create(&w->thread, NULL, worker_main, w);
+        if (r != 0) {
+            threads_free(t);
+            return -r;
+        }
+        t->n_started++;
+    }
+    *ret = t;
+    return 0;
+}
+
+void threads_free(struct threads *t)
+{
+    if (!t) {
+        return;
+    }
+    atomic_store(&t->stop, true);
+    ring(t);
+    for (unsigned i = 0; i < t->n_started; i++) {
+        (void)pthread_join(t->workers[i].thread, NULL);
+    }
+    free(t);
+}
+
+unsigned threads_count(const struct threads *t)
+{
+    return t->n_threads;
+}
+
+void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items)
+{
+    assert(n_items <= UINT32_MAX);
+    if (t->n_threads == 1 || n_items <= 1) {
+        for (size_t i = 0; i < n_items; i++) {
+            fn(ctx, i, 0);
+        }
+        return;
+    }
+    const uint64_t job = (atomic_load_explicit(&t->ticket, memory_order_relaxed) >> 32) + 1;
+    atomic_store_explicit(&t->fn, fn, memory_order_relaxed);
+    atomic_store_explicit(&t->ctx, ctx, memory_order_relaxed);
+    atomic_store(&t->left, (uint32_t)n_items);
+    atomic_store_explicit(&t->ticket, job << 32 | n_items, memory_order_release);
+    ring(t);
+
+    work(t, 0);
+    for (unsigned spins = 0; atomic_load(&t->left) != 0 && spins < SPIN_ROUNDS; spins++) {
+        pause_cpu();
+    }
+    for (;;) {
+        atomic_store(&t->caller_sleeps, 1);
+        const uint32_t left = atomic_load(&t->left);
+        if (left == 0) {
+            break;
+        }
+        futex_wait(&t->left, left);
+    }
+    atomic_store(&t->caller_sleeps, 0);
+}

@@ -1,0 +1,32 @@
+/* A pool of threads that share out the items of one job at a time. */
+#ifndef ENGINE_THREADS_H
+#define ENGINE_THREADS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+
+#define THREADS_MAX 64u
+
+struct threads; /* opaque; one caller at a time */
+
+/** threads_fn - do item i of a job; thread_i in 0..n_threads-1, the caller is 0 */
+typedef void threads_fn(void *ctx, size_t item, unsigned thread_i);
+
+/** threads_new() - start n_threads - 1 workers; 1..THREADS_MAX, the caller included */
+MUST_USE int threads_new(struct threads **ret, unsigned n_threads);
+void threads_free(struct threads *t);
+
+unsigned threads_count(const struct threads *t);
+
+/**
+ * threads_run() - call fn once for every item in 0..n_items-1, in any order, and wait for all
+ * @n_items: below 2^32
+ *
+ * Waits for items, not for workers: a worker that the system has put aside delays nobody unless it
+ * holds an item. Everything fn wrote is visible to the caller afterwards.
+ */
+void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items);
+
+#endif
