@@ -20,6 +20,7 @@
 #define T2_BLOCK 256u
 #define T2_BYTES 66u
 #define T2_SCALE_AT 64u
+#define Q4_BYTES 18u /* blocks of Q8_BLOCK weights */
 
 _Static_assert(Q8_BLOCK == I8_GROUP && Q1_BLOCK == B1_GROUP && T2_BLOCK == T2_GROUP,
                "a block of a row is a group of a panel");
@@ -42,6 +43,11 @@ static void store16(uint8_t *p, uint16_t v)
 static bool q1_bit(const uint8_t *block, size_t i)
 {
     return (block[2 + i / 8] >> (i % 8) & 1) != 0;
+}
+
+static int q4_code(const uint8_t *block, size_t i)
+{
+    return (i < 16 ? block[2 + i] & 15 : block[2 + i - 16] >> 4) - 8;
 }
 
 static unsigned t2_code(const uint8_t *block, size_t i)
@@ -78,6 +84,16 @@ static void decode_q8_0(const uint8_t *row, size_t n, float *ret)
         const float d = f16_to_f32(load16(row));
         for (size_t i = 0; i < Q8_BLOCK; i++) {
             ret[at + i] = d * (float)(int8_t)row[2 + i];
+        }
+    }
+}
+
+static void decode_q4_0(const uint8_t *row, size_t n, float *ret)
+{
+    for (size_t at = 0; at < n; at += Q8_BLOCK, row += Q4_BYTES) {
+        const float d = f16_to_f32(load16(row));
+        for (size_t i = 0; i < Q8_BLOCK; i++) {
+            ret[at + i] = d * (float)q4_code(row, i);
         }
     }
 }
@@ -205,20 +221,21 @@ static const struct format_info formats[FORMATS] = {
                      encode_q1_0},
     [FORMAT_TQ2_0] = {"TQ2_0", 35, T2_BLOCK, T2_BYTES, T2_GROUP_BYTES, ACT_BLOCK_T2, decode_tq2_0,
                       encode_tq2_0},
+    [FORMAT_Q4_0] = {"Q4_0", 2, Q8_BLOCK, Q4_BYTES, I8_GROUP_BYTES, ACT_BLOCK, decode_q4_0, NULL},
 };
 
 static const struct {
     uint32_t id;
     const char *name;
 } foreign[] = {
-    {2, "Q4_0"},     {3, "Q4_1"},        {6, "Q5_0"},     {7, "Q5_1"},     {9, "Q8_1"},
-    {10, "Q2_K"},    {11, "Q3_K"},       {12, "Q4_K"},    {13, "Q5_K"},    {14, "Q6_K"},
-    {15, "Q8_K"},    {16, "IQ2_XXS"},    {17, "IQ2_XS"},  {18, "IQ3_XXS"}, {19, "IQ1_S"},
-    {20, "IQ4_NL"},  {21, "IQ3_S"},      {22, "IQ2_S"},   {23, "IQ4_XS"},  {24, "I8"},
-    {25, "I16"},     {26, "I32"},        {27, "I64"},     {28, "F64"},     {29, "IQ1_M"},
-    {34, "TQ1_0"},   {36, "I2_S"},       {37, "I8_S"},    {38, "TL1"},     {39, "MXFP4"},
-    {40, "NVFP4"},   {42, "Q2_0"},       {134, "IQ1_BN"}, {135, "IQ2_BN"}, {142, "PQ2_0"},
-    {143, "PTQ1_0"}, {335, "IQ2_BN_R4"},
+    {3, "Q4_1"},        {6, "Q5_0"},     {7, "Q5_1"},     {9, "Q8_1"},    {10, "Q2_K"},
+    {11, "Q3_K"},       {12, "Q4_K"},    {13, "Q5_K"},    {14, "Q6_K"},   {15, "Q8_K"},
+    {16, "IQ2_XXS"},    {17, "IQ2_XS"},  {18, "IQ3_XXS"}, {19, "IQ1_S"},  {20, "IQ4_NL"},
+    {21, "IQ3_S"},      {22, "IQ2_S"},   {23, "IQ4_XS"},  {24, "I8"},     {25, "I16"},
+    {26, "I32"},        {27, "I64"},     {28, "F64"},     {29, "IQ1_M"},  {34, "TQ1_0"},
+    {36, "I2_S"},       {37, "I8_S"},    {38, "TL1"},     {39, "MXFP4"},  {40, "NVFP4"},
+    {42, "Q2_0"},       {134, "IQ1_BN"}, {135, "IQ2_BN"}, {142, "PQ2_0"}, {143, "PTQ1_0"},
+    {335, "IQ2_BN_R4"},
 };
 
 const struct format_info *format_info(enum format f)
@@ -307,6 +324,16 @@ static void pack_i8(const uint8_t *block, size_t row, uint8_t *group)
     }
 }
 
+static void pack_q4(const uint8_t *block, size_t row, uint8_t *group)
+{
+    uint8_t *tiles = group + 2 * PANEL_ROWS;
+
+    store16(group + 2 * row, load16(block));
+    for (size_t i = 0; i < I8_GROUP; i++) {
+        tiles[64 * (i / 4) + 4 * row + i % 4] = (uint8_t)(int8_t)q4_code(block, i);
+    }
+}
+
 static void pack_t2(const uint8_t *block, size_t row, uint8_t *group)
 {
     uint8_t *lines = group + 2 * PANEL_ROWS;
@@ -334,6 +361,8 @@ void format_pack_panel(enum format f, const uint8_t *rows, size_t n_rows, size_t
                 pack_b1(block, row, group);
             } else if (f == FORMAT_Q8_0) {
                 pack_i8(block, row, group);
+            } else if (f == FORMAT_Q4_0) {
+                pack_q4(block, row, group);
             } else {
                 pack_t2(block, row, group);
             }
@@ -384,7 +413,7 @@ void format_unpack_row(enum format f, const uint8_t *packed, size_t row, size_t 
         const float d = f16_to_f32(load16(group + 2 * row));
         if (f == FORMAT_Q1_0) {
             unpack_b1(group, row, d, ret + at);
-        } else if (f == FORMAT_Q8_0) {
+        } else if (f == FORMAT_Q8_0 || f == FORMAT_Q4_0) {
             unpack_i8(group, row, d, ret + at);
         } else {
             unpack_t2(group, row, d, ret + at);

@@ -19,7 +19,8 @@ enum format {
     FORMAT_Q8_0,
     FORMAT_Q1_0,
     FORMAT_TQ2_0,
-    FORMATS, /* count */
+    FORMAT_Q4_0, /* read only, in embeddings and heads: packs exactly into the panels of Q8_0 */
+    FORMATS,     /* count */
 };
 
 struct format_info {
@@ -30,7 +31,7 @@ struct format_info {
     uint32_t panel_bytes; /* of one block of 16 rows in a panel; 0: rows stay as they are */
     uint32_t act_block;   /* block of quantized activations; 0: the product takes floats */
     void (*decode)(const uint8_t *row, size_t n, float *ret);
-    void (*encode)(const float *x, size_t n, uint8_t *ret);
+    void (*encode)(const float *x, size_t n, uint8_t *ret); /* NULL: never written */
 };
 
 /** format_info() - static facts of a format */

@@ -195,8 +195,9 @@ int gguf_put_tensor(struct gguf_writer *w, const char *name, const char *format,
     uint64_t bytes;
 
     if (w->fd >= 0 || strlen(name) == 0 || strlen(name) > GGUF_NAME_BYTES_MAX ||
-        !format_of_name(format, &t.format) || n_cols == 0 || n_cols > KERN_COLS_MAX ||
-        n_rows == 0 || n_cols % format_info(t.format)->block != 0 || (vector && n_rows != 1) ||
+        !format_of_name(format, &t.format) || !format_info(t.format)->encode || n_cols == 0 ||
+        n_cols > KERN_COLS_MAX || n_rows == 0 || n_cols % format_info(t.format)->block != 0 ||
+        (vector && n_rows != 1) ||
         __builtin_mul_overflow((uint64_t)format_row_bytes(t.format, (size_t)n_cols), n_rows,
                                &bytes) ||
         bytes > INT64_MAX / 2) {

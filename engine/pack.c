@@ -113,6 +113,12 @@ static int place_tensor(struct packer *p, size_t i)
     if (!format_of_id(t->type, &f)) {
         return refuse_type(p, t);
     }
+    if (f == FORMAT_Q4_0 && role != ROLE_EMBD && role != ROLE_OUTPUT) {
+        /* As int8 a layer's matrix would be twice the bytes of every step. */
+        diag_set(p->d, t->info_offset, "tensor %s: format Q4_0 is unsupported inside a layer",
+                 name);
+        return MODEL_UNSUPPORTED;
+    }
     const int r = check_tensor(p, t, f, n_cols, n_rows);
     if (r != MODEL_OK) {
         return r;
@@ -193,8 +199,9 @@ static int refuse_foreign_tensors(const struct packer *p)
 static enum quantization quantization_of(const struct packer *p)
 {
     static const enum quantization of_format[FORMATS] = {
-        [FORMAT_F32] = QUANT_F32,   [FORMAT_F16] = QUANT_F16,     [FORMAT_BF16] = QUANT_BF16,
-        [FORMAT_Q8_0] = QUANT_INT8, [FORMAT_Q1_0] = QUANT_BINARY, [FORMAT_TQ2_0] = QUANT_TERNARY,
+        [FORMAT_F32] = QUANT_F32,    [FORMAT_F16] = QUANT_F16,     [FORMAT_BF16] = QUANT_BF16,
+        [FORMAT_Q8_0] = QUANT_INT8,  [FORMAT_Q1_0] = QUANT_BINARY, [FORMAT_TQ2_0] = QUANT_TERNARY,
+        [FORMAT_Q4_0] = QUANT_MIXED,
     };
     enum quantization all = QUANTS;
 

@@ -49,7 +49,7 @@ static size_t panels_of(const struct matrix *m)
 
 static panel_fn *panel_of(const struct kernels *k, enum format f)
 {
-    return f == FORMAT_Q1_0 ? k->panel_b1 : f == FORMAT_Q8_0 ? k->panel_i8 : k->panel_t2;
+    return f == FORMAT_Q1_0 ? k->panel_b1 : f == FORMAT_TQ2_0 ? k->panel_t2 : k->panel_i8;
 }
 
 static void panel_quantized(const struct job *j, const struct product *p, size_t panel,
