@@ -1,0 +1,138 @@
+/* The AVX-512 intrinsics in portable C: SIMDe's, and those that it lacks or rounds differently, here.
+ * Each of ours says what the instruction does, one lane after the other. */
+#ifndef TESTS_KERNELS_AVX512_EMULATED_H
+#define TESTS_KERNELS_AVX512_EMULATED_H
+
+#define SIMDE_ENABLE_NATIVE_ALIASES
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"
+#pragma GCC diagnostic ignored "-Wundef"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#include <simde/x86/avx2.h>
+#include <simde/x86/avx512.h>
+#pragma GCC diagnostic pop
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "engine/kernels/kernels.h"
+
+/* Vectors of 16 lanes as arrays. */
+#define LANES(type, name, vector)                                                                  \
+    type name[sizeof(vector) / sizeof(type)];                                                      \
+    memcpy(name, &(vector), sizeof(vector))
+
+static inline simde__m512 emulated_ps(const float lanes[16])
+{
+    simde__m512 ret;
+    memcpy(&ret, lanes, sizeof(ret));
+    return ret;
+}
+
+static inline simde__m512 emulated_fmadd_ps(simde__m512 a, simde__m512 b, simde__m512 c)
+{
+    LANES(float, x, a);
+    LANES(float, y, b);
+    LANES(float, z, c);
+    for (int i = 0; i < 16; i++) {
+        z[i] = fmaf(x[i], y[i], z[i]); /* one rounding, unlike a product and a sum */
+    }
+    return emulated_ps(z);
+}
+
+static inline simde__m512 emulated_cvtepi32_ps(simde__m512i a)
+{
+    LANES(int32_t, v, a);
+    float ret[16];
+    for (int i = 0; i < 16; i++) {
+        ret[i] = (float)v[i];
+    }
+    return emulated_ps(ret);
+}
+
+static inline simde__m512i emulated_cvtps_epi32(simde__m512 a)
+{
+    LANES(float, x, a);
+    int32_t v[16];
+    for (int i = 0; i < 16; i++) {
+        v[i] = (int32_t)lrintf(x[i]);
+    }
+    simde__m512i ret;
+    memcpy(&ret, v, sizeof(ret));
+    return ret;
+}
+
+static inline simde__m512 emulated_cvtph_ps(simde__m256i a)
+{
+    LANES(uint16_t, h, a);
+    float ret[16];
+    for (int i = 0; i < 16; i++) {
+        ret[i] = f16_to_f32(h[i]);
+    }
+    return emulated_ps(ret);
+}
+
+static inline simde__m256i emulated_cvtps_ph(simde__m512 a)
+{
+    LANES(float, x, a);
+    uint16_t h[16];
+    for (int i = 0; i < 16; i++) {
+        h[i] = f16_from_f32(x[i]);
+    }
+    simde__m256i ret;
+    memcpy(&ret, h, sizeof(ret));
+    return ret;
+}
+
+static inline simde__m512i emulated_cvtepu16_epi32(simde__m256i a)
+{
+    LANES(uint16_t, h, a);
+    uint32_t v[16];
+    for (int i = 0; i < 16; i++) {
+        v[i] = h[i];
+    }
+    simde__m512i ret;
+    memcpy(&ret, v, sizeof(ret));
+    return ret;
+}
+
+static inline int32_t emulated_reduce_add_epi32(simde__m512i a)
+{
+    LANES(int32_t, v, a);
+    int32_t ret = 0;
+    for (int i = 0; i < 16; i++) {
+        ret += v[i];
+    }
+    return ret;
+}
+
+static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
+{
+    LANES(uint32_t, v, a);
+    uint32_t ret = 0;
+    for (int i = 0; i < 16; i++) {
+        ret = v[i] > ret ? v[i] : ret;
+    }
+    return ret;
+}
+
+#undef _mm512_fmadd_ps
+#undef _mm512_cvtepi32_ps
+#undef _mm512_cvtps_epi32
+#undef _mm512_cvtph_ps
+#undef _mm512_cvtps_ph
+#undef _mm512_cvtepu16_epi32
+#undef _mm512_reduce_add_epi32
+#undef _mm512_reduce_max_epu32
+#define _mm512_fmadd_ps emulated_fmadd_ps
+#define _mm512_cvtepi32_ps emulated_cvtepi32_ps
+#define _mm512_cvtps_epi32 emulated_cvtps_epi32
+#define _mm512_cvtph_ps emulated_cvtph_ps
+#define _mm512_cvtps_ph(a, rounding) emulated_cvtps_ph(a)
+#define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
+#define _mm512_reduce_add_epi32 emulated_reduce_add_epi32
+#define _mm512_reduce_max_epu32 emulated_reduce_max_epu32
+
+#endif
