@@ -1,0 +1,123 @@
+/* onebit: the command. Finds the verb, reads its options, runs it; each verb is in its own file. */
+#include "client/cli/cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define GENERATES (OPTS_CONNECT | OPTS_GENERATE | OPTS_VERBOSE)
+
+const struct verb verbs[] = {
+    {"run", "run [options] [PROMPT...]", "Answer one prompt, printed as it comes",
+     "The prompt is the words given, joined by spaces, or standard input when there are none or\n"
+     "only \"-\". It is put to the model as one message of a chat; with --raw the model continues\n"
+     "it as it is.",
+     GENERATES | OPTS_JSON | OPTS_RUN, 0, SIZE_MAX, verb_run},
+    {"chat", "chat [options]", "Talk with a model, line by line",
+     "Each line is a message; the whole conversation is sent with it. /reset forgets the\n"
+     "conversation, /quit or the end of input ends. Ctrl-C cancels the answer that is being\n"
+     "written; at the prompt it ends.",
+     GENERATES, 0, 0, verb_chat},
+    {"list", "list [options]", "List the models there are", NULL, OPTS_CONNECT | OPTS_JSON, 0, 0,
+     verb_list},
+    {"ps", "ps [options]", "Show the models that are loaded and the requests that run", NULL,
+     OPTS_CONNECT | OPTS_JSON, 0, 0, verb_ps},
+    {"status", "status [options]", "Show the state of the daemon", NULL, OPTS_CONNECT | OPTS_JSON,
+     0, 0, verb_status},
+    {"load", "load [options] MODEL", "Make a model resident", NULL, OPTS_CONNECT, 1, 1, verb_load},
+    {"unload", "unload [options] MODEL", "Give the memory of a model back", NULL, OPTS_CONNECT, 1,
+     1, verb_unload},
+    {"cancel", "cancel [options] REQUEST...", "Cancel requests by the numbers that ps shows", NULL,
+     OPTS_CONNECT, 1, SIZE_MAX, verb_cancel},
+    {"explain", "explain [CODE | NAME]",
+     "Say what an error means and what to do; without argument, list them all", NULL, 0, 0, 1,
+     verb_explain},
+    {"help", "help [VERB]", "Say how to use this command or one of its verbs", NULL, 0, 0, 1,
+     verb_help_verb},
+};
+const size_t n_verbs = ARRAY_SIZE(verbs);
+
+static const struct verb *find_verb(const char *name)
+{
+    for (size_t i = 0; i < n_verbs; i++) {
+        if (strcmp(verbs[i].name, name) == 0) {
+            return &verbs[i];
+        }
+    }
+    return NULL;
+}
+
+static void print_overview(FILE *to)
+{
+    (void)fprintf(to, "usage: onebit VERB [options] ...\n\n"
+                      "Ask the language models that onebitd keeps resident on this machine.\n\n");
+    for (size_t i = 0; i < n_verbs; i++) {
+        (void)fprintf(to, "  %-8s %s\n", verbs[i].name, verbs[i].about);
+    }
+    (void)fprintf(to,
+                  "\n\"onebit VERB --help\" says more about a verb; onebit(1) says everything.\n");
+}
+
+int verb_help_verb(struct args *args)
+{
+    if (args->n_words == 0) {
+        print_overview(stdout);
+        return 0;
+    }
+    const struct verb *verb = find_verb(args->words[0]);
+    if (!verb) {
+        complain("there is no verb \"%s\"", args->words[0]);
+        return EXIT_USAGE;
+    }
+    verb_help(verb);
+    return 0;
+}
+
+/* What printf() has gathered must get out, or we must say that it did not. */
+static int finish(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return code;
+    }
+    const int said = output_exit(-errno);
+    return code != 0 ? code : said;
+}
+
+static int run_verb(const struct verb *verb, int argc, char **argv)
+{
+    struct args args;
+    const int r = args_parse(&args, verb, argc, argv);
+
+    if (r != 0) {
+        return r;
+    }
+    if (args.help) {
+        verb_help(verb);
+        return 0;
+    }
+    return verb->run(&args);
+}
+
+int main(int argc, char **argv)
+{
+    (void)signal(SIGPIPE, SIG_IGN); /* a write tells us */
+    if (argc < 2) {
+        print_overview(stderr);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+        print_overview(stdout);
+        return finish(0);
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        (void)printf("onebit %s\n", onebit_version());
+        return finish(0);
+    }
+    const struct verb *verb = find_verb(argv[1]);
+    if (!verb) {
+        complain("there is no verb \"%s\"; \"onebit help\" lists them", argv[1]);
+        return EXIT_USAGE;
+    }
+    return finish(run_verb(verb, argc - 1, argv + 1));
+}

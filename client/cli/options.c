@@ -1,0 +1,248 @@
+/* options: one table of every option, from which parsing and help are both made, so that they cannot
+ * differ. A verb takes groups of it. */
+#include "client/cli/cli.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { FLAG, TEXT, U32, U64, I32, F32, STOP, CLASS };
+
+struct opt {
+    const char *name;
+    char letter; /* 0: none */
+    unsigned groups;
+    enum kind kind;
+    size_t at;          /* offset in struct args */
+    uint32_t has;       /* the bit in request.has, or 0 */
+    double least, most; /* of numbers */
+    const char *word;   /* how help calls the argument */
+    const char *about;
+};
+
+#define AT(field) offsetof(struct args, field)
+
+static const struct opt opts[] = {
+    {"model", 'm', OPTS_GENERATE, TEXT, AT(request.model), 0, 0, 0, "MODEL",
+     "ask this model instead of the daemon's default"},
+    {"system", 0, OPTS_GENERATE, TEXT, AT(system), 0, 0, 0, "TEXT", "put a system message first"},
+    {"raw", 0, OPTS_RUN, FLAG, AT(raw), 0, 0, 0, NULL,
+     "continue the prompt as it is, without the model's chat template"},
+    {"max-tokens", 'n', OPTS_GENERATE, U32, AT(request.max_tokens), 0, 1, 1048576, "N",
+     "at most N tokens"},
+    {"temperature", 0, OPTS_GENERATE, F32, AT(request.temperature), ONEBIT_HAS_TEMPERATURE, 0, 100,
+     "T", "0: always the likeliest token; higher: more variety"},
+    {"top-k", 0, OPTS_GENERATE, I32, AT(request.top_k), ONEBIT_HAS_TOP_K, 0, 2147483647, "K",
+     "sample from the K likeliest tokens; 0: from all"},
+    {"top-p", 0, OPTS_GENERATE, F32, AT(request.top_p), ONEBIT_HAS_TOP_P, 0, 1, "P",
+     "sample from the likeliest tokens that make up P"},
+    {"min-p", 0, OPTS_GENERATE, F32, AT(request.min_p), ONEBIT_HAS_MIN_P, 0, 1, "P",
+     "leave out tokens less likely than P times the likeliest"},
+    {"repeat-penalty", 0, OPTS_GENERATE, F32, AT(request.repeat_penalty), ONEBIT_HAS_REPEAT_PENALTY,
+     0, 100, "R", "above 1: say the same less often"},
+    {"seed", 0, OPTS_GENERATE, U64, AT(request.seed), ONEBIT_HAS_SEED, 0, 0, "S",
+     "the same seed and request give the same answer"},
+    {"stop", 0, OPTS_GENERATE, STOP, 0, 0, 0, 0, "TEXT",
+     "end before this text; may be given up to 16 times"},
+    {"ignore-eos", 0, OPTS_GENERATE, FLAG, AT(request.ignore_eos), 0, 0, 0, NULL,
+     "go on after the model's end, up to the limit of tokens"},
+    {"no-thinking", 0, OPTS_GENERATE, FLAG, AT(request.no_thinking), 0, 0, 0, NULL,
+     "templates that can: answer without thinking first"},
+    {"template", 0, OPTS_GENERATE, TEXT, AT(request.chat_template), 0, 0, 0, "NAME",
+     "this chat template instead of the model's own"},
+    {"quantization", 0, OPTS_GENERATE, TEXT, AT(request.quantization), 0, 0, 0, "NAME",
+     "refuse unless the model's file has it (binary, ternary, ...)"},
+    {"class", 0, OPTS_GENERATE, CLASS, AT(request.request_class), 0, 0, 0, "CLASS",
+     "low, normal or high"},
+    {"deadline", 0, OPTS_GENERATE, U32, AT(request.deadline_ms), ONEBIT_HAS_DEADLINE, 0,
+     4294967295.0, "MS", "milliseconds until the first token"},
+    {"logprobs", 0, OPTS_RUN, U32, AT(request.n_logprobs), 0, 1, 20, "N",
+     "with --json: the N likeliest tokens at each place"},
+    {"json", 0, OPTS_JSON, FLAG, AT(json), 0, 0, 0, NULL, "print JSON"},
+    {"verbose", 'v', OPTS_VERBOSE, FLAG, AT(verbose), 0, 0, 0, NULL,
+     "say on standard error what happens, and the speed in the end"},
+    {"socket", 's', OPTS_CONNECT, TEXT, AT(socket), 0, 0, 0, "PATH",
+     "the daemon's socket; else $ONEBIT_SOCKET, $XDG_RUNTIME_DIR/onebit.sock, /run/onebit.sock"},
+    {"help", 'h', OPTS_ALWAYS, FLAG, AT(help), 0, 0, 0, NULL, "print this and end"},
+};
+
+static int bad_value(const struct opt *o, const char *value)
+{
+    complain("--%s: \"%s\" is not a value it takes", o->name, value);
+    return EXIT_USAGE;
+}
+
+static int set_integer(const struct opt *o, void *field, const char *value)
+{
+    char *end;
+
+    errno = 0;
+    const unsigned long long v = strtoull(value, &end, 10);
+    if (errno || end == value || *end || strchr(value, '-')) {
+        return bad_value(o, value);
+    }
+    if (o->kind != U64 && ((double)v < o->least || (double)v > o->most)) {
+        return bad_value(o, value);
+    }
+    if (o->kind == U64) {
+        *(uint64_t *)field = v;
+    } else if (o->kind == U32) {
+        *(uint32_t *)field = (uint32_t)v;
+    } else {
+        *(int32_t *)field = (int32_t)v;
+    }
+    return 0;
+}
+
+static int set_float(const struct opt *o, void *field, const char *value)
+{
+    char *end;
+    const float v = strtof(value, &end);
+
+    if (end == value || *end || !isfinite(v) || (double)v < o->least || (double)v > o->most) {
+        return bad_value(o, value);
+    }
+    *(float *)field = v;
+    return 0;
+}
+
+static int set_class(const struct opt *o, void *field, const char *value)
+{
+    static const char *const names[] = {
+        [ONEBIT_CLASS_NORMAL] = "normal",
+        [ONEBIT_CLASS_LOW] = "low",
+        [ONEBIT_CLASS_HIGH] = "high",
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(value, names[i]) == 0) {
+            *(enum onebit_class *)field = (enum onebit_class)i;
+            return 0;
+        }
+    }
+    return bad_value(o, value);
+}
+
+static int add_stop(struct args *a, const struct opt *o, const char *value)
+{
+    if (a->request.n_stops == STOPS_MAX || !*value) {
+        return bad_value(o, value);
+    }
+    a->stops[a->request.n_stops++] = value;
+    return 0;
+}
+
+static int set(struct args *a, const struct opt *o, const char *value)
+{
+    void *field = (char *)a + o->at;
+
+    a->request.has |= o->has;
+    switch (o->kind) {
+    case FLAG:
+        *(bool *)field = true;
+        return 0;
+    case TEXT:
+        *(const char **)field = value;
+        return 0;
+    case F32:
+        return set_float(o, field, value);
+    case STOP:
+        return add_stop(a, o, value);
+    case CLASS:
+        return set_class(o, field, value);
+    default:
+        return set_integer(o, field, value);
+    }
+}
+
+/* The verb's options as getopt_long() wants them; val is the index in opts plus 256. */
+static void getopt_tables(const struct verb *verb, struct option *ret_longs, char *ret_shorts)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+        if (!(opts[i].groups & (verb->groups | OPTS_ALWAYS))) {
+            continue;
+        }
+        const bool takes = opts[i].kind != FLAG;
+        *ret_longs++ = (struct option){.name = opts[i].name,
+                                       .has_arg = takes ? required_argument : no_argument,
+                                       .val = 256 + (int)i};
+        if (opts[i].letter) {
+            *ret_shorts++ = opts[i].letter;
+            if (takes) {
+                *ret_shorts++ = ':';
+            }
+        }
+    }
+    *ret_longs = (struct option){0};
+    *ret_shorts = '\0';
+}
+
+static const struct opt *opt_of(int val)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+        if (val == 256 + (int)i || (opts[i].letter && val == opts[i].letter)) {
+            return &opts[i];
+        }
+    }
+    return NULL;
+}
+
+int args_parse(struct args *ret, const struct verb *verb, int argc, char **argv)
+{
+    struct option longs[ARRAY_SIZE(opts) + 1];
+    char shorts[2 * ARRAY_SIZE(opts) + 1];
+    int r = 0, val;
+
+    memset(ret, 0, sizeof(*ret));
+    onebit_request_init(&ret->request);
+    getopt_tables(verb, longs, shorts);
+    optind = 1;
+    opterr = 0;
+    while (r == 0 && (val = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+        const struct opt *o = opt_of(val);
+        if (!o || val == '?') {
+            complain("%s: unknown option, or one without its value: %s", verb->name,
+                     argv[optind - 1]);
+            r = EXIT_USAGE;
+        } else {
+            r = set(ret, o, optarg);
+        }
+    }
+    ret->request.stops = ret->request.n_stops ? ret->stops : NULL;
+    ret->words = argv + optind;
+    ret->n_words = (size_t)(argc - optind);
+    if (r == 0 && !ret->help &&
+        (ret->n_words < verb->words_min || ret->n_words > verb->words_max)) {
+        complain("%s: wrong number of arguments", verb->name);
+        r = EXIT_USAGE;
+    }
+    if (r != 0) {
+        (void)fprintf(stderr, "usage: onebit %s\n       onebit %s --help says more\n",
+                      verb->synopsis, verb->name);
+    }
+    return r;
+}
+
+void verb_help(const struct verb *verb)
+{
+    (void)printf("usage: onebit %s\n\n%s.\n", verb->synopsis, verb->about);
+    if (verb->more) {
+        (void)printf("\n%s\n", verb->more);
+    }
+    (void)printf("\noptions:\n");
+    for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
+        const struct opt *o = &opts[i];
+        char left[64];
+        if (!(o->groups & (verb->groups | OPTS_ALWAYS))) {
+            continue;
+        }
+        (void)snprintf(left, sizeof(left), "%s%c%s --%s%s%s", o->letter ? "-" : " ",
+                       o->letter ? o->letter : ' ', o->letter ? "," : " ", o->name,
+                       o->word ? " " : "", o->word ? o->word : "");
+        (void)printf("  %-24s %s\n", left, o->about);
+    }
+}

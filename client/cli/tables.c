@@ -1,0 +1,276 @@
+/* tables: list, ps and status for people. The daemon answers with maps; a key names its unit by its
+ * ending (_bytes, _us, _ms, _s), and that decides how a value is written. Columns that no row has are left out,
+ * so that daemons older and newer than this command are shown as well. */
+#include "client/cli/cli.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COLUMNS_MAX 16u
+#define CELL_BYTES_MAX 512u
+
+struct column {
+    const char *key, *title;
+};
+
+static bool ends_with(const char *key, const char *end)
+{
+    const size_t n = strlen(key), m = strlen(end);
+    return n >= m && strcmp(key + n - m, end) == 0;
+}
+
+static void write_bytes(char *ret, size_t n, double bytes)
+{
+    if (bytes < 1e6) {
+        (void)snprintf(ret, n, "%.1f kB", bytes / 1e3);
+    } else if (bytes < 1e9) {
+        (void)snprintf(ret, n, "%.1f MB", bytes / 1e6);
+    } else {
+        (void)snprintf(ret, n, "%.2f GB", bytes / 1e9);
+    }
+}
+
+static void write_seconds(char *ret, size_t n, double s)
+{
+    if (s < 60) {
+        (void)snprintf(ret, n, s < 10 ? "%.2f s" : "%.0f s", s);
+    } else if (s < 3600) {
+        (void)snprintf(ret, n, "%.0f min", s / 60);
+    } else if (s < 48 * 3600.0) {
+        (void)snprintf(ret, n, "%.1f h", s / 3600);
+    } else {
+        (void)snprintf(ret, n, "%.0f days", s / 86400);
+    }
+}
+
+static void write_number(char *ret, size_t n, const char *key, const json_t *value)
+{
+    const double v = json_number_value(value);
+
+    if (ends_with(key, "bytes") || ends_with(key, "_bytes_used") ||
+        ends_with(key, "_bytes_total")) {
+        write_bytes(ret, n, v);
+    } else if (ends_with(key, "_us")) {
+        write_seconds(ret, n, v / 1e6);
+    } else if (ends_with(key, "_ms")) {
+        write_seconds(ret, n, v / 1e3);
+    } else if (ends_with(key, "_s") || ends_with(key, "_seconds")) {
+        write_seconds(ret, n, v);
+    } else if (json_is_integer(value)) {
+        (void)snprintf(ret, n, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    } else {
+        (void)snprintf(ret, n, "%.6g", v);
+    }
+}
+
+/* A value as one safe line, malloc'ed; NULL without memory. */
+static char *cell(const char *key, const json_t *value)
+{
+    char text[CELL_BYTES_MAX] = "-";
+
+    if (json_is_string(value)) {
+        return escape_line(*json_string_value(value) ? json_string_value(value) : "-");
+    }
+    if (json_is_boolean(value)) {
+        return strdup(json_is_true(value) ? "yes" : "no");
+    }
+    if (json_is_number(value)) {
+        write_number(text, sizeof(text), key, value);
+    } else if (json_is_array(value) || json_is_object(value)) {
+        char *json = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
+        char *safe = json ? escape_line(json) : NULL;
+        free(json);
+        return safe;
+    }
+    return strdup(text);
+}
+
+static bool any_row_has(json_t *rows, const char *key)
+{
+    size_t i;
+    json_t *row;
+
+    json_array_foreach(rows, i, row)
+    {
+        if (json_object_get(row, key)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void print_padded(const char *text, size_t width, bool last)
+{
+    (void)printf("%s", text);
+    for (size_t i = text_columns(text); i < width + 2 && !last; i++) {
+        (void)putchar(' ');
+    }
+    if (last) {
+        (void)putchar('\n');
+    }
+}
+
+/* Print rows of one array of objects under their titles. */
+static void print_table(json_t *rows, const struct column *all, size_t n_all)
+{
+    const struct column *columns[COLUMNS_MAX];
+    size_t widths[COLUMNS_MAX], n = 0, i;
+    json_t *row;
+
+    for (size_t k = 0; k < n_all && n < COLUMNS_MAX; k++) {
+        if (any_row_has(rows, all[k].key)) {
+            columns[n] = &all[k];
+            widths[n++] = strlen(all[k].title);
+        }
+    }
+    for (size_t k = 0; k < n; k++) {
+        json_array_foreach(rows, i, row)
+        {
+            char *text = cell(columns[k]->key, json_object_get(row, columns[k]->key));
+            const size_t width = text ? text_columns(text) : 0;
+            widths[k] = width > widths[k] ? width : widths[k];
+            free(text);
+        }
+    }
+    for (size_t k = 0; k < n; k++) {
+        print_padded(columns[k]->title, widths[k], k + 1 == n);
+    }
+    json_array_foreach(rows, i, row)
+    {
+        for (size_t k = 0; k < n; k++) {
+            char *text = cell(columns[k]->key, json_object_get(row, columns[k]->key));
+            print_padded(text ? text : "-", widths[k], k + 1 == n);
+            free(text);
+        }
+    }
+}
+
+/* "key: value" lines; maps inside have their keys put behind a dot. */
+static void print_values(json_t *object, const char *prefix, unsigned depth)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(object, key, value)
+    {
+        char name[CELL_BYTES_MAX];
+        (void)snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);
+        if (json_is_object(value) && depth < 4) {
+            print_values(value, name, depth + 1);
+            continue;
+        }
+        char *safe = escape_line(name);
+        char *text = cell(key, value);
+        (void)printf("%-28s %s\n", safe ? safe : "-", text ? text : "-");
+        free(safe);
+        free(text);
+    }
+}
+
+/* Ask, and read the answer: 0 or an exit code. *ret_json is owned by the caller. */
+static int ask(const struct args *args, enum onebit_verb verb, json_t **ret_json)
+{
+    char *text = NULL;
+    json_error_t error;
+    const int r = ask_json(args, verb, &text);
+
+    if (r != 0) {
+        return r;
+    }
+    *ret_json = json_loads(text, JSON_DECODE_ANY, &error);
+    free(text);
+    if (!*ret_json) {
+        complain("the daemon's answer cannot be read: %s", error.text);
+        return EXIT_PROTOCOL;
+    }
+    return 0;
+}
+
+int verb_list(struct args *args)
+{
+    static const struct column columns[] = {
+        {"name", "NAME"},       {"state", "STATE"},
+        {"arch", "ARCH"},       {"quantization", "QUANTIZATION"},
+        {"formats", "FORMATS"}, {"bytes", "SIZE"},
+        {"default", "DEFAULT"},
+    };
+    json_t *models = NULL;
+    const int r = ask(args, ONEBIT_LIST, &models);
+
+    if (r != 0 || args->json) {
+        return r != 0 ? r : print_json(models, -1);
+    }
+    if (json_array_size(models) == 0) {
+        (void)printf("no models; put a .gguf file into a model folder of the daemon\n");
+    } else {
+        print_table(models, columns, ARRAY_SIZE(columns));
+    }
+    json_decref(models);
+    return 0;
+}
+
+static void print_section(json_t *all, const char *key, const char *none,
+                          const struct column *columns, size_t n)
+{
+    json_t *rows = json_object_get(all, key);
+
+    if (json_array_size(rows) == 0) {
+        (void)printf("%s\n", none);
+    } else {
+        print_table(rows, columns, n);
+    }
+    (void)json_object_del(all, key);
+}
+
+int verb_ps(struct args *args)
+{
+    static const struct column models[] = {
+        {"name", "MODEL"},        {"state", "STATE"},   {"quantization", "QUANTIZATION"},
+        {"formats", "FORMATS"},   {"kv", "KV"},         {"weight_bytes", "WEIGHTS"},
+        {"kv_bytes", "KV SIZE"},  {"n_ctx", "CONTEXT"}, {"n_streams", "STREAMS"},
+        {"requests", "REQUESTS"}, {"idle_ms", "IDLE"},
+    };
+    static const struct column requests[] = {
+        {"request", "REQUEST"},
+        {"id", "REQUEST"},
+        {"model", "MODEL"},
+        {"state", "STATE"},
+        {"class", "CLASS"},
+        {"uid", "UID"},
+        {"pid", "PID"},
+        {"client", "CLIENT"},
+        {"prompt_tokens", "PROMPT"},
+        {"answer_tokens", "ANSWER"},
+        {"age_ms", "AGE"},
+    };
+    json_t *all = NULL;
+    const int r = ask(args, ONEBIT_PS, &all);
+
+    if (r != 0 || args->json) {
+        return r != 0 ? r : print_json(all, -1);
+    }
+    print_section(all, "models", "no model is loaded", models, ARRAY_SIZE(models));
+    (void)printf("\n");
+    print_section(all, "requests", "no request runs", requests, ARRAY_SIZE(requests));
+    if (json_object_size(all) > 0) {
+        (void)printf("\n");
+        print_values(all, "", 0);
+    }
+    json_decref(all);
+    return 0;
+}
+
+int verb_status(struct args *args)
+{
+    json_t *status = NULL;
+    const int r = ask(args, ONEBIT_STATUS, &status);
+
+    if (r != 0 || args->json) {
+        return r != 0 ? r : print_json(status, -1);
+    }
+    print_values(status, "", 0);
+    json_decref(status);
+    return 0;
+}

@@ -1,0 +1,329 @@
+/* deliver: from the daemon's messages to the application's callbacks.
+ *
+ * A message's views borrow from the frame and have no NUL; applications get C strings, so each message's
+ * strings are copied into one scratch buffer that was reserved for all of them before the first is
+ * placed. A request leaves the list before its last callback runs, so that callback may do with the
+ * connection what any other may. */
+#include "client/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/json.h"
+
+#define STRINGS_MAX 16u /* strings of one message: room for their NULs */
+
+/* A C string of v in the scratch buffer; room has been reserved. */
+static const char *copy(struct onebit_conn *conn, struct strview v)
+{
+    char *at = (char *)conn->text.data + conn->text.n;
+
+    assert(conn->text.room - conn->text.n > v.n);
+    if (v.n > 0) {
+        memcpy(at, v.data, v.n);
+    }
+    at[v.n] = '\0';
+    conn->text.n += v.n + 1;
+    return at;
+}
+
+static int grow(void **array, size_t *room, size_t n, size_t each)
+{
+    if (n <= *room) {
+        return 0;
+    }
+    void *bigger = reallocarray(*array, n, each);
+    if (!bigger) {
+        return -ENOMEM;
+    }
+    *array = bigger;
+    *room = n;
+    return 0;
+}
+
+/* ---- the end of a request ---- */
+
+static void end_with_failure(struct onebit_conn *conn, struct pending *p,
+                             const struct onebit_failure *failure)
+{
+    struct pending ended = *p;
+
+    pending_drop(conn, p);
+    if (ended.waiter) {
+        ended.waiter->ended = true;
+        ended.waiter->outcome = failure->code;
+    }
+    if (ended.handler.error) {
+        ended.handler.error(conn, ended.id, failure, ended.user);
+    }
+}
+
+void deliver_lost(struct onebit_conn *conn)
+{
+    const struct onebit_error_info *info = onebit_error_info(conn->failed);
+    struct onebit_failure failure = {
+        .code = conn->failed,
+        .retryable = true,
+        .name = "connection_lost",
+        .message = conn->why,
+        .hint = "Connect again; look whether the daemon runs, and at its log.",
+    };
+
+    if (conn->failed == -EPROTO) {
+        failure.retryable = false;
+        failure.hint = "Install client and daemon of the same release.";
+    }
+    if (info) {
+        failure.number = info->number;
+        failure.retryable = info->retryable;
+        failure.name = info->name;
+        failure.hint = info->hint;
+    }
+    while (!list_empty(&conn->requests)) {
+        end_with_failure(conn, container_of(conn->requests.next, struct pending, link), &failure);
+    }
+}
+
+static void on_error(struct onebit_conn *conn, struct pending *p, const struct msg_error *e)
+{
+    const struct onebit_failure failure = {
+        .code = e->code != ERR_NONE ? (int)e->code : ONEBIT_ERR_INTERNAL,
+        .number = e->number,
+        .retryable = e->retryable,
+        .retry_after_ms = e->retry_after_ms,
+        .name = copy(conn, e->name),
+        .message = copy(conn, e->message),
+        .hint = copy(conn, e->hint),
+        .have = e->have,
+        .limit = e->limit,
+    };
+
+    end_with_failure(conn, p, &failure);
+}
+
+/* The result of list, ps and status as JSON; *ret_json is malloc'ed, NULL when there is none. */
+static int result_json(struct onebit_conn *conn, struct strview result, char **ret_json,
+                       size_t *ret_n)
+{
+    struct buf json;
+
+    *ret_json = NULL;
+    *ret_n = 0;
+    if (result.n == 0) {
+        return 0;
+    }
+    buf_init(&json, JSON_BYTES_MAX);
+    const int r = json_from_msgpack(&json, result);
+    if (r != JSON_OK) {
+        buf_deinit(&json);
+        if (r > 0) {
+            conn_fail(conn, -EPROTO, "The daemon sent a result that cannot be read.");
+            return 0;
+        }
+        return r;
+    }
+    *ret_json = (char *)buf_steal(&json, ret_n);
+    return 0;
+}
+
+static int on_done(struct onebit_conn *conn, struct pending *p, const struct message *m)
+{
+    const struct msg_done *d = &m->done;
+    char *json;
+    size_t json_n;
+    const int r = result_json(conn, m->result, &json, &json_n);
+
+    if (r < 0 || conn->failed) {
+        return r;
+    }
+    const struct onebit_done done = {
+        .finish_reason = copy(conn, d->finish_reason),
+        .prompt_tokens = d->prompt_tokens,
+        .cached_tokens = d->cached_tokens,
+        .answer_tokens = d->answer_tokens,
+        .seed = d->seed,
+        .queue_us = d->queue_us,
+        .prefill_us = d->prefill_us,
+        .decode_us = d->decode_us,
+        .restarts = d->restarts,
+        .model = copy(conn, d->model),
+        .formats = copy(conn, d->formats),
+        .quantization = copy(conn, d->quantization),
+        .kv = copy(conn, d->kv),
+        .cpu = copy(conn, d->cpu),
+        .result = json,
+        .result_bytes = json_n,
+    };
+    struct pending ended = *p;
+
+    pending_drop(conn, p);
+    if (ended.handler.done) {
+        ended.handler.done(conn, ended.id, &done, ended.user);
+    }
+    if (ended.waiter) {
+        ended.waiter->ended = true;
+        if (ended.waiter->wants_json) {
+            ended.waiter->json = json;
+            json = NULL; /* the waiter's now */
+        }
+    }
+    free(json);
+    return 0;
+}
+
+/* ---- while a request runs ---- */
+
+/* Copy the alternatives of each token into the scratch arrays; the message's reader has checked them. */
+static int copy_logprobs(struct onebit_conn *conn, const struct msg_delta *d)
+{
+    struct msg_logprob row[MSG_LOGPROBS_ROW_MAX];
+    struct cursor first = d->logprobs, at = d->logprobs;
+    const size_t most = (size_t)d->n_logprobs * msg_logprobs_next(&first, row); /* rows are equal */
+    size_t used = 0;
+    int r = grow((void **)&conn->tokens, &conn->tokens_room, d->n_logprobs, sizeof(*conn->tokens));
+
+    if (r == 0) {
+        r = grow((void **)&conn->logprobs, &conn->logprobs_room, most, sizeof(*conn->logprobs));
+    }
+    for (uint32_t i = 0; r == 0 && i < d->n_logprobs; i++) {
+        const uint32_t n = msg_logprobs_next(&at, row);
+        conn->tokens[i] = (struct onebit_token_logprobs){conn->logprobs + used, n};
+        for (uint32_t k = 0; k < n && used < most; k++) {
+            conn->logprobs[used++] = (struct onebit_logprob){row[k].id, row[k].logprob};
+        }
+    }
+    return r;
+}
+
+static int on_delta(struct onebit_conn *conn, struct pending *p, const struct msg_delta *d)
+{
+    int r = grow((void **)&conn->ids, &conn->ids_room, d->ids.n, sizeof(*conn->ids));
+
+    if (r == 0 && d->n_logprobs > 0) {
+        r = copy_logprobs(conn, d);
+    }
+    if (r < 0) {
+        return r;
+    }
+    msg_ids_copy(&d->ids, conn->ids);
+    const struct onebit_delta delta = {
+        .text = copy(conn, d->text),
+        .text_bytes = d->text.n,
+        .ids = conn->ids,
+        .n_ids = d->ids.n,
+        .first = d->n0,
+        .logprobs = d->n_logprobs > 0 ? conn->tokens : NULL,
+    };
+    if (p->handler.delta) {
+        p->handler.delta(conn, p->id, &delta, p->user);
+    }
+    return 0;
+}
+
+static void on_accepted(struct onebit_conn *conn, struct pending *p, const struct msg_accepted *a)
+{
+    const struct onebit_accepted accepted = {
+        .request = a->global,
+        .position = a->position,
+        .model = copy(conn, a->model),
+    };
+
+    if (p->handler.accepted) {
+        p->handler.accepted(conn, p->id, &accepted, p->user);
+    }
+}
+
+static void on_progress(struct onebit_conn *conn, struct pending *p, const struct msg_progress *g)
+{
+    const struct onebit_progress progress = {
+        .phase = progress_phase_name(g->phase),
+        .done = g->done,
+        .total = g->total,
+    };
+
+    if (p->handler.progress) {
+        p->handler.progress(conn, p->id, &progress, p->user);
+    }
+}
+
+/* ---- messages ---- */
+
+static void on_hello(struct onebit_conn *conn, const struct msg_hello *h)
+{
+    if (conn->greeted) {
+        conn_fail(conn, -EPROTO, "The daemon greeted twice.");
+        return;
+    }
+    if (h->major != PROTOCOL_MAJOR) {
+        conn_fail(conn, ONEBIT_ERR_BAD_PROTOCOL, "The daemon speaks protocol %u, this library %u.",
+                  h->major, PROTOCOL_MAJOR);
+        return;
+    }
+    (void)snprintf(conn->server_name, sizeof(conn->server_name), "%.*s", (int)h->name.n,
+                   h->name.n ? h->name.data : "");
+    (void)snprintf(conn->default_model, sizeof(conn->default_model), "%.*s",
+                   (int)h->default_model.n, h->default_model.n ? h->default_model.data : "");
+    conn->server = (struct onebit_server){
+        .name = conn->server_name,
+        .major = h->major,
+        .minor = h->minor,
+        .frame_bytes_max = h->frame_bytes_max,
+        .requests_max = h->requests_max,
+        .uid = h->uid,
+        .gid = h->gid,
+        .pid = h->pid,
+        .default_model = conn->default_model,
+    };
+    conn->greeted = true;
+}
+
+/* A message about one request; of one we do not know there is nothing to tell anybody. */
+static int on_reply(struct onebit_conn *conn, const struct message *m)
+{
+    struct pending *p = pending_find(conn, m->id);
+
+    if (!p) {
+        return 0;
+    }
+    switch (m->type) {
+    case MSG_ACCEPTED:
+        on_accepted(conn, p, &m->accepted);
+        return 0;
+    case MSG_PROGRESS:
+        on_progress(conn, p, &m->progress);
+        return 0;
+    case MSG_DELTA:
+        return on_delta(conn, p, &m->delta);
+    case MSG_DONE:
+        return on_done(conn, p, m);
+    default:
+        on_error(conn, p, &m->error);
+        return 0;
+    }
+}
+
+int deliver(struct onebit_conn *conn, const struct message *m, size_t body_n)
+{
+    conn->text.n = 0;
+    const int r = buf_reserve(&conn->text, body_n + STRINGS_MAX);
+    if (r < 0) {
+        return r;
+    }
+    if (m->type == MSG_HELLO) {
+        on_hello(conn, &m->hello);
+        return 0;
+    }
+    if (m->type == MSG_ERROR && m->id == 0) {
+        conn_fail(conn, m->error.code != ERR_NONE ? (int)m->error.code : ONEBIT_ERR_INTERNAL,
+                  "%.*s", (int)m->error.message.n, m->error.message.n ? m->error.message.data : "");
+        return 0;
+    }
+    if (m->type < MSG_ACCEPTED || m->type > MSG_ERROR || !conn->greeted) {
+        conn_fail(conn, -EPROTO, "The daemon sent a message that is not its to send.");
+        return 0;
+    }
+    return on_reply(conn, m);
+}

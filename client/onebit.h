@@ -1,0 +1,383 @@
+/* libonebit: ask the language models that onebitd keeps resident on this machine.
+ *
+ * This header stands alone; link with `pkg-config --libs onebit`.
+ *
+ * A connection carries any number of requests at once, up to what the daemon allows. It can be used
+ * in two ways, which mix freely:
+ *  - blocking: onebit_run(), onebit_list(), ... return when the answer is complete;
+ *  - from an event loop: onebit_generate() and onebit_ask() only queue; poll onebit_get_fd() for
+ *    onebit_wants() and call onebit_dispatch(conn, 0), which runs the callbacks.
+ *
+ * Errors. A function that can fail returns int: 0 is success; a negative number is an errno (the
+ * system or the connection failed); a positive number is an enum onebit_error (the daemon refused
+ * or failed the request), explained by onebit_error_info().
+ *
+ * Threads. A connection belongs to one thread at a time. Different connections are independent.
+ * The library installs no signal handler, raises no SIGPIPE, writes no log and never exits.
+ *
+ * Callbacks run inside onebit_dispatch() and the blocking functions. Everything a callback is given
+ * (structs, strings, arrays) is valid until it returns; copy what you keep. Strings end with a NUL
+ * and are valid UTF-8. A callback may call onebit_generate(), onebit_ask(), onebit_cancel() and
+ * onebit_cancel_request(); onebit_dispatch() and the blocking functions answer -EBUSY there, and
+ * onebit_disconnect() does nothing.
+ *
+ * Growth. Structs that you fill begin with `size`; the init functions set it, so a program built
+ * against an older header keeps working. Structs that the library fills only grow at their end. */
+#ifndef ONEBIT_H
+#define ONEBIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define ONEBIT_API __attribute__((visibility("default")))
+#define ONEBIT_MUST_USE __attribute__((warn_unused_result))
+#else
+#define ONEBIT_API
+#define ONEBIT_MUST_USE
+#endif
+
+/* Why the daemon refused or failed a request. Numbers and names never change their meaning. */
+enum onebit_error {
+    ONEBIT_OK = 0,
+    ONEBIT_ERR_BAD_REQUEST = 1,
+    ONEBIT_ERR_BAD_FRAME = 2,
+    ONEBIT_ERR_BAD_PROTOCOL = 3,
+    ONEBIT_ERR_UNKNOWN_QUANTIZATION = 4,
+    ONEBIT_ERR_UNSUPPORTED = 5,
+    ONEBIT_ERR_UNKNOWN_PEER = 6,
+    ONEBIT_ERR_FORBIDDEN = 7,
+    ONEBIT_ERR_NO_MODEL = 8,
+    ONEBIT_ERR_NO_REQUEST = 9,
+    ONEBIT_ERR_QUANTIZATION_MISMATCH = 10,
+    ONEBIT_ERR_DUPLICATE_ID = 11,
+    ONEBIT_ERR_MODEL_BUSY = 12,
+    ONEBIT_ERR_NO_TEMPLATE = 13,
+    ONEBIT_ERR_CONTEXT_TOO_LONG = 14,
+    ONEBIT_ERR_FRAME_TOO_LONG = 15,
+    ONEBIT_ERR_QUEUE_FULL = 16,
+    ONEBIT_ERR_RATE_LIMITED = 17,
+    ONEBIT_ERR_TOO_MANY_CONNECTIONS = 18,
+    ONEBIT_ERR_CANCELLED = 19,
+    ONEBIT_ERR_INTERNAL = 20,
+    ONEBIT_ERR_REQUEST_CRASHED = 21,
+    ONEBIT_ERR_MODEL_MALFORMED = 22,
+    ONEBIT_ERR_MODEL_UNSUPPORTED = 23,
+    ONEBIT_ERR_NOT_FINITE = 24,
+    ONEBIT_ERR_OVERLOADED = 25,
+    ONEBIT_ERR_DRAINING = 26,
+    ONEBIT_ERR_ENGINE_UNAVAILABLE = 27,
+    ONEBIT_ERR_BREAKER_OPEN = 28,
+    ONEBIT_ERR_DEADLINE = 29,
+    ONEBIT_ERR_TIMEOUT = 30,
+    ONEBIT_ERR_MODEL_TOO_BIG = 31
+};
+
+/* One row of the error table. */
+struct onebit_error_info {
+    enum onebit_error code;
+    uint16_t number;     /* HTTP-like: 400, 404, 429, ... */
+    bool retryable;      /* may the same request succeed later, unchanged? */
+    uint8_t exit_code;   /* what the command `onebit` exits with */
+    const char *name;    /* stable: "context_too_long" */
+    const char *meaning; /* one sentence */
+    const char *hint;    /* what to do about it */
+};
+
+/** onebit_error_info() - the row of a code; NULL when there is no such code. Static. */
+ONEBIT_API const struct onebit_error_info *onebit_error_info(int code);
+
+/** onebit_error_by_name() - the code of a stable name; ONEBIT_OK when there is no such name */
+ONEBIT_API enum onebit_error onebit_error_by_name(const char *name);
+
+/** onebit_version() - of the library, "0.1.0". Static. */
+ONEBIT_API const char *onebit_version(void);
+
+/* ---- the connection ------------------------------------------------------------------------ */
+
+struct onebit_conn; /* opaque */
+
+#define ONEBIT_SOCKET_PATH_MAX 108 /* bytes of a socket's path, its NUL included */
+
+/**
+ * onebit_socket_path() - which socket onebit_connect() would use
+ * @path: a path, or NULL: $ONEBIT_SOCKET, else $XDG_RUNTIME_DIR/onebit.sock when it exists, else
+ *        /run/onebit.sock
+ * @ret:  room for ONEBIT_SOCKET_PATH_MAX bytes
+ *
+ * Return: 0, or -ENAMETOOLONG.
+ */
+ONEBIT_API int onebit_socket_path(const char *path, char *ret);
+
+/**
+ * onebit_connect() - connect to the daemon and greet it
+ * @ret_conn: written only on success; end it with onebit_disconnect()
+ * @path:     as for onebit_socket_path()
+ *
+ * Waits at most 10 seconds for the daemon's greeting.
+ *
+ * Return: 0; -ENOENT or -ECONNREFUSED (no daemon there), -EACCES (the socket is not for this user),
+ * -ETIMEDOUT, -EPROTO (something else answers there), or another errno; or the daemon's refusal, such
+ * as ONEBIT_ERR_BAD_PROTOCOL (versions that do not fit), ONEBIT_ERR_UNKNOWN_PEER.
+ */
+ONEBIT_API ONEBIT_MUST_USE int onebit_connect(struct onebit_conn **ret_conn, const char *path);
+
+/** onebit_disconnect() - close and free; the daemon cancels what was still running. No callback is
+ * run any more. NULL is fine. */
+ONEBIT_API void onebit_disconnect(struct onebit_conn *conn);
+
+/* What the daemon said of itself and of us. */
+struct onebit_server {
+    const char *name;          /* "onebitd 0.1.0" */
+    uint32_t major, minor;     /* of the protocol */
+    uint32_t frame_bytes_max;  /* of one request, packed */
+    uint32_t requests_max;     /* at once on this connection; 0: not said */
+    uint32_t uid, gid, pid;    /* this process, as the daemon sees it */
+    const char *default_model; /* "" when there is none */
+};
+
+/** onebit_server() - borrowed; valid until onebit_disconnect() */
+ONEBIT_API const struct onebit_server *onebit_server(const struct onebit_conn *conn);
+
+/** onebit_get_fd() - for poll() and its kin only; it stays the connection's */
+ONEBIT_API int onebit_get_fd(const struct onebit_conn *conn);
+
+/** onebit_wants() - the poll() events to wait for now: POLLIN, or POLLIN | POLLOUT */
+ONEBIT_API short onebit_wants(const struct onebit_conn *conn);
+
+/**
+ * onebit_dispatch() - send and read what is possible, and run callbacks
+ * @timeout_ms: when nothing is possible yet, wait once: 0 not at all, -1 without end
+ *
+ * When the connection is lost every request in flight ends with its error callback first.
+ *
+ * Return: 0 (also when nothing came in time); -EINTR when a signal came, the connection is fine;
+ * -EBUSY from a callback. Everything else says that the connection is over, and why: -ECONNRESET
+ * (the daemon went away), -EPROTO (it sent what is no message), or a positive enum onebit_error that
+ * the daemon closed it with, such as ONEBIT_ERR_TIMEOUT after a long silence.
+ */
+ONEBIT_API ONEBIT_MUST_USE int onebit_dispatch(struct onebit_conn *conn, int timeout_ms);
+
+/* ---- a request ----------------------------------------------------------------------------- */
+
+struct onebit_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* UTF-8 */
+};
+
+enum onebit_class {
+    ONEBIT_CLASS_NORMAL = 0,
+    ONEBIT_CLASS_LOW = 1,
+    ONEBIT_CLASS_HIGH = 2 /* the daemon's policy may refuse it */
+};
+
+/* Bits of onebit_request.has: fields where 0 is a value of its own. */
+enum {
+    ONEBIT_HAS_TEMPERATURE = 1 << 0,
+    ONEBIT_HAS_TOP_K = 1 << 1,
+    ONEBIT_HAS_TOP_P = 1 << 2,
+    ONEBIT_HAS_MIN_P = 1 << 3,
+    ONEBIT_HAS_REPEAT_PENALTY = 1 << 4,
+    ONEBIT_HAS_SEED = 1 << 5,
+    ONEBIT_HAS_DEADLINE = 1 << 6
+};
+
+/* What to generate. Start with onebit_request_init(), then set exactly one of messages, prompt and
+ * ids. Everything is borrowed for the call only. */
+struct onebit_request {
+    size_t size;
+    const char *model; /* NULL: the daemon's default */
+
+    const struct onebit_message *messages; /* a chat, rendered by the model's own template */
+    size_t n_messages;                     /* at most 256 */
+    const char *prompt;                    /* plain completion: control tokens in it are text */
+    size_t prompt_bytes;                   /* 0: prompt ends with a NUL */
+    const int32_t *ids;                    /* token ids */
+    size_t n_ids;
+
+    const char *chat_template; /* by name, instead of the model's own; NULL: the model's own */
+    const char *quantization;  /* what the file must have ("binary", ...); NULL: any */
+    const char *const *stops;  /* strings that end the answer; not part of it */
+    size_t n_stops;            /* at most 16 */
+    enum onebit_class request_class;
+    uint32_t max_tokens; /* 0: the daemon's default */
+    uint32_t n_logprobs; /* alternatives told per token: 0 (none) to 20 */
+
+    uint32_t has; /* ONEBIT_HAS_* bits: which of the following are set */
+    float temperature, top_p, min_p, repeat_penalty;
+    int32_t top_k;
+    uint32_t deadline_ms; /* to the first token */
+    uint64_t seed;
+
+    bool no_thinking; /* templates that can: without the thinking part */
+    bool ignore_eos;  /* go on to max_tokens */
+};
+
+static inline void onebit_request_init(struct onebit_request *request)
+{
+    memset(request, 0, sizeof(*request));
+    request->size = sizeof(*request);
+}
+
+struct onebit_accepted {
+    uint64_t request;  /* the daemon's number of it: in its log, in `onebit ps`, for cancelling */
+    uint32_t position; /* requests ahead in the queue; 0: it starts now */
+    const char *model; /* which one will answer */
+};
+
+struct onebit_progress {
+    const char *phase;    /* "queued", "loading", "prefill", "restarting" */
+    uint64_t done, total; /* prompt tokens in "prefill"; total 0: not known */
+};
+
+struct onebit_logprob {
+    int32_t id;
+    float logprob; /* natural logarithm */
+};
+
+struct onebit_token_logprobs {
+    const struct onebit_logprob *alternatives; /* the chosen token first */
+    size_t n;
+};
+
+/* A piece of the answer, in order. Text may come later than its tokens (half a character, a
+ * possible stop string), so one of text and ids may be empty. */
+struct onebit_delta {
+    const char *text;
+    size_t text_bytes;
+    const int32_t *ids;
+    size_t n_ids;
+    uint32_t first;                               /* index of ids[0] among the answer's tokens */
+    const struct onebit_token_logprobs *logprobs; /* n_ids of them when asked for, else NULL */
+};
+
+struct onebit_done {
+    const char *finish_reason; /* "stop", "stop_string", "length" */
+    uint32_t prompt_tokens, cached_tokens, answer_tokens;
+    uint64_t seed; /* as used: the same request with it gives the same answer */
+    uint64_t queue_us, prefill_us, decode_us; /* as the daemon saw them */
+    uint32_t restarts; /* times the engine was restarted under this request */
+    const char *model, *formats, *quantization, *kv, *cpu; /* what computed it */
+    const char *result; /* the answer to list, ps and status, as JSON text; NULL for others */
+    size_t result_bytes;
+};
+
+/* Why a request ended without done. */
+struct onebit_failure {
+    int code;        /* an enum onebit_error, or a negative errno: the connection was lost */
+    uint16_t number; /* HTTP-like; 0 for a lost connection */
+    bool retryable;
+    uint32_t retry_after_ms; /* 0: not said */
+    const char *name;        /* stable; a newer daemon may know names that this library does not */
+    const char *message;     /* one line about this very case */
+    const char *hint;        /* what to do about it */
+    uint64_t have, limit;    /* where the error is about two numbers, else 0 */
+};
+
+/* Callbacks; each may be NULL. Of a request that was queued, exactly one of done and error is
+ * called, last, and once. */
+struct onebit_handler {
+    size_t size;
+    void (*accepted)(struct onebit_conn *conn, uint32_t id, const struct onebit_accepted *accepted,
+                     void *user);
+    void (*progress)(struct onebit_conn *conn, uint32_t id, const struct onebit_progress *progress,
+                     void *user);
+    void (*delta)(struct onebit_conn *conn, uint32_t id, const struct onebit_delta *delta,
+                  void *user);
+    void (*done)(struct onebit_conn *conn, uint32_t id, const struct onebit_done *done, void *user);
+    void (*error)(struct onebit_conn *conn, uint32_t id, const struct onebit_failure *failure,
+                  void *user);
+};
+
+static inline void onebit_handler_init(struct onebit_handler *handler)
+{
+    memset(handler, 0, sizeof(*handler));
+    handler->size = sizeof(*handler);
+}
+
+/**
+ * onebit_generate() - queue a request; onebit_dispatch() sends it and runs its callbacks
+ * @request: borrowed for the call
+ * @handler: copied; NULL: none
+ * @user:    passed to every callback
+ * @ret_id:  the request's id on this connection; may be NULL. Written before any callback runs.
+ *
+ * Return: 0; ONEBIT_ERR_BAD_REQUEST when not exactly one of messages, prompt and ids is set or a
+ * count is past its limit; -E2BIG when it does not fit a frame; -EAGAIN when as many requests are
+ * in flight, or bytes unsent, as may be: dispatch, then try again; -EINVAL when `size` is not set;
+ * otherwise what ended the connection.
+ */
+ONEBIT_API ONEBIT_MUST_USE int onebit_generate(struct onebit_conn *conn,
+                                               const struct onebit_request *request,
+                                               const struct onebit_handler *handler, void *user,
+                                               uint32_t *ret_id);
+
+/**
+ * onebit_run() - generate, and return when the answer is complete
+ *
+ * The callbacks run meanwhile, those of other requests too; signals do not interrupt it (a callback
+ * may cancel). Arguments and return as for onebit_generate(), or how the request ended:
+ * the `code` of its failure.
+ */
+ONEBIT_API ONEBIT_MUST_USE int onebit_run(struct onebit_conn *conn,
+                                          const struct onebit_request *request,
+                                          const struct onebit_handler *handler, void *user);
+
+/**
+ * onebit_cancel() - ask the daemon to end a request of this connection
+ *
+ * The request still ends by its own callback: error with ONEBIT_ERR_CANCELLED, or done when it had
+ * just finished.
+ *
+ * Return: 0; ONEBIT_ERR_NO_REQUEST when no such request is in flight here; -EAGAIN, -ENOMEM or what
+ * ended the connection.
+ */
+ONEBIT_API ONEBIT_MUST_USE int onebit_cancel(struct onebit_conn *conn, uint32_t id);
+
+/** onebit_cancel_request() - cancel by the daemon's own number (onebit_accepted.request), another
+ * connection's requests too, as far as the policy allows. Queues like onebit_generate(). */
+ONEBIT_API ONEBIT_MUST_USE int onebit_cancel_request(struct onebit_conn *conn, uint64_t request,
+                                                     const struct onebit_handler *handler,
+                                                     void *user, uint32_t *ret_id);
+
+/* ---- models and state ------------------------------------------------------------------------ */
+
+enum onebit_verb {
+    ONEBIT_LIST = 0,   /* the models there are */
+    ONEBIT_PS = 1,     /* what is loaded and what runs */
+    ONEBIT_STATUS = 2, /* the daemon itself */
+    ONEBIT_LOAD = 3,   /* make a model resident */
+    ONEBIT_UNLOAD = 4
+};
+
+/**
+ * onebit_ask() - queue one of the other verbs
+ * @model: for ONEBIT_LOAD and ONEBIT_UNLOAD; else NULL
+ *
+ * The answer to list, ps and status is onebit_done.result. Everything else as onebit_generate().
+ */
+ONEBIT_API ONEBIT_MUST_USE int onebit_ask(struct onebit_conn *conn, enum onebit_verb verb,
+                                          const char *model, const struct onebit_handler *handler,
+                                          void *user, uint32_t *ret_id);
+
+/** onebit_list(), onebit_ps(), onebit_status() - ask and wait
+ * @ret_json: on success the answer as JSON text; the caller frees it with free() */
+ONEBIT_API ONEBIT_MUST_USE int onebit_list(struct onebit_conn *conn, char **ret_json);
+ONEBIT_API ONEBIT_MUST_USE int onebit_ps(struct onebit_conn *conn, char **ret_json);
+ONEBIT_API ONEBIT_MUST_USE int onebit_status(struct onebit_conn *conn, char **ret_json);
+
+/** onebit_load(), onebit_unload() - ask and wait until it is done */
+ONEBIT_API ONEBIT_MUST_USE int onebit_load(struct onebit_conn *conn, const char *model);
+ONEBIT_API ONEBIT_MUST_USE int onebit_unload(struct onebit_conn *conn, const char *model);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

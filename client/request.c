@@ -1,0 +1,329 @@
+/* request: from the application's structs to frames in the connection's buffer. */
+#include "client/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static_assert(MSG_MESSAGES_MAX == 256 && MSG_STOPS_MAX == 16 && MSG_LOGPROBS_MAX == 20,
+              "onebit.h tells these limits");
+
+static struct strview view(const char *z)
+{
+    return strview_of(z); /* NULL: empty */
+}
+
+static int class_of(enum onebit_class c, enum request_class *ret)
+{
+    switch (c) {
+    case ONEBIT_CLASS_NORMAL:
+        *ret = CLASS_NORMAL;
+        return 0;
+    case ONEBIT_CLASS_LOW:
+        *ret = CLASS_LOW;
+        return 0;
+    case ONEBIT_CLASS_HIGH:
+        *ret = CLASS_HIGH;
+        return 0;
+    }
+    return ONEBIT_ERR_BAD_REQUEST;
+}
+
+/* The application's struct as this library knows it. One from a newer header may be longer: what lies
+ * past ours must be unset, for we could only ignore it. */
+static int request_known(const struct onebit_request *from, struct onebit_request *ret)
+{
+    const unsigned char *bytes = (const unsigned char *)from;
+    const size_t known = from->size < sizeof(*ret) ? from->size : sizeof(*ret);
+
+    if (from->size < sizeof(from->size)) {
+        return -EINVAL;
+    }
+    for (size_t i = sizeof(*ret); i < from->size; i++) {
+        if (bytes[i] != 0) {
+            return ONEBIT_ERR_UNSUPPORTED;
+        }
+    }
+    memset(ret, 0, sizeof(*ret));
+    memcpy(ret, from, known);
+    return 0;
+}
+
+static int set_prompt(const struct onebit_request *q, struct msg_generate *g)
+{
+    if ((q->n_messages > 0) + (q->prompt != NULL) + (q->n_ids > 0) != 1 ||
+        q->n_messages > MSG_MESSAGES_MAX || q->n_ids > MSG_TOKENS_MAX) {
+        return ONEBIT_ERR_BAD_REQUEST;
+    }
+    if (q->prompt) {
+        g->kind = PROMPT_TEXT;
+        g->prompt =
+            q->prompt_bytes > 0 ? (struct strview){q->prompt, q->prompt_bytes} : view(q->prompt);
+        return 0;
+    }
+    if (q->n_ids > 0) {
+        g->kind = PROMPT_IDS;
+        return 0;
+    }
+    g->kind = PROMPT_CHAT;
+    g->n_messages = q->n_messages;
+    for (size_t i = 0; i < q->n_messages; i++) {
+        g->messages[i].role = view(q->messages[i].role);
+        g->messages[i].content = view(q->messages[i].content);
+    }
+    return 0;
+}
+
+static int set_fields(const struct onebit_request *q, struct msg_generate *g)
+{
+    if (q->n_stops > MSG_STOPS_MAX || q->n_logprobs > MSG_LOGPROBS_MAX) {
+        return ONEBIT_ERR_BAD_REQUEST;
+    }
+    g->model = view(q->model);
+    g->chat_template = view(q->chat_template);
+    g->quantization = view(q->quantization);
+    g->n_stops = q->n_stops;
+    for (size_t i = 0; i < q->n_stops; i++) {
+        g->stops[i] = view(q->stops[i]);
+    }
+    g->no_thinking = q->no_thinking;
+    g->ignore_eos = q->ignore_eos;
+    g->max_tokens = q->max_tokens;
+    g->n_logprobs = q->n_logprobs;
+    g->has_temperature = q->has & ONEBIT_HAS_TEMPERATURE;
+    g->has_top_k = q->has & ONEBIT_HAS_TOP_K;
+    g->has_top_p = q->has & ONEBIT_HAS_TOP_P;
+    g->has_min_p = q->has & ONEBIT_HAS_MIN_P;
+    g->has_repeat_penalty = q->has & ONEBIT_HAS_REPEAT_PENALTY;
+    g->has_seed = q->has & ONEBIT_HAS_SEED;
+    g->has_deadline = q->has & ONEBIT_HAS_DEADLINE;
+    g->temperature = q->temperature;
+    g->top_k = q->top_k;
+    g->top_p = q->top_p;
+    g->min_p = q->min_p;
+    g->repeat_penalty = q->repeat_penalty;
+    g->seed = q->seed;
+    g->deadline_ms = q->deadline_ms;
+    return class_of(q->request_class, &g->class_);
+}
+
+/* ---- queueing ---- */
+
+/* What every request passes first. */
+static int may_queue(const struct onebit_conn *conn, const struct onebit_handler *handler)
+{
+    const uint32_t said = conn->server.requests_max;
+    const size_t most = said > 0 && said < REQUESTS_MAX ? said : REQUESTS_MAX;
+
+    if (conn->failed) {
+        return conn->failed;
+    }
+    if (handler && handler->size < sizeof(handler->size)) {
+        return -EINVAL;
+    }
+    return conn->n_requests < most ? 0 : -EAGAIN;
+}
+
+struct caller { /* who asked: the same three everywhere */
+    const struct onebit_handler *handler;
+    void *user;
+    struct waiter *waiter;
+    uint32_t *ret_id;
+};
+
+/* The frame that began at `mark` was packed with outcome r: keep the request, or forget it. */
+static int settle(struct onebit_conn *conn, struct pending *p, size_t mark, int r, uint32_t *ret_id)
+{
+    r = conn_queued(conn, mark, r);
+    if (r < 0) {
+        pending_drop(conn, p);
+        return r;
+    }
+    if (ret_id) {
+        *ret_id = p->id;
+    }
+    return 0;
+}
+
+static int queue_generate(struct onebit_conn *conn, const struct onebit_request *request,
+                          const struct caller *who)
+{
+    struct onebit_request known;
+    struct pending *p;
+    int r = may_queue(conn, who->handler);
+
+    if (r == 0) {
+        r = request_known(request, &known);
+    }
+    if (r != 0) {
+        return r;
+    }
+    struct msg_generate *g = calloc(1, sizeof(*g));
+    if (!g) {
+        return -ENOMEM;
+    }
+    r = set_prompt(&known, g);
+    if (r == 0) {
+        r = set_fields(&known, g);
+    }
+    if (r == 0) {
+        r = pending_add(conn, who->handler, who->user, who->waiter, &p);
+    }
+    if (r == 0) {
+        const size_t mark = conn->out.n;
+        r = settle(conn, p, mark,
+                   message_put_generate(&conn->out, p->id, g, known.ids, known.n_ids), who->ret_id);
+    }
+    free(g);
+    return r;
+}
+
+int onebit_generate(struct onebit_conn *conn, const struct onebit_request *request,
+                    const struct onebit_handler *handler, void *user, uint32_t *ret_id)
+{
+    return queue_generate(conn, request, &(struct caller){handler, user, NULL, ret_id});
+}
+
+int onebit_run(struct onebit_conn *conn, const struct onebit_request *request,
+               const struct onebit_handler *handler, void *user)
+{
+    struct waiter w = {0};
+
+    if (conn->dispatching) {
+        return -EBUSY;
+    }
+    const int r = queue_generate(conn, request, &(struct caller){handler, user, &w, NULL});
+    return r != 0 ? r : conn_wait(conn, &w);
+}
+
+static int queue_verb(struct onebit_conn *conn, enum onebit_verb verb, const char *model,
+                      const struct caller *who)
+{
+    static const enum message_type types[] = {
+        [ONEBIT_LIST] = MSG_LIST, [ONEBIT_PS] = MSG_PS,         [ONEBIT_STATUS] = MSG_STATUS,
+        [ONEBIT_LOAD] = MSG_LOAD, [ONEBIT_UNLOAD] = MSG_UNLOAD,
+    };
+    const size_t mark = conn->out.n;
+    struct pending *p;
+    int r = may_queue(conn, who->handler);
+
+    if (r != 0) {
+        return r;
+    }
+    if ((unsigned)verb >= ARRAY_SIZE(types)) {
+        return ONEBIT_ERR_BAD_REQUEST;
+    }
+    const bool named = verb == ONEBIT_LOAD || verb == ONEBIT_UNLOAD;
+    if (named != (model != NULL)) {
+        return ONEBIT_ERR_BAD_REQUEST;
+    }
+    r = pending_add(conn, who->handler, who->user, who->waiter, &p);
+    if (r != 0) {
+        return r;
+    }
+    r = named ? message_put_model(&conn->out, p->id, types[verb], view(model))
+              : message_put_query(&conn->out, p->id, types[verb]);
+    return settle(conn, p, mark, r, who->ret_id);
+}
+
+int onebit_ask(struct onebit_conn *conn, enum onebit_verb verb, const char *model,
+               const struct onebit_handler *handler, void *user, uint32_t *ret_id)
+{
+    return queue_verb(conn, verb, model, &(struct caller){handler, user, NULL, ret_id});
+}
+
+static int ask_and_wait(struct onebit_conn *conn, enum onebit_verb verb, const char *model,
+                        char **ret_json)
+{
+    struct waiter w = {.wants_json = ret_json != NULL};
+
+    if (conn->dispatching) {
+        return -EBUSY;
+    }
+    int r = queue_verb(conn, verb, model, &(struct caller){NULL, NULL, &w, NULL});
+    if (r == 0) {
+        r = conn_wait(conn, &w);
+    }
+    if (r == 0 && ret_json && !w.json) {
+        return -EPROTO; /* an answer without a result */
+    }
+    if (r == 0 && ret_json) {
+        *ret_json = w.json;
+    }
+    return r;
+}
+
+int onebit_list(struct onebit_conn *conn, char **ret_json)
+{
+    return ask_and_wait(conn, ONEBIT_LIST, NULL, ret_json);
+}
+
+int onebit_ps(struct onebit_conn *conn, char **ret_json)
+{
+    return ask_and_wait(conn, ONEBIT_PS, NULL, ret_json);
+}
+
+int onebit_status(struct onebit_conn *conn, char **ret_json)
+{
+    return ask_and_wait(conn, ONEBIT_STATUS, NULL, ret_json);
+}
+
+int onebit_load(struct onebit_conn *conn, const char *model)
+{
+    return ask_and_wait(conn, ONEBIT_LOAD, model, NULL);
+}
+
+int onebit_unload(struct onebit_conn *conn, const char *model)
+{
+    return ask_and_wait(conn, ONEBIT_UNLOAD, model, NULL);
+}
+
+/* ---- cancelling ---- */
+
+static int queue_cancel(struct onebit_conn *conn, const struct msg_cancel *cancel,
+                        const struct caller *who)
+{
+    const size_t mark = conn->out.n;
+    struct pending *p;
+    int r = pending_add(conn, who->handler, who->user, who->waiter, &p);
+
+    if (r != 0) {
+        return r;
+    }
+    r = message_put_cancel(&conn->out, p->id, cancel);
+    return settle(conn, p, mark, r, who->ret_id);
+}
+
+int onebit_cancel(struct onebit_conn *conn, uint32_t id)
+{
+    struct pending *p = pending_find(conn, id);
+
+    if (conn->failed) {
+        return conn->failed;
+    }
+    if (!p) {
+        return ONEBIT_ERR_NO_REQUEST;
+    }
+    if (p->cancelled) {
+        return 0; /* once is enough, and keeps the list bounded */
+    }
+    const int r = queue_cancel(conn, &(struct msg_cancel){.target = id}, &(struct caller){0});
+    p->cancelled = r == 0;
+    return r;
+}
+
+int onebit_cancel_request(struct onebit_conn *conn, uint64_t request,
+                          const struct onebit_handler *handler, void *user, uint32_t *ret_id)
+{
+    const int r = may_queue(conn, handler);
+
+    if (r != 0) {
+        return r;
+    }
+    if (request == 0) {
+        return ONEBIT_ERR_BAD_REQUEST;
+    }
+    return queue_cancel(conn, &(struct msg_cancel){.global = request},
+                        &(struct caller){handler, user, NULL, ret_id});
+}
