@@ -395,6 +395,8 @@ MUST_USE int gguf_put_tensor(struct gguf_writer *w, const char *name, const char
 MUST_USE int gguf_writer_begin(struct gguf_writer *w, int fd);
 /** gguf_writer_rows() - encode and append rows of the tensor whose turn it is; rows may come in pieces */
 MUST_USE int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows);
+/** gguf_writer_raw() - the same for rows that are already in the tensor's format */
+MUST_USE int gguf_writer_raw(struct gguf_writer *w, const void *rows, uint64_t n_rows);
 /** gguf_writer_end() - -EINVAL when a tensor is incomplete; else flush, pad, sync */
 MUST_USE int gguf_writer_end(struct gguf_writer *w);
 

@@ -305,24 +305,18 @@ out:
     return r;
 }
 
-int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows)
+/* The tensor whose turn it is, if n_rows more rows of it are still to come. */
+static const struct writer_tensor *tensor_due(const struct gguf_writer *w, uint64_t n_rows)
 {
     if (w->fd < 0 || w->tensor_i >= n_tensors(w)) {
-        return -EINVAL;
+        return NULL;
     }
     const struct writer_tensor *t = tensor_at(w, w->tensor_i);
-    const size_t row_bytes = format_row_bytes(t->format, (size_t)t->n_cols);
+    return n_rows <= t->n_rows - w->row ? t : NULL;
+}
 
-    if (n_rows > t->n_rows - w->row) {
-        return -EINVAL;
-    }
-    for (uint64_t i = 0; i < n_rows; i++) {
-        format_info(t->format)->encode(x + i * t->n_cols, (size_t)t->n_cols, w->row_bytes);
-        const int r = write_all(w, w->row_bytes, row_bytes);
-        if (r < 0) {
-            return r;
-        }
-    }
+static int rows_done(struct gguf_writer *w, const struct writer_tensor *t, uint64_t n_rows)
+{
     w->row += n_rows;
     if (w->row == t->n_rows) {
         w->row = 0;
@@ -330,6 +324,36 @@ int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows)
         return write_padding(w);
     }
     return 0;
+}
+
+int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows)
+{
+    const struct writer_tensor *t = tensor_due(w, n_rows);
+
+    if (!t) {
+        return -EINVAL;
+    }
+    const size_t row_bytes = format_row_bytes(t->format, (size_t)t->n_cols);
+    for (uint64_t i = 0; i < n_rows; i++) {
+        format_info(t->format)->encode(x + i * t->n_cols, (size_t)t->n_cols, w->row_bytes);
+        const int r = write_all(w, w->row_bytes, row_bytes);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return rows_done(w, t, n_rows);
+}
+
+int gguf_writer_raw(struct gguf_writer *w, const void *rows, uint64_t n_rows)
+{
+    const struct writer_tensor *t = tensor_due(w, n_rows);
+
+    if (!t) {
+        return -EINVAL;
+    }
+    const int r =
+        write_all(w, rows, (size_t)(format_row_bytes(t->format, (size_t)t->n_cols) * n_rows));
+    return r < 0 ? r : rows_done(w, t, n_rows);
 }
 
 int gguf_writer_end(struct gguf_writer *w)
