@@ -1,0 +1,234 @@
+/* generate: continue a prompt, as text that streams or as one JSON object.
+ *
+ * The ids reported are those whose text is reported: the token that ended the answer is not among
+ * them. Randomness depends on the seed and the position alone, so a call can be repeated. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "engine/lab/lab.h"
+
+struct answer {
+    int32_t *ids; /* owned: prompt, then answer; room for both */
+    size_t n_prompt;
+    size_t n;        /* tokens of the answer */
+    bool stopped;    /* by a token that ends answers, not by length */
+    struct buf text; /* owned; only gathered for JSON */
+    bool escape;
+    double load_s, prompt_s, generate_s;
+};
+
+/* ---- the prompt ---- */
+
+static int prompt_ids(const struct lab_args *a, const struct model *model, int32_t **ret,
+                      size_t *ret_n)
+{
+    const struct vocab *vocab = model_vocab(model);
+
+    if (a->ids) {
+        return args_ids(a->ids, vocab_size(vocab), ret, ret_n);
+    }
+    if (a->prompt) {
+        return lab_tokenize(vocab, a->prompt, strlen(a->prompt),
+                            TOKENIZE_SPECIAL | TOKENIZE_ADD_SPECIAL, ret, ret_n);
+    }
+    struct buf file;
+    char *text = NULL;
+    size_t n = 0;
+    int r = read_file(a->chat, &file);
+    if (r == LAB_OK) {
+        r = lab_render(a, model, file.data, file.n, /* generation_prompt= */ true, &text, &n);
+    }
+    if (r == LAB_OK) {
+        r = lab_tokenize(vocab, text, n, TOKENIZE_SPECIAL, ret, ret_n);
+    }
+    free(text);
+    buf_deinit(&file);
+    return r;
+}
+
+/* The prompt's ids at the head of an array with room for the answer; sets n_max to what fits. */
+static int prepare(const struct lab_args *a, const struct model *model, struct answer *ans,
+                   size_t *ret_n_max)
+{
+    struct model_info info;
+    int32_t *ids = NULL;
+    size_t n = 0;
+    int r = prompt_ids(a, model, &ids, &n);
+
+    if (r != LAB_OK) {
+        return r;
+    }
+    model_info(model, &info);
+    const size_t ctx = info.n_ctx_train > 0 ? info.n_ctx_train : MODEL_CTX_MAX;
+    if (n == 0 || n > ctx) {
+        lab_error(n == 0 ? "the prompt is empty"
+                         : "the prompt has %zu tokens, the model's context %zu",
+                  n, ctx);
+        free(ids);
+        return LAB_DATA;
+    }
+    *ret_n_max = a->n < ctx - n ? (size_t)a->n : ctx - n;
+    ans->ids = realloc(ids, (n + *ret_n_max) * sizeof(*ids));
+    if (!ans->ids) {
+        free(ids);
+        return lab_errno("prompt", -ENOMEM);
+    }
+    ans->n_prompt = n;
+    return LAB_OK;
+}
+
+/* ---- the answer ---- */
+
+static int deliver(const struct lab_args *a, struct answer *ans, struct strview text)
+{
+    if (a->json) {
+        const int r = buf_append(&ans->text, text.data, text.n);
+        return r < 0 ? lab_errno("answer", r) : LAB_OK;
+    }
+    if (text.n > 0) {
+        out_text(stdout, ans->escape, text.data, text.n);
+        return out_done();
+    }
+    return LAB_OK;
+}
+
+static int pick(const struct lab_args *a, struct sampler *sampler, const struct answer *ans,
+                const float *logits, int32_t *ret)
+{
+    const struct sampler_params params = {
+        .temperature = (float)a->temperature,
+        .top_k = (int32_t)a->top_k,
+        .top_p = (float)a->top_p,
+        .min_p = (float)a->min_p,
+        .repeat_penalty = (float)a->repeat_penalty,
+        .seed = a->seed,
+    };
+    const size_t at = ans->n_prompt + ans->n;
+    struct sampler_choice choice;
+    const int r = sampler_pick(sampler, &params, logits, ans->ids, at, at, 0, &choice);
+
+    if (r == SAMPLER_NOT_FINITE) {
+        lab_error("%s: the logits after %zu tokens are not finite", a->path, at);
+        return LAB_DATA;
+    }
+    if (r < 0) {
+        return lab_errno("sampler", r);
+    }
+    *ret = choice.id;
+    return LAB_OK;
+}
+
+static int answer_loop(const struct lab_args *a, const struct model *model, struct lab_run *run,
+                       struct sampler *sampler, struct textout *out, struct answer *ans,
+                       size_t n_max)
+{
+    const float *logits = NULL;
+    struct strview text;
+    uint64_t start = clock_now_ns();
+    int r = lab_feed(run, 0, ans->ids, ans->n_prompt, (size_t)a->chunk, &logits);
+
+    ans->prompt_s = (double)(clock_now_ns() - start) * 1e-9;
+    start = clock_now_ns();
+    while (r == LAB_OK && ans->n < n_max) {
+        int32_t id = -1;
+        r = pick(a, sampler, ans, logits, &id);
+        if (r != LAB_OK) {
+            break;
+        }
+        if (!a->ignore_eos && vocab_is_end(model_vocab(model), id)) {
+            ans->stopped = true;
+            break;
+        }
+        ans->ids[ans->n_prompt + ans->n++] = id;
+        (void)textout_feed(out, id, &text);
+        r = deliver(a, ans, text);
+        if (r == LAB_OK && ans->n < n_max) {
+            r = lab_feed(run, 0, &ans->ids[ans->n_prompt + ans->n - 1], 1, 1, &logits);
+        }
+    }
+    ans->generate_s = (double)(clock_now_ns() - start) * 1e-9;
+    if (r == LAB_OK) {
+        textout_finish(out, &text);
+        r = deliver(a, ans, text);
+    }
+    return r;
+}
+
+static double rate(size_t n, double seconds)
+{
+    return seconds > 0 ? (double)n / seconds : 0;
+}
+
+static int print_json(const struct lab_args *a, const struct answer *ans)
+{
+    json_t *timings =
+        json_pack("{s:f, s:f, s:f, s:f, s:f}", "load_seconds", ans->load_s, "prompt_seconds",
+                  ans->prompt_s, "generate_seconds", ans->generate_s, "prompt_tokens_per_second",
+                  rate(ans->n_prompt, ans->prompt_s), "generate_tokens_per_second",
+                  rate(ans->n, ans->generate_s));
+    json_t *o = json_pack("{s:o, s:o, s:s, s:I, s:I, s:s, s:o}", "text",
+                          json_bytes((const char *)ans->text.data, ans->text.n), "ids",
+                          json_ids(ans->ids + ans->n_prompt, ans->n), "finish_reason",
+                          ans->stopped ? "stop" : "length", "prompt_tokens",
+                          (json_int_t)ans->n_prompt, "generated_tokens", (json_int_t)ans->n, "cpu",
+                          cpu_level_name(a->cpu), "timings", timings);
+    return out_json(o);
+}
+
+static int generate(const struct lab_args *a, const struct model *model, struct answer *ans,
+                    size_t n_max)
+{
+    const size_t chunk = ans->n_prompt < a->chunk ? ans->n_prompt : (size_t)a->chunk;
+    const struct lab_need need = {
+        .n_seqs = 1, .n_ctx = ans->n_prompt + n_max, .n_tokens = chunk, .n_logits = 1};
+    struct lab_run run = {0};
+    struct sampler *sampler = NULL;
+    struct textout *out = NULL;
+    int r = lab_run_open(&run, a, model, &need);
+
+    if (r == LAB_OK) {
+        int err = sampler_new(&sampler, vocab_size(model_vocab(model)));
+        if (err == 0) {
+            err = textout_new(&out, model_vocab(model), NULL, 0);
+        }
+        r = err < 0 ? lab_errno("generate", err) : LAB_OK;
+    }
+    if (r == LAB_OK) {
+        r = answer_loop(a, model, &run, sampler, out, ans, n_max);
+    }
+    textout_free(out);
+    sampler_free(sampler);
+    lab_run_close(&run);
+    return r;
+}
+
+int verb_generate(const struct lab_args *a)
+{
+    struct answer ans = {.escape = out_is_terminal()};
+    struct model *model = NULL;
+    size_t n_max = 0;
+
+    if (!!a->ids + !!a->prompt + !!a->chat != 1) {
+        lab_error("wants one of --ids, --prompt and --chat");
+        return LAB_USAGE;
+    }
+    buf_init(&ans.text, LAB_INPUT_MAX);
+    int r = lab_model(a->path, &model, &ans.load_s);
+    if (r == LAB_OK) {
+        r = prepare(a, model, &ans, &n_max);
+    }
+    if (r == LAB_OK) {
+        r = generate(a, model, &ans, n_max);
+    }
+    if (r == LAB_OK && a->json) {
+        r = print_json(a, &ans);
+    } else if (r == LAB_OK) {
+        (void)putchar('\n');
+    }
+    buf_deinit(&ans.text);
+    free(ans.ids);
+    model_free(model);
+    return r;
+}

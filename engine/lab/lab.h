@@ -1,0 +1,185 @@
+/* What the workbench's verbs share: parsed arguments, exit codes, and helpers that open models and
+ * print for a person or a program.
+ *
+ * Every verb is one function in a file of its own that takes the parsed arguments and returns the
+ * process's exit code; it has then printed why, in one line on standard error. */
+#ifndef ENGINE_LAB_LAB_H
+#define ENGINE_LAB_LAB_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "engine/engine.h"
+
+/* Exit codes: the numbers of sysexits.h. */
+enum {
+    LAB_OK = 0,
+    LAB_USAGE = 64,       /* the command line */
+    LAB_DATA = 65,        /* a file or standard input says something impossible */
+    LAB_NOINPUT = 66,     /* a file is missing or cannot be read */
+    LAB_UNAVAILABLE = 69, /* sound, but this program or this machine cannot do it */
+    LAB_OS = 71,          /* the system failed: memory, threads */
+    LAB_CANTCREATE = 73,  /* an output file cannot be made */
+    LAB_IO = 74,          /* writing failed */
+};
+
+#define LAB_INPUT_MAX ((size_t)256 << 20) /* bytes read from a text or from standard input */
+#define LAB_STREAMS_MAX STEP_ITEMS_MAX
+#define LAB_CHUNK 64u /* prompt tokens in one step unless a verb says otherwise */
+
+enum { /* verbs, as bits: which options belong to which */
+       VERB_INFO = 1 << 0,
+       VERB_VERIFY = 1 << 1,
+       VERB_TOKENIZE = 1 << 2,
+       VERB_DETOKENIZE = 1 << 3,
+       VERB_LOGITS = 1 << 4,
+       VERB_GENERATE = 1 << 5,
+       VERB_PERPLEXITY = 1 << 6,
+       VERB_TEMPLATE = 1 << 7,
+       VERB_MAKE = 1 << 8,
+       VERB_BENCH = 1 << 9,
+       VERB_ALL = (1 << 10) - 1,
+};
+
+/* A command line. Strings borrow from argv; NULL where not given. */
+struct lab_args {
+    const char *path; /* MODEL, or OUT.gguf for `make` */
+    enum cpu_level cpu;
+    enum kv_type kv;
+    uint64_t threads;
+    bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt;
+    const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template;
+    uint64_t n;     /* tokens to generate */
+    uint64_t p;     /* tokens of a prompt */
+    uint64_t b;     /* streams */
+    uint64_t r;     /* repeats */
+    uint64_t ctx;   /* tokens in a window */
+    uint64_t chunk; /* prompt tokens in one step */
+    uint64_t top_k, seed;
+    double temperature, top_p, min_p, repeat_penalty;
+};
+
+/**
+ * args_parse() - read one verb's command line
+ * @ret:  overwritten; defaults where nothing is said
+ * @verb: a VERB_* bit
+ * @argv: n words after the verb
+ *
+ * Return: LAB_OK, or LAB_USAGE with the reason printed, or LAB_UNAVAILABLE for a CPU level that this
+ * machine does not have.
+ */
+MUST_USE int args_parse(struct lab_args *ret, unsigned verb, int n, char **argv);
+
+/**
+ * args_ids() - "1,2,3" to ids
+ * @ret: malloc'ed, the caller frees; @ret_n how many, 1..MODEL_CTX_MAX
+ * @n_vocab: every id is below
+ *
+ * Return: LAB_OK, or another exit code with the reason printed.
+ */
+MUST_USE int args_ids(const char *text, uint32_t n_vocab, int32_t **ret, size_t *ret_n);
+
+/* ---- the verbs ---- */
+
+int verb_info(const struct lab_args *a);
+int verb_verify(const struct lab_args *a);
+int verb_tokenize(const struct lab_args *a);
+int verb_detokenize(const struct lab_args *a);
+int verb_logits(const struct lab_args *a);
+int verb_generate(const struct lab_args *a);
+int verb_perplexity(const struct lab_args *a);
+int verb_template(const struct lab_args *a);
+int verb_make(const struct lab_args *a);
+int verb_bench(const struct lab_args *a);
+
+/* ---- out.c: reading and printing ---- */
+
+/** lab_error() - one line on standard error; control characters are shown, not obeyed */
+void lab_error(const char *fmt, ...) PRINTF_LIKE(1, 2);
+
+/** lab_errno() - print what failed and why. Return: the exit code for a negative errno. */
+MUST_USE int lab_errno(const char *what, int r);
+
+/** out_text() - write bytes; with @escape, control characters and broken UTF-8 appear as \xNN */
+void out_text(FILE *f, bool escape, const char *p, size_t n);
+
+/** out_is_terminal() - is standard output one? Then text is escaped. */
+bool out_is_terminal(void);
+
+/** out_done() - flush standard output. Return: LAB_OK or LAB_IO. */
+MUST_USE int out_done(void);
+
+/** json_bytes() - a JSON string of any bytes; what is no UTF-8 becomes U+FFFD. NULL: no memory. */
+json_t *json_bytes(const char *p, size_t n);
+
+/** json_ids() - an array of integers; NULL: no memory */
+json_t *json_ids(const int32_t *ids, size_t n);
+
+/** out_json() - print one value and a line end; takes the reference; NULL means memory ran out */
+MUST_USE int out_json(json_t *value);
+
+/** text_is_utf8() - is all of it UTF-8? */
+bool text_is_utf8(const char *p, size_t n);
+
+/** read_file() - all of a file, or of standard input for "-"; buf_deinit() the result, also after
+ * failure. Return: LAB_OK or an exit code with the reason printed. */
+MUST_USE int read_file(const char *path, struct buf *ret);
+
+/** json_parse() - bytes from outside to JSON; NULL with the reason printed */
+json_t *json_parse(const char *what, const void *data, size_t n);
+
+/* ---- load.c: models and running them ---- */
+
+/** lab_model() - open and check a model. @ret_seconds: how long it took; may be NULL.
+ * Return: LAB_OK, or an exit code with the reason printed. */
+MUST_USE int lab_model(const char *path, struct model **ret, double *ret_seconds);
+
+/** lab_vocab() - the vocabulary alone; free with vocab_free() */
+MUST_USE int lab_vocab(const char *path, struct vocab **ret);
+
+/** lab_tokenize() - text to malloc'ed ids; the caller frees */
+MUST_USE int lab_tokenize(const struct vocab *v, const char *text, size_t n, unsigned flags,
+                          int32_t **ret, size_t *ret_n);
+
+/** lab_render() - a JSON array of {role, content} to malloc'ed prompt text, by the model's template */
+MUST_USE int lab_render(const struct lab_args *a, const struct model *model, const void *data,
+                        size_t n, bool generation_prompt, char **ret, size_t *ret_n);
+
+/* A model with everything that steps need. Zeroed is a valid empty one for lab_run_close(). */
+struct lab_run {
+    struct engine *engine;             /* owned */
+    struct kv_pool *pool;              /* owned */
+    struct seq *seqs[LAB_STREAMS_MAX]; /* owned */
+    size_t n_seqs;
+    struct stepper *stepper; /* owned */
+};
+
+struct lab_need {
+    size_t n_seqs;   /* 1..LAB_STREAMS_MAX */
+    size_t n_ctx;    /* positions in each */
+    size_t n_tokens; /* in one step, all sequences together */
+    size_t n_logits; /* rows in one step */
+};
+
+MUST_USE int lab_run_open(struct lab_run *ret, const struct lab_args *a, const struct model *model,
+                          const struct lab_need *need);
+void lab_run_close(struct lab_run *run);
+
+/**
+ * lab_feed() - run tokens through one sequence, in steps of at most `chunk`
+ * @ret_logits: the last token's row; borrowed until the next step. NULL: none wanted.
+ *
+ * Return: LAB_OK, or an exit code with the reason printed.
+ */
+MUST_USE int lab_feed(struct lab_run *run, size_t seq_i, const int32_t *ids, size_t n, size_t chunk,
+                      const float **ret_logits);
+
+/** lab_step() - stepper_run() with its outcomes printed */
+MUST_USE int lab_step(struct lab_run *run, struct step_item *items, size_t n_items);
+
+#endif

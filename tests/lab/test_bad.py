@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Malformed model files: each is refused in one line, or loads and then generates without harm, as the index
+that comes with them says. Nothing may crash, hang or take memory without bound."""
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+
+from lab import LAB, need_shared
+
+ADDRESS_SPACE = 6 << 30
+SECONDS = 60
+LINE = re.compile(rb'^onebit-lab: [^\n]+ \(at byte \d+\)\n$')
+
+
+def limited():
+    if os.environ.get('ONEBIT_SANITIZED') != '1':  # a sanitizer reserves terabytes
+        resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+
+
+def run(*args):
+    return subprocess.run([LAB, *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS,
+                          preexec_fn=limited)
+
+
+def fault_of(path, expect):
+    """What is wrong with how this file was met, or None."""
+    done = run('verify', path)
+    if expect == 'load' and done.returncode != 0:
+        return f'a valid file ended with {done.returncode}: {done.stderr}'
+    if expect == 'reject' and done.returncode not in (65, 69):
+        return f'was not refused: exit {done.returncode}: {done.stderr[-500:]}'
+    if done.returncode not in (0, 65, 69):
+        return f'exit {done.returncode}: {done.stderr[-500:]}'
+    if done.returncode != 0:
+        return None if LINE.match(done.stderr) else f'not one line with an offset: {done.stderr}'
+    done = run('generate', path, '--ids', '1,2,3', '-n', 8, '--json')
+    if done.returncode not in ((0,) if expect == 'load' else (0, 65)):
+        return f'generate ended with {done.returncode}: {done.stderr[-500:]}'
+    return None
+
+
+folder = need_shared('oracle/bad')
+index = json.loads((folder / 'index.json').read_text())
+assert len(index) > 100
+faults = 0
+for entry in index:
+    fault = fault_of(folder / entry['file'], entry['expect'])
+    if fault:
+        faults += 1
+        print(f"{entry['file']} ({entry['defect']}, {entry['expect']}): {fault}")
+print(f'{len(index)} files, {faults} met wrongly')
+sys.exit(faults > 0)

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Models of random weights: sound, runnable, repeatable, whole or absent."""
+import math
+import os
+import pathlib
+import resource
+import signal
+import struct
+import subprocess
+import tempfile
+import unittest
+
+from lab import FORMATS, LAB, fine, fine_json, lab, make
+
+
+def no_room():
+    """A file system without room: the limit on file size stands in for it."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+
+
+class Make(unittest.TestCase):
+
+    def setUp(self):
+        home = tempfile.TemporaryDirectory()
+        self.addCleanup(home.cleanup)
+        self.home = pathlib.Path(home.name)
+
+    def test_every_format_loads_and_generates(self):
+        names = {'Q1_0': 'binary', 'Q8_0': 'int8', 'TQ2_0': 'ternary', 'F16': 'f16', 'BF16': 'bf16', 'F32': 'f32'}
+        for fmt in FORMATS:
+            model = make(self.home, 'tiny', fmt)
+            fine('verify', model)
+            info = fine_json('info', model, '--json')
+            self.assertEqual((info['quantization'], info['vocabulary']), (names[fmt], 512))
+            said = fine_json('generate', model, '--prompt', 'the other', '-n', 12, '--ignore-eos', '--json')
+            self.assertEqual(len(said['ids']), 12)
+
+    def test_heads_may_have_a_format_of_their_own(self):
+        model = make(self.home, 'tiny', 'Q1_0', '--head', 'Q8_0')
+        formats = {t['name']: t['format'] for t in fine_json('info', model, '--json')['tensors']}
+        self.assertEqual(formats['token_embd.weight'], 'Q8_0')
+        self.assertEqual(formats['blk.0.attn_q.weight'], 'Q1_0')
+
+    def test_logits_are_of_the_size_that_trained_models_have(self):
+        for fmt in FORMATS:
+            model = make(self.home, 'tiny', fmt)
+            data = fine('logits', model, '--ids', ','.join(str(i * 7 % 500) for i in range(40)), '--all')
+            rows = struct.unpack(f'<{len(data) // 4}f', data)
+            mean = sum(rows) / len(rows)
+            std = math.sqrt(sum((x - mean) ** 2 for x in rows) / len(rows))
+            self.assertTrue(1 < std < 10, (fmt, std))
+
+    def test_the_bytes_depend_on_the_seed_alone(self):
+        def data(seed):
+            return make(self.home, 'tiny', 'Q1_0', '--seed', seed).read_bytes()
+        one, two, again = data(1), data(2), data(1)
+        self.assertEqual(again, one)
+        self.assertNotEqual(two, one)
+
+    def test_the_llama_shape_is_what_it_says(self):
+        info = fine_json('info', make(self.home, 'llama-160m', 'Q1_0'), '--json')
+        want = {'architecture': 'llama', 'layers': 12, 'embedding_length': 768, 'feed_forward_length': 3072,
+                'heads': 12, 'kv_heads': 12, 'head_dim': 64, 'vocabulary': 32000, 'head_tied': False}
+        self.assertEqual({k: info[k] for k in want}, want)
+
+    def test_the_vocabulary_gives_every_byte_back(self):
+        model = make(self.home)
+        text = ''.join(map(chr, range(1, 0x250))) + 'the other lights \u65e5\u672c \U0001f600'
+        ids = fine('tokenize', model, stdin=text)
+        self.assertEqual(fine('detokenize', model, stdin=ids).decode(), text)
+        self.assertLess(len(fine_json('tokenize', model, stdin='the other lights')), len('the other lights'))
+
+    def test_the_vocabulary_knows_chat(self):
+        prompt = fine('template', make(self.home), stdin='[{"role":"user","content":"hi"}]').decode()
+        self.assertEqual(prompt, '<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n')
+
+    def test_a_file_is_there_whole_or_not_at_all(self):
+        model = make(self.home)
+        before = model.read_bytes()
+        self.assertEqual(lab('make', '--shape', 'tiny', '--format', 'F8', model).returncode, 64)
+        self.assertEqual(model.read_bytes(), before)
+        done = lab('make', '--shape', 'tiny', '--format', 'Q1_0', self.home / 'no/such/folder/x.gguf')
+        self.assertEqual(done.returncode, 73)
+        full = self.home / 'full.gguf'
+        done = subprocess.run([LAB, 'make', '--shape', 'tiny', '--format', 'F32', full], capture_output=True,
+                              preexec_fn=no_room, timeout=60)
+        self.assertEqual(done.returncode, 74, done.stderr)
+        self.assertEqual(sorted(p.name for p in self.home.iterdir()), [model.name])
+
+    def test_a_signal_leaves_no_temporary_file(self):
+        big = self.home / 'big.gguf'
+        running = subprocess.Popen([LAB, 'make', '--shape', 'bonsai-1.7b', '--format', 'Q1_0', big])
+        while not any(p.name.startswith('big.gguf.') for p in self.home.iterdir()):
+            self.assertIsNone(running.poll())
+        running.terminate()
+        self.assertEqual(running.wait(timeout=60), 128 + signal.SIGTERM)
+        self.assertEqual(os.listdir(self.home), [])
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
