@@ -174,13 +174,18 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
             const uint8_t *line = group + 32 + l * 64;
             const __m512i codes = _mm512_loadu_si512(line);
             prefetch(line);
-            UNROLL for (unsigned p = 0; p < 4; p++)
+            const __m512i w[4] = {
+                _mm512_and_si512(codes, threes),
+                _mm512_and_si512(_mm512_srli_epi16(codes, 2), threes),
+                _mm512_and_si512(_mm512_srli_epi16(codes, 4), threes),
+                _mm512_and_si512(_mm512_srli_epi16(codes, 6), threes),
+            };
+            UNROLL for (size_t p = 0; p < 4; p++)
             {
-                const __m512i w = _mm512_and_si512(_mm512_srli_epi16(codes, 2 * p), threes);
                 UNROLL for (size_t t = 0; t < n; t++)
                 {
                     const __m512i x = broadcast4(q + t * act->q_stride + l * 16 + p * 4);
-                    sum[t] = _mm512_dpbusd_epi32(sum[t], w, x);
+                    sum[t] = _mm512_dpbusd_epi32(sum[t], w[p], x);
                 }
             }
         }

@@ -68,7 +68,9 @@ static void take_arm(struct kernels *k, enum cpu_level level)
 #endif
 #if HAVE_I8MM
     if (level >= CPU_I8MM) {
+        k->panel_b1 = panel_b1_i8mm;
         k->panel_i8 = panel_i8_i8mm;
+        k->panel_t2 = panel_t2_i8mm;
     }
 #endif
 }

@@ -46,6 +46,6 @@ f32_to_f16_fn f32_to_f16_neon;
 
 panel_fn panel_b1_dotprod, panel_i8_dotprod, panel_t2_dotprod;
 
-panel_fn panel_i8_i8mm;
+panel_fn panel_b1_i8mm, panel_i8_i8mm, panel_t2_i8mm;
 
 #endif
