@@ -1,0 +1,254 @@
+/* Models that are resident. Bringing a model's weights in from a slow card takes seconds; a loader
+ * thread does that, while the sequences of other models go on. What needs the engine (scratch, KV
+ * pool, the first step that warms everything) is done between two steps once the pages are there. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/runner/runner.h"
+
+static void *loader_main(void *arg)
+{
+    struct resident *m = arg;
+
+    m->result = model_open_packed(&m->model, m->fd, &m->diag);
+    if (m->result == MODEL_OK) {
+        model_touch(m->model);
+    }
+    atomic_store(&m->opened, true);
+    seam_io_wake(m->io);
+    return NULL;
+}
+
+static void resident_free(struct resident *m)
+{
+    if (!m) {
+        return;
+    }
+    if (m->loading) {
+        (void)pthread_join(m->loader, NULL);
+    }
+    sampler_free(m->sampler);
+    stepper_free(m->stepper);
+    kv_pool_free(m->pool);
+    model_free(m->model);
+    if (m->fd >= 0) {
+        (void)close(m->fd);
+    }
+    free(m);
+}
+
+static struct resident **resident_slot(struct runner *rn, const struct resident *m)
+{
+    for (size_t i = 0; i < RESIDENTS_MAX; i++) {
+        if (rn->residents[i] == m) {
+            return &rn->residents[i];
+        }
+    }
+    return NULL;
+}
+
+struct resident *resident_find(const struct runner *rn, uint32_t number)
+{
+    for (size_t i = 0; i < RESIDENTS_MAX; i++) {
+        struct resident *m = rn->residents[i];
+        if (m && m->number == number && !m->dropped) {
+            return m;
+        }
+    }
+    return NULL;
+}
+
+void resident_load(struct runner *rn, struct seam_item *item)
+{
+    const struct seam_load *load = &item->msg.load;
+    struct resident **slot = resident_slot(rn, NULL);
+
+    if (resident_find(rn, load->model)) {
+        report_load_failed(rn, load->model, ERR_INTERNAL, "the model's number is in use", 0, 0);
+        return;
+    }
+    struct resident *m = slot ? calloc(1, sizeof(*m)) : NULL;
+    if (!m) {
+        report_load_failed(rn, load->model, ERR_OVERLOADED, "too many models at once",
+                           RESIDENTS_MAX, RESIDENTS_MAX);
+        return;
+    }
+    m->number = load->model;
+    m->kv_f32 = load->kv_f32;
+    m->n_ctx_asked = load->n_ctx;
+    m->n_streams_max = load->n_streams_max;
+    m->kv_bytes_max = load->kv_bytes_max;
+    m->temperature = load->has_default_temperature ? load->default_temperature : -1;
+    m->begin_ns = clock_now_ns();
+    m->io = rn->io;
+    m->fd = item->fd;
+    item->fd = -1;
+    atomic_init(&m->opened, false);
+    if (pthread_create(&m->loader, NULL, loader_main, m) != 0) {
+        report_load_failed(rn, m->number, ERR_OVERLOADED, "no thread to load with", 0, 0);
+        resident_free(m);
+        return;
+    }
+    m->loading = true;
+    *slot = m;
+}
+
+/* How many positions and streams the KV budget gives. False: not even one sequence, told. */
+static bool resident_size(struct runner *rn, struct resident *m)
+{
+    const uint64_t block = kv_block_bytes(m->model, m->kv_f32 ? KV_F32 : KV_F16);
+    const uint64_t blocks_max = m->kv_bytes_max / block;
+    uint32_t n_ctx = m->n_ctx_asked;
+
+    if (n_ctx == 0) {
+        n_ctx = m->info.n_ctx_train < N_CTX_DEFAULT ? m->info.n_ctx_train : N_CTX_DEFAULT;
+        if ((uint64_t)n_ctx > blocks_max * KV_BLOCK) {
+            n_ctx = (uint32_t)(blocks_max * KV_BLOCK); /* a smaller context rather than none */
+        }
+    }
+    if (n_ctx > MODEL_CTX_MAX) {
+        n_ctx = MODEL_CTX_MAX;
+    }
+    const uint64_t blocks_each = ((uint64_t)n_ctx + KV_BLOCK - 1) / KV_BLOCK;
+    if (n_ctx < 2 || blocks_each > blocks_max) {
+        const uint64_t need = (blocks_each > 0 ? blocks_each : 1) * block;
+        report_load_failed(rn, m->number, ERR_MODEL_TOO_BIG,
+                           "one sequence does not fit the memory for KV", need, m->kv_bytes_max);
+        return false;
+    }
+    uint64_t n = blocks_max / blocks_each;
+    n = n < m->n_streams_max ? n : m->n_streams_max;
+    n = n < SEAM_STREAMS_MAX ? n : SEAM_STREAMS_MAX;
+    n = n > 0 ? n : 1;
+    m->n_ctx = n_ctx;
+    m->n_streams = (uint32_t)n;
+    m->n_blocks = (size_t)(n * blocks_each);
+    return true;
+}
+
+/* One token through the whole model: faults in what touching missed, and the scratch. */
+static int resident_warm(struct runner *rn, struct resident *m)
+{
+    static const int32_t id = 0;
+    struct seq *seq = NULL;
+    int r = seq_new(&seq, m->pool, m->n_ctx);
+
+    if (r == 0) {
+        struct step_item item = {.seq = seq, .ids = &id, .n_ids = 1, .n_logits = 1};
+        r = stepper_run(m->stepper, &item, 1, NULL);
+    }
+    seq_free(seq);
+    return r > 0 ? -ENOMEM : r;
+}
+
+static int resident_build(struct runner *rn, struct resident *m)
+{
+    const size_t n_tokens = rn->step_tokens_max + SEAM_STREAMS_MAX;
+    const struct stepper_limits limits = {.n_tokens_max = n_tokens, .n_logits_max = m->n_streams};
+    int r = kv_pool_new(&m->pool, m->model, m->kv_f32 ? KV_F32 : KV_F16, m->n_blocks);
+
+    if (r == 0) {
+        r = stepper_new(&m->stepper, rn->engine, m->model, &limits);
+    }
+    if (r == 0) {
+        r = sampler_new(&m->sampler, m->info.n_vocab);
+    }
+    if (r == 0) {
+        r = resident_warm(rn, m);
+    }
+    return r;
+}
+
+/* False when the model is not to stay. */
+static bool resident_ready(struct runner *rn, struct resident *m)
+{
+    if (m->dropped) {
+        return false;
+    }
+    if (m->result == MODEL_STALE || m->result == MODEL_MALFORMED) {
+        char text[sizeof("packed: ") + sizeof(m->diag.text)] = "packed: ";
+        (void)strcat(text, m->diag.set ? m->diag.text : "of another version");
+        report_load_failed(rn, m->number, ERR_MODEL_MALFORMED, text, 0, 0);
+        return false;
+    }
+    int r = m->result;
+    if (r == MODEL_OK) {
+        model_info(m->model, &m->info);
+        if (!resident_size(rn, m)) {
+            return false;
+        }
+        r = resident_build(rn, m);
+    }
+    if (r != 0) {
+        const char *why = r < 0 ? strerror(-r) : "the packed file cannot be opened";
+        log_line(LOG_ERROR, "model %u cannot be loaded: %s", m->number, why);
+        report_load_failed(rn, m->number, r == -ENOMEM ? ERR_MODEL_TOO_BIG : ERR_INTERNAL, why, 0,
+                           0);
+        return false;
+    }
+    (void)close(m->fd); /* the mapping stays */
+    m->fd = -1;
+    m->ready = true;
+    rn->stats_due = true;
+    report_loaded(rn, m);
+    return true;
+}
+
+void residents_collect(struct runner *rn)
+{
+    for (size_t i = 0; i < RESIDENTS_MAX; i++) {
+        struct resident *m = rn->residents[i];
+        if (!m || !m->loading || !atomic_load(&m->opened)) {
+            continue;
+        }
+        (void)pthread_join(m->loader, NULL);
+        m->loading = false;
+        if (!resident_ready(rn, m)) {
+            rn->residents[i] = NULL;
+            resident_free(m);
+        }
+    }
+}
+
+bool residents_loading(const struct runner *rn)
+{
+    for (size_t i = 0; i < RESIDENTS_MAX; i++) {
+        if (rn->residents[i] && rn->residents[i]->loading) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void resident_drop(struct runner *rn, uint32_t number)
+{
+    struct resident *m = resident_find(rn, number);
+
+    if (!m) {
+        return; /* its load failed in the meantime */
+    }
+    if (m->loading) {
+        m->dropped = true; /* residents_collect() frees it when the loader is done */
+        return;
+    }
+    for (size_t i = 0; i < SEAM_STREAMS_MAX; i++) {
+        if (rn->sequences[i] && rn->sequences[i]->home == m) {
+            sequence_forget(rn, rn->sequences[i]);
+        }
+    }
+    struct resident **slot = resident_slot(rn, m);
+    *slot = NULL;
+    resident_free(m);
+    rn->stats_due = true;
+}
+
+void residents_free(struct runner *rn)
+{
+    for (size_t i = 0; i < RESIDENTS_MAX; i++) {
+        resident_free(rn->residents[i]);
+        rn->residents[i] = NULL;
+    }
+}

@@ -1,0 +1,49 @@
+/* How many prompt tokens fit a step. A step costs what its decoding sequences cost, and then so much
+ * for each prompt token; both are measured. While somebody waits for tokens a step aims at 50 ms;
+ * when nobody does, at twice that: still short enough that a new plan is soon heard. */
+#include "daemon/runner/runner.h"
+
+#define STEP_NS 50e6
+#define STEP_ALONE_NS 100e6
+#define FIRST_TOKENS 32u /* before anything has been measured */
+
+static double smooth(double old, double now)
+{
+    return old > 0 ? 0.5 * old + 0.5 * now : now;
+}
+
+size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max)
+{
+    const double aim = n_decode > 0 ? STEP_NS - m->decode_ns : STEP_ALONE_NS;
+    size_t n = FIRST_TOKENS;
+
+    if (m->prompt_ns > 0) {
+        const double fit = aim / m->prompt_ns;
+        n = fit < STEP_TOKENS_MIN ? STEP_TOKENS_MIN : fit < 1e6 ? (size_t)fit : (size_t)1000000;
+    }
+    if (m->n_prompt_last > 0 && n > 2 * m->n_prompt_last) {
+        n = 2 * m->n_prompt_last; /* one lucky measurement does not make a long step */
+    }
+    if (n < STEP_TOKENS_MIN) {
+        n = STEP_TOKENS_MIN;
+    }
+    return n < tokens_max ? n : tokens_max;
+}
+
+void pace_learn(struct resident *m, size_t n_decode, size_t n_prompt, uint64_t ns)
+{
+    const double took = (double)ns;
+
+    if (n_prompt == 0) {
+        m->decode_ns = smooth(m->decode_ns, took);
+        return;
+    }
+    if (n_prompt < STEP_TOKENS_MIN) {
+        return; /* the tail of a prompt: mostly the pass over the weights, not the tokens */
+    }
+    const double base = n_decode > 0 ? m->decode_ns : 0;
+    const double rest = took - base > took / 4 ? took - base : took / 4;
+
+    m->n_prompt_last = n_prompt;
+    m->prompt_ns = smooth(m->prompt_ns, rest / (double)n_prompt);
+}

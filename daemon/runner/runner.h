@@ -1,0 +1,213 @@
+/* What the parts of the engine process share. One thread, the engine's, owns all of it; the seam's
+ * reader and the loaders have only what seam_io.c and struct resident say they have. */
+#ifndef DAEMON_RUNNER_RUNNER_H
+#define DAEMON_RUNNER_RUNNER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+#include "base/diag.h"
+#include "daemon/runner/hooks.h"
+#include "daemon/runner/seam_io.h"
+#include "engine/engine.h"
+#include "ipc/frame.h"
+#include "ipc/seam.h"
+
+#define RESIDENTS_MAX 16u        /* models at once; a device of this class holds two or three */
+#define N_CTX_DEFAULT 4096u      /* positions a sequence, when the broker names none */
+#define MAX_TOKENS_DEFAULT 2048u /* of an answer */
+#define STEP_TOKENS_MAX 512u     /* tokens in one step; --chunk lowers it */
+#define STEP_TOKENS_MIN 16u      /* prompt tokens a step is worth running with */
+#define OUT_BYTES_MAX (4u * FRAME_SEAM_BODY_MAX) /* reports of one step; replays flush in between */
+#define OUT_FLUSH_BYTES (1u << 20) /* reports are written at the latest when this much waits */
+
+struct sequence;
+
+/* A model, from its load to its drop. */
+struct resident {
+    uint32_t number; /* the broker's */
+    bool dropped;    /* gone as soon as the loader is done */
+    bool kv_f32;
+    uint32_t n_ctx_asked, n_streams_max;
+    uint64_t kv_bytes_max;
+    float temperature; /* of a request that names none; < 0: what the file says */
+    uint64_t begin_ns; /* of the load */
+
+    /* Loading: the loader thread writes these and then sets opened; the engine reads afterwards. */
+    struct seam_io *io; /* borrowed: whom to wake */
+    int fd;             /* owned */
+    pthread_t loader;
+    bool loading; /* the engine's: the loader has not been joined */
+    atomic_bool opened;
+    int result; /* of model_open_packed() */
+    struct diag diag;
+    struct model *model; /* owned */
+
+    /* Ready. */
+    bool ready;
+    struct model_info info;  /* strings borrowed from model */
+    struct kv_pool *pool;    /* owned */
+    size_t n_blocks;         /* in the pool */
+    struct stepper *stepper; /* owned */
+    struct sampler *sampler; /* owned */
+    uint32_t n_ctx, n_streams, n_sequences;
+
+    /* How long steps take, to size the next one. ns; 0: not known yet. */
+    double decode_ns;     /* a step without prompt tokens */
+    double prompt_ns;     /* one prompt token more */
+    size_t n_prompt_last; /* prompt tokens in the last step that had some */
+};
+
+/* A request, from its start to its end. */
+struct sequence {
+    uint64_t number;        /* the broker's */
+    struct resident *home;  /* borrowed; outlives its sequences */
+    struct seq *kv;         /* owned */
+    struct textout *text;   /* owned */
+    int32_t *ids;           /* owned: prompt and answer, room for n_prompt + max_tokens */
+    size_t n_prompt, n_ids; /* n_ids - n_prompt are the answer's */
+    size_t n_known;         /* ids that were there at the start: prompt and resumed answer */
+    uint32_t max_tokens, n_logprobs;
+    bool ignore_eos;
+    struct sampler_params sampling;
+    uint64_t prefill_ns, decode_ns; /* time of the steps it took part in */
+    uint64_t progress_ns;           /* when its prefill was last reported; 0: never */
+    uint64_t mark;                  /* of the hooks */
+};
+
+struct runner {
+    struct engine *engine;            /* owned */
+    struct seam_io *io;               /* owned */
+    const struct runner_hooks *hooks; /* borrowed, may be NULL */
+    size_t step_tokens_max;
+    unsigned n_threads;
+    struct buf out;  /* reports not yet written */
+    struct buf text; /* scratch: the text of one report */
+    int error;       /* first failure that ends the runner: a negative errno */
+
+    struct resident *residents[RESIDENTS_MAX];    /* owned; NULL: free slot */
+    size_t resident_next;                         /* whose step it is */
+    struct sequence *sequences[SEAM_STREAMS_MAX]; /* owned; NULL: free slot */
+    uint64_t plan[SEAM_PLAN_MAX];
+    size_t n_plan;
+
+    struct seam_stats stats;
+    uint64_t stats_ns; /* when they were last reported */
+    bool stats_due;    /* work was done since */
+};
+
+/* ---- report.c: what the broker hears. A failure to report goes to runner->error. ---- */
+
+void report(struct runner *rn, const struct seam_message *m);
+void report_hello(struct runner *rn);
+void report_loaded(struct runner *rn, const struct resident *m);
+void report_load_failed(struct runner *rn, uint32_t model, enum error_code code, const char *text,
+                        uint64_t have, uint64_t limit);
+void report_failed(struct runner *rn, uint64_t seq, enum error_code code, const char *text,
+                   uint64_t have, uint64_t limit);
+void report_started(struct runner *rn, const struct sequence *s);
+void report_prefill(struct runner *rn, struct sequence *s, uint64_t now_ns);
+/** @ids: n_ids of the answer from index n0 on; @choice: of the one id when log-probabilities were
+ * asked for, else NULL */
+void report_tokens(struct runner *rn, const struct sequence *s, size_t n0, size_t n_ids,
+                   struct strview text, const struct sampler_choice *choice);
+void report_finished(struct runner *rn, const struct sequence *s, const char *reason);
+/** @idle: there is no work any more, so report at once */
+void report_stats(struct runner *rn, bool idle, uint64_t now_ns);
+/** report_flush() - write what waits; to rn->error when the broker is gone */
+void report_flush(struct runner *rn);
+
+/* ---- models.c ---- */
+
+/** resident_load() - begin to load; @item's descriptor is taken over. Answered later. */
+void resident_load(struct runner *rn, struct seam_item *item);
+/** residents_collect() - make ready what the loaders have opened, and report it */
+void residents_collect(struct runner *rn);
+bool residents_loading(const struct runner *rn);
+struct resident *resident_find(const struct runner *rn, uint32_t number);
+void resident_drop(struct runner *rn, uint32_t number);
+void residents_free(struct runner *rn);
+
+/* ---- request.c: from a generate frame to ids and parameters ---- */
+
+struct refusal {
+    enum error_code code;
+    char text[240];
+    uint64_t have, limit;
+};
+
+enum { REQUEST_OK = 0, REQUEST_REFUSED };
+
+/**
+ * request_prepare() - fill a sequence whose home is set
+ * @s: on any outcome sequence_free() frees what was built
+ *
+ * Return: REQUEST_OK, REQUEST_REFUSED with ret_refusal, -ENOMEM.
+ */
+MUST_USE int request_prepare(struct sequence *s, const struct seam_start *start,
+                             struct refusal *ret_refusal);
+
+/* ---- sequences.c ---- */
+
+void sequence_start(struct runner *rn, const struct seam_start *start);
+struct sequence *sequence_find(const struct runner *rn, uint64_t number);
+/** sequence_forget() - free it and its slot */
+void sequence_forget(struct runner *rn, struct sequence *s);
+void sequence_free(struct sequence *s); /* half-built and NULL are fine */
+/** sequence_take() - one sampled token: deliver it; the sequence may be gone afterwards */
+void sequence_take(struct runner *rn, struct sequence *s, const struct sampler_choice *choice);
+
+/* ---- steps.c ---- */
+
+/** steps_work() - is there a sequence in the plan? */
+bool steps_work(const struct runner *rn);
+/** steps_run() - one step of the model whose turn it is */
+void steps_run(struct runner *rn);
+
+/* ---- pace.c: how many prompt tokens fit a step; pure ---- */
+
+/**
+ * pace_next() - prompt tokens for the next step
+ * @n_decode: sequences that get their token in it
+ * @tokens_max: never more
+ */
+size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max);
+/** pace_learn() - a step took `ns` with so many tokens of either kind */
+void pace_learn(struct resident *m, size_t n_decode, size_t n_prompt, uint64_t ns);
+
+/* ---- loop.c, pack_main.c ---- */
+
+struct runner_options {
+    int seam_fd;
+    enum cpu_level cpu;
+    unsigned n_threads;
+    size_t step_tokens_max;
+};
+
+/** loop_main() - carry out the seam until the broker closes it. Return: the exit status. */
+int loop_main(const struct runner_options *options, const struct runner_hooks *hooks);
+
+/* Exit statuses of --pack, besides 0. */
+enum {
+    PACK_EXIT_MALFORMED = 65,
+    PACK_EXIT_UNSUPPORTED = 69, /* or past a limit: the line on stdout says which */
+    PACK_EXIT_INTERNAL = 70,
+    PACK_EXIT_CANNOT_WRITE = 73,
+};
+
+/** pack_main() - descriptor 3 in, descriptor 4 out, one line on stdout. Return: the exit status. */
+int pack_main(uint64_t bytes_max);
+
+/* ---- log.c ---- */
+
+enum { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5 };
+
+/** log_line() - one line on stderr with a journal priority. Never a word of a prompt. */
+void log_line(int priority, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+#endif

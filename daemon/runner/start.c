@@ -1,0 +1,157 @@
+/* Arguments, and what the process is before it does anything: no core dumps of prompts, first in line
+ * for the OOM killer, gone when the broker is gone. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "daemon/runner/runner.h"
+
+#define EXIT_USAGE 64
+#define THREADS_MAX 64u
+#define NICE_PACK 10
+#define OOM_SCORE_PACK "1000"
+#define OOM_SCORE_ENGINE "500"
+
+struct arguments {
+    bool pack, seam;
+    uint64_t bytes_max;
+    struct runner_options options;
+};
+
+static bool parse_number(const char *text, uint64_t max, uint64_t *ret)
+{
+    char *end = NULL;
+
+    errno = 0;
+    const unsigned long long v = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || v > max) {
+        return false;
+    }
+    *ret = v;
+    return true;
+}
+
+static bool parse_option(struct arguments *a, int option, const char *value)
+{
+    uint64_t n = 0;
+
+    switch (option) {
+    case 'p':
+        a->pack = true;
+        return true;
+    case 'm':
+        return parse_number(value, UINT64_MAX, &a->bytes_max);
+    case 's':
+        a->seam = true;
+        if (!parse_number(value, 1u << 20, &n)) {
+            return false;
+        }
+        a->options.seam_fd = (int)n;
+        return true;
+    case 'c':
+        return cpu_level_parse(value, &a->options.cpu) && cpu_level_present(a->options.cpu);
+    case 't':
+        if (!parse_number(value, THREADS_MAX, &n) || n == 0) {
+            return false;
+        }
+        a->options.n_threads = (unsigned)n;
+        return true;
+    case 'k':
+        if (!parse_number(value, STEP_TOKENS_MAX, &n) || n == 0) {
+            return false;
+        }
+        a->options.step_tokens_max = (size_t)n;
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool parse_arguments(struct arguments *a, int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"pack", no_argument, NULL, 'p'},
+        {"max-bytes", required_argument, NULL, 'm'},
+        {"seam", required_argument, NULL, 's'},
+        {"cpu", required_argument, NULL, 'c'},
+        {"threads", required_argument, NULL, 't'},
+        {"chunk", required_argument, NULL, 'k'},
+        {0},
+    };
+    int option, at = 0;
+
+    *a = (struct arguments){.options = {.cpu = cpu_level_best(),
+                                        .n_threads = engine_threads_default(),
+                                        .step_tokens_max = STEP_TOKENS_MAX}};
+    while ((option = getopt_long(argc, argv, "", options, &at)) != -1) {
+        if (option == '?') {
+            return false;
+        }
+        if (!parse_option(a, option, optarg)) {
+            log_line(LOG_ERROR, "--%s: \"%s\" cannot be had here", options[at].name, optarg);
+            return false;
+        }
+    }
+    return optind == argc && a->pack != a->seam;
+}
+
+static void set_oom_score(const char *score)
+{
+    const int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        (void)!write(fd, score, strlen(score));
+        (void)close(fd);
+    }
+}
+
+/* False when the broker died before it could be asked for. */
+static bool die_with_parent(pid_t parent)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
+}
+
+static void be_private(void)
+{
+    const struct rlimit none = {0};
+
+    (void)setrlimit(RLIMIT_CORE, &none); /* memory holds prompts */
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error like a full disk */
+}
+
+int runner_main(int argc, char **argv, const struct runner_hooks *hooks)
+{
+    const pid_t parent = getppid();
+    struct arguments a;
+
+    be_private();
+    if (!parse_arguments(&a, argc, argv)) {
+        (void)fprintf(stderr,
+                      "usage: onebit-runner --pack [--max-bytes N]\n"
+                      "       onebit-runner --seam FD [--cpu LEVEL] [--threads N] [--chunk N]\n"
+                      "Started by onebitd; of no use by hand.\n");
+        return EXIT_USAGE;
+    }
+    if (!die_with_parent(parent)) {
+        return 0;
+    }
+    if (a.pack) {
+        set_oom_score(OOM_SCORE_PACK);
+        (void)setpriority(PRIO_PROCESS, 0, NICE_PACK);
+        return pack_main(a.bytes_max);
+    }
+    (void)signal(SIGINT, SIG_IGN); /* the broker ends us by closing the seam */
+    (void)signal(SIGTERM, SIG_IGN);
+    (void)signal(SIGHUP, SIG_IGN);
+    set_oom_score(OOM_SCORE_ENGINE);
+    (void)fcntl(a.options.seam_fd, F_SETFD, FD_CLOEXEC);
+    return loop_main(&a.options, hooks);
+}

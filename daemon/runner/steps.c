@@ -1,0 +1,175 @@
+/* Steps. Each one serves one model: every decoding sequence of the plan gets its token, all in one
+ * pass over the weights, and what is left of the step's time goes to prompts in the plan's order.
+ * Nothing here decides whose turn it is; the plan has. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/runner/runner.h"
+
+_Static_assert(SEAM_PLAN_MAX <= STEP_ITEMS_MAX, "a plan fits one step");
+
+struct step {
+    struct resident *m; /* borrowed */
+    struct step_item items[STEP_ITEMS_MAX];
+    struct sequence *who[STEP_ITEMS_MAX]; /* borrowed; of items[i] */
+    uint64_t numbers[STEP_ITEMS_MAX];
+    bool prefill[STEP_ITEMS_MAX];
+    size_t n, n_decode, n_prompt; /* items; decoding ones; prompt tokens */
+};
+
+static bool prefilling(const struct sequence *s)
+{
+    return seq_len(s->kv) < s->n_known;
+}
+
+static void step_add(struct step *st, struct sequence *s, size_t n_ids, bool prefill)
+{
+    const size_t at = seq_len(s->kv);
+    const size_t i = st->n++;
+
+    st->items[i] = (struct step_item){.seq = s->kv, .ids = s->ids + at, .n_ids = n_ids};
+    st->items[i].n_logits = at + n_ids == s->n_ids ? 1 : 0;
+    st->who[i] = s;
+    st->numbers[i] = s->number;
+    st->prefill[i] = prefill;
+    if (prefill) {
+        st->n_prompt += n_ids;
+    } else {
+        st->n_decode++;
+    }
+}
+
+/* The next step of this model; n is 0 when the plan has nothing for it. */
+static void step_collect(struct step *st, const struct runner *rn, struct resident *m)
+{
+    struct sequence *waiting[SEAM_PLAN_MAX]; /* with prompt tokens to go, in the plan's order */
+    size_t n_waiting = 0;
+
+    st->m = m;
+    st->n = st->n_decode = st->n_prompt = 0;
+    for (size_t i = 0; i < rn->n_plan; i++) {
+        struct sequence *s = sequence_find(rn, rn->plan[i]);
+        if (!s || s->home != m) {
+            continue;
+        }
+        if (prefilling(s)) {
+            waiting[n_waiting++] = s;
+        } else {
+            step_add(st, s, 1, false);
+        }
+    }
+    size_t left = pace_next(m, st->n_decode, rn->step_tokens_max);
+    for (size_t i = 0; i < n_waiting && left > 0; i++) {
+        const size_t want = waiting[i]->n_known - seq_len(waiting[i]->kv);
+        const size_t n = want < left ? want : left;
+        step_add(st, waiting[i], n, true);
+        left -= n;
+    }
+}
+
+static void step_hooks(const struct runner *rn, const struct step *st)
+{
+    if (!rn->hooks || !rn->hooks->step) {
+        return;
+    }
+    for (size_t i = 0; i < st->n; i++) {
+        const struct sequence *s = st->who[i];
+        rn->hooks->step(s->mark, st->prefill[i], s->n_ids - s->n_prompt);
+    }
+}
+
+static void step_fail(struct runner *rn, struct sequence *s, enum error_code code, const char *why)
+{
+    report_failed(rn, s->number, code, why, 0, 0);
+    sequence_forget(rn, s);
+}
+
+/* Picks and delivers one sequence's next token. */
+static void step_pick(struct runner *rn, struct step *st, size_t i)
+{
+    struct sequence *s = st->who[i];
+    struct sampler_choice choice;
+    const int r = sampler_pick(st->m->sampler, &s->sampling, st->items[i].logits, s->ids, s->n_ids,
+                               s->n_ids, s->n_logprobs, &choice);
+
+    if (r != SAMPLER_OK) {
+        step_fail(rn, s, ERR_NOT_FINITE, "the model computed a number that is not finite");
+        return;
+    }
+    rn->stats.tokens++;
+    sequence_take(rn, s, &choice);
+}
+
+static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
+{
+    const uint64_t now_ns = clock_now_ns();
+
+    for (size_t i = 0; i < st->n; i++) {
+        struct sequence *s = st->who[i];
+        uint64_t *ns = st->prefill[i] ? &s->prefill_ns : &s->decode_ns;
+
+        *ns += now_ns - begin_ns;
+        if (st->items[i].n_logits > 0) {
+            step_pick(rn, st, i);
+        } else {
+            report_prefill(rn, s, now_ns);
+        }
+    }
+    const uint64_t took_ns = clock_now_ns() - begin_ns;
+    pace_learn(st->m, st->n_decode, st->n_prompt, took_ns);
+    rn->stats.steps++;
+    rn->stats.prompt_tokens += st->n_prompt;
+    rn->stats.step_us = took_ns / 1000;
+    rn->stats_due = true;
+}
+
+static void step_run(struct runner *rn, struct step *st)
+{
+    if (!seam_io_step_begin(rn->io, st->numbers, st->n)) {
+        return; /* the broker has said something: hear it first */
+    }
+    step_hooks(rn, st);
+    const uint64_t begin_ns = clock_now_ns();
+    const int r = stepper_run(st->m->stepper, st->items, st->n, seam_io_cancel_flag(rn->io));
+    seam_io_step_end(rn->io);
+
+    if (r == STEP_OK) {
+        step_done(rn, st, begin_ns);
+    } else if (r == STEP_KV_FULL) {
+        step_fail(rn, st->who[st->n - 1], ERR_OVERLOADED, "the memory for KV is full");
+    } else if (r < 0) {
+        log_line(LOG_ERROR, "a step of %zu sequences failed: %s", st->n, strerror(-r));
+        for (size_t i = 0; i < st->n; i++) {
+            step_fail(rn, st->who[i], ERR_INTERNAL, "a step could not be computed");
+        }
+    } /* else cancelled: nothing was added, and the next round runs without whoever is gone */
+}
+
+bool steps_work(const struct runner *rn)
+{
+    for (size_t i = 0; i < rn->n_plan; i++) {
+        if (sequence_find(rn, rn->plan[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void steps_run(struct runner *rn)
+{
+    struct step st;
+
+    for (size_t k = 0; k < RESIDENTS_MAX; k++) {
+        const size_t i = (rn->resident_next + k) % RESIDENTS_MAX;
+        struct resident *m = rn->residents[i];
+        if (!m || !m->ready) {
+            continue;
+        }
+        step_collect(&st, rn, m);
+        if (st.n > 0) {
+            rn->resident_next = (i + 1) % RESIDENTS_MAX; /* models take turns */
+            step_run(rn, &st);
+            return;
+        }
+    }
+}
