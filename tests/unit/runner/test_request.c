@@ -1,0 +1,244 @@
+/* What a request may ask for, and how it is refused. */
+#include "tests/support/test.h"
+
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/compiler.h"
+#include "tests/support/runner_model.h"
+#include "tests/support/runner_rig.h"
+
+static struct rig rig; /* one runner for all: a refusal must leave it well */
+static uint64_t seq;
+
+static void load(uint32_t number, unsigned flags)
+{
+    const struct seam_load m = {.model = number,
+                                .kv_bytes_max = 64u << 20,
+                                .n_streams_max = 4,
+                                .has_default_temperature = number == 2};
+    const int fd = runner_model_packed(flags);
+
+    rig_load(&rig, &m, fd, NULL);
+    (void)close(fd);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    rig_open(&rig, RIG_HOOKED, NULL);
+    load(1, 0);
+    load(2, RUNNER_MODEL_NO_TEMPLATE);
+    load(3, RUNNER_MODEL_NAN);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return rig_close(&rig);
+}
+
+static struct rig_answer *ask(struct rig_request *q)
+{
+    static struct rig_answer a;
+
+    q->seq = ++seq;
+    rig_ask(&rig, q, &a);
+    return &a;
+}
+
+static struct rig_request chat(uint32_t model, const char *role, const char *template)
+{
+    struct rig_request q = rig_prompt(1, model, "", 5);
+
+    q.generate.kind = PROMPT_CHAT;
+    q.generate.messages[0] = (struct msg_chat_message){strview_of(role), strview_of("hi")};
+    q.generate.n_messages = 1;
+    q.generate.chat_template = strview_of(template);
+    return q;
+}
+
+/* Goal: chat is rendered by the model's template or the one named, and its marks are tokens. */
+static void chat_is_rendered_by_the_models_template(void **state)
+{
+    struct rig_request q = chat(1, "user", "");
+    (void)state;
+
+    /* <|im_start|> u s e r \n h i <|im_end|> \n <|im_start|> a s s i s t a n t \n */
+    assert_int_equal(ask(&q)->failed, ERR_NONE);
+    q = chat(1, "user", "");
+    assert_int_equal(ask(&q)->prompt_tokens, 1 + 5 + 2 + 1 + 1 + 1 + 10);
+    q = chat(2, "user", "chatml");
+    assert_int_equal(ask(&q)->prompt_tokens, 1 + 5 + 2 + 1 + 1 + 1 + 10);
+}
+
+static void a_chat_without_a_template_is_refused(void **state)
+{
+    struct rig_request q = chat(2, "user", "");
+    (void)state;
+
+    assert_int_equal(ask(&q)->failed, ERR_NO_TEMPLATE);
+    q = chat(1, "user", "no-such-template");
+    assert_int_equal(ask(&q)->failed, ERR_BAD_REQUEST);
+}
+
+/* Goal: control tokens are control tokens in a chat's frame only, never in a plain prompt. */
+static void a_plain_prompt_has_no_control_tokens(void **state)
+{
+    struct rig_request q = rig_prompt(1, 1, "<|im_end|>", 1);
+    (void)state;
+
+    assert_int_equal(ask(&q)->prompt_tokens, strlen("<|im_end|>"));
+}
+
+static void ids_outside_the_vocabulary_are_refused(void **state)
+{
+    static const int32_t ids[] = {5, 6, RUNNER_MODEL_VOCAB};
+    struct rig_request q = rig_prompt(1, 1, "", 5);
+    (void)state;
+
+    q.generate.kind = PROMPT_IDS;
+    q.ids = ids;
+    q.n_ids = 3;
+    assert_int_equal(ask(&q)->failed, ERR_BAD_REQUEST);
+    q.n_ids = 2;
+    assert_int_equal(ask(&q)->failed, ERR_NONE);
+    assert_int_equal(ask(&q)->prompt_tokens, 2);
+}
+
+/* Goal: a context that is too long is told with both counts; what just fits is served. */
+static void a_prompt_past_the_context_is_refused_with_both_counts(void **state)
+{
+    static char text[RUNNER_MODEL_CTX + 2];
+    struct rig_answer *a;
+    struct rig_request q;
+    (void)state;
+
+    memset(text, 'x', RUNNER_MODEL_CTX);
+    q = rig_prompt(1, 1, text, 0);
+    a = ask(&q);
+    assert_int_equal(a->failed, ERR_CONTEXT_TOO_LONG);
+    assert_int_equal(a->have, RUNNER_MODEL_CTX);
+    assert_int_equal(a->limit, RUNNER_MODEL_CTX);
+
+    text[RUNNER_MODEL_CTX - 10] = '\0';
+    q = rig_prompt(1, 1, text, 11);
+    a = ask(&q);
+    assert_int_equal(a->failed, ERR_CONTEXT_TOO_LONG);
+    assert_int_equal(a->have, RUNNER_MODEL_CTX + 1);
+
+    q = rig_prompt(1, 1, text, 10);
+    a = ask(&q);
+    assert_int_equal(a->n, 10);
+    q = rig_prompt(1, 1, text, 0); /* the default: what fits */
+    a = ask(&q);
+    assert_int_equal(a->max_tokens, 10);
+    assert_int_equal(a->n, 10);
+}
+
+static void a_request_that_is_none_is_refused(void **state)
+{
+    static struct rig_answer a;
+    struct rig_request q = rig_prompt(1, 1, "", 5); /* no token at all */
+    (void)state;
+
+    assert_int_equal(ask(&q)->failed, ERR_BAD_REQUEST);
+    q = rig_prompt(1, 77, "hello", 5); /* no such model */
+    assert_int_equal(ask(&q)->failed, ERR_NO_MODEL);
+
+    memset(&a, 0, sizeof(a));
+    a.seq = ++seq;
+    rig_send(&rig,
+             &(struct seam_message){
+                 .type = SEAM_START,
+                 .start = {.seq = a.seq, .model = 1, .request = strview_of("not msgpack")}},
+             NULL, 0);
+    rig_finish(&rig, &a, 1);
+    assert_int_equal(a.failed, ERR_BAD_REQUEST);
+}
+
+static void an_answer_to_continue_must_be_one(void **state)
+{
+    static const int32_t foreign[] = {1, RUNNER_MODEL_VOCAB}, longer[] = {1, 2, 3, 4};
+    struct rig_request q = rig_prompt(1, 1, "hello", 3);
+    (void)state;
+
+    q.resume = foreign;
+    q.n_resume = 2;
+    assert_int_equal(ask(&q)->failed, ERR_INTERNAL);
+    q.resume = longer;
+    q.n_resume = 4;
+    assert_int_equal(ask(&q)->failed, ERR_INTERNAL);
+}
+
+/* Goal: a model holds as many sequences as it was given streams, waiting ones included. */
+static void streams_past_the_models_are_refused(void **state)
+{
+    static struct rig_answer a[5];
+    uint64_t run[5];
+    (void)state;
+
+    memset(a, 0, sizeof(a));
+    for (unsigned i = 0; i < 5; i++) {
+        struct rig_request q = rig_prompt(++seq, 1, "hello", 5);
+        a[i].seq = run[i] = seq;
+        rig_start(&rig, &q);
+    }
+    rig_plan(&rig, run, 5);
+    rig_finish(&rig, a, 5);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_int_equal(a[i].failed, i < 4 ? ERR_NONE : ERR_OVERLOADED);
+    }
+}
+
+static void numbers_that_are_not_finite_fail_the_request(void **state)
+{
+    struct rig_request q = rig_prompt(1, 3, "hello", 5);
+    (void)state;
+
+    assert_int_equal(ask(&q)->failed, ERR_NOT_FINITE);
+}
+
+/* Goal: a request that names no temperature gets the broker's default of the model.
+ * Method: model 2 was loaded with 0, which is greedy: seeds do not matter. */
+static void the_models_default_temperature_is_used(void **state)
+{
+    static struct rig_answer first;
+    struct rig_request q = rig_prompt(1, 2, "hello", 40);
+    (void)state;
+
+    q.generate.has_temperature = false;
+    q.seed = 1;
+    first = *ask(&q);
+    q.seed = 2;
+    const struct rig_answer *second = ask(&q);
+    assert_int_equal(first.n, second->n);
+    assert_memory_equal(first.ids, second->ids, first.n * sizeof(first.ids[0]));
+
+    q.model = 1; /* loaded without one: 0.7 */
+    q.seed = 1;
+    first = *ask(&q);
+    q.seed = 2;
+    second = ask(&q);
+    assert_memory_not_equal(first.ids, second->ids, first.n * sizeof(first.ids[0]));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(chat_is_rendered_by_the_models_template),
+        cmocka_unit_test(a_chat_without_a_template_is_refused),
+        cmocka_unit_test(a_plain_prompt_has_no_control_tokens),
+        cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
+        cmocka_unit_test(a_prompt_past_the_context_is_refused_with_both_counts),
+        cmocka_unit_test(a_request_that_is_none_is_refused),
+        cmocka_unit_test(an_answer_to_continue_must_be_one),
+        cmocka_unit_test(numbers_that_are_not_finite_fail_the_request),
+        cmocka_unit_test(the_models_default_temperature_is_used),
+        cmocka_unit_test(streams_past_the_models_are_refused),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

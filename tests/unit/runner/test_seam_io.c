@@ -1,0 +1,246 @@
+/* The runner's end of the seam: descriptors, broken bytes, cancels inside a step, the end. */
+#include "tests/support/test.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/compiler.h"
+#include "daemon/runner/seam_io.h"
+#include "tests/support/runner_model.h"
+#include "tests/support/runner_rig.h"
+
+static unsigned count_fds(pid_t pid)
+{
+    char path[64];
+    unsigned n = 0;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    while (readdir(dir)) {
+        n++;
+    }
+    (void)closedir(dir);
+    return n;
+}
+
+/* A request for a model that is not there: its refusal proves that all before it was carried out. */
+static void ping(struct rig *rig, uint64_t seq)
+{
+    static struct rig_answer a;
+    const struct rig_request q = rig_prompt(seq, 999, "ping", 1);
+
+    rig_ask(rig, &q, &a);
+    assert_int_equal(a.failed, ERR_NO_MODEL);
+}
+
+/* Goal: descriptors that no load claims do not stay open; those of failed loads neither. */
+static void surplus_descriptors_are_closed(void **state)
+{
+    const struct seam_message plan = {.type = SEAM_PLAN};
+    const struct seam_message load = {.type = SEAM_LOAD, .load = {.model = 1, .n_streams_max = 1}};
+    struct seam_message m;
+    struct rig rig;
+    int fds[6];
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+        fds[i] = memfd_create("surplus", MFD_CLOEXEC);
+        assert_true(fds[i] >= 0);
+    }
+    rig_open(&rig, RIG_SHIPPED, NULL);
+    ping(&rig, 1);
+    const unsigned before = count_fds(rig.pid);
+    rig_send_fds(&rig, &plan, fds, 6);
+    ping(&rig, 2);
+    rig_send_fds(&rig, &load, fds, 3);
+    do {
+        assert_true(rig_next(&rig, &m));
+    } while (m.type != SEAM_LOAD_FAILED);
+    ping(&rig, 3);
+    assert_int_equal(count_fds(rig.pid), before);
+    assert_int_equal(rig_close(&rig), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+        (void)close(fds[i]);
+    }
+}
+
+static int end_after(const void *data, size_t n)
+{
+    struct seam_message m;
+    struct rig rig;
+
+    rig_open(&rig, RIG_SHIPPED, NULL);
+    rig_send_bytes(&rig, data, n);
+    while (rig_next(&rig, &m)) {
+    }
+    return rig_wait(&rig);
+}
+
+/* Goal: a seam that cannot be trusted ends the runner, which the broker then starts anew. */
+static void bytes_that_are_no_frame_end_the_runner(void **state)
+{
+    static const uint8_t too_long[] = {0xff, 0xff, 0xff, 0x7f};
+    static const uint8_t no_map[] = {1, 0, 0, 0, 0xc0};
+    struct buf out;
+    (void)state;
+
+    assert_int_equal(WEXITSTATUS(end_after(too_long, sizeof(too_long))), 70);
+    assert_int_equal(WEXITSTATUS(end_after(no_map, sizeof(no_map))), 70);
+
+    buf_init(&out, 4096);
+    const struct seam_message load = {.type = SEAM_LOAD, .load = {.model = 1, .n_streams_max = 1}};
+    assert_int_equal(seam_put(&out, &load, NULL, 0, NULL, 0), 0); /* without its descriptor */
+    assert_int_equal(WEXITSTATUS(end_after(out.data, out.n)), 70);
+    out.n = 0;
+    const struct seam_message stats = {.type = SEAM_STATS}; /* not for the runner */
+    assert_int_equal(seam_put(&out, &stats, NULL, 0, NULL, 0), 0);
+    assert_int_equal(WEXITSTATUS(end_after(out.data, out.n)), 70);
+    buf_deinit(&out);
+}
+
+/* Goal: the runner ends with the seam, also from within its work, and signals do not end it. */
+static void the_end_of_the_seam_ends_the_runner_alone(void **state)
+{
+    const struct seam_load load = {.model = 1, .kv_bytes_max = 64u << 20, .n_streams_max = 4};
+    const int packed = runner_model_packed(0);
+    const uint64_t run = 1;
+    struct rig_request q = rig_prompt(1, 1, "@@sleep-ms-5-per-step@@", 450);
+    static struct rig_answer a;
+    struct rig rig;
+    (void)state;
+
+    rig_open(&rig, RIG_HOOKED, NULL);
+    rig_load(&rig, &load, packed, NULL);
+    a.seq = 1;
+    rig_start(&rig, &q);
+    rig_plan(&rig, &run, 1);
+    assert_int_equal(kill(rig.pid, SIGTERM), 0);
+    assert_int_equal(kill(rig.pid, SIGINT), 0);
+    while (a.n < 3) {
+        assert_int_not_equal(rig_take(&rig, &a, 1), SEAM_TYPES);
+    }
+    assert_int_equal(rig_close(&rig), 0);
+    (void)close(packed);
+}
+
+/* Goal: the hooks that the continuity tests rest on end the process. */
+static void a_hooked_runner_dies_where_the_prompt_says(void **state)
+{
+    static const char *const prompts[] = {"@@crash-at-prefill@@", "@@crash-at-token-5@@"};
+    const struct seam_load load = {.model = 1, .kv_bytes_max = 64u << 20, .n_streams_max = 4};
+    const int packed = runner_model_packed(0);
+    const uint64_t run = 1;
+    (void)state;
+
+    for (unsigned i = 0; i < 2; i++) {
+        static struct rig_answer a;
+        const struct rig_request q = rig_prompt(1, 1, prompts[i], 50);
+        struct rig rig;
+
+        rig_open(&rig, RIG_HOOKED, NULL);
+        rig_load(&rig, &load, packed, NULL);
+        memset(&a, 0, sizeof(a));
+        a.seq = 1;
+        rig_start(&rig, &q);
+        rig_plan(&rig, &run, 1);
+        while (rig_take(&rig, &a, 1) != SEAM_TYPES) {
+        }
+        assert_int_equal(a.n, i == 0 ? 0 : 5);
+        const int status = rig_wait(&rig);
+        assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+    }
+    (void)close(packed);
+}
+
+static void send_frame(int fd, const struct seam_message *m)
+{
+    struct buf out;
+
+    buf_init(&out, 65536);
+    assert_int_equal(seam_put(&out, m, NULL, 0, NULL, 0), 0);
+    assert_int_equal(send(fd, out.data, out.n, 0), out.n);
+    buf_deinit(&out);
+}
+
+/* Goal: a cancel reaches the step it concerns, while it runs, and no other.
+ * Method: no engine at all; the flag alone is watched. */
+static void a_cancel_reaches_the_step_that_runs(void **state)
+{
+    const uint64_t in_step[] = {5, 6};
+    struct seam_item *item = NULL;
+    struct seam_io *io = NULL;
+    int pair[2];
+    (void)state;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(seam_io_open(&io, pair[1]), 0);
+    const atomic_bool *flag = seam_io_cancel_flag(io);
+
+    assert_true(seam_io_step_begin(io, in_step, 2));
+    send_frame(pair[0], &(struct seam_message){.type = SEAM_CANCEL, .cancel = 7});
+    assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_ITEM);
+    assert_int_equal(item->msg.cancel, 7);
+    assert_int_equal(item->fd, -1);
+    assert_false(atomic_load(flag));
+    seam_item_free(item);
+
+    send_frame(pair[0], &(struct seam_message){.type = SEAM_CANCEL, .cancel = 6});
+    while (!atomic_load(flag)) {
+        (void)usleep(1000);
+    }
+    seam_io_step_end(io);
+    assert_false(seam_io_step_begin(io, in_step, 2)); /* the cancel waits to be heard */
+    assert_int_equal(seam_io_take(io, false, &item), SEAM_IO_ITEM);
+    seam_item_free(item);
+    assert_int_equal(seam_io_take(io, false, &item), SEAM_IO_NONE);
+    assert_true(seam_io_step_begin(io, in_step, 2));
+    assert_false(atomic_load(flag));
+
+    (void)close(pair[0]); /* nobody is left to work for */
+    while (!atomic_load(flag)) {
+        (void)usleep(1000);
+    }
+    seam_io_step_end(io);
+    assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_CLOSED);
+    seam_io_close(io);
+}
+
+static void a_wait_can_be_ended_from_another_thread(void **state)
+{
+    struct seam_item *item = NULL;
+    struct seam_io *io = NULL;
+    int pair[2];
+    (void)state;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(seam_io_open(&io, pair[1]), 0);
+    seam_io_wake(io);
+    assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_NONE);
+    send_frame(pair[0], &(struct seam_message){.type = SEAM_DROP, .drop = 3});
+    assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_ITEM);
+    assert_int_equal(item->msg.type, SEAM_DROP);
+    seam_item_free(item);
+    send_frame(pair[0], &(struct seam_message){.type = SEAM_DROP, .drop = 4});
+    seam_io_close(io); /* with a frame in the queue or on its way */
+    (void)close(pair[0]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(surplus_descriptors_are_closed),
+        cmocka_unit_test(bytes_that_are_no_frame_end_the_runner),
+        cmocka_unit_test(the_end_of_the_seam_ends_the_runner_alone),
+        cmocka_unit_test(a_hooked_runner_dies_where_the_prompt_says),
+        cmocka_unit_test(a_cancel_reaches_the_step_that_runs),
+        cmocka_unit_test(a_wait_can_be_ended_from_another_thread),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
