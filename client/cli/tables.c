@@ -227,16 +227,18 @@ static void print_section(json_t *all, const char *key, const char *none,
 int verb_ps(struct args *args)
 {
     static const struct column models[] = {
-        {"name", "MODEL"},        {"state", "STATE"},   {"quantization", "QUANTIZATION"},
-        {"formats", "FORMATS"},   {"kv", "KV"},         {"weight_bytes", "WEIGHTS"},
-        {"kv_bytes", "KV SIZE"},  {"n_ctx", "CONTEXT"}, {"n_streams", "STREAMS"},
-        {"requests", "REQUESTS"}, {"idle_ms", "IDLE"},
+        {"name", "MODEL"},       {"quantization", "QUANTIZATION"},
+        {"formats", "FORMATS"},  {"kv", "KV"},
+        {"n_ctx", "CONTEXT"},    {"weight_bytes", "WEIGHTS"},
+        {"kv_bytes", "KV SIZE"}, {"scratch_bytes", "SCRATCH"},
+        {"streams", "STREAMS"},  {"streams_max", "OF"},
+        {"idle_ms", "IDLE"},
     };
     static const struct column requests[] = {
         {"request", "REQUEST"},
-        {"id", "REQUEST"},
         {"model", "MODEL"},
         {"state", "STATE"},
+        {"position", "AHEAD"},
         {"class", "CLASS"},
         {"uid", "UID"},
         {"pid", "PID"},
