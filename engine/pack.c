@@ -533,11 +533,22 @@ out:
 
 /* ---- the whole ---- */
 
+/* A vocabulary alone is a sound file (vocab_open_gguf() reads it), but nothing to run. */
+static int refuse_no_weights(const struct packer *p)
+{
+    if (p->g->n_tensors == 0 && gguf_find(p->g, "tokenizer.ggml.tokens")) {
+        diag_set(p->d, 8, "the file has a vocabulary and no weights");
+        return MODEL_UNSUPPORTED;
+    }
+    return MODEL_OK;
+}
+
 static int pack(struct packer *p, int fd_out)
 {
     int r;
 
-    if ((r = shape_read(p->g, &p->shape, &p->inv_freq, p->d)) != MODEL_OK ||
+    if ((r = refuse_no_weights(p)) != MODEL_OK ||
+        (r = shape_read(p->g, &p->shape, &p->inv_freq, p->d)) != MODEL_OK ||
         (r = refuse_foreign_tensors(p)) != MODEL_OK || (r = place_tensors(p)) != MODEL_OK ||
         (r = vocab_pack(p->g, &p->vocab, p->d)) != MODEL_OK || (r = build_meta(p)) != MODEL_OK) {
         return r;

@@ -42,6 +42,15 @@ def fault_of(path, expect):
     return None
 
 
+def fault_of_vocabulary(path):
+    """A file without weights serves for tokens, and is sound but unsupported as a model."""
+    done = run('verify', path)
+    if done.returncode != 69 or not LINE.match(done.stderr):
+        return f'verify ended with {done.returncode}: {done.stderr}'
+    done = run('detokenize', path)
+    return None if done.returncode == 65 else f'detokenize of nothing ended with {done.returncode}: {done.stderr}'
+
+
 folder = need_shared('oracle/bad')
 index = json.loads((folder / 'index.json').read_text())
 assert len(index) > 100
@@ -51,5 +60,10 @@ for entry in index:
     if fault:
         faults += 1
         print(f"{entry['file']} ({entry['defect']}, {entry['expect']}): {fault}")
+for name in ('gpt-2', 'llama-spm', 'llama-bpe', 'qwen3'):
+    fault = fault_of_vocabulary(need_shared('oracle/tokenizers') / f'{name}.gguf')
+    if fault:
+        faults += 1
+        print(f'{name}: {fault}')
 print(f'{len(index)} files, {faults} met wrongly')
 sys.exit(faults > 0)
