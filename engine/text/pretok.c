@@ -12,7 +12,7 @@
 
 #include "engine/text/utf8.h"
 
-#define MATCH_LIMIT 100000000u /* backtracks in one word: a run of 50 MB of spaces */
+#define MATCH_LIMIT 20000000u /* backtracks in one word: a run of some 10 MB of spaces */
 #define DEPTH_LIMIT 10000u
 #define HEAP_LIMIT_KIB 4096u
 

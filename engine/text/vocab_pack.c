@@ -283,6 +283,10 @@ static struct strview kept_text(struct packer *p, uint32_t id, struct strview te
         if (literal) {
             return text;
         }
+        if (type == TOKEN_UNUSED) { /* pads the embedding's rows: its text is a name, not content */
+            p->plain[id] = false;
+            return (struct strview){0};
+        }
         if (!letters_decode(text, scratch, &n)) {
             p->plain[id] = false; /* no bytes can spell it */
             return text;

@@ -203,6 +203,36 @@ static bool check_refusal(const char *root)
     return ok;
 }
 
+/* A whole path from messages to ids: one question to Qwen 3 that is not to think. */
+static bool check_prompt(const char *root)
+{
+    static const int32_t want[] = {151644, 872,    198,   785, 6722,   315, 9625,   374, 151645,
+                                   198,    151644, 77091, 198, 151667, 271, 151668, 271};
+    const struct chat_message m = {.role = strview_of("user"),
+                                   .content = strview_of("The capital of France is")};
+    const struct chat_options options = {.generation_prompt = true, .no_thinking = true};
+    char *model = path_in(root, "qwen3", ".gguf"), *text = NULL;
+    struct vocab *v = NULL;
+    int32_t ids[64];
+    size_t n_text = 0, n = 0;
+    const int fd = open(model, O_RDONLY | O_CLOEXEC);
+    const bool ok = fd >= 0 && vocab_open_gguf(&v, fd, NULL) == MODEL_OK &&
+                    chat_render(CHAT_QWEN3, &m, 1, &options, (struct strview){0}, &text, &n_text,
+                                NULL) == CHAT_OK &&
+                    vocab_tokenize(v, text, n_text, TOKENIZE_SPECIAL, ids, 64, &n) == TOKENIZE_OK &&
+                    n == ARRAY_SIZE(want) && memcmp(ids, want, sizeof(want)) == 0 &&
+                    vocab_is_end(v, 151645) && vocab_is_end(v, 151643);
+
+    printf("a prompt of qwen3: %s\n", ok ? "equal" : "other ids");
+    free(text);
+    vocab_free(v);
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(model);
+    return ok;
+}
+
 int main(void)
 {
     const char *root = getenv("ONEBIT_SHARED");
@@ -217,5 +247,6 @@ int main(void)
     ok = check_vocab(root, "gpt-2", "gpt-2") && ok;
     ok = check_vocab(root, "llama-spm", "llama-spm") && ok;
     ok = check_refusal(root) && ok;
+    ok = check_prompt(root) && ok;
     return ok ? 0 : 1;
 }

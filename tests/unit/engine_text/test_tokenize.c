@@ -221,6 +221,23 @@ static void an_enormous_word_comes_back_whole(void **state)
     free(text);
 }
 
+/* Goal: text made to be slow ends in an outcome, not in waiting. Method: one run of spaces that is
+ * longer than the pattern may backtrack over. */
+static void a_text_past_the_matchers_limit_is_hard(void **state)
+{
+    const size_t n = (size_t)24 << 20;
+    char *text = malloc(n);
+    struct vocab *v = opened(tiny_bpe("qwen2"));
+    int32_t ids[4];
+    size_t n_ids = 0;
+
+    assert_non_null(text);
+    memset(text, ' ', n);
+    assert_int_equal(vocab_tokenize(v, text, n, 0, ids, 4, &n_ids), TOKENIZE_HARD);
+    vocab_free(v);
+    free(text);
+}
+
 /* Goal: detokenizing writes special tokens out, drops one leading space of SentencePiece and tidies
  * where the family does. */
 static void detokenizing_follows_the_family(void **state)
@@ -262,6 +279,7 @@ int main(void)
         cmocka_unit_test(sentencepiece_merges_by_score),
         cmocka_unit_test(too_many_ids_are_reported),
         cmocka_unit_test(an_enormous_word_comes_back_whole),
+        cmocka_unit_test(a_text_past_the_matchers_limit_is_hard),
         cmocka_unit_test(detokenizing_follows_the_family),
     };
 
