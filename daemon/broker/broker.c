@@ -1,0 +1,332 @@
+/* broker: birth, the turn of the loop, draining and the end.
+ *
+ * Handlers only change state and call broker_dirty(); once before the loop sleeps, on_prepare()
+ * brings models, engine and plan in line with it. So a burst of frames costs one plan. */
+#include "daemon/broker/broker.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/broker/conn.h"
+#include "daemon/broker/engine.h"
+#include "daemon/broker/log.h"
+#include "daemon/broker/models.h"
+#include "daemon/broker/request.h"
+#include "daemon/broker/verbs.h"
+
+#define LAST_WORDS_MS 1000u /* for terminal frames to be read when the daemon ends */
+
+void broker_dirty(struct broker *b)
+{
+    b->dirty = true;
+}
+
+/* ---- the folder ---- */
+
+struct scan_work {
+    uv_work_t work;
+    struct broker *broker;
+    struct model_listing *listing;
+    int result;
+};
+
+static void do_scan(uv_work_t *work)
+{
+    struct scan_work *s = container_of(work, struct scan_work, work);
+
+    s->result = model_listing_read(&s->listing, s->broker->config.models_dir);
+}
+
+static void on_scanned(uv_work_t *work, int status)
+{
+    struct scan_work *s = container_of(work, struct scan_work, work);
+    struct broker *b = s->broker;
+    const int result = status < 0 ? status : s->result;
+
+    b->scanning = false;
+    if (result == 0) {
+        free(b->listing);
+        b->listing = s->listing;
+    }
+    free(s);
+    verbs_resolve(b, result);
+    broker_dirty(b);
+}
+
+static void start_scan(struct broker *b)
+{
+    struct scan_work *s = calloc(1, sizeof(*s));
+
+    if (s) {
+        s->broker = b;
+    }
+    if (!s || uv_queue_work(b->loop, &s->work, do_scan, on_scanned) < 0) {
+        free(s);
+        verbs_resolve(b, -ENOMEM);
+        return;
+    }
+    b->scanning = true;
+}
+
+void broker_scan(struct broker *b, struct request *r)
+{
+    list_push(&b->scan_waiters, &r->scan_link);
+    if (!b->scanning) {
+        start_scan(b);
+    }
+}
+
+/* ---- deadlines ---- */
+
+static void on_deadline(uv_timer_t *timer);
+
+static void set_deadline(struct broker *b, uint64_t due_ns)
+{
+    const uint64_t now = clock_now_ns();
+
+    b->deadline_ns = due_ns;
+    if (due_ns == UINT64_MAX) {
+        (void)uv_timer_stop(&b->deadlines);
+        return;
+    }
+    uv_update_time(b->loop);
+    (void)uv_timer_start(&b->deadlines, on_deadline,
+                         due_ns > now ? (due_ns - now) / NS_PER_MS + 1 : 0, 0);
+}
+
+void broker_watch_deadline(struct broker *b, uint64_t deadline_ns)
+{
+    if (deadline_ns < b->deadline_ns) {
+        set_deadline(b, deadline_ns);
+    }
+}
+
+/* Fail what is late in one list; the nearest of the others goes to *nearest. */
+static void check_deadlines(struct list *jobs, uint64_t now, uint64_t *nearest)
+{
+    list_for_each (r, next, jobs, struct request, job.link) {
+        if (r->first_ns) {
+            continue;
+        }
+        if (r->deadline_ns == r->arrived_ns && r->job.running) {
+            r->deadline_ns = UINT64_MAX; /* 0 asks to start at once, and it did */
+        }
+        if (r->deadline_ns <= now) {
+            request_fail(r, ERR_DEADLINE, "no token in %llu ms",
+                         (unsigned long long)((now - r->arrived_ns) / NS_PER_MS));
+        } else if (r->deadline_ns < *nearest) {
+            *nearest = r->deadline_ns;
+        }
+    }
+}
+
+static void on_deadline(uv_timer_t *timer)
+{
+    struct broker *b = timer->data;
+    const uint64_t now = clock_now_ns();
+    uint64_t nearest = UINT64_MAX;
+
+    b->deadline_ns = UINT64_MAX;
+    check_deadlines(&b->queue.running, now, &nearest);
+    for (size_t c = 0; c < CLASSES; c++) {
+        check_deadlines(&b->queue.waiting[c], now, &nearest);
+    }
+    set_deadline(b, nearest);
+}
+
+/* ---- the end ---- */
+
+static void close_timer(uv_timer_t *t)
+{
+    if (!uv_is_closing((uv_handle_t *)t)) {
+        uv_close((uv_handle_t *)t, NULL);
+    }
+}
+
+static void stop_listening(struct broker *b)
+{
+    if (b->listening) {
+        b->listening = false;
+        uv_close((uv_handle_t *)&b->listener, NULL);
+    }
+}
+
+/* Everybody has had their words, or their time. */
+static void on_last_words(uv_timer_t *timer)
+{
+    struct broker *b = timer->data;
+
+    list_for_each (c, next, &b->conns, struct conn, link) {
+        conn_close(c);
+    }
+    close_timer(&b->drain);
+}
+
+static void stop(struct broker *b)
+{
+    if (b->stopping) {
+        return;
+    }
+    b->stopping = true;
+    stop_listening(b);
+    list_for_each (c, next_c, &b->conns, struct conn, link) {
+        list_for_each (r, next, &c->requests, struct request, conn_link) {
+            if (r->first_ns) {
+                request_fail(r, ERR_CANCELLED, "the daemon stops");
+            } else {
+                request_fail(r, ERR_DRAINING, "the daemon stops");
+            }
+        }
+        conn_finish(c);
+    }
+    pack_children_kill(b);
+    runner_proc_close(&b->runner);
+    close_timer(&b->restart);
+    close_timer(&b->deadlines);
+    (void)uv_prepare_stop(&b->prepare);
+    uv_close((uv_handle_t *)&b->prepare, NULL);
+    uv_update_time(b->loop);
+    (void)uv_timer_start(&b->drain, on_last_words, LAST_WORDS_MS, 0);
+    uv_unref((uv_handle_t *)&b->drain); /* it only hurries the last connections */
+    if (b->stopped) {
+        b->stopped(b);
+    }
+}
+
+static void on_drained(uv_timer_t *timer)
+{
+    stop(timer->data);
+}
+
+void broker_drain(struct broker *b)
+{
+    if (b->draining) {
+        stop(b);
+        return;
+    }
+    b->draining = true;
+    log_line(LOG_NOTICE, "draining: %zu requests", b->queue.n_waiting + b->queue.n_running);
+    uv_update_time(b->loop);
+    (void)uv_timer_start(&b->drain, on_drained, b->config.drain_ms, 0);
+    broker_dirty(b);
+}
+
+static bool idle(const struct broker *b)
+{
+    list_for_each (c, next, &b->conns, struct conn, link) {
+        if (c->n_requests > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* ---- the turn of the loop ---- */
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    struct broker *b = prepare->data;
+
+    for (int i = 0; b->dirty && i < 4; i++) { /* a change may ask for another; rarely twice */
+        b->dirty = false;
+        models_advance(b);
+        engine_advance(b);
+    }
+    if (b->draining && idle(b)) {
+        stop(b);
+    }
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    if (status == 0) {
+        conn_accept(listener->data, listener);
+    }
+}
+
+int broker_listen(struct broker *b, int fd)
+{
+    int e = uv_pipe_init(b->loop, &b->listener, 0);
+
+    if (e < 0) {
+        (void)close(fd);
+        return e;
+    }
+    b->listener.data = b;
+    b->listening = true;
+    e = uv_pipe_open(&b->listener, fd);
+    if (e < 0) {
+        (void)close(fd);
+        return e;
+    }
+    return uv_listen((uv_stream_t *)&b->listener, 128, on_connection);
+}
+
+void broker_reload(struct broker *b, struct config *config)
+{
+    const char *name;
+
+    for (size_t i = 0; (name = config_needs_restart(&b->config, config, i)); i++) {
+        log_line(LOG_WARNING, "%s has changed: it needs a restart", name);
+    }
+    config_keep_fixed(&b->config, config);
+    config_deinit(&b->config);
+    b->config = *config;
+    *config = (struct config){0};
+    list_for_each (m, next, &b->models, struct model, link) {
+        model_retry(m);
+    }
+    broker_pin(b);
+    broker_dirty(b);
+    log_line(LOG_NOTICE, "configuration reloaded");
+}
+
+void broker_pin(struct broker *b)
+{
+    for (size_t i = 0; i < b->config.n_models; i++) {
+        if (b->config.models[i].pinned && !model_get(b, strview_of(b->config.models[i].name))) {
+            log_line(LOG_ERR, "no memory for a pinned model");
+        }
+    }
+}
+
+int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *runner_path)
+{
+    *b = (struct broker){.loop = loop, .config = *config, .runner_path = runner_path};
+    *config = (struct config){0};
+    b->own_uid = geteuid();
+    b->started_ns = clock_now_ns();
+    b->deadline_ns = UINT64_MAX;
+    b->mean_ms = 1000;
+    list_init(&b->conns);
+    list_init(&b->models);
+    list_init(&b->pack_children);
+    list_init(&b->scan_waiters);
+    queue_init(&b->queue);
+    b->restart.data = b->deadlines.data = b->drain.data = b->prepare.data = b;
+    (void)uv_timer_init(loop, &b->restart); /* none of these can fail: they only fill the struct */
+    (void)uv_timer_init(loop, &b->deadlines);
+    (void)uv_timer_init(loop, &b->drain);
+    (void)uv_prepare_init(loop, &b->prepare);
+    (void)uv_prepare_start(&b->prepare, on_prepare);
+    b->dirty = true;
+    const int e = model_listing_read(&b->listing, b->config.models_dir);
+    if (e < 0) {
+        log_line(LOG_WARNING, "the model folder cannot be read: %s", strerror(-e));
+    }
+    broker_pin(b);
+    return engine_init(b);
+}
+
+void broker_deinit(struct broker *b)
+{
+    models_free(b);
+    runner_proc_deinit(&b->runner);
+    free(b->listing);
+    free(b->ids);
+    free(b->runner_path);
+    config_deinit(&b->config);
+}

@@ -1,0 +1,104 @@
+/* The broker: everything the loop's callbacks share. One thread. */
+#ifndef BROKER_BROKER_H
+#define BROKER_BROKER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+#include "base/compiler.h"
+#include "base/list.h"
+#include "daemon/broker/backoff.h"
+#include "daemon/broker/config.h"
+#include "daemon/broker/queue.h"
+#include "daemon/broker/runner_proc.h"
+#include "daemon/broker/scan.h"
+#include "ipc/seam.h"
+
+struct request;
+
+/* What the running engine has said about itself. */
+struct engine_facts {
+    bool known;        /* has said it */
+    char pack_id[128]; /* of the packed files it maps */
+    char cpu[32];
+    uint32_t n_threads;
+    struct seam_stats stats;
+};
+
+struct broker {
+    uv_loop_t *loop;      /* borrowed */
+    struct config config; /* owned */
+    char *runner_path;    /* owned */
+    uid_t own_uid;
+    uint64_t started_ns;
+
+    uv_pipe_t listener; /* open while listening */
+    bool listening;
+    struct list conns; /* owned: struct conn */
+    size_t n_conns;
+
+    struct runner_proc runner;
+    struct backoff backoff;
+    uv_timer_t restart; /* runs while a restart is due */
+    bool restart_due;
+    struct engine_facts engine;
+    uint32_t n_restarts;
+    struct seam_plan sent; /* the plan this engine has */
+
+    struct queue queue;
+    struct list models; /* owned: struct model */
+    uint32_t n_models_ever;
+    struct list pack_children; /* owned: struct pack_child */
+    struct list scan_waiters;  /* requests that wait for the folder to be read */
+    bool scanning;
+    struct model_listing *listing; /* owned: the latest; NULL: none yet */
+    int32_t *ids;                  /* owned: scratch for the ids of one report */
+    size_t n_ids_room;
+
+    uv_prepare_t prepare; /* brings engine and models up to date before the loop sleeps */
+    bool dirty;
+    uv_timer_t deadlines; /* the nearest deadline of a request */
+    uint64_t deadline_ns; /* where it stands; UINT64_MAX: nowhere */
+    uv_timer_t drain;
+    bool draining, stopping;
+    void (*stopped)(struct broker *b); /* the last handle may be closed now */
+
+    uint64_t n_requests_ever, n_done, n_failed, n_tokens, n_prompt_tokens;
+    uint64_t mean_ms; /* how long a request takes, a running average */
+};
+
+/**
+ * broker_init() - ready to listen, engine started
+ * @config: taken over, also on failure
+ * Return: 0 or a negative errno; broker_deinit() in either case, after the loop has run out.
+ */
+MUST_USE int broker_init(struct broker *b, uv_loop_t *loop, struct config *config,
+                         char *runner_path);
+void broker_deinit(struct broker *b);
+
+/** broker_listen() - serve an open listening socket; @fd is taken over */
+MUST_USE int broker_listen(struct broker *b, int fd);
+
+/** broker_dirty() - something changed that the engine's plan may depend on */
+void broker_dirty(struct broker *b);
+
+/** broker_drain() - refuse new requests, let the others end, then stop; twice: stop now */
+void broker_drain(struct broker *b);
+
+/** broker_reload() - take over a new configuration; what cannot change is kept and named in the log.
+ * @config: its contents are taken over */
+void broker_reload(struct broker *b, struct config *config);
+
+/** broker_watch_deadline() - a request with a deadline came */
+void broker_watch_deadline(struct broker *b, uint64_t deadline_ns);
+
+/** broker_scan() - read the model folder; the request goes on in verbs_resolve() */
+void broker_scan(struct broker *b, struct request *r);
+
+/** broker_pin() - see to the models that the configuration wants loaded */
+void broker_pin(struct broker *b);
+
+#endif

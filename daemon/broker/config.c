@@ -1,0 +1,433 @@
+/* config: from INI bytes to a checked struct config.
+ *
+ * inih splits lines into name and value; it is given one stripped line at a time by our own reader,
+ * which counts lines, keeps the section's name (whatever its length) and refuses what inih would
+ * cut or join silently: long lines, continuation lines, sections that do not exist or are empty. */
+#include "daemon/broker/config.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/broker/config_keys.h"
+#include "daemon/broker/config_value.h"
+
+#define SECTION_MAX (MODEL_NAME_MAX + 8u)
+#define MODEL_PREFIX "model "
+
+enum { MODEL_KEY_TEMPERATURE, MODEL_KEY_N_CTX, MODEL_KEY_KV, MODEL_KEY_PINNED, MODEL_KEYS };
+static const char *const model_keys[MODEL_KEYS] = {"temperature", "n_ctx", "kv", "pinned"};
+
+struct reading {
+    struct config *config; /* borrowed */
+    struct diag *diag;     /* borrowed; may be NULL */
+    const char *at, *end;  /* borrowed: bytes not yet read */
+    unsigned line;         /* 1-based: of the line inih holds */
+    char section[SECTION_MAX + 1];
+    struct model_options *model;            /* of the section, when it is a [model NAME] */
+    unsigned model_seen[CONFIG_MODELS_MAX]; /* per section: bits of keys given */
+    bool *seen;                             /* owned: per key of the table */
+    bool bad, no_memory;
+};
+
+static void PRINTF_LIKE(2, 3) refuse(struct reading *r, const char *fmt, ...)
+{
+    char text[200];
+    va_list args;
+
+    if (!r->bad) {
+        va_start(args, fmt);
+        (void)vsnprintf(text, sizeof(text), fmt, args);
+        va_end(args);
+        diag_set(r->diag, r->line, "line %u: %s", r->line, text);
+    }
+    r->bad = true;
+}
+
+bool model_name_valid(struct strview name)
+{
+    if (name.n == 0 || name.n > MODEL_NAME_MAX || name.data[0] == '.') {
+        return false;
+    }
+    for (size_t i = 0; i < name.n; i++) {
+        if (name.data[i] <= ' ' || name.data[i] > '~' || name.data[i] == '/') {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool set_string(struct reading *r, char **at, const char *value)
+{
+    char *copy = strdup(value);
+
+    if (!copy) {
+        r->no_memory = r->bad = true;
+        return false;
+    }
+    free(*at);
+    *at = copy;
+    return true;
+}
+
+static struct model_options *model_section(struct config *c, const char *name)
+{
+    for (size_t i = 0; i < c->n_models; i++) {
+        if (strcmp(c->models[i].name, name) == 0) {
+            return &c->models[i];
+        }
+    }
+    if (c->n_models == CONFIG_MODELS_MAX) {
+        return NULL;
+    }
+    struct model_options *m = &c->models[c->n_models++];
+    *m = (struct model_options){0};
+    (void)snprintf(m->name, sizeof(m->name), "%s", name);
+    return m;
+}
+
+static bool section_known(const char *section)
+{
+    if (strcmp(section, "policy") == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < config_n_keys; i++) {
+        if (strcmp(config_keys[i].section, section) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Enter "[text]". */
+static void section_enter(struct reading *r, const char *line, size_t n)
+{
+    const char *end = memchr(line, ']', n);
+
+    r->model = NULL;
+    if (!end) {
+        refuse(r, "a section needs a closing ']'");
+        return;
+    }
+    const size_t len = (size_t)(end - line) - 1;
+    if (len > SECTION_MAX) {
+        refuse(r, "the section's name is longer than %u bytes", SECTION_MAX);
+        return;
+    }
+    for (const char *p = end + 1; p < line + n && *p != ';' && *p != '#'; p++) {
+        if (*p != ' ' && *p != '\t') {
+            refuse(r, "unexpected text after ']'");
+            return;
+        }
+    }
+    memcpy(r->section, line + 1, len);
+    r->section[len] = '\0';
+    if (strncmp(r->section, MODEL_PREFIX, strlen(MODEL_PREFIX)) == 0) {
+        const char *name = r->section + strlen(MODEL_PREFIX);
+        if (!model_name_valid(strview_of(name))) {
+            refuse(r, "'%s' is no name of a model", name);
+            return;
+        }
+        r->model = model_section(r->config, name);
+        if (!r->model) {
+            refuse(r, "more than %u [model] sections", CONFIG_MODELS_MAX);
+        }
+    } else if (!section_known(r->section)) {
+        refuse(r, "unknown section [%s]", r->section);
+    }
+}
+
+/* inih's fgets: one line, stripped in front so that nothing is taken for a continuation. */
+static char *next_line(char *into, int room, void *user)
+{
+    struct reading *r = user;
+
+    if (r->bad || r->at == r->end) {
+        return NULL;
+    }
+    const char *nl = memchr(r->at, '\n', (size_t)(r->end - r->at));
+    const char *line = r->at, *stop = nl ? nl : r->end;
+    r->at = nl ? nl + 1 : r->end;
+    r->line++;
+    while (line < stop && (*line == ' ' || *line == '\t')) {
+        line++;
+    }
+    while (stop > line && (stop[-1] == '\r' || stop[-1] == ' ' || stop[-1] == '\t')) {
+        stop--;
+    }
+    const size_t n = (size_t)(stop - line);
+    if (n > CONFIG_LINE_MAX || n + 2 > (size_t)room) {
+        refuse(r, "longer than %u bytes", CONFIG_LINE_MAX);
+        return NULL;
+    }
+    if (memchr(line, '\0', n)) {
+        refuse(r, "a NUL byte");
+        return NULL;
+    }
+    if (n > 0 && *line == '[') {
+        section_enter(r, line, n);
+    }
+    memcpy(into, line, n);
+    into[n] = '\n';
+    into[n + 1] = '\0';
+    return into;
+}
+
+static void set_number(struct reading *r, const struct config_key *k, const char *value)
+{
+    uint64_t v = 0;
+    bool ok;
+
+    if (k->type == KEY_BYTES) {
+        ok = value_bytes(value, &v);
+    } else if (k->type == KEY_OCTAL) {
+        ok = value_octal(value, &v);
+    } else {
+        ok = value_uint(value, &v);
+    }
+    if (!ok) {
+        refuse(r, "%s: '%s' is no %s", k->name, value,
+               k->type == KEY_BYTES   ? "size (digits, then K, M or G)"
+               : k->type == KEY_OCTAL ? "octal mode"
+                                      : "whole number");
+        return;
+    }
+    if (v < k->min || v > k->max) {
+        refuse(r,
+               k->type == KEY_OCTAL ? "%s: %s is outside 0%lo..0%lo" : "%s: %s is outside %lu..%lu",
+               k->name, value, (unsigned long)k->min, (unsigned long)k->max);
+        return;
+    }
+    memcpy((char *)r->config + k->at, &v, sizeof(v));
+}
+
+static bool word_among(const char *words, const char *value)
+{
+    const size_t n = strlen(value);
+
+    for (const char *at = words; *at; at += strcspn(at, " ") + 1) {
+        if (strcspn(at, " ") == n && memcmp(at, value, n) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void set_key(struct reading *r, const struct config_key *k, const char *value)
+{
+    char **at = (char **)(void *)((char *)r->config + k->at);
+
+    switch (k->type) {
+    case KEY_UINT:
+    case KEY_BYTES:
+    case KEY_OCTAL:
+        set_number(r, k, value);
+        return;
+    case KEY_PATH:
+        if (value[0] != '/') {
+            refuse(r, "%s: '%s' is no absolute path", k->name, value);
+            return;
+        }
+        break;
+    case KEY_NAME:
+        if (!model_name_valid(strview_of(value))) {
+            refuse(r, "%s: '%s' is no plain name", k->name, value);
+            return;
+        }
+        break;
+    case KEY_WORD:
+        if (!word_among(k->words, value)) {
+            refuse(r, "%s: '%s' is none of: %s", k->name, value, k->words);
+            return;
+        }
+        break;
+    }
+    (void)set_string(r, at, value);
+}
+
+static void model_key(struct reading *r, const char *name, const char *value)
+{
+    struct model_options *m = r->model;
+    unsigned *seen = &r->model_seen[m - r->config->models];
+    unsigned key = 0;
+
+    while (key < MODEL_KEYS && strcmp(model_keys[key], name) != 0) {
+        key++;
+    }
+    if (key == MODEL_KEYS) {
+        refuse(r, "unknown key '%s' in [%s]", name, r->section);
+        return;
+    }
+    if (*seen & 1u << key) {
+        refuse(r, "'%s' is given twice in [%s]", name, r->section);
+        return;
+    }
+    *seen |= 1u << key;
+    switch (key) {
+    case MODEL_KEY_TEMPERATURE:
+        m->has_temperature = true;
+        if (!value_number(value, &m->temperature) || m->temperature > 100) {
+            refuse(r, "temperature: '%s' is no number in 0..100", value);
+        }
+        break;
+    case MODEL_KEY_N_CTX:
+        if (!value_uint(value, &m->n_ctx) || m->n_ctx > CONFIG_N_CTX_MAX) {
+            refuse(r, "n_ctx: '%s' is no whole number in 0..%u", value, CONFIG_N_CTX_MAX);
+        }
+        break;
+    case MODEL_KEY_KV:
+        if (!word_among("f16 f32 ", value)) {
+            refuse(r, "kv: '%s' is none of: f16 f32", value);
+            return;
+        }
+        (void)set_string(r, &m->kv, value);
+        break;
+    default:
+        if (!value_bool(value, &m->pinned)) {
+            refuse(r, "pinned: '%s' is neither yes nor no", value);
+        }
+        break;
+    }
+}
+
+static void policy_key(struct reading *r, const char *name, const char *value)
+{
+    struct policy *p = &r->config->policy;
+    const bool group = strncmp(name, "gid.", 4) == 0;
+    unsigned rights;
+    uint64_t id;
+
+    if (!policy_rights_parse(value, &rights)) {
+        refuse(r, "%s: '%s' is no list of use, load, unload, cancel, nor all or none", name, value);
+        return;
+    }
+    if (strcmp(name, "default") == 0) {
+        if (p->has_default) {
+            refuse(r, "'default' is given twice in [policy]");
+        }
+        p->has_default = true;
+        p->default_rights = rights;
+        return;
+    }
+    if ((!group && strncmp(name, "uid.", 4) != 0) || !value_uint(name + 4, &id) ||
+        id >= UINT32_MAX) {
+        refuse(r, "unknown key '%s' in [policy]: uid.NUMBER, gid.NUMBER or default", name);
+        return;
+    }
+    const int e = policy_add(p, group, (uint32_t)id, rights);
+    if (e == -EEXIST) {
+        refuse(r, "'%s' is given twice in [policy]", name);
+    } else if (e < 0) {
+        refuse(r, "more than %u rules in [policy]", POLICY_RULES_MAX);
+    }
+}
+
+static int on_pair(void *user, const char *section, const char *name, const char *value)
+{
+    struct reading *r = user;
+
+    (void)section; /* cut at 49 bytes; ours is whole */
+    if (r->bad) {
+        return 0;
+    }
+    if (r->model) {
+        model_key(r, name, value);
+        return !r->bad;
+    }
+    if (strcmp(r->section, "policy") == 0) {
+        policy_key(r, name, value);
+        return !r->bad;
+    }
+    for (size_t i = 0; i < config_n_keys; i++) {
+        if (strcmp(config_keys[i].section, r->section) == 0 &&
+            strcmp(config_keys[i].name, name) == 0) {
+            if (r->seen[i]) {
+                refuse(r, "'%s' is given twice in [%s]", name, r->section);
+            } else {
+                r->seen[i] = true;
+                set_key(r, &config_keys[i], value);
+            }
+            return !r->bad;
+        }
+    }
+    if (r->section[0]) {
+        refuse(r, "unknown key '%s' in [%s]", name, r->section);
+    } else {
+        refuse(r, "key '%s' stands before any section", name);
+    }
+    return 0;
+}
+
+int config_init(struct config *c)
+{
+    *c = (struct config){0};
+    for (size_t i = 0; i < config_n_keys; i++) {
+        if (config_keys[i].type <= KEY_OCTAL) {
+            memcpy((char *)c + config_keys[i].at, &config_keys[i].preset, sizeof(uint64_t));
+        }
+    }
+    policy_init(&c->policy);
+    /* The command model that comes with the daemon answers with the one right command. */
+    struct model_options *home = model_section(c, "home-q1_0");
+    home->has_temperature = true;
+    home->temperature = 0;
+    return 0;
+}
+
+void config_deinit(struct config *c)
+{
+    for (size_t i = 0; i < config_n_keys; i++) {
+        if (config_keys[i].type > KEY_OCTAL) {
+            char **at = (char **)(void *)((char *)c + config_keys[i].at);
+            free(*at);
+            *at = NULL;
+        }
+    }
+    for (size_t i = 0; i < c->n_models; i++) {
+        free(c->models[i].kv);
+    }
+    c->n_models = 0;
+}
+
+int config_read(struct config *c, const void *data, size_t n, struct diag *ret_diag)
+{
+    struct reading r = {.config = c, .diag = ret_diag, .at = data, .end = (const char *)data + n};
+    int at;
+
+    if (n > CONFIG_BYTES_MAX) {
+        diag_set(ret_diag, 0, "the file is longer than %u bytes", CONFIG_BYTES_MAX);
+        return CONFIG_BAD;
+    }
+    r.seen = calloc(config_n_keys, sizeof(*r.seen));
+    if (!r.seen) {
+        return -ENOMEM;
+    }
+    ini_use_stack = false;
+    ini_max_line = ini_initial_alloc = (int)CONFIG_LINE_MAX + 3;
+    ini_stop_on_first_error = true;
+    at = n > 0 ? ini_parse_stream(next_line, &r, on_pair, &r) : 0;
+    free(r.seen);
+    if (r.no_memory || at == -2) {
+        return -ENOMEM;
+    }
+    if (at != 0) {
+        refuse(&r, "neither a section, a 'key = value' nor a comment");
+    }
+    if (!r.bad && c->output_soft_bytes > c->output_hard_bytes) {
+        refuse(&r, "output_soft_bytes is more than output_hard_bytes");
+    }
+    return r.bad ? CONFIG_BAD : CONFIG_OK;
+}
+
+const struct model_options *config_model(const struct config *c, struct strview name)
+{
+    for (size_t i = 0; i < c->n_models; i++) {
+        if (strview_is(name, c->models[i].name)) {
+            return &c->models[i];
+        }
+    }
+    return NULL;
+}

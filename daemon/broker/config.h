@@ -1,0 +1,79 @@
+/* The configuration: one INI file, every key checked. Reading is pure code over bytes. */
+#ifndef BROKER_CONFIG_H
+#define BROKER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "base/diag.h"
+#include "base/strview.h"
+#include "daemon/broker/policy.h"
+
+#define CONFIG_BYTES_MAX (256u << 10) /* of the file */
+#define CONFIG_LINE_MAX 1024u         /* bytes of one line */
+#define CONFIG_MODELS_MAX 64u         /* [model NAME] sections */
+#define MODEL_NAME_MAX 200u           /* bytes; leaves room for a hash in a pack's file name */
+#define CONFIG_N_CTX_MAX (1u << 20)   /* positions */
+
+/* What [model NAME] says about one model. */
+struct model_options {
+    char name[MODEL_NAME_MAX + 1];
+    bool has_temperature;
+    double temperature;
+    uint64_t n_ctx; /* 0: what the model was trained for, at most 4096 */
+    char *kv;       /* owned: "f16" or "f32" */
+    bool pinned;    /* loaded at start, never unloaded to make room */
+};
+
+struct config {
+    char *socket_path, *socket_group; /* owned, as all strings here; group may be NULL */
+    uint64_t socket_mode;
+    char *models_dir, *default_model; /* default_model may be NULL */
+    char *cache_dir;
+    char *runner, *cpu; /* runner: NULL: beside onebitd; cpu: NULL: the best there is */
+    uint64_t threads;   /* 0: chosen by the runner */
+    uint64_t kv_bytes, streams_max, models_max, pack_ms;
+    uint64_t queue_per_identity, queue_total, queue_bytes;
+    uint64_t connections, connections_per_uid, requests_per_connection;
+    uint64_t frame_ms, hello_ms, idle_ms, stall_ms;
+    uint64_t output_soft_bytes, output_hard_bytes, model_bytes_max;
+    uint64_t max_tokens; /* 0: 2048 or what fits */
+    uint64_t deadline_ms;
+    uint64_t drain_ms;
+    struct policy policy;
+    struct model_options models[CONFIG_MODELS_MAX];
+    size_t n_models;
+};
+
+/** config_init() - the built-in defaults, without paths. 0 or -ENOMEM; undo with config_deinit(). */
+MUST_USE int config_init(struct config *c);
+void config_deinit(struct config *c); /* a zeroed one is fine */
+
+enum { CONFIG_OK = 0, CONFIG_BAD };
+
+/**
+ * config_read() - read an INI file's bytes over what c holds
+ * @data: n bytes, hostile or not
+ * @ret_diag: on CONFIG_BAD what is wrong, by line and name; offset is the line
+ *
+ * Return: CONFIG_OK, CONFIG_BAD, -ENOMEM. After a failure c is only good for config_deinit().
+ */
+MUST_USE int config_read(struct config *c, const void *data, size_t n, struct diag *ret_diag);
+
+/** config_model() - the section of a model, or NULL */
+const struct model_options *config_model(const struct config *c, struct strview name);
+
+/** config_needs_restart() - the name ("section.key") of the i-th changed key that a running daemon
+ * cannot take over, or NULL when there are no more */
+const char *config_needs_restart(const struct config *old, const struct config *now, size_t i);
+
+/** config_keep_fixed() - what a reload cannot change is taken from the running configuration.
+ * Strings move from old to now. */
+void config_keep_fixed(struct config *old, struct config *now);
+
+/** model_name_valid() - a plain file name: no '/', no leading dot, printable ASCII, short enough */
+bool model_name_valid(struct strview name);
+
+#endif

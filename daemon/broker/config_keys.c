@@ -1,0 +1,50 @@
+/* config_keys: section, key, type, place, range and default, one line each. An explicit 0 means zero
+ * wherever the range allows it. */
+#include "daemon/broker/config_keys.h"
+
+#include "base/compiler.h"
+#include "daemon/broker/config.h"
+#include "ipc/frame.h"
+#include "ipc/message.h"
+#include "ipc/seam.h"
+
+#define AT(field) offsetof(struct config, field)
+#define MS_MAX (UINT64_C(24) * 3600 * 1000)
+#define BYTES_MAX (UINT64_C(1) << 46)
+#define OUTPUT_MIN (UINT64_C(64) << 10)
+#define CPU_WORDS "scalar avx2 avx512 neon dotprod i8mm "
+
+/* clang-format off */
+const struct config_key config_keys[] = {
+    {"socket", "path", KEY_PATH, AT(socket_path), .restart = true},
+    {"socket", "mode", KEY_OCTAL, AT(socket_mode), 0, 0777, 0660, .restart = true},
+    {"socket", "group", KEY_NAME, AT(socket_group), .restart = true},
+    {"models", "dir", KEY_PATH, AT(models_dir), .restart = true},
+    {"models", "default", KEY_NAME, AT(default_model)},
+    {"cache", "dir", KEY_PATH, AT(cache_dir), .restart = true},
+    {"engine", "runner", KEY_PATH, AT(runner), .restart = true},
+    {"engine", "cpu", KEY_WORD, AT(cpu), .words = CPU_WORDS, .restart = true},
+    {"engine", "threads", KEY_UINT, AT(threads), 0, 1024, 0, .restart = true},
+    {"engine", "kv_bytes", KEY_BYTES, AT(kv_bytes), 1 << 20, BYTES_MAX, UINT64_C(1) << 30},
+    {"engine", "streams_max", KEY_UINT, AT(streams_max), 1, SEAM_STREAMS_MAX, 16},
+    {"engine", "models_max", KEY_UINT, AT(models_max), 1, 16, 8},
+    {"engine", "pack_ms", KEY_UINT, AT(pack_ms), 1000, MS_MAX, 600000},
+    {"queue", "per_identity", KEY_UINT, AT(queue_per_identity), 0, 1000000, 64},
+    {"queue", "total", KEY_UINT, AT(queue_total), 0, 1000000, 5000},
+    {"queue", "bytes", KEY_BYTES, AT(queue_bytes), 0, BYTES_MAX, UINT64_C(64) << 20},
+    {"limits", "connections", KEY_UINT, AT(connections), 1, 100000, 512},
+    {"limits", "connections_per_uid", KEY_UINT, AT(connections_per_uid), 1, 100000, 256},
+    {"limits", "requests_per_connection", KEY_UINT, AT(requests_per_connection), 1, 100000, 128},
+    {"limits", "frame_ms", KEY_UINT, AT(frame_ms), 1, MS_MAX, 10000},
+    {"limits", "hello_ms", KEY_UINT, AT(hello_ms), 1, MS_MAX, 5000},
+    {"limits", "idle_ms", KEY_UINT, AT(idle_ms), 1, MS_MAX, 60000},
+    {"limits", "stall_ms", KEY_UINT, AT(stall_ms), 1, MS_MAX, 10000},
+    {"limits", "output_soft_bytes", KEY_BYTES, AT(output_soft_bytes), 0, BYTES_MAX, 256 << 10},
+    {"limits", "output_hard_bytes", KEY_BYTES, AT(output_hard_bytes), OUTPUT_MIN, BYTES_MAX, 4 << 20},
+    {"limits", "model_bytes_max", KEY_BYTES, AT(model_bytes_max), 0, BYTES_MAX, UINT64_C(64) << 30},
+    {"request", "max_tokens", KEY_UINT, AT(max_tokens), 0, MSG_TOKENS_MAX, 0},
+    {"request", "deadline_ms", KEY_UINT, AT(deadline_ms), 0, MS_MAX, 30000},
+    {"daemon", "drain_ms", KEY_UINT, AT(drain_ms), 0, MS_MAX, 20000},
+};
+/* clang-format on */
+const size_t config_n_keys = ARRAY_SIZE(config_keys);

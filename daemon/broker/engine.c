@@ -1,0 +1,502 @@
+/* engine: carries the queue's decisions to the engine process and its reports to the clients.
+ *
+ * A death of the engine is an event like another: what was running is started again in the next one
+ * with the ids it has, and the answer's two positions (answer.c) see to it that the client gets every
+ * byte once. Who is to blame is queue.c's business, when to start again is backoff.c's. */
+#include "daemon/broker/engine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/broker/broker.h"
+#include "daemon/broker/conn.h"
+#include "daemon/broker/log.h"
+#include "daemon/broker/models.h"
+#include "daemon/broker/plan.h"
+#include "daemon/broker/quantization.h"
+#include "daemon/broker/request.h"
+#include "daemon/broker/results.h"
+#include "ipc/frame.h"
+#include "ipc/mp.h"
+
+/* ---- towards the engine ---- */
+
+static void start_process(struct broker *b)
+{
+    const struct runner_options o = {
+        .path = b->runner_path, .cpu = b->config.cpu, .threads = b->config.threads};
+
+    b->sent.n_run = 0;
+    runner_proc_start(&b->runner, &o);
+}
+
+static void on_restart(uv_timer_t *timer)
+{
+    struct broker *b = timer->data;
+
+    b->restart_due = false;
+    broker_dirty(b);
+}
+
+static bool has_work(const struct broker *b)
+{
+    if (b->queue.n_waiting + b->queue.n_running > 0) {
+        return true;
+    }
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (!list_empty(&m->users) || m->resident) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void start_sequence(struct broker *b, struct request *r)
+{
+    const struct seam_start s = {
+        .seq = r->job.seq,
+        .model = r->model->number,
+        .seed = r->seed,
+        .request = {.data = (const char *)r->body, .n = r->n_body},
+    };
+    const struct seam_message m = {.type = SEAM_START, .start = s};
+
+    if (!r->job.running) {
+        queue_run(&b->queue, &r->job);
+        r->started_ns = clock_now_ns();
+    }
+    r->job.held = true;
+    r->job.slots->n_held++;
+    answer_restart(&r->answer);
+    runner_proc_send(&b->runner, &m, r->answer.ids, r->answer.n_ids, -1);
+}
+
+static void send_plan(struct broker *b)
+{
+    struct seam_message m = {.type = SEAM_PLAN};
+
+    plan_run(&b->queue, &m.plan);
+    if (m.plan.n_run == b->sent.n_run &&
+        memcmp(m.plan.run, b->sent.run, m.plan.n_run * sizeof(m.plan.run[0])) == 0) {
+        return;
+    }
+    b->sent = m.plan;
+    runner_proc_send(&b->runner, &m, NULL, 0, -1);
+}
+
+void engine_advance(struct broker *b)
+{
+    struct job *j;
+
+    if (b->runner.state == RUNNER_DOWN && !b->restart_due && !b->stopping && has_work(b)) {
+        start_process(b);
+    }
+    if (b->runner.state != RUNNER_UP) {
+        return;
+    }
+    while (b->runner.out.n < RUNNER_OUT_SOFT &&
+           (j = plan_start(&b->queue, (uint32_t)b->config.streams_max))) {
+        start_sequence(b, container_of(j, struct request, job));
+    }
+    if (b->runner.state == RUNNER_UP) {
+        send_plan(b);
+    }
+}
+
+/* ---- its reports ---- */
+
+static struct request *held(const struct broker *b, uint64_t seq)
+{
+    list_for_each (r, next, &b->queue.running, struct request, job.link) {
+        if (r->job.seq == seq && r->job.held) {
+            return r;
+        }
+    }
+    return NULL; /* cancelled while the report was on its way */
+}
+
+static void copy_text(char *to, size_t room, struct strview from)
+{
+    const size_t n = from.n < room - 1 ? from.n : room - 1;
+
+    if (n > 0) {
+        memcpy(to, from.data, n);
+    }
+    to[n] = '\0';
+}
+
+static void on_hello(struct broker *b, const struct seam_hello *h)
+{
+    copy_text(b->engine.pack_id, sizeof(b->engine.pack_id), h->pack_id);
+    copy_text(b->engine.cpu, sizeof(b->engine.cpu), h->cpu);
+    b->engine.n_threads = h->n_threads;
+    b->engine.known = true;
+    log_line(LOG_INFO, "engine %d is up: %s, %u threads", runner_proc_pid(&b->runner),
+             b->engine.cpu, b->engine.n_threads);
+    broker_dirty(b);
+}
+
+/* Room for n ids in the broker's scratch. */
+static bool ids_room(struct broker *b, size_t n)
+{
+    if (n <= b->n_ids_room) {
+        return true;
+    }
+    int32_t *ids = realloc(b->ids, n * sizeof(*ids));
+    if (!ids) {
+        return false;
+    }
+    b->ids = ids;
+    b->n_ids_room = n;
+    return true;
+}
+
+/* The rows of log-probabilities from `skip` on; NULL: none or no memory. Free with free(). */
+static struct msg_logprob *logprob_rows(const struct seam_tokens *t, size_t skip,
+                                        size_t *ret_alternatives)
+{
+    struct cursor c = t->logprobs;
+    struct mp_value row, pair, id, value;
+    struct msg_logprob *rows = NULL;
+    size_t n = 0, width = 0;
+
+    for (size_t i = 0; i < t->n_logprobs; i++) {
+        if (!mp_next(&c, &row) || row.type != MP_ARRAY || row.n == 0 ||
+            row.n > MSG_LOGPROBS_MAX + 1 || (width && row.n != width)) {
+            goto bad;
+        }
+        width = row.n;
+        if (!rows && !(rows = calloc(t->n_logprobs, width * sizeof(*rows)))) {
+            goto bad;
+        }
+        for (size_t k = 0; k < width; k++) {
+            if (!mp_next(&c, &pair) || pair.type != MP_ARRAY || pair.n != 2 || !mp_next(&c, &id) ||
+                id.type != MP_INT || !mp_next(&c, &value) ||
+                (value.type != MP_FLOAT && value.type != MP_INT)) {
+                goto bad;
+            }
+            if (i >= skip) {
+                rows[n++] = (struct msg_logprob){.id = (int32_t)id.u, .logprob = (float)value.f};
+            }
+        }
+    }
+    *ret_alternatives = width;
+    return rows;
+bad:
+    free(rows);
+    return NULL;
+}
+
+static int put_delta(struct buf *out, struct request *r, const struct seam_tokens *t,
+                     const struct answer_news *news)
+{
+    const struct msg_delta d = {
+        .n0 = t->n0 + (uint32_t)news->skip_ids,
+        .text = {.data = t->text.n ? t->text.data + news->skip_bytes : NULL,
+                 .n = t->text.n - news->skip_bytes},
+    };
+    const size_t n_ids = t->ids.n - news->skip_ids;
+    struct msg_logprob *rows = NULL;
+    size_t width = 0;
+
+    if (t->n_logprobs == t->ids.n && t->n_logprobs > 0 && n_ids > 0) {
+        rows = logprob_rows(t, news->skip_ids, &width);
+    }
+    const int e = message_put_delta(out, r->id, &d, r->broker->ids + news->skip_ids, n_ids, rows,
+                                    rows ? width : 0);
+    free(rows);
+    return e;
+}
+
+static void deliver(struct request *r, const struct seam_tokens *t, const struct answer_news *news)
+{
+    struct broker *b = r->broker;
+    struct buf out;
+
+    if (news->skip_ids == t->ids.n && news->skip_bytes == t->text.n) {
+        return; /* the client has all of it */
+    }
+    if (job_suspect(&r->job)) {
+        broker_dirty(b); /* cleared: the others may run again */
+    }
+    job_progress(&r->job);
+    backoff_progress(&b->backoff);
+    if (!r->first_ns) {
+        r->first_ns = clock_now_ns();
+    }
+    b->n_tokens += t->ids.n - news->skip_ids;
+    buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
+    if (put_delta(&out, r, t, news) < 0) {
+        buf_deinit(&out);
+        request_fail(r, ERR_INTERNAL, "a part of the answer did not fit a frame");
+        return;
+    }
+    conn_send(r->conn, &out);
+}
+
+static void on_tokens(struct broker *b, const struct seam_tokens *t)
+{
+    struct request *r = held(b, t->seq);
+    struct answer_news news;
+
+    if (!r) {
+        return;
+    }
+    if (!ids_room(b, t->ids.n)) {
+        request_fail(r, ERR_INTERNAL, "no memory");
+        return;
+    }
+    msg_ids_copy(&t->ids, b->ids);
+    switch (answer_take(&r->answer, t->n0, b->ids, t->ids.n, t->text.n, &news)) {
+    case ANSWER_OK:
+        deliver(r, t, &news);
+        break;
+    case ANSWER_OUT_OF_ORDER:
+        log_line(LOG_ERR, "request %llu: the engine's report is out of order",
+                 (unsigned long long)t->seq);
+        runner_proc_kill(&b->runner, "it broke the protocol");
+        break;
+    case ANSWER_DIFFERS:
+        log_line(LOG_ERR, "request %llu: the engine continued another answer",
+                 (unsigned long long)t->seq);
+        request_fail(r, ERR_INTERNAL, "the answer could not be continued");
+        break;
+    default:
+        request_fail(r, ERR_INTERNAL, "no memory");
+        break;
+    }
+}
+
+static uint64_t us_between(uint64_t from_ns, uint64_t to_ns)
+{
+    return from_ns && to_ns > from_ns ? (to_ns - from_ns) / 1000 : 0;
+}
+
+static void on_finished(struct broker *b, const struct seam_finished *f)
+{
+    struct request *r = held(b, f->seq);
+    struct buf out;
+
+    if (!r) {
+        return;
+    }
+    const struct model_facts *facts = &r->model->facts;
+    const uint64_t now = clock_now_ns();
+    const uint64_t first = r->first_ns ? r->first_ns : now;
+    const struct msg_done done = {
+        .finish_reason = f->reason,
+        .prompt_tokens = f->prompt_tokens,
+        .cached_tokens = f->cached_tokens,
+        .answer_tokens = f->answer_tokens,
+        .seed = r->seed,
+        .queue_us = us_between(r->arrived_ns, r->started_ns),
+        .prefill_us = us_between(r->started_ns, first),
+        .decode_us = us_between(first, now),
+        .restarts = r->restarts,
+        .model = strview_of(r->model->name),
+        .formats = strview_of(facts->formats),
+        .quantization = strview_of(facts->quantization),
+        .kv = strview_of(facts->kv),
+        .cpu = strview_of(b->engine.cpu),
+    };
+    buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
+    if (message_put_done(&out, r->id, &done) < 0) {
+        buf_deinit(&out);
+        request_fail(r, ERR_INTERNAL, "no memory");
+        return;
+    }
+    b->n_done++;
+    b->n_prompt_tokens += f->prompt_tokens;
+    b->mean_ms = (b->mean_ms * 7 + us_between(r->started_ns, now) / 1000) / 8;
+    backoff_progress(&b->backoff);
+    r->model->used_ns = now;
+    r->job.held = false; /* it has forgotten the sequence by itself */
+    r->job.slots->n_held--;
+    request_done(r, &out);
+}
+
+static void on_failed(struct broker *b, const struct seam_failed *f)
+{
+    struct request *r = held(b, f->seq);
+
+    if (!r) {
+        return;
+    }
+    const struct msg_error e = {.code = f->code == ERR_NONE ? ERR_INTERNAL : f->code,
+                                .message = f->message,
+                                .have = f->have,
+                                .limit = f->limit};
+    r->model->used_ns = clock_now_ns();
+    r->job.held = false;
+    r->job.slots->n_held--;
+    request_fail_as(r, &e);
+}
+
+static void on_started(struct broker *b, const struct seam_started *s)
+{
+    struct request *r = held(b, s->seq);
+
+    if (r) {
+        r->prompt_tokens = s->prompt_tokens;
+        r->cached_tokens = s->cached_tokens;
+    }
+}
+
+static void on_prefill(struct broker *b, const struct seam_prefill *p)
+{
+    struct request *r = held(b, p->seq);
+
+    if (r) {
+        request_progress(r, PHASE_PREFILL, p->done, p->total);
+    }
+}
+
+bool engine_check_quantization(struct request *r)
+{
+    const struct model_facts *f = &r->model->facts;
+
+    if (r->kind != REQUEST_GENERATE || !r->quantization[0] ||
+        quantization_fits(r->quantization, f->quantization, f->formats)) {
+        return true;
+    }
+    request_fail(r, ERR_QUANTIZATION_MISMATCH, "model %s is %s (%s), not %s", r->model->name,
+                 f->quantization, f->formats, r->quantization);
+    return false;
+}
+
+void engine_load_done(struct request *r)
+{
+    struct buf out;
+
+    buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
+    if (results_done(&out, r->id) < 0) {
+        buf_deinit(&out);
+        request_fail(r, ERR_INTERNAL, "no memory");
+        return;
+    }
+    request_done(r, &out);
+}
+
+static void on_loaded(struct broker *b, const struct seam_loaded *l)
+{
+    models_on_loaded(b, l);
+    struct model *m = model_by_number(b, l->model);
+    if (!m || m->state != MODEL_LOADED) {
+        return;
+    }
+    list_for_each (r, next, &m->users, struct request, model_link) {
+        if (r->kind == REQUEST_LOAD) {
+            engine_load_done(r);
+        } else {
+            (void)engine_check_quantization(r);
+        }
+    }
+}
+
+static void on_message(void *user, const struct seam_message *m)
+{
+    struct broker *b = user;
+
+    switch (m->type) {
+    case SEAM_HELLO:
+        on_hello(b, &m->hello);
+        break;
+    case SEAM_LOADED:
+        on_loaded(b, &m->loaded);
+        break;
+    case SEAM_STARTED:
+        on_started(b, &m->started);
+        break;
+    case SEAM_PREFILL:
+        on_prefill(b, &m->prefill);
+        break;
+    case SEAM_TOKENS:
+        on_tokens(b, &m->tokens);
+        break;
+    case SEAM_FINISHED:
+        on_finished(b, &m->finished);
+        break;
+    case SEAM_FAILED:
+        on_failed(b, &m->failed);
+        break;
+    case SEAM_LOAD_FAILED:
+        models_on_load_failed(b, &m->failed);
+        break;
+    default:
+        b->engine.stats = m->stats;
+        break;
+    }
+}
+
+/* ---- its death ---- */
+
+static void refuse_all(struct broker *b, uint32_t retry_ms)
+{
+    const struct msg_error e = {.code = ERR_ENGINE_UNAVAILABLE,
+                                .message = strview_of("the engine process dies again and again"),
+                                .retry_after_ms = retry_ms};
+
+    list_for_each (c, next_c, &b->conns, struct conn, link) {
+        list_for_each (r, next, &c->requests, struct request, conn_link) {
+            if (r->kind != REQUEST_LIST) {
+                request_fail_as(r, &e);
+            }
+        }
+    }
+    list_for_each (m, next_m, &b->models, struct model, link) {
+        m->resident = false; /* loaded again when somebody asks */
+    }
+}
+
+static void blame(struct broker *b)
+{
+    list_for_each (r, next, &b->queue.running, struct request, job.link) {
+        const bool was_held = r->job.held;
+        const int verdict = job_died(&r->job);
+
+        r->job.held = false;
+        if (verdict == JOB_CRASHED) {
+            log_line(LOG_ERR, "request %llu of uid %u crashed the engine, alone",
+                     (unsigned long long)r->job.seq, (unsigned)r->job.uid);
+            request_fail(r, ERR_REQUEST_CRASHED,
+                         "the engine died on this request, and again when "
+                         "it ran alone");
+        } else if (was_held) {
+            r->restarts++;
+            request_progress(r, PHASE_RESTARTING, 0, 0);
+        }
+    }
+}
+
+static void on_gone(void *user, const char *how)
+{
+    struct broker *b = user;
+    const uint32_t wait_ms = backoff_died(&b->backoff);
+
+    log_line(LOG_ERR, "the engine ended: %s", how);
+    b->n_restarts++;
+    b->engine.known = false;
+    b->sent.n_run = 0;
+    blame(b);
+    models_on_engine_gone(b);
+    if (backoff_hopeless(&b->backoff)) {
+        refuse_all(b, wait_ms);
+    }
+    b->restart_due = true;
+    uv_update_time(b->loop);
+    (void)uv_timer_start(&b->restart, on_restart, wait_ms, 0);
+    broker_dirty(b);
+}
+
+int engine_init(struct broker *b)
+{
+    const struct runner_handlers handlers = {.message = on_message, .gone = on_gone};
+    const int e = runner_proc_init(&b->runner, b->loop, &handlers, b);
+
+    if (e == 0) {
+        start_process(b);
+    }
+    return e;
+}

@@ -1,0 +1,273 @@
+/* onebitd: arguments, folders, the socket, signals and the loop. What the daemon does is in the
+ * library of this room. */
+#include <errno.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "daemon/broker/broker.h"
+#include "daemon/broker/listen.h"
+#include "daemon/broker/log.h"
+#include "daemon/broker/notify.h"
+#include "daemon/broker/options.h"
+#include "daemon/broker/packstore.h"
+
+enum { EXIT_BAD_USAGE = 64, EXIT_NO_SERVICE = 69, EXIT_SYSTEM = 71, EXIT_BAD_CONFIG = 78 };
+
+struct daemon {
+    struct broker broker;
+    struct options options;
+    struct listen_socket own; /* nothing in it when the socket was passed to us */
+    struct watchdog watchdog;
+    uv_signal_t term, interrupt, reload;
+};
+
+static void usage(FILE *to)
+{
+    (void)fprintf(to,
+                  "usage: onebitd [--config FILE] [--socket PATH] [--models DIR] [--cache DIR]\n"
+                  "               [--check] [--version] [--help]\n\n"
+                  "Serves low-bit language models to the programs of this machine.\n\n"
+                  "  --config FILE  read this configuration instead of the default one\n"
+                  "  --socket PATH  listen here\n"
+                  "  --models DIR   the folder of NAME.gguf files\n"
+                  "  --cache DIR    the folder of packed models; made when absent\n"
+                  "  --check        check the configuration and end: 0, or 78 and why\n");
+}
+
+/* Make a folder and those above it; one that is there is left as it is. */
+static int make_folder(const char *path, mode_t mode)
+{
+    char part[PATH_MAX];
+
+    if (strlen(path) >= sizeof(part)) {
+        return -ENAMETOOLONG;
+    }
+    (void)strcpy(part, path);
+    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(part, 0755) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        *slash = '/';
+    }
+    return mkdir(part, mode) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int make_folders(const struct config *c)
+{
+    char above[PATH_MAX];
+    int r = make_folder(c->models_dir, 0755);
+
+    if (r < 0) {
+        log_line(LOG_ERR, "%s: %s", c->models_dir, strerror(-r));
+        return r;
+    }
+    r = make_folder(c->cache_dir, 0700);
+    if (r < 0) {
+        log_line(LOG_ERR, "%s: %s", c->cache_dir, strerror(-r));
+        return r;
+    }
+    (void)snprintf(above, sizeof(above), "%s", c->socket_path);
+    char *slash = strrchr(above, '/');
+    if (slash && slash != above) {
+        *slash = '\0';
+        r = make_folder(above, 0700);
+        if (r < 0) {
+            log_line(LOG_ERR, "%s: %s", above, strerror(-r));
+        }
+    }
+    return r;
+}
+
+/* The engine's program: as configured, else beside ours, else where it is installed. */
+static char *find_runner(const struct config *c)
+{
+    char self[PATH_MAX];
+    char *path = NULL;
+
+    if (c->runner) {
+        return strdup(c->runner);
+    }
+    const ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n > 0) {
+        self[n] = '\0';
+        char *slash = strrchr(self, '/');
+        if (slash && asprintf(&path, "%.*s/onebit-runner", (int)(slash - self), self) >= 0) {
+            if (access(path, X_OK) == 0) {
+                return path;
+            }
+            free(path);
+        }
+    }
+    return strdup(ONEBIT_LIBEXECDIR "/onebit-runner");
+}
+
+static void on_stop_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+
+    (void)number;
+    if (!d->broker.draining) {
+        notify_stopping(d->broker.config.drain_ms);
+    }
+    broker_drain(&d->broker);
+}
+
+static void on_reload_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+    struct config c = {0};
+
+    (void)number;
+    notify_reloading();
+    if (options_load(&c, &d->options) == LOAD_OK) {
+        broker_reload(&d->broker, &c);
+    } else {
+        log_line(LOG_ERR, "the new configuration is refused; the old one stays");
+    }
+    config_deinit(&c);
+    notify_ready();
+}
+
+/* The broker is closing its handles: close ours. */
+static void on_stopped(struct broker *b)
+{
+    struct daemon *d = container_of(b, struct daemon, broker);
+
+    listen_close(&d->own); /* from here a new daemon may take our place */
+    watchdog_stop(&d->watchdog);
+    uv_close((uv_handle_t *)&d->term, NULL);
+    uv_close((uv_handle_t *)&d->interrupt, NULL);
+    uv_close((uv_handle_t *)&d->reload, NULL);
+}
+
+static int watch_signals(struct daemon *d, uv_loop_t *loop)
+{
+    int r = 0;
+
+    d->term.data = d->interrupt.data = d->reload.data = d;
+    (void)uv_signal_init(loop, &d->term);
+    (void)uv_signal_init(loop, &d->interrupt);
+    (void)uv_signal_init(loop, &d->reload);
+    (void)signal(SIGPIPE, SIG_IGN);
+    r = uv_signal_start(&d->term, on_stop_signal, SIGTERM);
+    if (r == 0) {
+        r = uv_signal_start(&d->interrupt, on_stop_signal, SIGINT);
+    }
+    if (r == 0) {
+        r = uv_signal_start(&d->reload, on_reload_signal, SIGHUP);
+    }
+    return r;
+}
+
+static int open_socket(struct daemon *d, const struct config *c)
+{
+    int fd = notify_listen_fd();
+
+    if (fd >= 0) {
+        return fd;
+    }
+    if (fd != -1) {
+        log_line(LOG_ERR, "what the service manager passed is not one listening Unix socket");
+        return fd;
+    }
+    const int r = listen_open(&d->own, c->socket_path, (mode_t)c->socket_mode, c->socket_group);
+    if (r < 0) {
+        log_line(LOG_ERR, "%s: %s", c->socket_path,
+                 r == -EADDRINUSE ? "a daemon is listening there already"
+                 : r == -ENOENT   ? "no such group or folder"
+                                  : strerror(-r));
+        return r;
+    }
+    fd = d->own.fd;
+    d->own.fd = -1; /* the loop's now */
+    return fd;
+}
+
+static void close_left(uv_handle_t *handle, void *user)
+{
+    (void)user;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+static int serve(struct daemon *d, struct config *c)
+{
+    uv_loop_t loop;
+    int r = uv_loop_init(&loop);
+
+    if (r < 0) {
+        return r;
+    }
+    const int fd = open_socket(d, c);
+    if (fd < 0) {
+        (void)uv_loop_close(&loop);
+        return fd;
+    }
+    pack_sweep(c->cache_dir);
+    r = watch_signals(d, &loop);
+    if (r == 0) {
+        r = broker_init(&d->broker, &loop, c, find_runner(c));
+        d->broker.stopped = on_stopped;
+    }
+    if (r == 0) {
+        r = broker_listen(&d->broker, fd);
+    }
+    if (r == 0) {
+        r = watchdog_start(&d->watchdog, &loop);
+    }
+    if (r == 0) {
+        log_line(LOG_NOTICE, "serving on %s", d->broker.config.socket_path);
+        notify_ready();
+        (void)uv_run(&loop, UV_RUN_DEFAULT);
+    }
+    uv_walk(&loop, close_left, NULL); /* a timer nobody waits for; after a failed start, all */
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    broker_deinit(&d->broker);
+    (void)uv_loop_close(&loop);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    struct daemon d = {.own = {.fd = -1, .lock = -1}};
+    struct config c = {0};
+
+    log_init();
+    if (options_parse(&d.options, argc, argv) != OPTIONS_OK) {
+        usage(stderr);
+        return EXIT_BAD_USAGE;
+    }
+    if (d.options.help || d.options.version) {
+        if (d.options.help) {
+            usage(stdout);
+        } else {
+            (void)printf("onebitd %s\n", ONEBIT_VERSION);
+        }
+        return 0;
+    }
+    int r = options_load(&c, &d.options);
+    if (r != LOAD_OK) {
+        return r == LOAD_BAD ? EXIT_BAD_CONFIG : EXIT_SYSTEM;
+    }
+    if (d.options.check) {
+        config_deinit(&c);
+        return 0;
+    }
+    r = make_folders(&c);
+    if (r == 0) {
+        (void)setenv("UV_THREADPOOL_SIZE", "1",
+                     0); /* looks at folders and syncs files: one will do */
+        r = serve(&d, &c);
+    }
+    listen_close(&d.own);
+    config_deinit(&c);
+    return r == 0 ? 0 : r == -EADDRINUSE ? EXIT_NO_SERVICE : EXIT_SYSTEM;
+}

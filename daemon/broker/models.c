@@ -1,0 +1,443 @@
+/* models: from a name to a model in the engine.
+ *
+ *   IDLE -> PROBING -> PACKED -> LOADING -> LOADED
+ *                \-> PACKING -^
+ *
+ * Each arrow is taken by models_advance() when somebody wants the model, or by the report that ends
+ * a step. Files are touched by workers and by the packer, never here. */
+#include "daemon/broker/models.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/broker/log.h"
+#include "daemon/broker/packstore.h"
+#include "daemon/broker/request.h"
+
+#define REFUSED_MAX 64u /* refusals remembered */
+
+struct probe_work {
+    uv_work_t work;
+    struct model *model; /* borrowed; its n_works counts us */
+    char pack_id[128];
+    struct pack_probe probe;
+    int result;
+};
+
+struct model *model_find(const struct broker *b, struct strview name)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (strview_is(name, m->name)) {
+            return m;
+        }
+    }
+    return NULL;
+}
+
+struct model *model_by_number(const struct broker *b, uint32_t number)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (m->number == number) {
+            return m;
+        }
+    }
+    return NULL;
+}
+
+struct model *model_get(struct broker *b, struct strview name)
+{
+    struct model *m = model_find(b, name);
+
+    if (m || name.n > MODEL_NAME_MAX || !(m = calloc(1, sizeof(*m)))) {
+        return m;
+    }
+    m->broker = b;
+    memcpy(m->name, name.data, name.n);
+    m->number = ++b->n_models_ever;
+    m->pack_fd = -1;
+    list_init(&m->users);
+    list_push(&b->models, &m->link);
+    broker_dirty(b);
+    return m;
+}
+
+static void drop_pack(struct model *m)
+{
+    if (m->pack_fd >= 0) {
+        (void)close(m->pack_fd);
+        m->pack_fd = -1;
+    }
+}
+
+static void model_free(struct model *m)
+{
+    drop_pack(m);
+    list_remove(&m->link);
+    free(m);
+}
+
+void models_free(struct broker *b)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        model_free(m);
+    }
+}
+
+static const struct model_options *options_of(const struct model *m)
+{
+    return config_model(&m->broker->config, strview_of(m->name));
+}
+
+static bool pinned(const struct model *m)
+{
+    const struct model_options *o = options_of(m);
+
+    return o && o->pinned;
+}
+
+static bool wanted(const struct model *m)
+{
+    return !m->broker->stopping && (!list_empty(&m->users) || m->resident || pinned(m));
+}
+
+void model_refuse(struct model *m, const struct msg_error *e, bool sticky)
+{
+    log_line(LOG_ERR, "model %s: %s: %.*s", m->name, error_info(e->code)->name, (int)e->message.n,
+             e->message.data);
+    drop_pack(m);
+    m->resident = false;
+    m->slots.ready = false;
+    /* A pinned model is always wanted: it rests until somebody asks, else it would be tried for ever. */
+    m->state = sticky || pinned(m) ? MODEL_REFUSED : MODEL_IDLE;
+    m->sticky = sticky;
+    m->error = e->code;
+    m->have = e->have;
+    m->limit = e->limit;
+    (void)snprintf(m->error_text, sizeof(m->error_text), "%.*s", (int)e->message.n,
+                   e->message.data);
+    const struct msg_error kept = {
+        .code = e->code, .message = strview_of(m->error_text), .have = e->have, .limit = e->limit};
+    list_for_each (r, next, &m->users, struct request, model_link) {
+        request_fail_as(r, &kept);
+    }
+    broker_dirty(m->broker);
+}
+
+void model_retry(struct model *m)
+{
+    if (m->state == MODEL_REFUSED) {
+        m->state = MODEL_IDLE;
+        m->error = ERR_NONE;
+        m->load_deaths = 0;
+        m->repacked = false;
+        broker_dirty(m->broker);
+    }
+}
+
+static void do_probe(uv_work_t *work)
+{
+    struct probe_work *w = container_of(work, struct probe_work, work);
+
+    w->result = pack_probe(&w->probe);
+}
+
+static void refuse_probe(struct model *m, const struct probe_work *w)
+{
+    char text[200];
+    struct msg_error e = {.code = ERR_INTERNAL};
+
+    if (w->result == PACK_NO_SOURCE) {
+        (void)snprintf(text, sizeof(text), "there is no model file of that name");
+        e.code = ERR_NO_MODEL;
+    } else if (w->result == PACK_TOO_BIG) {
+        (void)snprintf(text, sizeof(text), "the file is larger than limits.model_bytes_max");
+        e.code = ERR_MODEL_TOO_BIG;
+        e.have = w->probe.mark.size;
+        e.limit = m->broker->config.model_bytes_max;
+    } else {
+        (void)snprintf(text, sizeof(text), "its files cannot be opened: %s", strerror(-w->result));
+    }
+    e.message = strview_of(text);
+    model_refuse(m, &e, false);
+}
+
+static void on_probed(uv_work_t *work, int status)
+{
+    struct probe_work *w = container_of(work, struct probe_work, work);
+    struct model *m = w->model;
+    struct pack_probe *p = &w->probe;
+
+    m->n_works--;
+    m->state = MODEL_IDLE;
+    if (status < 0) {
+        w->result = status; /* cancelled before it ran: nothing is open */
+    } else if (w->result == PACK_OK && p->pack_fd >= 0) {
+        m->mark = p->mark;
+        m->fresh = false;
+        model_packed(m, p->pack_fd, p->final);
+    } else if (w->result == PACK_OK && m->broker->stopping) {
+        (void)unlink(p->temp);
+        (void)close(p->source_fd);
+        (void)close(p->temp_fd);
+    } else if (w->result == PACK_OK) {
+        m->mark = p->mark;
+        m->fresh = false;
+        m->state = MODEL_PACKING;
+        log_line(LOG_INFO, "model %s: packing", m->name);
+        pack_child_start(m, p->source_fd, p->temp_fd, p->temp, p->final);
+    } else {
+        m->mark = p->mark;
+        refuse_probe(m, w);
+    }
+    free(w);
+    broker_dirty(m->broker);
+}
+
+static void probe(struct model *m)
+{
+    struct broker *b = m->broker;
+    struct probe_work *w = calloc(1, sizeof(*w));
+
+    if (!w) {
+        return; /* asked again with the next change */
+    }
+    w->model = m;
+    memcpy(w->pack_id, b->engine.pack_id, sizeof(w->pack_id));
+    w->probe = (struct pack_probe){.models_dir = b->config.models_dir,
+                                   .cache_dir = b->config.cache_dir,
+                                   .name = m->name,
+                                   .pack_id = w->pack_id,
+                                   .bytes_max = b->config.model_bytes_max,
+                                   .fresh = m->fresh};
+    if (uv_queue_work(b->loop, &w->work, do_probe, on_probed) < 0) {
+        free(w);
+        return;
+    }
+    m->n_works++;
+    m->state = MODEL_PROBING;
+}
+
+void model_packed(struct model *m, int fd, const char *path)
+{
+    drop_pack(m);
+    m->pack_fd = fd;
+    m->state = MODEL_PACKED;
+    (void)snprintf(m->pack_path, sizeof(m->pack_path), "%s", path);
+    broker_dirty(m->broker);
+}
+
+void model_pack_failed(struct model *m, const struct msg_error *e, bool sticky)
+{
+    m->state = MODEL_IDLE;
+    if (m->broker->stopping) {
+        broker_dirty(m->broker);
+        return;
+    }
+    model_refuse(m, e, sticky);
+}
+
+void model_unload(struct model *m)
+{
+    if (m->state == MODEL_LOADED) {
+        const struct seam_message drop = {.type = SEAM_DROP, .drop = m->number};
+        runner_proc_send(&m->broker->runner, &drop, NULL, 0, -1);
+        m->state = MODEL_IDLE;
+        log_line(LOG_INFO, "model %s: unloaded", m->name);
+    }
+    m->resident = false;
+    m->slots.ready = false;
+    broker_dirty(m->broker);
+}
+
+/* Is there a place in the engine, or can one be made? */
+static bool make_room(struct broker *b)
+{
+    struct model *oldest = NULL;
+    uint64_t n = 0;
+
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (m->state != MODEL_LOADED) {
+            continue;
+        }
+        n++;
+        if (list_empty(&m->users) && !pinned(m) && (!oldest || m->used_ns < oldest->used_ns)) {
+            oldest = m;
+        }
+    }
+    if (n < b->config.models_max) {
+        return true;
+    }
+    if (oldest) {
+        model_unload(oldest);
+    }
+    return oldest != NULL;
+}
+
+static void load(struct model *m)
+{
+    struct broker *b = m->broker;
+    const struct model_options *o = options_of(m);
+    const struct seam_load l = {
+        .model = m->number,
+        .name = strview_of(m->name),
+        .kv_f32 = o && o->kv && strcmp(o->kv, "f32") == 0,
+        .n_ctx = o ? (uint32_t)o->n_ctx : 0,
+        .kv_bytes_max = b->config.kv_bytes,
+        .n_streams_max = (uint32_t)b->config.streams_max,
+        .has_default_temperature = o && o->has_temperature,
+        .default_temperature = o ? (float)o->temperature : 0,
+    };
+    const struct seam_message message = {.type = SEAM_LOAD, .load = l};
+    const int fd = m->pack_fd;
+
+    m->pack_fd = -1;
+    m->state = MODEL_LOADING;
+    runner_proc_send(&b->runner, &message, NULL, 0, fd);
+}
+
+static void forget_refusals(struct broker *b)
+{
+    size_t n = 0;
+
+    list_for_each (m, next, &b->models, struct model, link) {
+        n += m->state == MODEL_REFUSED;
+    }
+    list_for_each (old, next_old, &b->models, struct model, link) {
+        if (n > REFUSED_MAX && old->state == MODEL_REFUSED && list_empty(&old->users)) {
+            model_free(old); /* the list is in the order of first use */
+            n--;
+        }
+    }
+}
+
+void models_advance(struct broker *b)
+{
+    bool loading = false;
+
+    list_for_each (busy, next_busy, &b->models, struct model, link) {
+        loading |= busy->state == MODEL_LOADING;
+    }
+    list_for_each (m, next, &b->models, struct model, link) {
+        const bool want = wanted(m);
+
+        if (m->state == MODEL_IDLE && want && b->engine.known) {
+            probe(m);
+        } else if (m->state == MODEL_IDLE && !want && m->n_works == 0) {
+            model_free(m);
+        } else if (m->state == MODEL_PACKED && !want) {
+            drop_pack(m);
+            m->state = MODEL_IDLE;
+            broker_dirty(b);
+        } else if (m->state == MODEL_PACKED && !loading && b->runner.state == RUNNER_UP &&
+                   make_room(b)) {
+            load(m);
+            loading = true;
+        }
+    }
+    forget_refusals(b);
+}
+
+static void copy_text(char *to, size_t room, struct strview from)
+{
+    const size_t n = from.n < room - 1 ? from.n : room - 1;
+
+    if (n > 0) {
+        memcpy(to, from.data, n);
+    }
+    to[n] = '\0';
+}
+
+void models_on_loaded(struct broker *b, const struct seam_loaded *l)
+{
+    struct model *m = model_by_number(b, l->model);
+
+    if (!m || m->state != MODEL_LOADING || l->n_streams == 0) {
+        log_line(LOG_ERR, "the engine loaded what nobody asked for");
+        runner_proc_kill(&b->runner, "it broke the protocol");
+        return;
+    }
+    struct model_facts *f = &m->facts;
+    *f = (struct model_facts){.known = true,
+                              .n_params = l->n_params,
+                              .weight_bytes = l->weight_bytes,
+                              .kv_bytes_per_position = l->kv_bytes_per_position,
+                              .scratch_bytes = l->scratch_bytes,
+                              .n_ctx = l->n_ctx,
+                              .n_ctx_train = l->n_ctx_train,
+                              .chat = l->chat};
+    copy_text(f->arch, sizeof(f->arch), l->arch);
+    copy_text(f->formats, sizeof(f->formats), l->formats);
+    copy_text(f->quantization, sizeof(f->quantization), l->quantization);
+    copy_text(f->kv, sizeof(f->kv), l->kv);
+    m->state = MODEL_LOADED;
+    m->resident = true;
+    m->load_deaths = 0;
+    m->used_ns = clock_now_ns();
+    m->slots = (struct slots){.ready = true, .n_streams = l->n_streams};
+    log_line(LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name, f->quantization,
+             f->formats, l->n_streams);
+    backoff_progress(&b->backoff);
+    broker_dirty(b);
+}
+
+void models_on_load_failed(struct broker *b, const struct seam_failed *f)
+{
+    struct model *m = model_by_number(b, f->model);
+
+    if (!m || m->state != MODEL_LOADING) {
+        return;
+    }
+    if (strview_starts(f->message, "packed:") && !m->repacked) {
+        log_line(LOG_WARNING, "model %s: its packed file is made anew: %.*s", m->name,
+                 (int)f->message.n, f->message.data);
+        m->repacked = m->fresh = true;
+        m->state = MODEL_IDLE;
+        broker_dirty(b);
+        return;
+    }
+    const struct msg_error e = {
+        .code = f->code, .message = f->message, .have = f->have, .limit = f->limit};
+    model_refuse(m, &e, f->code == ERR_MODEL_MALFORMED || f->code == ERR_MODEL_UNSUPPORTED);
+}
+
+void models_on_engine_gone(struct broker *b)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        m->slots.ready = false;
+        m->slots.n_held = 0;
+        if (m->state == MODEL_LOADED) {
+            m->state = MODEL_IDLE;
+        } else if (m->state == MODEL_LOADING && ++m->load_deaths >= MODEL_LOAD_DEATHS) {
+            const struct msg_error e = {.code = ERR_INTERNAL,
+                                        .message =
+                                            strview_of("loading it took the engine down, twice")};
+            model_refuse(m, &e, true);
+        } else if (m->state == MODEL_LOADING) {
+            m->state = MODEL_IDLE;
+        } else if (m->state == MODEL_PACKED) {
+            drop_pack(m); /* the next engine may want another form */
+            m->state = MODEL_IDLE;
+        }
+    }
+}
+
+const char *model_state_name(const struct model *m)
+{
+    switch (m ? m->state : MODEL_IDLE) {
+    case MODEL_LOADED:
+        return "loaded";
+    case MODEL_REFUSED:
+        return "failed";
+    case MODEL_PROBING:
+    case MODEL_PACKING:
+    case MODEL_PACKED:
+    case MODEL_LOADING:
+        return "loading";
+    default:
+        return "available";
+    }
+}

@@ -1,0 +1,100 @@
+/* The models: on disk, packed, loaded in the engine, or refused. */
+#ifndef BROKER_MODELS_H
+#define BROKER_MODELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "daemon/broker/broker.h"
+#include "daemon/broker/config.h"
+#include "daemon/broker/queue.h"
+#include "daemon/broker/scan.h"
+#include "ipc/error.h"
+#include "ipc/seam.h"
+
+#define MODEL_LOAD_DEATHS 2u /* loads that took the engine along, after which a model is refused */
+
+enum model_state {
+    MODEL_IDLE,    /* nothing is held of it */
+    MODEL_PROBING, /* a worker opens its file and looks for a packed one */
+    MODEL_PACKING, /* a child packs it */
+    MODEL_PACKED,  /* pack_fd is open; it waits for the engine */
+    MODEL_LOADING, /* the engine opens it */
+    MODEL_LOADED,
+    MODEL_REFUSED, /* error says why */
+};
+
+/* What the engine said of a model it loaded. */
+struct model_facts {
+    bool known;
+    char arch[64], formats[128], quantization[64], kv[16];
+    uint64_t n_params, weight_bytes, kv_bytes_per_position, scratch_bytes;
+    uint32_t n_ctx, n_ctx_train;
+    bool chat;
+};
+
+struct model {
+    struct list link;      /* in the broker's models */
+    struct broker *broker; /* borrowed */
+    char name[MODEL_NAME_MAX + 1];
+    uint32_t number; /* the engine's name for it */
+    enum model_state state;
+    struct slots slots;
+    struct list users; /* struct request: generate and load */
+    bool resident;     /* was loaded; comes back after a death of the engine */
+    bool repacked;     /* its packed file was refused once and made anew */
+    bool fresh;        /* do not take a packed file that is there */
+    unsigned load_deaths;
+    int pack_fd;           /* owned; -1: none */
+    char pack_path[4096];  /* of pack_fd, for removing a refused one */
+    struct file_mark mark; /* of the file that was packed or refused */
+    struct model_facts facts;
+    bool sticky;           /* REFUSED until the file changes or somebody loads it by hand */
+    enum error_code error; /* REFUSED */
+    char error_text[256];
+    uint64_t have, limit; /* of the error, where it is about two numbers */
+    uint64_t used_ns;     /* when a request last ended */
+    unsigned n_works;     /* workers and children that point here */
+};
+
+/** model_find() - by name, or NULL */
+struct model *model_find(const struct broker *b, struct strview name);
+/** model_get() - by name, made when absent; NULL: no memory */
+struct model *model_get(struct broker *b, struct strview name);
+struct model *model_by_number(const struct broker *b, uint32_t number);
+
+/** models_advance() - start what can be started towards the models that are wanted; forget those
+ * that are not */
+void models_advance(struct broker *b);
+
+/** model_refuse() - fail its users. @sticky: and those to come, until the file changes */
+void model_refuse(struct model *m, const struct msg_error *e, bool sticky);
+/** model_retry() - forget a refusal: the file changed, or somebody asks by hand */
+void model_retry(struct model *m);
+
+/** model_unload() - drop it from the engine; no user may be left */
+void model_unload(struct model *m);
+
+/* The engine's reports. */
+void models_on_loaded(struct broker *b, const struct seam_loaded *l);
+void models_on_load_failed(struct broker *b, const struct seam_failed *f);
+void models_on_engine_gone(struct broker *b);
+
+void models_free(struct broker *b); /* after the loop has ended */
+
+const char *model_state_name(const struct model *m);
+
+/* ---- pack_child.c ---- */
+
+/** pack_child_start() - pack in a child; m->n_works counts it. @source, @out: taken over; out is the
+ * temporary file `temp` that becomes `final`. */
+void pack_child_start(struct model *m, int source, int out, const char *temp, const char *final);
+/** pack_children_kill() - end them all; their files are removed */
+void pack_children_kill(struct broker *b);
+/* What the child's end calls: */
+void model_packed(struct model *m, int fd, const char *path);
+void model_pack_failed(struct model *m, const struct msg_error *e, bool sticky);
+
+#endif

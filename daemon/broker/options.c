@@ -1,0 +1,246 @@
+/* options: command line over file over defaults. */
+#include "daemon/broker/options.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/broker/log.h"
+
+int options_parse(struct options *ret, int argc, char **argv)
+{
+    static const struct option known[] = {
+        {"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
+        {"models", required_argument, NULL, 'm'}, {"cache", required_argument, NULL, 'k'},
+        {"check", no_argument, NULL, 'n'},        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},         {0},
+    };
+    int option;
+
+    *ret = (struct options){0};
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        switch (option) {
+        case 'c':
+            ret->config = optarg;
+            break;
+        case 's':
+            ret->socket = optarg;
+            break;
+        case 'm':
+            ret->models = optarg;
+            break;
+        case 'k':
+            ret->cache = optarg;
+            break;
+        case 'n':
+            ret->check = true;
+            break;
+        case 'v':
+            ret->version = true;
+            break;
+        case 'h':
+            ret->help = true;
+            break;
+        default:
+            return OPTIONS_BAD;
+        }
+    }
+    if (optind < argc) {
+        (void)fprintf(stderr, "onebitd: unexpected argument '%s'\n", argv[optind]);
+        return OPTIONS_BAD;
+    }
+    return OPTIONS_OK;
+}
+
+static char *PRINTF_LIKE(1, 2) text(const char *fmt, ...)
+{
+    va_list args;
+    char *z = NULL;
+
+    va_start(args, fmt);
+    if (vasprintf(&z, fmt, args) < 0) {
+        z = NULL;
+    }
+    va_end(args);
+    return z;
+}
+
+/* $name, or NULL when it is no absolute path. */
+static const char *env_path(const char *name)
+{
+    const char *v = getenv(name);
+
+    return v && v[0] == '/' ? v : NULL;
+}
+
+static char *below(const char *env, const char *home, const char *rest, const char *tail)
+{
+    const char *base = env_path(env);
+
+    return base ? text("%s/%s", base, tail) : text("%s/%s/%s", home, rest, tail);
+}
+
+int default_paths(struct default_paths *ret, bool system)
+{
+    struct default_paths p = {0};
+
+    if (system) {
+        const char *cache = env_path("CACHE_DIRECTORY"), *state = env_path("STATE_DIRECTORY");
+        p.config = strdup("/etc/onebit/onebitd.ini");
+        p.socket = strdup("/run/onebit.sock");
+        p.models = text("%s/models", state ? state : "/var/lib/onebit");
+        p.cache = strdup(cache ? cache : "/var/cache/onebit");
+    } else {
+        const char *home = env_path("HOME");
+        if (!home) {
+            return -ENOENT;
+        }
+        p.config = below("XDG_CONFIG_HOME", home, ".config", "onebit/onebitd.ini");
+        const char *run = env_path("XDG_RUNTIME_DIR");
+        p.socket = run ? text("%s/onebit.sock", run)
+                       : text("/tmp/onebit-%u/onebit.sock", (unsigned)geteuid());
+        p.models = below("XDG_DATA_HOME", home, ".local/share", "onebit/models");
+        p.cache = below("XDG_CACHE_HOME", home, ".cache", "onebit");
+    }
+    if (!p.config || !p.socket || !p.models || !p.cache) {
+        default_paths_deinit(&p);
+        return -ENOMEM;
+    }
+    *ret = p;
+    return 0;
+}
+
+void default_paths_deinit(struct default_paths *p)
+{
+    free(p->config);
+    free(p->socket);
+    free(p->models);
+    free(p->cache);
+    *p = (struct default_paths){0};
+}
+
+/* The bytes of the file: 0, -ENOENT, -EFBIG or another negative errno. */
+static int read_file(const char *path, char **ret, size_t *ret_n)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t n = 0;
+    int r = 0;
+
+    if (fd < 0) {
+        return -errno;
+    }
+    char *bytes = malloc(CONFIG_BYTES_MAX + 1);
+    if (!bytes) {
+        r = -ENOMEM;
+        goto out;
+    }
+    for (;;) {
+        const ssize_t got = read(fd, bytes + n, CONFIG_BYTES_MAX + 1 - n);
+        if (got < 0) {
+            r = -errno;
+            goto out;
+        }
+        n += (size_t)got;
+        if (got == 0) {
+            break;
+        }
+        if (n > CONFIG_BYTES_MAX) {
+            r = -EFBIG;
+            goto out;
+        }
+    }
+    *ret = bytes;
+    *ret_n = n;
+    bytes = NULL;
+out:
+    free(bytes);
+    (void)close(fd);
+    return r;
+}
+
+static int override(char **at, const char *given, char **fallback)
+{
+    if (given) {
+        char *copy;
+        if (given[0] == '/') {
+            copy = strdup(given);
+        } else { /* reloads and children must not depend on where we stand */
+            char *here = getcwd(NULL, 0);
+            copy = here ? text("%s/%s", here, given) : NULL;
+            free(here);
+        }
+        if (!copy) {
+            return -ENOMEM;
+        }
+        free(*at);
+        *at = copy;
+    } else if (!*at) {
+        *at = *fallback;
+        *fallback = NULL;
+    }
+    return 0;
+}
+
+static int load_file(struct config *c, const char *path, bool must_exist)
+{
+    struct diag diag = {0};
+    char *bytes = NULL;
+    size_t n = 0;
+    int r = read_file(path, &bytes, &n);
+
+    if (r == -ENOENT && !must_exist) {
+        return LOAD_OK;
+    }
+    if (r < 0) {
+        log_line(LOG_ERR, "%s: %s", path, strerror(-r));
+        return r == -ENOMEM ? r : LOAD_BAD;
+    }
+    r = config_read(c, bytes, n, &diag);
+    free(bytes);
+    if (r == CONFIG_BAD) {
+        log_line(LOG_ERR, "%s: %s", path, diag.text);
+        return LOAD_BAD;
+    }
+    return r;
+}
+
+int options_load(struct config *ret, const struct options *o)
+{
+    const bool system = geteuid() == 0 || getenv("RUNTIME_DIRECTORY") || getenv("STATE_DIRECTORY");
+    struct default_paths paths = {0};
+    struct config c = {0};
+    int r = default_paths(&paths, system);
+
+    if (r == -ENOENT) {
+        log_line(LOG_ERR, "HOME is not set, so there are no default paths");
+        return LOAD_BAD;
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = config_init(&c);
+    if (r == 0) {
+        r = load_file(&c, o->config ? o->config : paths.config, o->config != NULL);
+    }
+    if (r == LOAD_OK) {
+        r = override(&c.socket_path, o->socket, &paths.socket);
+    }
+    if (r == LOAD_OK) {
+        r = override(&c.models_dir, o->models, &paths.models);
+    }
+    if (r == LOAD_OK) {
+        r = override(&c.cache_dir, o->cache, &paths.cache);
+    }
+    if (r == LOAD_OK) {
+        *ret = c;
+        c = (struct config){0};
+    }
+    config_deinit(&c);
+    default_paths_deinit(&paths);
+    return r;
+}

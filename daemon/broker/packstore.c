@@ -1,0 +1,183 @@
+/* packstore: NAME-0123456789abcdef.pack in the cache folder, and .NAME-….tmp while it is made.
+ *
+ * A temporary file is locked as long as somebody works on it, so the sweep at start knows the dead
+ * ones. */
+#include "daemon/broker/packstore.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define HASH_DIGITS 16
+
+static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+
+    for (size_t i = 0; i < n; i++) { /* FNV-1a: names files, defends nothing */
+        h = (h ^ p[i]) * UINT64_C(0x100000001b3);
+    }
+    return h;
+}
+
+static int name_files(struct pack_probe *p)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+
+    h = hash_bytes(h, &p->mark, sizeof(p->mark));
+    h = hash_bytes(h, p->pack_id, strlen(p->pack_id));
+    const int a =
+        snprintf(p->final, sizeof(p->final), "%s/%s-%016" PRIx64 ".pack", p->cache_dir, p->name, h);
+    const int b = snprintf(p->temp, sizeof(p->temp), "%s/.%s-%016" PRIx64 "-%d.tmp", p->cache_dir,
+                           p->name, h, (int)getpid());
+    return a >= (int)sizeof(p->final) || b >= (int)sizeof(p->temp) ? -ENAMETOOLONG : 0;
+}
+
+static int open_source(struct pack_probe *p)
+{
+    char file[MODEL_NAME_MAX + 8];
+    struct stat st;
+
+    (void)snprintf(file, sizeof(file), "%s.gguf", p->name);
+    const int dir = open(p->models_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) {
+        return errno == ENOENT ? PACK_NO_SOURCE : -errno;
+    }
+    /* O_NONBLOCK: a fifo of that name must not hold the worker up before it is seen to be one. */
+    p->source_fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    const int e = errno;
+    (void)close(dir);
+    if (p->source_fd < 0) {
+        return e == ENOENT || e == ELOOP ? PACK_NO_SOURCE : -e;
+    }
+    if (fstat(p->source_fd, &st) < 0) {
+        return -errno;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return PACK_NO_SOURCE;
+    }
+    p->mark = (struct file_mark){.dev = st.st_dev,
+                                 .ino = st.st_ino,
+                                 .size = (uint64_t)st.st_size,
+                                 .mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u +
+                                             (uint64_t)st.st_mtim.tv_nsec};
+    return p->mark.size > p->bytes_max ? PACK_TOO_BIG : PACK_OK;
+}
+
+static int open_temp(struct pack_probe *p)
+{
+    p->temp_fd = open(p->temp, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (p->temp_fd < 0) {
+        return -errno;
+    }
+    if (flock(p->temp_fd, LOCK_EX | LOCK_NB) < 0) {
+        return -errno;
+    }
+    return 0;
+}
+
+static void drop(int *fd)
+{
+    if (*fd >= 0) {
+        (void)close(*fd);
+        *fd = -1;
+    }
+}
+
+int pack_probe(struct pack_probe *p)
+{
+    p->pack_fd = p->source_fd = p->temp_fd = -1;
+
+    int r = open_source(p);
+    if (r != PACK_OK) {
+        goto out;
+    }
+    r = name_files(p);
+    if (r < 0) {
+        goto out;
+    }
+    if (p->fresh) {
+        (void)unlink(p->final);
+    }
+    p->pack_fd = open(p->final, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (p->pack_fd < 0) {
+        r = errno == ENOENT ? open_temp(p) : -errno;
+    }
+out:
+    if (r != PACK_OK || p->pack_fd >= 0) {
+        drop(&p->source_fd);
+        drop(&p->temp_fd);
+    }
+    return r;
+}
+
+/* Is `file` NAME-<hash>.pack? */
+static bool pack_of(const char *file, const char *name)
+{
+    const size_t n = strlen(name);
+
+    return strncmp(file, name, n) == 0 && file[n] == '-' &&
+           strspn(file + n + 1, "0123456789abcdef") == HASH_DIGITS &&
+           strcmp(file + n + 1 + HASH_DIGITS, ".pack") == 0;
+}
+
+static void remove_older(const char *final, const char *name)
+{
+    char dir[PACK_PATH_MAX];
+    const char *slash = strrchr(final, '/');
+
+    (void)snprintf(dir, sizeof(dir), "%.*s", (int)(slash - final), final);
+    DIR *d = opendir(dir);
+    if (!d) {
+        return;
+    }
+    (void)fsync(dirfd(d)); /* the new name is on disk before the old file goes */
+    for (struct dirent *e; (e = readdir(d));) {
+        if (pack_of(e->d_name, name) && strcmp(e->d_name, slash + 1) != 0) {
+            (void)unlinkat(dirfd(d), e->d_name, 0);
+        }
+    }
+    (void)closedir(d);
+}
+
+int pack_commit(int fd, const char *temp, const char *final, const char *name)
+{
+    if (fsync(fd) < 0 || rename(temp, final) < 0) {
+        const int e = -errno;
+        (void)unlink(temp);
+        return e;
+    }
+    remove_older(final, name);
+    const int r = open(final, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return r < 0 ? -errno : r;
+}
+
+void pack_sweep(const char *cache_dir)
+{
+    DIR *d = opendir(cache_dir);
+
+    if (!d) {
+        return;
+    }
+    for (struct dirent *e; (e = readdir(d));) {
+        const size_t n = strlen(e->d_name);
+
+        if (e->d_name[0] != '.' || n < 6 || strcmp(e->d_name + n - 4, ".tmp") != 0) {
+            continue;
+        }
+        const int fd = openat(dirfd(d), e->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            (void)unlinkat(dirfd(d), e->d_name, 0);
+        }
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    (void)closedir(d);
+}

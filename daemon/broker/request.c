@@ -1,0 +1,136 @@
+/* request: birth, the one terminal frame, and the untying from every list. */
+#include "daemon/broker/request.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "daemon/broker/broker.h"
+#include "daemon/broker/conn.h"
+#include "daemon/broker/models.h"
+#include "ipc/frame.h"
+#include "ipc/seam.h"
+
+struct request *request_new(struct conn *c, uint32_t id, enum request_kind kind)
+{
+    struct request *r = calloc(1, sizeof(*r));
+
+    if (!r) {
+        return NULL;
+    }
+    r->kind = kind;
+    r->broker = c->broker;
+    r->conn = c;
+    r->id = id;
+    r->arrived_ns = clock_now_ns();
+    r->deadline_ns = UINT64_MAX;
+    r->job.seq = ++c->broker->n_requests_ever;
+    r->job.uid = c->peer.uid;
+    r->job.blocked = c->blocked;
+    list_init(&r->job.link);
+    list_init(&r->scan_link);
+    list_init(&r->model_link);
+    list_push(&c->requests, &r->conn_link);
+    c->n_requests++;
+    return r;
+}
+
+struct request *request_find(struct conn *c, uint32_t id)
+{
+    list_for_each (r, next, &c->requests, struct request, conn_link) {
+        if (r->id == id) {
+            return r;
+        }
+    }
+    return NULL;
+}
+
+static void request_free(struct request *r)
+{
+    struct broker *b = r->broker;
+
+    if (r->job.held) {
+        r->job.slots->n_held--;
+    }
+    queue_remove(&b->queue, &r->job);
+    list_remove(&r->scan_link);
+    list_remove(&r->model_link);
+    list_remove(&r->conn_link);
+    r->conn->n_requests--;
+    broker_dirty(b);
+    answer_deinit(&r->answer);
+    free(r->body);
+    free(r);
+}
+
+static void take_back(struct request *r)
+{
+    if (r->job.held) {
+        const struct seam_message m = {.type = SEAM_CANCEL, .cancel = r->job.seq};
+        runner_proc_send(&r->broker->runner, &m, NULL, 0, -1);
+    }
+}
+
+void request_drop(struct request *r)
+{
+    take_back(r);
+    request_free(r);
+}
+
+void request_done(struct request *r, struct buf *out)
+{
+    struct conn *c = r->conn;
+
+    conn_send(c, out);
+    request_free(r);
+    conn_touch(c);
+}
+
+void request_fail_as(struct request *r, const struct msg_error *e)
+{
+    struct conn *c = r->conn;
+
+    if (r->kind == REQUEST_GENERATE) {
+        r->broker->n_failed++;
+    }
+    take_back(r);
+    conn_error(c, r->id, e);
+    request_free(r);
+    conn_touch(c);
+}
+
+void request_fail(struct request *r, enum error_code code, const char *fmt, ...)
+{
+    char text[256];
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, args);
+    va_end(args);
+    const struct msg_error e = {.code = code, .message = strview_of(text)};
+    request_fail_as(r, &e);
+}
+
+void request_attach(struct request *r, struct model *m)
+{
+    r->model = m;
+    r->job.slots = &m->slots;
+    list_push(&m->users, &r->model_link);
+}
+
+void request_progress(struct request *r, enum progress_phase phase, uint64_t done, uint64_t total)
+{
+    const struct msg_progress m = {.phase = phase, .done = done, .total = total};
+    struct buf out;
+
+    if (r->conn->blocked) {
+        return;
+    }
+    buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
+    if (message_put_progress(&out, r->id, &m) < 0) {
+        buf_deinit(&out);
+        return;
+    }
+    conn_send(r->conn, &out);
+}

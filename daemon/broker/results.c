@@ -1,0 +1,250 @@
+/* results: what the broker knows, as msgpack. Bounded by the models and requests there are; what
+ * would not fit one frame is cut at the end, the newest first. */
+#include "daemon/broker/results.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "daemon/broker/broker.h"
+#include "daemon/broker/conn.h"
+#include "daemon/broker/models.h"
+#include "daemon/broker/request.h"
+#include "daemon/broker/scan.h"
+#include "ipc/frame.h"
+#include "ipc/pack.h"
+
+#define RESULT_MAX (FRAME_BODY_MAX - 64u)
+#define PS_REQUESTS_MAX 1500u /* of at most 600 bytes each */
+
+static void text_pair(struct packer *p, const char *key, const char *value)
+{
+    pack_z(p, key);
+    pack_str(p, strview_of(value));
+}
+
+static void uint_pair(struct packer *p, const char *key, uint64_t value)
+{
+    pack_z(p, key);
+    pack_uint(p, value);
+}
+
+static void bool_pair(struct packer *p, const char *key, bool value)
+{
+    pack_z(p, key);
+    pack_bool(p, value);
+}
+
+int results_done(struct buf *out, uint32_t id)
+{
+    return message_put_done(out, id, &(struct msg_done){0});
+}
+
+/* Send `result` (taken) as the answer to id; 0 or a negative errno, and then nothing was sent. */
+static int wrap(struct buf *ret_out, uint32_t id, struct buf *result, int error)
+{
+    buf_init(ret_out, FRAME_BODY_MAX + FRAME_HEADER);
+    if (error == 0) {
+        error = message_put_result(
+            ret_out, id, (struct strview){.data = (const char *)result->data, .n = result->n});
+    }
+    buf_deinit(result);
+    if (error < 0) {
+        buf_deinit(ret_out);
+    }
+    return error;
+}
+
+static void answer(struct conn *c, uint32_t id, struct buf *result, int error)
+{
+    const struct msg_error e = {.code = ERR_INTERNAL, .message = strview_of("no memory")};
+    struct buf out;
+
+    if (wrap(&out, id, result, error) < 0) {
+        conn_error(c, id, &e);
+        return;
+    }
+    conn_send(c, &out);
+}
+
+static bool is_default(const struct broker *b, const char *name)
+{
+    if (b->config.default_model) {
+        return strcmp(b->config.default_model, name) == 0;
+    }
+    return b->listing->n == 1;
+}
+
+static void pack_listed(struct packer *p, const struct broker *b, const struct listed_model *l)
+{
+    const struct model *m = model_find(b, strview_of(l->name));
+    const struct model_facts *f = m && m->facts.known ? &m->facts : NULL;
+    const bool failed = m && m->state == MODEL_REFUSED;
+
+    pack_map(p, 4 + (f ? 6 : 0) + failed);
+    text_pair(p, "name", l->name);
+    uint_pair(p, "bytes", l->mark.size);
+    text_pair(p, "state", model_state_name(m));
+    bool_pair(p, "default", is_default(b, l->name));
+    if (f) {
+        text_pair(p, "arch", f->arch);
+        text_pair(p, "quantization", f->quantization);
+        text_pair(p, "formats", f->formats);
+        uint_pair(p, "n_params", f->n_params);
+        uint_pair(p, "n_ctx", f->n_ctx);
+        bool_pair(p, "chat", f->chat);
+    }
+    if (failed) {
+        text_pair(p, "error", error_info(m->error)->name);
+    }
+}
+
+void results_list(struct request *r, int scan_result)
+{
+    struct broker *b = r->broker;
+    struct buf result, out;
+
+    if (scan_result < 0) {
+        request_fail(r, ERR_INTERNAL, "the model folder cannot be read: %s",
+                     strerror(-scan_result));
+        return;
+    }
+    buf_init(&result, RESULT_MAX);
+    struct packer p = packer_of(&result);
+    pack_array(&p, (uint32_t)b->listing->n);
+    for (size_t i = 0; i < b->listing->n; i++) {
+        pack_listed(&p, b, &b->listing->models[i]);
+    }
+    if (wrap(&out, r->id, &result, p.error) < 0) {
+        request_fail(r, ERR_INTERNAL, "no memory");
+        return;
+    }
+    request_done(r, &out);
+}
+
+static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
+{
+    const struct model_facts *f = &m->facts;
+    const uint64_t positions = (uint64_t)f->n_ctx * m->slots.n_streams;
+
+    pack_map(p, 11);
+    text_pair(p, "name", m->name);
+    text_pair(p, "quantization", f->quantization);
+    text_pair(p, "formats", f->formats);
+    text_pair(p, "kv", f->kv);
+    uint_pair(p, "n_ctx", f->n_ctx);
+    uint_pair(p, "streams", m->slots.n_held);
+    uint_pair(p, "streams_max", m->slots.n_streams);
+    uint_pair(p, "weight_bytes", f->weight_bytes);
+    uint_pair(p, "kv_bytes", f->kv_bytes_per_position * positions);
+    uint_pair(p, "scratch_bytes", f->scratch_bytes);
+    uint_pair(p, "idle_ms", list_empty(&m->users) ? (now - m->used_ns) / NS_PER_MS : 0);
+}
+
+static const char *state_of(const struct request *r)
+{
+    if (r->job.running && r->job.blocked) {
+        return "paused";
+    }
+    if (!r->model || !r->job.slots->ready) {
+        return "loading";
+    }
+    if (!r->job.held) {
+        return "queued";
+    }
+    return r->first_ns ? "decode" : "prefill";
+}
+
+static void pack_request(struct packer *p, const struct request *r, uint32_t position, uint64_t now)
+{
+    pack_map(p, 11);
+    uint_pair(p, "request", r->job.seq);
+    text_pair(p, "model", r->model ? r->model->name : r->name);
+    text_pair(p, "class", request_class_name(r->job.class_));
+    text_pair(p, "state", state_of(r));
+    uint_pair(p, "uid", r->job.uid);
+    uint_pair(p, "pid", (uint64_t)r->conn->peer.pid);
+    text_pair(p, "client", r->conn->client);
+    uint_pair(p, "prompt_tokens", r->prompt_tokens);
+    uint_pair(p, "answer_tokens", r->answer.n_ids);
+    uint_pair(p, "age_ms", (now - r->arrived_ns) / NS_PER_MS);
+    uint_pair(p, "position", position);
+}
+
+static void pack_requests(struct packer *p, const struct broker *b, uint64_t now)
+{
+    const struct queue *q = &b->queue;
+    const size_t n = q->n_waiting + q->n_running;
+    uint32_t left = n < PS_REQUESTS_MAX ? (uint32_t)n : PS_REQUESTS_MAX, position = 0;
+
+    pack_array(p, left);
+    list_for_each (run, next_run, &q->running, struct request, job.link) {
+        if (left > 0) {
+            pack_request(p, run, 0, now);
+            left--;
+        }
+    }
+    for (int c = CLASSES - 1; c >= 0; c--) {
+        list_for_each (r, next, &q->waiting[c], struct request, job.link) {
+            if (left > 0) {
+                pack_request(p, r, position++, now);
+                left--;
+            }
+        }
+    }
+}
+
+void results_ps(struct conn *c, uint32_t id)
+{
+    const struct broker *b = c->broker;
+    const uint64_t now = clock_now_ns();
+    uint32_t n = 0;
+    struct buf result;
+
+    buf_init(&result, RESULT_MAX);
+    struct packer p = packer_of(&result);
+    list_for_each (m, next, &b->models, struct model, link) {
+        n += m->state == MODEL_LOADED;
+    }
+    pack_map(&p, 2);
+    pack_z(&p, "models");
+    pack_array(&p, n);
+    list_for_each (loaded, next_loaded, &b->models, struct model, link) {
+        if (loaded->state == MODEL_LOADED) {
+            pack_resident(&p, loaded, now);
+        }
+    }
+    pack_z(&p, "requests");
+    pack_requests(&p, b, now);
+    answer(c, id, &result, p.error);
+}
+
+void results_status(struct conn *c, uint32_t id)
+{
+    const struct broker *b = c->broker;
+    struct buf result;
+
+    buf_init(&result, RESULT_MAX);
+    struct packer p = packer_of(&result);
+    pack_map(&p, 16);
+    text_pair(&p, "version", ONEBIT_VERSION);
+    pack_z(&p, "protocol");
+    pack_array(&p, 2);
+    pack_uint(&p, PROTOCOL_MAJOR);
+    pack_uint(&p, PROTOCOL_MINOR);
+    uint_pair(&p, "uptime_ms", (clock_now_ns() - b->started_ns) / NS_PER_MS);
+    uint_pair(&p, "pid", (uint64_t)getpid());
+    uint_pair(&p, "runner_pid", (uint64_t)runner_proc_pid(&b->runner));
+    uint_pair(&p, "runner_restarts", b->n_restarts);
+    text_pair(&p, "cpu", b->engine.cpu);
+    uint_pair(&p, "threads", b->engine.n_threads);
+    uint_pair(&p, "connections", b->n_conns);
+    uint_pair(&p, "queued", b->queue.n_waiting);
+    uint_pair(&p, "running", b->queue.n_running);
+    uint_pair(&p, "requests_done", b->n_done);
+    uint_pair(&p, "requests_failed", b->n_failed);
+    uint_pair(&p, "tokens", b->n_tokens);
+    uint_pair(&p, "prompt_tokens", b->n_prompt_tokens);
+    bool_pair(&p, "draining", b->draining);
+    answer(c, id, &result, p.error);
+}

@@ -1,0 +1,21 @@
+/* The answers to list, ps and status. */
+#ifndef BROKER_RESULTS_H
+#define BROKER_RESULTS_H
+
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/compiler.h"
+
+struct conn;
+struct request;
+
+/** results_done() - append a bare `done` (of a load, unload or cancel): 0 or a negative errno */
+MUST_USE int results_done(struct buf *out, uint32_t id);
+
+/** results_list() - end a list request with the broker's listing, or with why there is none */
+void results_list(struct request *r, int scan_result);
+void results_ps(struct conn *c, uint32_t id);
+void results_status(struct conn *c, uint32_t id);
+
+#endif
