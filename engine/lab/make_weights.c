@@ -33,14 +33,17 @@ static void draw_bytes(uint64_t *state, uint8_t *out, size_t n)
     }
 }
 
-/* A positive scale as f16; scales here are far from the subnormals and from overflow. */
+/* A positive scale as f16, rounded to nearest; small ones may be subnormal, none here overflows. */
 static uint16_t half(double x)
 {
     int exponent;
     const double fraction = frexp(x, &exponent); /* in [0.5, 1) */
-    const long mantissa = lrint((fraction * 2 - 1) * 1024);
 
-    assert(exponent >= -13 && exponent <= 15);
+    assert(x > 0 && exponent <= 15);
+    if (exponent < -13) {
+        return (uint16_t)lrint(ldexp(x, 24));
+    }
+    const long mantissa = lrint((fraction * 2 - 1) * 1024);
     return (uint16_t)(((long)(exponent + 14) << 10) + mantissa);
 }
 

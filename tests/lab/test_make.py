@@ -63,6 +63,8 @@ class Make(unittest.TestCase):
         want = {'architecture': 'llama', 'layers': 12, 'embedding_length': 768, 'feed_forward_length': 3072,
                 'heads': 12, 'kv_heads': 12, 'head_dim': 64, 'vocabulary': 32000, 'head_tied': False}
         self.assertEqual({k: info[k] for k in want}, want)
+        for fmt in ('Q8_0', 'TQ2_0'):
+            fine('verify', make(self.home, 'llama-160m', fmt))
 
     def test_the_vocabulary_gives_every_byte_back(self):
         model = make(self.home)
