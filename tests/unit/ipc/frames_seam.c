@@ -1,0 +1,347 @@
+#include "tests/support/test.h"
+
+#include "tests/unit/ipc/frames.h"
+
+#include <string.h>
+
+#include "base/compiler.h"
+#include "ipc/seam.h"
+
+#define S(z)                                                                                       \
+    {                                                                                              \
+        z, sizeof(z) - 1                                                                           \
+    }
+
+static const int32_t some_ids[] = {1, 300, INT32_MAX};
+static const struct msg_logprob some_logprobs[] = {{1, -0.5f}, {300, -1.5f}, {INT32_MAX, 0.0f}};
+
+static struct seam_message read_back(const uint8_t *body, size_t n, enum seam_type type)
+{
+    struct seam_message m;
+    struct diag diag = {0};
+
+    if (seam_read(&m, body, n, &diag) != SEAM_OK) {
+        print_error("%s\n", diag.text);
+        fail();
+    }
+    assert_int_equal(m.type, type);
+    return m;
+}
+
+static void is(struct strview s, const char *z)
+{
+    assert_int_equal(s.n, strlen(z));
+    assert_memory_equal(s.n ? s.data : "", z, s.n);
+}
+
+static void are_some_ids(const struct msg_ids *ids)
+{
+    int32_t got[ARRAY_SIZE(some_ids)];
+
+    assert_int_equal(ids->n, ARRAY_SIZE(some_ids));
+    msg_ids_copy(ids, got);
+    assert_memory_equal(got, some_ids, sizeof(got));
+}
+
+static int put(struct buf *out, const struct seam_message *m)
+{
+    return seam_put(out, m, NULL, 0, NULL, 0);
+}
+
+static int put_load(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_LOAD,
+                                          .load = {.model = 3,
+                                                   .name = S("b\xff\xfe"),
+                                                   .kv_f32 = true,
+                                                   .n_ctx = 4096,
+                                                   .kv_bytes_max = UINT64_C(1) << 33,
+                                                   .n_streams_max = SEAM_STREAMS_MAX,
+                                                   .has_default_temperature = true,
+                                                   .default_temperature = 0.0f}};
+    return put(out, &m);
+}
+
+static void check_load(const uint8_t *body, size_t n)
+{
+    const struct seam_load m = read_back(body, n, SEAM_LOAD).load;
+
+    assert_int_equal(m.model, 3);
+    is(m.name, "b\xff\xfe"); /* a file's name need not be UTF-8 */
+    assert_true(m.kv_f32);
+    assert_int_equal(m.n_ctx, 4096);
+    assert_true(m.kv_bytes_max == UINT64_C(1) << 33);
+    assert_int_equal(m.n_streams_max, SEAM_STREAMS_MAX);
+    assert_true(m.has_default_temperature && m.default_temperature == 0.0f);
+}
+
+static int put_drop(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_DROP, .drop = 3};
+    return put(out, &m);
+}
+
+static void check_drop(const uint8_t *body, size_t n)
+{
+    assert_int_equal(read_back(body, n, SEAM_DROP).drop, 3);
+}
+
+static int put_start(struct buf *out)
+{
+    static const struct seam_message m = {
+        .type = SEAM_START,
+        .start = {.seq = UINT64_MAX, .model = 3, .seed = 0, .request = S("\x81\xa1x\xc1")}};
+    return seam_put(out, &m, some_ids, ARRAY_SIZE(some_ids), NULL, 0);
+}
+
+static void check_start(const uint8_t *body, size_t n)
+{
+    const struct seam_start m = read_back(body, n, SEAM_START).start;
+
+    assert_true(m.seq == UINT64_MAX && m.seed == 0);
+    assert_int_equal(m.model, 3);
+    is(m.request, "\x81\xa1x\xc1"); /* carried, not looked into */
+    are_some_ids(&m.resume);
+}
+
+static int put_plan(struct buf *out)
+{
+    struct seam_message m = {.type = SEAM_PLAN, .plan = {.n_run = SEAM_PLAN_MAX}};
+
+    for (unsigned i = 0; i < SEAM_PLAN_MAX; i++) {
+        m.plan.run[i] = UINT64_C(1) << i;
+    }
+    return put(out, &m);
+}
+
+static void check_plan(const uint8_t *body, size_t n)
+{
+    const struct seam_plan m = read_back(body, n, SEAM_PLAN).plan;
+
+    assert_int_equal(m.n_run, SEAM_PLAN_MAX);
+    for (unsigned i = 0; i < SEAM_PLAN_MAX; i++) {
+        assert_true(m.run[i] == UINT64_C(1) << i);
+    }
+}
+
+static int put_plan_empty(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_PLAN};
+    return put(out, &m);
+}
+
+static void check_plan_empty(const uint8_t *body, size_t n)
+{
+    assert_int_equal(read_back(body, n, SEAM_PLAN).plan.n_run, 0);
+}
+
+static int put_cancel(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_CANCEL, .cancel = 70000};
+    return put(out, &m);
+}
+
+static void check_cancel(const uint8_t *body, size_t n)
+{
+    assert_true(read_back(body, n, SEAM_CANCEL).cancel == 70000);
+}
+
+static int put_hello(struct buf *out)
+{
+    static const struct seam_message m = {
+        .type = SEAM_HELLO, .hello = {.pack_id = S("p1-avx2"), .cpu = S("avx2"), .n_threads = 4}};
+    return put(out, &m);
+}
+
+static void check_hello(const uint8_t *body, size_t n)
+{
+    const struct seam_hello m = read_back(body, n, SEAM_HELLO).hello;
+
+    is(m.pack_id, "p1-avx2");
+    is(m.cpu, "avx2");
+    assert_int_equal(m.n_threads, 4);
+}
+
+static int put_loaded(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_LOADED,
+                                          .loaded = {.model = 3,
+                                                     .arch = S("qwen3"),
+                                                     .name = S("Home"),
+                                                     .formats = S("Q1_0"),
+                                                     .quantization = S("binary"),
+                                                     .kv = S("f16"),
+                                                     .n_params = 1,
+                                                     .weight_bytes = 2,
+                                                     .kv_bytes_per_position = 3,
+                                                     .scratch_bytes = 4,
+                                                     .n_ctx = 5,
+                                                     .n_ctx_train = 6,
+                                                     .n_vocab = 7,
+                                                     .n_streams = 8,
+                                                     .chat = true,
+                                                     .load_us = 9}};
+    return put(out, &m);
+}
+
+static void check_loaded(const uint8_t *body, size_t n)
+{
+    const struct seam_loaded m = read_back(body, n, SEAM_LOADED).loaded;
+
+    assert_int_equal(m.model, 3);
+    is(m.arch, "qwen3");
+    is(m.name, "Home");
+    is(m.formats, "Q1_0");
+    is(m.quantization, "binary");
+    is(m.kv, "f16");
+    assert_true(m.n_params == 1 && m.weight_bytes == 2 && m.kv_bytes_per_position == 3);
+    assert_true(m.scratch_bytes == 4 && m.n_ctx == 5 && m.n_ctx_train == 6 && m.n_vocab == 7);
+    assert_true(m.n_streams == 8 && m.chat && m.load_us == 9);
+}
+
+static int put_started(struct buf *out)
+{
+    static const struct seam_message m = {
+        .type = SEAM_STARTED,
+        .started = {.seq = 1, .prompt_tokens = 20, .cached_tokens = 4, .max_tokens = 2048}};
+    return put(out, &m);
+}
+
+static void check_started(const uint8_t *body, size_t n)
+{
+    const struct seam_started m = read_back(body, n, SEAM_STARTED).started;
+
+    assert_true(m.seq == 1 && m.prompt_tokens == 20 && m.cached_tokens == 4);
+    assert_int_equal(m.max_tokens, 2048);
+}
+
+static int put_prefill(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_PREFILL,
+                                          .prefill = {.seq = 1, .done = 0, .total = 20}};
+    return put(out, &m);
+}
+
+static void check_prefill(const uint8_t *body, size_t n)
+{
+    const struct seam_prefill m = read_back(body, n, SEAM_PREFILL).prefill;
+
+    assert_true(m.seq == 1 && m.done == 0 && m.total == 20);
+}
+
+static int put_tokens(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_TOKENS,
+                                          .tokens = {.seq = 1, .n0 = 9, .text = S("a\xc3\xa9z")}};
+    return seam_put(out, &m, some_ids, ARRAY_SIZE(some_ids), some_logprobs, 1);
+}
+
+static void check_tokens(const uint8_t *body, size_t n)
+{
+    const struct seam_tokens m = read_back(body, n, SEAM_TOKENS).tokens;
+    struct msg_logprob row[MSG_LOGPROBS_ROW_MAX];
+    struct cursor at = m.logprobs;
+
+    assert_true(m.seq == 1 && m.n0 == 9);
+    is(m.text, "a\xc3\xa9z");
+    are_some_ids(&m.ids);
+    assert_int_equal(m.n_logprobs, ARRAY_SIZE(some_ids));
+    for (size_t i = 0; i < ARRAY_SIZE(some_logprobs); i++) {
+        assert_int_equal(msg_logprobs_next(&at, row), 1);
+        assert_int_equal(row[0].id, some_logprobs[i].id);
+        assert_true(row[0].logprob == some_logprobs[i].logprob);
+    }
+}
+
+static int put_finished(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_FINISHED,
+                                          .finished = {.seq = 1,
+                                                       .reason = S("length"),
+                                                       .prompt_tokens = 20,
+                                                       .cached_tokens = 4,
+                                                       .answer_tokens = 7,
+                                                       .prefill_us = 100,
+                                                       .decode_us = 200}};
+    return put(out, &m);
+}
+
+static void check_finished(const uint8_t *body, size_t n)
+{
+    const struct seam_finished m = read_back(body, n, SEAM_FINISHED).finished;
+
+    is(m.reason, "length");
+    assert_true(m.seq == 1 && m.prompt_tokens == 20 && m.cached_tokens == 4);
+    assert_true(m.answer_tokens == 7 && m.prefill_us == 100 && m.decode_us == 200);
+}
+
+static int put_failed(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_FAILED,
+                                          .failed = {.seq = 1,
+                                                     .code = ERR_CONTEXT_TOO_LONG,
+                                                     .message = S("too long"),
+                                                     .have = 5000,
+                                                     .limit = 4096}};
+    return put(out, &m);
+}
+
+static void check_failed(const uint8_t *body, size_t n)
+{
+    const struct seam_failed m = read_back(body, n, SEAM_FAILED).failed;
+
+    assert_int_equal(m.code, ERR_CONTEXT_TOO_LONG);
+    is(m.message, "too long");
+    assert_true(m.seq == 1 && m.have == 5000 && m.limit == 4096);
+}
+
+static int put_load_failed(struct buf *out)
+{
+    static const struct seam_message m = {
+        .type = SEAM_LOAD_FAILED,
+        .failed = {.model = 3, .code = ERR_MODEL_MALFORMED, .message = S("packed: stale")}};
+    return put(out, &m);
+}
+
+static void check_load_failed(const uint8_t *body, size_t n)
+{
+    const struct seam_failed m = read_back(body, n, SEAM_LOAD_FAILED).failed;
+
+    assert_int_equal(m.model, 3);
+    assert_int_equal(m.code, ERR_MODEL_MALFORMED);
+    is(m.message, "packed: stale");
+}
+
+static int put_stats(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_STATS,
+                                          .stats = {.steps = 1,
+                                                    .tokens = 2,
+                                                    .prompt_tokens = 3,
+                                                    .step_us = 4,
+                                                    .kv_bytes_used = 5,
+                                                    .kv_bytes_total = 6,
+                                                    .weight_bytes = UINT64_MAX,
+                                                    .n_sequences = 8}};
+    return put(out, &m);
+}
+
+static void check_stats(const uint8_t *body, size_t n)
+{
+    const struct seam_stats m = read_back(body, n, SEAM_STATS).stats;
+
+    assert_true(m.steps == 1 && m.tokens == 2 && m.prompt_tokens == 3 && m.step_us == 4);
+    assert_true(m.kv_bytes_used == 5 && m.kv_bytes_total == 6 && m.weight_bytes == UINT64_MAX);
+    assert_int_equal(m.n_sequences, 8);
+}
+
+#define EXAMPLE(name)                                                                              \
+    {                                                                                              \
+#name, put_##name, check_##name                                                            \
+    }
+const struct frame_example seam_examples[] = {
+    EXAMPLE(load),   EXAMPLE(drop),     EXAMPLE(start),  EXAMPLE(plan),        EXAMPLE(plan_empty),
+    EXAMPLE(cancel), EXAMPLE(hello),    EXAMPLE(loaded), EXAMPLE(started),     EXAMPLE(prefill),
+    EXAMPLE(tokens), EXAMPLE(finished), EXAMPLE(failed), EXAMPLE(load_failed), EXAMPLE(stats),
+};
+const size_t n_seam_examples = ARRAY_SIZE(seam_examples);

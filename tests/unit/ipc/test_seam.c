@@ -1,0 +1,167 @@
+/* The seam: each side checks what the other says, though both are ours. */
+#include "tests/support/test.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/compiler.h"
+#include "ipc/frame.h"
+#include "ipc/seam.h"
+#include "tests/unit/ipc/frames.h"
+
+static void every_seam_frame_reads_as_it_was_packed(void **state)
+{
+    (void)state;
+
+    for (size_t i = 0; i < n_seam_examples; i++) {
+        struct buf out;
+
+        buf_init(&out, 65536);
+        assert_int_equal(seam_examples[i].put(&out), 0);
+        const size_t n = out.n - FRAME_HEADER;
+        uint8_t *body = malloc(n);
+        assert_non_null(body);
+        memcpy(body, out.data + FRAME_HEADER, n);
+        seam_examples[i].check(body, n);
+        free(body);
+        buf_deinit(&out);
+    }
+}
+
+static void a_seam_frame_cut_short_or_packed_short_is_refused(void **state)
+{
+    (void)state;
+
+    for (size_t i = 0; i < n_seam_examples; i++) {
+        struct buf out;
+        struct seam_message m;
+
+        buf_init(&out, 65536);
+        assert_int_equal(seam_examples[i].put(&out), 0);
+        const size_t whole = out.n;
+        for (size_t n = 0; n < whole - FRAME_HEADER; n++) {
+            assert_int_equal(seam_read(&m, out.data + FRAME_HEADER, n, NULL), SEAM_MALFORMED);
+        }
+        buf_deinit(&out);
+        for (size_t max = 0; max < whole; max++) {
+            buf_init(&out, max);
+            assert_int_equal(seam_examples[i].put(&out), -E2BIG);
+            assert_int_equal(out.n, 0);
+            buf_deinit(&out);
+        }
+    }
+}
+
+static void a_runner_or_broker_gone_wrong_is_refused_by_name(void **state)
+{
+    static const struct {
+        const char *text, *name; /* NULL: read */
+    } all[] = {
+        {"{}", "type"},
+        {"{'type': 'dance'}", "type"},
+        {"{'type': 7}", "type"},
+        {"{'type': 'drop', 'type': 'drop', 'model': 1}", "type"},
+        {"{'model': 1, 'type': 'drop', 'new': []}", NULL},
+        {"{'type': 'drop'}", "model"},
+        {"{'type': 'drop', 'model': 4294967296}", "model"},
+        {"{'type': 'load', 'model': 1, 'n_streams_max': 65}", "n_streams_max"},
+        {"{'type': 'load', 'model': 1, 'n_ctx': 1048577}", "n_ctx"},
+        {"{'type': 'load', 'model': 1, 'default_temperature': 10.5}", "default_temperature"},
+        {"{'type': 'load', 'model': 1, 'name': <1024>}", NULL},
+        {"{'type': 'load', 'model': 1, 'name': <1025>}", "name"},
+        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048576>}", NULL},
+        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048577>}", "request"},
+        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<0>}", "request"},
+        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': 'text'}", "request"},
+        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0}", "request"},
+        {"{'type': 'start', 'seq': 1, 'model': 1, 'request': b<1>}", "seed"},
+        {"{'type': 'start', 'seq': 0, 'model': 1, 'seed': 0, 'request': b<1>}", "seq"},
+        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'resume': [-1]}",
+         "resume"},
+        {"{'type': 'plan', 'run': [64x 1]}", NULL},
+        {"{'type': 'plan', 'run': [65x 1]}", "run"},
+        {"{'type': 'plan', 'run': [0]}", "run"},
+        {"{'type': 'plan', 'run': [-1]}", "run"},
+        {"{'type': 'plan', 'run': 1}", "run"},
+        {"{'type': 'plan'}", "run"},
+        {"{'type': 'cancel', 'seq': 0}", "seq"},
+        {"{'type': 'hello', 'cpu': 'avx2', 'n_threads': 1}", "pack_id"},
+        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 65}", "n_streams"},
+        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 0}", "n_streams"},
+        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 1, 'arch': b<1024>}", NULL},
+        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 1, 'arch': b<1025>}", "arch"},
+        {"{'type': 'started', 'seq': 1, 'prompt_tokens': -1}", "prompt_tokens"},
+        {"{'type': 'prefill', 'seq': 1, 'done': 1}", "total"},
+        {"{'type': 'tokens', 'seq': 1, 'index': 1048577}", "index"},
+        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'text': b<3>}", "text"},
+        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'ids': [2147483648]}", "ids"},
+        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'ids': [1], 'logprobs': [[[1, inf]]]}",
+         "logprobs"},
+        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'logprobs': [[[1, 0]]]}", "logprobs"},
+        {"{'type': 'finished', 'seq': 1}", "reason"},
+        {"{'type': 'failed', 'seq': 1, 'code': 'none'}", "code"},
+        {"{'type': 'failed', 'seq': 1, 'code': 'moon_phase'}", "code"},
+        {"{'type': 'failed', 'seq': 1, 'code': 'internal', 'message': <65537>}", "message"},
+        {"{'type': 'failed', 'model': 1, 'code': 'internal'}", "seq"},
+        {"{'type': 'load_failed', 'seq': 1, 'code': 'internal'}", "model"},
+        {"{'type': 'stats', 'steps': -1}", "steps"},
+        {"['type', 'stats']", "the body"},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        struct seam_message m;
+        struct diag diag = {0};
+        struct buf body;
+
+        buf_init(&body, 4 << 20);
+        mp_text(&body, all[i].text);
+        const int r = seam_read(&m, body.data, body.n, &diag);
+        const char *name = all[i].name ? all[i].name : "";
+        if (r != (all[i].name ? SEAM_MALFORMED : SEAM_OK) || diag.set != (r != SEAM_OK) ||
+            strncmp(diag.text, name, strlen(name)) != 0) {
+            print_error("%s: outcome %d, \"%s\"\n", all[i].text, r, diag.text);
+            fail();
+        }
+        buf_deinit(&body);
+    }
+}
+
+/* Goal: a restart can hand over the longest answer there may be. */
+static void a_start_carries_a_whole_request_and_the_longest_answer(void **state)
+{
+    struct seam_message m = {.type = SEAM_START, .start = {.seq = 1}}, got;
+    int32_t *ids = malloc(MSG_TOKENS_MAX * sizeof(*ids));
+    char *request = calloc(1, FRAME_BODY_MAX);
+    struct buf out;
+    (void)state;
+
+    assert_non_null(ids);
+    assert_non_null(request);
+    for (size_t i = 0; i < MSG_TOKENS_MAX; i++) {
+        ids[i] = INT32_MAX; /* five bytes each */
+    }
+    m.start.request = (struct strview){request, FRAME_BODY_MAX};
+    buf_init(&out, FRAME_HEADER + (size_t)FRAME_SEAM_BODY_MAX);
+    assert_int_equal(seam_put(&out, &m, ids, MSG_TOKENS_MAX, NULL, 0), 0);
+    assert_int_equal(seam_read(&got, out.data + FRAME_HEADER, out.n - FRAME_HEADER, NULL), SEAM_OK);
+    assert_int_equal(got.start.resume.n, MSG_TOKENS_MAX);
+    assert_int_equal(got.start.request.n, FRAME_BODY_MAX);
+    assert_int_equal(seam_put(&out, &m, ids, MSG_TOKENS_MAX + 1, NULL, 0), -E2BIG);
+    buf_deinit(&out);
+    free(request);
+    free(ids);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_seam_frame_reads_as_it_was_packed),
+        cmocka_unit_test(a_seam_frame_cut_short_or_packed_short_is_refused),
+        cmocka_unit_test(a_runner_or_broker_gone_wrong_is_refused_by_name),
+        cmocka_unit_test(a_start_carries_a_whole_request_and_the_longest_answer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
