@@ -16,6 +16,7 @@
 #define TEMPERATURE_MAX 10.0f
 #define PENALTY_MIN 0.1f
 #define PENALTY_MAX 10.0f
+#define HEAD_BYTES 16u /* a token; plain text has three to five */
 
 static int refuse(struct refusal *ret, enum error_code code, uint64_t have, uint64_t limit,
                   const char *fmt, ...) PRINTF_LIKE(5, 6);
@@ -38,8 +39,8 @@ struct prompt {
     size_t n;
 };
 
-static int prompt_tokenize(struct prompt *ret, const struct vocab *vocab, struct strview text,
-                           unsigned flags, struct refusal *ret_refusal)
+static int tokenize(struct prompt *ret, const struct vocab *vocab, struct strview text,
+                    unsigned flags, struct refusal *ret_refusal)
 {
     /* A byte is at most three tokens (a broken one is read as U+FFFD), and a few are added. */
     size_t ids_max = text.n * 3 + 16;
@@ -67,6 +68,32 @@ static int prompt_tokenize(struct prompt *ret, const struct vocab *vocab, struct
                       "the prompt is too hard to split into tokens");
     }
     return r;
+}
+
+/* Nobody's tokens wait for a megabyte that cannot fit anyway: of a text far beyond the context only
+ * the head is read at first, and when that alone is twice too long, so is the whole. */
+static int prompt_tokenize(struct prompt *ret, const struct resident *m, struct strview text,
+                           unsigned flags, struct refusal *ret_refusal)
+{
+    const struct vocab *vocab = model_vocab(m->model);
+    const size_t head = (size_t)m->n_ctx * HEAD_BYTES;
+
+    if (text.n > head) {
+        const struct strview part = {.data = text.data, .n = head};
+        const int r = tokenize(ret, vocab, part, flags, ret_refusal);
+        if (r != REQUEST_OK) {
+            return r;
+        }
+        const size_t n = ret->n;
+        free(ret->ids);
+        *ret = (struct prompt){0};
+        if (n > 2 * (size_t)m->n_ctx) {
+            return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, n, m->n_ctx,
+                          "the prompt's first %zu bytes are %zu tokens, the context has %" PRIu32,
+                          head, n, m->n_ctx);
+        }
+    }
+    return tokenize(ret, vocab, text, flags, ret_refusal);
 }
 
 static int prompt_chat(struct prompt *ret, const struct resident *m, const struct msg_generate *g,
@@ -107,7 +134,7 @@ static int prompt_chat(struct prompt *ret, const struct resident *m, const struc
     }
     if (r == CHAT_OK) {
         const struct strview view = {.data = text, .n = text_n};
-        r = prompt_tokenize(ret, vocab, view, TOKENIZE_SPECIAL, ret_refusal);
+        r = prompt_tokenize(ret, m, view, TOKENIZE_SPECIAL, ret_refusal);
         free(text);
     }
     return r;
@@ -283,8 +310,7 @@ int request_prepare(struct sequence *s, const struct seam_start *start, struct r
     const struct msg_generate *g = &msg->generate;
     switch (g->kind) {
     case PROMPT_TEXT:
-        r = prompt_tokenize(&prompt, model_vocab(s->home->model), g->prompt, TOKENIZE_ADD_SPECIAL,
-                            ret_refusal);
+        r = prompt_tokenize(&prompt, s->home, g->prompt, TOKENIZE_ADD_SPECIAL, ret_refusal);
         break;
     case PROMPT_CHAT:
         r = prompt_chat(&prompt, s->home, g, ret_refusal);

@@ -139,6 +139,24 @@ static void a_prompt_past_the_context_is_refused_with_both_counts(void **state)
     assert_int_equal(a->n, 10);
 }
 
+/* Goal: a text far past the context is refused from its head.
+ * Method: 'th' is one token of two bytes; a prompt of 20 bytes a position of context. */
+static void a_prompt_far_past_the_context_is_refused_from_its_head(void **state)
+{
+    static char text[20 * RUNNER_MODEL_CTX + 1];
+    struct rig_request q;
+    (void)state;
+
+    for (size_t i = 0; i + 1 < sizeof(text); i++) {
+        text[i] = "th"[i % 2];
+    }
+    q = rig_prompt(1, 1, text, 5);
+    const struct rig_answer *a = ask(&q);
+    assert_int_equal(a->failed, ERR_CONTEXT_TOO_LONG);
+    assert_int_equal(a->have, 8 * RUNNER_MODEL_CTX);
+    assert_int_equal(a->limit, RUNNER_MODEL_CTX);
+}
+
 static void a_request_that_is_none_is_refused(void **state)
 {
     static struct rig_answer a;
@@ -234,6 +252,7 @@ int main(void)
         cmocka_unit_test(a_plain_prompt_has_no_control_tokens),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
         cmocka_unit_test(a_prompt_past_the_context_is_refused_with_both_counts),
+        cmocka_unit_test(a_prompt_far_past_the_context_is_refused_from_its_head),
         cmocka_unit_test(a_request_that_is_none_is_refused),
         cmocka_unit_test(an_answer_to_continue_must_be_one),
         cmocka_unit_test(numbers_that_are_not_finite_fail_the_request),
