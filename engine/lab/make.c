@@ -34,13 +34,13 @@ static int create(const char *path, int *ret_fd)
     if (n < 0 || (size_t)n >= sizeof(temporary)) {
         return -ENAMETOOLONG;
     }
+    (void)sigaction(SIGINT, &action, NULL); /* before the file is there */
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGHUP, &action, NULL);
     const int fd = mkostemp(temporary, O_CLOEXEC);
     if (fd < 0) {
         return -errno;
     }
-    (void)sigaction(SIGINT, &action, NULL);
-    (void)sigaction(SIGTERM, &action, NULL);
-    (void)sigaction(SIGHUP, &action, NULL);
     *ret_fd = fd;
     return 0;
 }
