@@ -1,0 +1,559 @@
+/* The command `onebit` as its users meet it, against a fake daemon. */
+#include "tests/support/test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/compiler.h"
+#include "client/onebit.h"
+#include "ipc/pack.h"
+#include "tests/unit/client/fake.h"
+
+#define WORDS_MAX 16
+
+struct ran {
+    int code; /* exit code; 128 + number when a signal ended it */
+    char out[16384], err[4096];
+};
+
+static int memory_file(const char *text)
+{
+    const int fd = memfd_create("test", 0);
+
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    return fd;
+}
+
+static void read_back(int fd, char *ret, size_t room)
+{
+    const ssize_t n = pread(fd, ret, room - 1, 0);
+
+    assert_true(n >= 0);
+    ret[n] = '\0';
+    close(fd);
+}
+
+static int status_code(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+/* Start the command with these descriptors; they stay ours. */
+static pid_t start(const char *const words[], int in, int out, int err)
+{
+    char program[512], *argv[WORDS_MAX + 2] = {program};
+    const pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid > 0) {
+        return pid;
+    }
+    snprintf(program, sizeof(program), "%s/client/onebit", getenv("ONEBIT_BUILD"));
+    for (size_t i = 0; i < WORDS_MAX && words[i]; i++) {
+        argv[i + 1] = (char *)(uintptr_t)words[i];
+    }
+    (void)dup2(in, 0);
+    (void)dup2(out, 1);
+    (void)dup2(err, 2);
+    (void)unsetenv("ONEBIT_SOCKET");
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    execv(program, argv);
+    _exit(126);
+}
+
+/* Run it to its end. */
+static void run(struct ran *ret, const char *input, const char *const words[])
+{
+    const int in = memory_file(input), out = memory_file(""), err = memory_file("");
+    int status;
+    const pid_t pid = start(words, in, out, err);
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    ret->code = status_code(status);
+    close(in);
+    read_back(out, ret->out, sizeof(ret->out));
+    read_back(err, ret->err, sizeof(ret->err));
+}
+
+#define RUN(ran, input, ...) run((ran), (input), (const char *[WORDS_MAX]){__VA_ARGS__})
+
+/* ---- without a daemon ---- */
+
+static void every_error_is_explained(void **state)
+{
+    for (int code = 1; onebit_error_info(code); code++) {
+        const struct onebit_error_info *e = onebit_error_info(code);
+        struct ran r;
+        char number[8];
+        RUN(&r, "", "explain", e->name);
+        assert_int_equal(r.code, 0);
+        assert_non_null(strstr(r.out, e->meaning));
+        assert_non_null(strstr(r.out, e->hint));
+        snprintf(number, sizeof(number), "%u", e->number);
+        RUN(&r, "", "explain", number);
+        assert_int_equal(r.code, 0);
+        assert_non_null(strstr(r.out, e->name));
+        RUN(&r, "", "explain");
+        assert_int_equal(r.code, 0);
+        assert_non_null(strstr(r.out, e->name));
+    }
+}
+
+static void wrong_usage_is_told_and_ends_with_64(void **state)
+{
+    static const char *const all[][WORDS_MAX] = {
+        {NULL},
+        {"nonsense"},
+        {"help", "nonsense"},
+        {"explain", "nonsense"},
+        {"explain", "a", "b"},
+        {"run", "--nonsense", "hi"},
+        {"run", "-n"},
+        {"run", "-n", "0", "hi"},
+        {"run", "-n", "many", "hi"},
+        {"run", "-n", "-3", "hi"},
+        {"run", "--temperature", "hot", "hi"},
+        {"run", "--temperature", "nan", "hi"},
+        {"run", "--seed", "18446744073709551616", "hi"},
+        {"run", "--class", "first", "hi"},
+        {"run", "--logprobs", "3", "hi"},
+        {"run", "--json", "--logprobs", "21", "hi"},
+        {"run", "--raw", "--system", "x", "hi"},
+        {"run", ""},
+        {"list", "x"},
+        {"list", "-n", "3"},
+        {"load"},
+        {"load", "a", "b"},
+        {"cancel"},
+        {"cancel", "0"},
+        {"cancel", "-1"},
+        {"cancel", "x"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        struct ran r;
+        run(&r, "", all[i]);
+        assert_int_equal(r.code, 64);
+        assert_string_equal(r.out, "");
+        assert_string_not_equal(r.err, "");
+    }
+}
+
+static void help_and_version_are_no_errors(void **state)
+{
+    static const char *const all[][WORDS_MAX] = {
+        {"--help"},       {"-h"},           {"help"},          {"help", "run"},  {"run", "--help"},
+        {"chat", "-h"},   {"list", "-h"},   {"ps", "-h"},      {"status", "-h"}, {"load", "--help"},
+        {"unload", "-h"}, {"cancel", "-h"}, {"explain", "-h"}, {"--version"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        struct ran r;
+        run(&r, "", all[i]);
+        assert_int_equal(r.code, 0);
+        assert_string_not_equal(r.out, "");
+        assert_string_equal(r.err, "");
+    }
+}
+
+static void without_a_daemon_every_verb_ends_with_69_and_a_hint(void **state)
+{
+    static const char *const verbs[] = {"run",    "chat", "list",   "ps",
+                                        "status", "load", "unload", "cancel"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+        const bool bare = i >= 1 && i <= 4;
+        struct ran r;
+        RUN(&r, "", verbs[i], "-s", "/nonexistent/onebit.sock", bare ? NULL : "1");
+        assert_int_equal(r.code, 69);
+        assert_string_equal(r.out, "");
+        assert_non_null(strstr(r.err, "/nonexistent/onebit.sock"));
+        assert_non_null(strstr(r.err, "onebitd"));
+    }
+}
+
+static void a_full_disk_is_reported(void **state)
+{
+    const int in = memory_file(""), full = open("/dev/full", O_WRONLY), err = memory_file("");
+    const char *const words[WORDS_MAX] = {"explain"};
+    char text[512];
+    int status;
+    const pid_t pid = start(words, in, full, err);
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status_code(status), 74);
+    read_back(err, text, sizeof(text));
+    assert_non_null(strstr(text, strerror(ENOSPC)));
+    close(in);
+    close(full);
+}
+
+/* ---- run ---- */
+
+/* Answers with the prompt, word by word as the model would; the words say what else to do. */
+static void serve_echo(struct fake_conn *c, void *arg)
+{
+    struct message m;
+
+    fake_greet(c);
+    while (fake_read(c, &m)) {
+        char text[512];
+        const struct msg_generate *g = &m.generate;
+        assert(m.type == MSG_GENERATE);
+        struct strview last =
+            g->kind == PROMPT_CHAT ? g->messages[g->n_messages - 1].content : g->prompt;
+        assert(last.n < sizeof(text));
+        memcpy(text, last.data, last.n);
+        text[last.n] = '\0';
+        const uint32_t id = m.id;
+        if (strcmp(text, "fail") == 0) {
+            fake_error(c, id, ERR_NO_MODEL, "no model \"\x1b[31mred\"");
+            continue;
+        }
+        if (strcmp(text, "count") == 0) { /* messages of the conversation */
+            snprintf(text, sizeof(text), "%zu", g->n_messages);
+        }
+        fake_text(c, id, 0, g->kind == PROMPT_CHAT ? "chat:" : "raw:");
+        fake_text(c, id, 1, text);
+        fake_done(c, id, 2);
+    }
+}
+
+static void run_prints_the_answer_and_one_newline(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    struct ran r;
+
+    RUN(&r, "", "run", "-s", fake_path(f), "turn", "on", "-n", "5", "the light");
+    assert_int_equal(r.code, 0);
+    assert_string_equal(r.out, "chat:turn on the light\n");
+    assert_string_equal(r.err, "");
+    RUN(&r, "", "run", "-s", fake_path(f), "--raw", "a");
+    assert_string_equal(r.out, "raw:a\n");
+    RUN(&r, "", "run", "-s", fake_path(f), "ends itself\n");
+    assert_string_equal(r.out, "chat:ends itself\n");
+    RUN(&r, "", "run", "-s", fake_path(f), "--", "-5 degrees");
+    assert_string_equal(r.out, "chat:-5 degrees\n");
+    fake_stop(f);
+}
+
+static void run_reads_standard_input(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    struct ran r;
+
+    RUN(&r, "from a pipe\n", "run", "-s", fake_path(f));
+    assert_string_equal(r.out, "chat:from a pipe\n");
+    RUN(&r, "from a dash", "run", "-s", fake_path(f), "-");
+    assert_string_equal(r.out, "chat:from a dash\n");
+    RUN(&r, "", "run", "-s", fake_path(f));
+    assert_int_equal(r.code, 64);
+    fake_stop(f);
+}
+
+static void bytes_pass_unchanged_into_a_pipe_and_escaped_onto_a_terminal(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    const char *const words[WORDS_MAX] = {"run", "-s", fake_path(f), "\x1b[31mred \xc2\x9bK"};
+    const int in = memory_file(""), err = memory_file("");
+    char text[256] = "";
+    size_t n = 0;
+    int terminal, inside, status;
+    struct ran r;
+
+    run(&r, "", words);
+    assert_string_equal(r.out, "chat:\x1b[31mred \xc2\x9bK\n");
+
+    assert_int_equal(openpty(&terminal, &inside, NULL, NULL, NULL), 0);
+    const pid_t pid = start(words, in, inside, err);
+    close(inside);
+    while (n + 1 < sizeof(text)) {
+        const ssize_t got = read(terminal, text + n, sizeof(text) - 1 - n);
+        if (got <= 0) {
+            break;
+        }
+        n += (size_t)got;
+    }
+    text[n] = '\0';
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status_code(status), 0);
+    assert_string_equal(text, "chat:\\x1b[31mred \\u009bK\r\n");
+    close(terminal);
+    close(in);
+    close(err);
+    fake_stop(f);
+}
+
+static void json_holds_the_answer_and_how_it_was_made(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    struct ran r;
+
+    RUN(&r, "", "run", "-s", fake_path(f), "--json", "\x1b[31m");
+    assert_int_equal(r.code, 0);
+    json_t *all = json_loads(r.out, 0, NULL);
+    assert_non_null(all);
+    assert_string_equal(json_string_value(json_object_get(all, "text")), "chat:\x1b[31m");
+    assert_int_equal(json_array_size(json_object_get(all, "ids")), 2);
+    assert_string_equal(json_string_value(json_object_get(all, "finish_reason")), "stop");
+    assert_string_equal(json_string_value(json_object_get(all, "cpu")), "scalar");
+    assert_int_equal(json_integer_value(json_object_get(all, "seed")), 42);
+    json_t *usage = json_object_get(all, "usage");
+    assert_int_equal(json_integer_value(json_object_get(usage, "answer_tokens")), 2);
+    json_decref(all);
+
+    RUN(&r, "", "run", "-s", fake_path(f), "--json", "fail");
+    assert_int_equal(r.code, onebit_error_info(ONEBIT_ERR_NO_MODEL)->exit_code);
+    all = json_loads(r.out, 0, NULL);
+    json_t *error = json_object_get(all, "error");
+    assert_string_equal(json_string_value(json_object_get(error, "name")), "no_model");
+    json_decref(all);
+    fake_stop(f);
+}
+
+static void a_failure_is_told_with_its_hint_and_obeys_nothing(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    const struct onebit_error_info *e = onebit_error_info(ONEBIT_ERR_NO_MODEL);
+    struct ran r;
+
+    RUN(&r, "", "run", "-s", fake_path(f), "fail");
+    assert_int_equal(r.code, e->exit_code);
+    assert_string_equal(r.out, "");
+    assert_non_null(strstr(r.err, "no_model"));
+    assert_non_null(strstr(r.err, e->hint));
+    assert_non_null(strstr(r.err, "\\x1b[31mred"));
+    assert_null(strchr(r.err, '\x1b'));
+    fake_stop(f);
+}
+
+/* ---- interruptions ---- */
+
+/* Talks until it is cancelled; then confirms. */
+static void serve_endless(struct fake_conn *c, void *arg)
+{
+    int *cancels = arg;
+    struct message m;
+
+    fake_greet(c);
+    const uint32_t id = fake_expect(c, MSG_GENERATE);
+    fake_text(c, id, 0, "and then ");
+    if (fake_read(c, &m)) {
+        assert(m.type == MSG_CANCEL && m.cancel.target == id);
+        (*cancels)++;
+        fake_error(c, id, ERR_CANCELLED, "by its client");
+        fake_until_hang_up(c);
+    }
+}
+
+static void a_signal_cancels_the_request_and_shows_in_the_exit_code(void **state)
+{
+    static const int signals[] = {SIGINT, SIGTERM};
+
+    for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+        int cancels = 0, out[2], status;
+        struct fake *f = fake_start(serve_endless, &cancels);
+        const char *const words[WORDS_MAX] = {"run", "-s", fake_path(f), "go"};
+        const int in = memory_file(""), err = memory_file("");
+        char text[64], said[256];
+        assert_int_equal(pipe(out), 0);
+        const pid_t pid = start(words, in, out[1], err);
+        close(out[1]);
+        assert_true(read(out[0], text, sizeof(text)) > 0); /* it streams */
+        assert_int_equal(kill(pid, signals[i]), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status_code(status), 128 + signals[i]);
+        close(out[0]);
+        close(in);
+        read_back(err, said, sizeof(said));
+        assert_string_equal(said, ""); /* who interrupts need not be told */
+        fake_stop(f);
+        assert_int_equal(cancels, 1);
+    }
+}
+
+static void serve_flood(struct fake_conn *c, void *arg)
+{
+    int *cancels = arg;
+    struct message m;
+
+    fake_greet(c);
+    const uint32_t id = fake_expect(c, MSG_GENERATE);
+    fake_text(c, id, 0, "first");
+    fake_text(c, id, 1, "second"); /* nobody reads it any more */
+    if (fake_read(c, &m)) {
+        assert(m.type == MSG_CANCEL);
+        (*cancels)++;
+        fake_error(c, id, ERR_CANCELLED, "by its client");
+        fake_until_hang_up(c);
+    }
+}
+
+static void a_reader_that_goes_away_cancels_quietly(void **state)
+{
+    int cancels = 0, out[2], status;
+    struct fake *f = fake_start(serve_flood, &cancels);
+    const char *const words[WORDS_MAX] = {"run", "-s", fake_path(f), "go"};
+    const int in = memory_file(""), err = memory_file("");
+    char said[256];
+
+    assert_int_equal(pipe(out), 0);
+    close(out[0]);
+    const pid_t pid = start(words, in, out[1], err);
+    close(out[1]);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status_code(status), 128 + SIGPIPE);
+    read_back(err, said, sizeof(said));
+    assert_string_equal(said, "");
+    close(in);
+    fake_stop(f);
+    assert_int_equal(cancels, 1);
+}
+
+static void serve_and_vanish(struct fake_conn *c, void *arg)
+{
+    fake_greet(c);
+    fake_text(c, fake_expect(c, MSG_GENERATE), 0, "half");
+}
+
+static void a_daemon_that_vanishes_is_told(void **state)
+{
+    struct fake *f = fake_start(serve_and_vanish, NULL);
+    struct ran r;
+
+    RUN(&r, "", "run", "-s", fake_path(f), "go");
+    assert_int_equal(r.code, 69);
+    assert_string_equal(r.out, "half\n");
+    assert_non_null(strstr(r.err, "connection_lost"));
+    fake_stop(f);
+}
+
+/* ---- chat ---- */
+
+static void chat_sends_the_conversation_and_reset_forgets_it(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    struct ran r;
+
+    RUN(&r, "hello\ncount\n/reset\ncount\n\n/quit\nnever\n", "chat", "-s", fake_path(f));
+    assert_int_equal(r.code, 0);
+    assert_string_equal(r.out, "chat:hello\nchat:3\nchat:1\n");
+    RUN(&r, "count", "chat", "-s", fake_path(f), "--system", "be brief");
+    assert_string_equal(r.out, "chat:2\n");
+    RUN(&r, "fail\nnever\n", "chat", "-s", fake_path(f));
+    assert_int_equal(r.code, onebit_error_info(ONEBIT_ERR_NO_MODEL)->exit_code);
+    assert_string_equal(r.out, "");
+    fake_stop(f);
+}
+
+/* ---- tables ---- */
+
+static void serve_ps(struct fake_conn *c, void *arg)
+{
+    struct buf value;
+    struct packer p = packer_of(&value);
+
+    fake_greet(c);
+    const uint32_t id = fake_expect(c, MSG_PS);
+    buf_init(&value, 1024);
+    pack_map(&p, 2);
+    pack_z(&p, "models");
+    pack_array(&p, 1);
+    pack_map(&p, 3);
+    pack_z(&p, "name");
+    pack_z(&p, "ho\x1bme\n");
+    pack_z(&p, "weight_bytes");
+    pack_uint(&p, 1234567);
+    pack_z(&p, "idle_ms");
+    pack_uint(&p, 90000);
+    pack_z(&p, "requests");
+    pack_array(&p, 0);
+    assert(p.error == 0);
+    assert(message_put_result(&c->out, id, (struct strview){(char *)value.data, value.n}) == 0);
+    fake_flush(c);
+    buf_deinit(&value);
+    fake_until_hang_up(c);
+}
+
+static void tables_have_units_and_show_what_names_hide(void **state)
+{
+    struct fake *f = fake_start(serve_ps, NULL);
+    struct ran r;
+
+    RUN(&r, "", "ps", "-s", fake_path(f));
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "MODEL"));
+    assert_non_null(strstr(r.out, "ho\\x1bme\\x0a"));
+    assert_non_null(strstr(r.out, "1.2 MB"));
+    assert_non_null(strstr(r.out, "2 min"));
+    assert_null(strchr(r.out, '\x1b'));
+    RUN(&r, "", "ps", "--json", "-s", fake_path(f));
+    json_t *all = json_loads(r.out, 0, NULL);
+    json_t *model = json_array_get(json_object_get(all, "models"), 0);
+    assert_string_equal(json_string_value(json_object_get(model, "name")), "ho\x1bme\n");
+    json_decref(all);
+    fake_stop(f);
+}
+
+static void serve_cancels(struct fake_conn *c, void *arg)
+{
+    struct message m;
+
+    fake_greet(c);
+    while (fake_read(c, &m)) {
+        assert(m.type == MSG_CANCEL && m.cancel.target == 0);
+        if (m.cancel.global == 7) {
+            assert(message_put_done(&c->out, m.id, NULL) == 0);
+            fake_flush(c);
+        } else {
+            fake_error(c, m.id, ERR_NO_REQUEST, "it has ended");
+        }
+    }
+}
+
+static void cancel_takes_the_daemons_numbers(void **state)
+{
+    struct fake *f = fake_start(serve_cancels, NULL);
+    struct ran r;
+
+    RUN(&r, "", "cancel", "-s", fake_path(f), "7");
+    assert_int_equal(r.code, 0);
+    RUN(&r, "", "cancel", "-s", fake_path(f), "7", "8");
+    assert_int_equal(r.code, onebit_error_info(ONEBIT_ERR_NO_REQUEST)->exit_code);
+    fake_stop(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_error_is_explained),
+        cmocka_unit_test(wrong_usage_is_told_and_ends_with_64),
+        cmocka_unit_test(help_and_version_are_no_errors),
+        cmocka_unit_test(without_a_daemon_every_verb_ends_with_69_and_a_hint),
+        cmocka_unit_test(a_full_disk_is_reported),
+        cmocka_unit_test(run_prints_the_answer_and_one_newline),
+        cmocka_unit_test(run_reads_standard_input),
+        cmocka_unit_test(bytes_pass_unchanged_into_a_pipe_and_escaped_onto_a_terminal),
+        cmocka_unit_test(json_holds_the_answer_and_how_it_was_made),
+        cmocka_unit_test(a_failure_is_told_with_its_hint_and_obeys_nothing),
+        cmocka_unit_test(a_signal_cancels_the_request_and_shows_in_the_exit_code),
+        cmocka_unit_test(a_reader_that_goes_away_cancels_quietly),
+        cmocka_unit_test(a_daemon_that_vanishes_is_told),
+        cmocka_unit_test(chat_sends_the_conversation_and_reset_forgets_it),
+        cmocka_unit_test(tables_have_units_and_show_what_names_hide),
+        cmocka_unit_test(cancel_takes_the_daemons_numbers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
