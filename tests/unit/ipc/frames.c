@@ -444,7 +444,7 @@ static void check_error(const uint8_t *body, size_t n)
     assert_int_equal(m.error.number, 413);
     assert_false(m.error.retryable);
     is(m.error.message, "too long");
-    is(m.error.hint, error_info(ERR_CONTEXT_TOO_LONG)->hint);
+    assert_true(m.error.hint.n > 10);
     assert_int_equal(m.error.retry_after_ms, 0);
     assert_true(m.error.have == 5000 && m.error.limit == 4096);
 }
@@ -466,16 +466,34 @@ static void check_error_connection(const uint8_t *body, size_t n)
 
 #define EXAMPLE(name)                                                                              \
     {                                                                                              \
-#name, put_##name, check_##name                                                            \
+#name, put_##name, check_##name, .prose = false                                            \
+    }
+#define WITH_PROSE(name)                                                                           \
+    {                                                                                              \
+#name, put_##name, check_##name, .prose = true                                             \
     }
 const struct frame_example message_examples[] = {
-    EXAMPLE(hello_client),     EXAMPLE(hello_server),   EXAMPLE(generate_prompt),
-    EXAMPLE(generate_chat),    EXAMPLE(generate_ids),   EXAMPLE(cancel_target),
-    EXAMPLE(cancel_request),   EXAMPLE(list),           EXAMPLE(ps),
-    EXAMPLE(status),           EXAMPLE(load),           EXAMPLE(unload),
-    EXAMPLE(accepted),         EXAMPLE(progress),       EXAMPLE(delta),
-    EXAMPLE(delta_text),       EXAMPLE(delta_logprobs), EXAMPLE(done),
-    EXAMPLE(done_bare),        EXAMPLE(done_result),    EXAMPLE(error),
-    EXAMPLE(error_connection),
+    EXAMPLE(hello_client),
+    EXAMPLE(hello_server),
+    EXAMPLE(generate_prompt),
+    EXAMPLE(generate_chat),
+    EXAMPLE(generate_ids),
+    EXAMPLE(cancel_target),
+    EXAMPLE(cancel_request),
+    EXAMPLE(list),
+    EXAMPLE(ps),
+    EXAMPLE(status),
+    EXAMPLE(load),
+    EXAMPLE(unload),
+    EXAMPLE(accepted),
+    EXAMPLE(progress),
+    EXAMPLE(delta),
+    EXAMPLE(delta_text),
+    EXAMPLE(delta_logprobs),
+    EXAMPLE(done),
+    EXAMPLE(done_bare),
+    EXAMPLE(done_result),
+    WITH_PROSE(error),
+    WITH_PROSE(error_connection),
 };
 const size_t n_message_examples = ARRAY_SIZE(message_examples);

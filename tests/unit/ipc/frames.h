@@ -2,6 +2,7 @@
 #ifndef TESTS_UNIT_IPC_FRAMES_H
 #define TESTS_UNIT_IPC_FRAMES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +12,7 @@ struct frame_example {
     const char *name;
     int (*put)(struct buf *out);                  /* append the frame */
     void (*check)(const uint8_t *body, size_t n); /* asserts that it reads as what was put */
+    bool prose; /* carries words for people, which may be put better: its bytes are not held */
 };
 
 /* Of PROTOCOL.md; their bytes are frozen in tests/golden/frames/. */

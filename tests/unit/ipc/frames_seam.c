@@ -337,7 +337,7 @@ static void check_stats(const uint8_t *body, size_t n)
 
 #define EXAMPLE(name)                                                                              \
     {                                                                                              \
-#name, put_##name, check_##name                                                            \
+#name, put_##name, check_##name, .prose = false                                            \
     }
 const struct frame_example seam_examples[] = {
     EXAMPLE(load),   EXAMPLE(drop),     EXAMPLE(start),  EXAMPLE(plan),        EXAMPLE(plan_empty),

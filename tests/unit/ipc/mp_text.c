@@ -69,15 +69,16 @@ static const char *letters(struct packer *out, const char *p, bool bin)
 
 static const char *number(struct packer *out, const char *p)
 {
-    const size_t n = strspn(p, "+-0123456789.einfax");
+    const size_t sign = *p == '-';
+    const size_t digits = strspn(p + sign, "0123456789");
     char *end = NULL;
 
-    if (n == strspn(p, "0123456789")) {
-        pack_uint(out, strtoull(p, &end, 10));
-    } else if (n == 1 + strspn(p + 1, "0123456789")) {
+    if (digits == 0 || strspn(p + sign + digits, ".e") > 0) { /* nan, inf, 1.5, 1e9 */
+        pack_f64(out, strtod(p, &end));
+    } else if (sign) {
         pack_int(out, strtoll(p, &end, 10));
     } else {
-        pack_f64(out, strtod(p, &end));
+        pack_uint(out, strtoull(p, &end, 10));
     }
     assert_true(end > p);
     return end;

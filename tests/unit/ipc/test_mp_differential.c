@@ -9,7 +9,7 @@
 #include "tests/fuzz/mp_differential.h"
 #include "tests/unit/ipc/frames.h"
 
-#define ROUNDS 4000
+#define ROUNDS 1500
 
 static uint64_t rng = UINT64_C(0x9e3779b97f4a7c15);
 
