@@ -1,0 +1,299 @@
+#include "tests/support/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "engine/image.h"
+#include "engine/model.h"
+#include "tests/unit/engine/tiny.h"
+
+static const struct tiny q8 = {.arch = "qwen3", .format = "Q8_0", .head = "Q8_0"};
+
+static int pack_of(const struct tiny *t)
+{
+    const int in = tiny_write(t), out = memfd_create("out", MFD_CLOEXEC);
+
+    assert_int_equal(model_pack(in, out, NULL, NULL), MODEL_OK);
+    (void)close(in);
+    return out;
+}
+
+static int open_fd(int fd, struct diag *d)
+{
+    struct model *m = NULL;
+
+    *d = (struct diag){0};
+    const int r = model_open_packed(&m, fd, d);
+    assert_true((r == MODEL_OK) == (m != NULL));
+    model_free(m);
+    return r;
+}
+
+static void a_packed_file_opens_with_the_facts_of_its_source(void **state)
+{
+    static const struct tiny t = {.arch = "llama", .format = "Q1_0", .head = "F16", .untied = true};
+    const int fd = pack_of(&t);
+    struct model *m = NULL;
+    struct model_info info;
+    struct model_tensor tensor;
+    (void)state;
+
+    assert_int_equal(model_open_packed(&m, fd, NULL), MODEL_OK);
+    (void)close(fd); /* only borrowed */
+    assert_int_equal(model_verify(m, NULL), MODEL_OK);
+    model_touch(m);
+    model_info(m, &info);
+    assert_string_equal(info.arch, "llama");
+    assert_string_equal(info.name, "tiny");
+    assert_string_equal(info.formats, "F16+Q1_0");
+    assert_string_equal(info.quantization, "binary");
+    assert_int_equal(info.n_layer, TINY_LAYERS);
+    assert_int_equal(info.n_vocab, TINY_VOCAB);
+    assert_int_equal(info.n_ctx_train, TINY_CTX);
+    assert_false(info.head_tied);
+    assert_false(info.has_chat_template);
+    assert_true(info.temperature < 0 && info.top_k < 0);
+    assert_int_equal(model_tensor_count(m), 3 + TINY_LAYERS * 9);
+    model_tensor(m, 0, &tensor);
+    assert_string_equal(tensor.name, "token_embd.weight");
+    assert_string_equal(tensor.format, "F16");
+    assert_int_equal(tensor.n_rows, TINY_VOCAB);
+    assert_int_equal(vocab_size(model_vocab(m)), TINY_VOCAB);
+    model_free(m);
+}
+
+/* Goal: the same file packs to the same bytes, so that caches can be compared. */
+static void packing_is_deterministic(void **state)
+{
+    const int a = pack_of(&q8), b = pack_of(&q8);
+    size_t n_a, n_b;
+    uint8_t *x = tiny_slurp(a, &n_a), *y = tiny_slurp(b, &n_b);
+    (void)state;
+
+    assert_int_equal(n_a, n_b);
+    assert_memory_equal(x, y, n_a);
+    free(x);
+    free(y);
+    (void)close(a);
+    (void)close(b);
+}
+
+static void another_version_is_stale(void **state)
+{
+    const int fd = pack_of(&q8);
+    struct image_header h;
+    struct diag d;
+    (void)state;
+
+    assert_int_equal(pread(fd, &h, sizeof(h), 0), sizeof(h));
+    h.pack_id[0] ^= 1;
+    h.hash = XXH3_64bits(&h, offsetof(struct image_header, hash));
+    assert_int_equal(pwrite(fd, &h, sizeof(h), 0), sizeof(h));
+    assert_int_equal(open_fd(fd, &d), MODEL_STALE);
+    h.version++;
+    assert_int_equal(pwrite(fd, &h, sizeof(h), 0), sizeof(h));
+    assert_int_equal(open_fd(fd, &d), MODEL_STALE);
+    (void)close(fd);
+}
+
+/* Goal: damage in header and tables is found on opening, in the weights by verifying. Method: flip a
+ * bit at places all over the file. */
+static void damage_is_found(void **state)
+{
+    const int fd = pack_of(&q8);
+    struct image_header h;
+    struct diag d;
+    size_t n;
+    uint8_t *data = tiny_slurp(fd, &n);
+    (void)state;
+
+    memcpy(&h, data, sizeof(h));
+    for (size_t at = 0; at < n; at += at < 4096 ? 37 : 4999) {
+        const struct image_section *w = &h.sections[IMAGE_WEIGHTS];
+        struct model *m = NULL;
+        bool padding = true;
+        for (unsigned i = 0; i < IMAGE_SECTIONS; i++) {
+            const struct image_section *s = &h.sections[i];
+            padding = padding && !(at >= s->offset && at < s->offset + s->bytes);
+        }
+        data[at] ^= 0x10;
+        assert_int_equal(pwrite(fd, data + at, 1, (off_t)at), 1);
+        d = (struct diag){0};
+        const int r = model_open_packed(&m, fd, &d);
+        if (at >= sizeof(h) && padding) {
+            assert_int_equal(r, MODEL_OK);
+        } else if (at >= w->offset) {
+            assert_int_equal(r, MODEL_OK);
+            assert_int_equal(model_verify(m, &d), MODEL_MALFORMED);
+            assert_true(d.set);
+        } else {
+            assert_true(r == MODEL_MALFORMED || r == MODEL_STALE);
+            assert_true(d.set);
+        }
+        model_free(m);
+        data[at] ^= 0x10;
+        assert_int_equal(pwrite(fd, data + at, 1, (off_t)at), 1);
+    }
+    assert_int_equal(open_fd(fd, &d), MODEL_OK);
+    free(data);
+    (void)close(fd);
+}
+
+/* Goal: bounds hold on their own, without the checksums. Method: every 32-bit word of META is set to
+ * several hostile values and the checksums are made right again; opening must refuse or stay inside
+ * the file (a sanitizer watches). */
+static void bounds_hold_when_the_checksums_do(void **state)
+{
+    static const uint32_t hostile[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff};
+    const int fd = pack_of(&q8);
+    struct diag d;
+    size_t n, n_refused = 0;
+    uint8_t *data = tiny_slurp(fd, &n);
+    struct image_header *h = (void *)data;
+    const struct image_section meta = h->sections[IMAGE_META];
+    (void)state;
+
+    for (size_t at = 0; at + 4 <= meta.bytes && at < 1200; at += 4) {
+        for (size_t i = 0; i < ARRAY_SIZE(hostile); i++) {
+            uint8_t *word = data + meta.offset + at, before[4];
+            memcpy(before, word, 4);
+            memcpy(word, &hostile[i], 4);
+            h->sections[IMAGE_META].hash = XXH3_64bits(data + meta.offset, (size_t)meta.bytes);
+            h->hash = XXH3_64bits(h, offsetof(struct image_header, hash));
+            assert_int_equal(pwrite(fd, data, (size_t)(meta.offset + meta.bytes), 0),
+                             (ssize_t)(meta.offset + meta.bytes));
+            n_refused += open_fd(fd, &d) != MODEL_OK;
+            memcpy(word, before, 4);
+        }
+    }
+    assert_true(n_refused > 100);
+    free(data);
+    (void)close(fd);
+}
+
+static void a_cut_file_is_refused(void **state)
+{
+    const int fd = pack_of(&q8);
+    size_t n;
+    uint8_t *data = tiny_slurp(fd, &n);
+    struct diag d;
+    (void)state;
+
+    for (size_t left = 0; left < n; left += 1 + left / 3) {
+        const int cut = tiny_file(data, left);
+        assert_int_equal(open_fd(cut, &d), MODEL_MALFORMED);
+        (void)close(cut);
+    }
+    free(data);
+    (void)close(fd);
+}
+
+static void refused(const struct tiny *t, int want, const char *word)
+{
+    const int fd = tiny_write(t);
+    struct model *m = NULL;
+    struct diag d = {0};
+
+    assert_int_equal(model_open_gguf(&m, fd, NULL, &d), want);
+    assert_null(m);
+    if (!strstr(d.text, word)) {
+        fail_msg("\"%s\" does not say \"%s\"", d.text, word);
+    }
+    (void)close(fd);
+}
+
+static void missing_parts_are_named(void **state)
+{
+    static const char *const keys[] = {
+        "block_count",         "context_length",       "embedding_length",
+        "feed_forward_length", "attention.head_count", "attention.layer_norm_rms_epsilon",
+    };
+    static const char *const tensors[] = {"token_embd.weight", "output_norm.weight",
+                                          "blk.1.attn_q_norm.weight", "blk.0.ffn_down.weight"};
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        struct tiny t = q8;
+        t.skip_key = keys[i];
+        refused(&t, MODEL_MALFORMED, keys[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(tensors); i++) {
+        struct tiny t = q8;
+        t.skip_tensor = tensors[i];
+        refused(&t, MODEL_MALFORMED, tensors[i]);
+    }
+}
+
+static void what_the_graph_does_not_do_is_refused_by_name(void **state)
+{
+    struct tiny t = q8;
+    (void)state;
+
+    t.arch = "qwen2";
+    refused(&t, MODEL_UNSUPPORTED, "qwen2");
+    t = q8;
+    t.extra_tensor = "blk.0.attn_q.bias";
+    refused(&t, MODEL_UNSUPPORTED, "blk.0.attn_q.bias");
+    t.extra_tensor = "output.bias";
+    refused(&t, MODEL_UNSUPPORTED, "output.bias");
+    t = q8;
+    t.arch = "llama";
+    t.extra_tensor = "blk.0.attn_q_norm.weight";
+    refused(&t, MODEL_UNSUPPORTED, "attn_q_norm");
+    t = q8;
+    t.scaling = "longrope";
+    refused(&t, MODEL_UNSUPPORTED, "longrope");
+}
+
+static void tensors_outside_the_graph_are_left_alone(void **state)
+{
+    struct tiny t = q8;
+    (void)state;
+
+    t.extra_tensor = "a_stranger";
+    model_free(tiny_open(&t));
+}
+
+static void a_vocabulary_of_another_size_is_refused(void **state)
+{
+    struct tiny t = q8;
+    (void)state;
+
+    t.n_vocab = TINY_VOCAB + 16;
+    refused(&t, MODEL_MALFORMED, "token_embd.weight");
+}
+
+static void a_file_beyond_the_limit_is_refused_unread(void **state)
+{
+    const struct model_limits limits = {.bytes_max = 1000};
+    const int fd = tiny_write(&q8);
+    struct model *m = NULL;
+    struct diag d = {0};
+    (void)state;
+
+    assert_int_equal(model_open_gguf(&m, fd, &limits, &d), MODEL_TOO_BIG);
+    assert_non_null(strstr(d.text, "1000"));
+    (void)close(fd);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_packed_file_opens_with_the_facts_of_its_source),
+        cmocka_unit_test(packing_is_deterministic),
+        cmocka_unit_test(another_version_is_stale),
+        cmocka_unit_test(damage_is_found),
+        cmocka_unit_test(bounds_hold_when_the_checksums_do),
+        cmocka_unit_test(a_cut_file_is_refused),
+        cmocka_unit_test(missing_parts_are_named),
+        cmocka_unit_test(what_the_graph_does_not_do_is_refused_by_name),
+        cmocka_unit_test(tensors_outside_the_graph_are_left_alone),
+        cmocka_unit_test(a_vocabulary_of_another_size_is_refused),
+        cmocka_unit_test(a_file_beyond_the_limit_is_refused_unread),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

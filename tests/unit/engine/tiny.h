@@ -1,0 +1,38 @@
+/* Tiny models with seeded random weights, written into memory: what the engine's tests run on. */
+#ifndef TESTS_UNIT_ENGINE_TINY_H
+#define TESTS_UNIT_ENGINE_TINY_H
+
+#include "engine/engine.h"
+
+#define TINY_VOCAB 264u /* three control tokens, the bytes, five words */
+
+struct tiny {
+    const char *arch;   /* "llama" or "qwen3" */
+    const char *format; /* of the layers' matrices */
+    const char *head;   /* of embedding and head */
+    bool untied;
+    const char *scaling;                /* rope.scaling.type, or NULL */
+    const char *skip_key, *skip_tensor; /* left out, or NULL */
+    const char *extra_tensor;           /* an F32 vector of four more, or NULL */
+    uint32_t n_vocab;                   /* rows of the embedding; 0: TINY_VOCAB */
+};
+
+#define TINY_LAYERS 2u
+#define TINY_CTX 256u
+
+/** tiny_write() - a GGUF in a memfd that the caller closes; never fails */
+int tiny_write(const struct tiny *t);
+
+/** tiny_open() - the same, packed and opened; never fails */
+struct model *tiny_open(const struct tiny *t);
+
+/** tiny_random() - floats in (-1, 1) from a counter, the same everywhere */
+float tiny_random(uint64_t i);
+
+/** tiny_slurp() - a file's bytes, which the caller frees */
+uint8_t *tiny_slurp(int fd, size_t *ret_n);
+
+/** tiny_file() - a memfd of these bytes, at offset 0 */
+int tiny_file(const void *data, size_t n);
+
+#endif
