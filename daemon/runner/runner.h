@@ -18,13 +18,13 @@
 #include "ipc/frame.h"
 #include "ipc/seam.h"
 
-#define RESIDENTS_MAX 16u        /* models at once; a device of this class holds two or three */
-#define N_CTX_DEFAULT 4096u      /* positions a sequence, when the broker names none */
-#define MAX_TOKENS_DEFAULT 2048u /* of an answer */
-#define STEP_TOKENS_MAX 512u     /* tokens in one step; --chunk lowers it */
-#define STEP_TOKENS_MIN 16u      /* prompt tokens a step is worth running with */
-#define OUT_BYTES_MAX (4u * FRAME_SEAM_BODY_MAX) /* reports of one step; replays flush in between */
+#define RESIDENTS_MAX 16u          /* models at once; a device of this class holds two or three */
+#define N_CTX_DEFAULT 4096u        /* positions a sequence, when the broker names none */
+#define MAX_TOKENS_DEFAULT 2048u   /* of an answer */
+#define STEP_TOKENS_MAX 512u       /* tokens in one step; --chunk lowers it */
+#define STEP_TOKENS_MIN 16u        /* prompt tokens a step is worth running with */
 #define OUT_FLUSH_BYTES (1u << 20) /* reports are written at the latest when this much waits */
+#define OUT_BYTES_MAX (OUT_FLUSH_BYTES + FRAME_SEAM_BODY_MAX + FRAME_HEADER)
 
 struct sequence;
 

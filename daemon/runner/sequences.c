@@ -7,7 +7,7 @@
 
 #include "daemon/runner/runner.h"
 
-#define REPLAY_IDS 512u /* ids in one report of a replay */
+#define REPLAY_IDS 256u /* ids in one report of a replay */
 
 void sequence_free(struct sequence *s)
 {

@@ -17,7 +17,7 @@
 
 #define PATIENCE_S 120
 
-static void exec_runner(const char *program, const char *chunk, int seam)
+void rig_exec(const char *program, const char *chunk, int seam)
 {
     char path[4096], number[16];
     const char *build = getenv("ONEBIT_BUILD");
@@ -43,7 +43,7 @@ void rig_open(struct rig *rig, const char *program, const char *chunk)
     assert_true(rig->pid >= 0);
     if (rig->pid == 0) {
         (void)close(pair[0]);
-        exec_runner(program, chunk, pair[1]);
+        rig_exec(program, chunk, pair[1]);
     }
     (void)close(pair[1]);
     rig->fd = pair[0];

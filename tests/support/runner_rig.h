@@ -55,6 +55,8 @@ struct rig_request {
 /** rig_open() - start a runner; @program is RIG_SHIPPED or RIG_HOOKED, @chunk its --chunk or NULL.
  * Takes its hello. */
 void rig_open(struct rig *rig, const char *program, const char *chunk);
+/** rig_exec() - become the runner, in a child; @seam is its end. Does not return. */
+void rig_exec(const char *program, const char *chunk, int seam);
 /** rig_close() - close the seam and wait: the wait status */
 int rig_close(struct rig *rig);
 /** rig_wait() - wait for a runner that ends by itself: the wait status */

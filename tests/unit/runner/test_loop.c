@@ -149,6 +149,7 @@ static void an_answer_equals_the_engines_own(void **state)
         rig_ask(&rig, &q, &got);
         rig_direct(packed, false, &q, &want);
         assert_int_equal(got.n, 80);
+        assert_true(got.n_prefill > 0);
         assert_same(&got, &want);
     }
     assert_int_equal(rig_close(&rig), 0);
@@ -259,6 +260,49 @@ static void an_answer_continues_the_same_from_every_token(void **state)
         rig_ask(&rig, &q, &got);
         assert_same(&got, &want);
     }
+    assert_int_equal(rig_close(&rig), 0);
+}
+
+/* Goal: a long answer is replayed in several reports, to the same effect. */
+static void a_long_answer_continues_the_same_too(void **state)
+{
+    static const size_t at[] = {255, 256, 257, 400, 450};
+    static struct rig_answer want, got;
+    struct rig_request q = rig_prompt(1, 1, "on and on", 450);
+    struct rig rig;
+    (void)state;
+
+    open_loaded(&rig, RIG_SHIPPED, NULL);
+    rig_direct(packed, false, &q, &want);
+    for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
+        q.seq = 100 + i;
+        q.resume = want.ids;
+        q.n_resume = at[i];
+        rig_ask(&rig, &q, &got);
+        assert_same(&got, &want);
+    }
+    assert_int_equal(rig_close(&rig), 0);
+}
+
+/* Goal: the counts that the broker charges and shows are those of the work done. */
+static void the_statistics_count_the_work(void **state)
+{
+    static struct rig_answer a;
+    struct rig_request q = rig_prompt(1, 1, "hello", 25);
+    struct seam_message m;
+    struct rig rig;
+    (void)state;
+
+    open_loaded(&rig, RIG_SHIPPED, NULL);
+    rig_ask(&rig, &q, &a);
+    do { /* told at the latest when there is nothing left to do */
+        assert_true(rig_next(&rig, &m));
+    } while (m.type != SEAM_STATS || m.stats.n_sequences > 0);
+    assert_int_equal(m.stats.tokens, 25);
+    assert_int_equal(m.stats.prompt_tokens, strlen("hello"));
+    assert_int_equal(m.stats.steps, 25);
+    assert_int_equal(m.stats.kv_bytes_used, 0);
+    assert_true(m.stats.kv_bytes_total > 0 && m.stats.weight_bytes > 0);
     assert_int_equal(rig_close(&rig), 0);
 }
 
@@ -458,6 +502,8 @@ int main(void)
         cmocka_unit_test(a_stop_string_ends_the_answer_before_it),
         cmocka_unit_test(log_probabilities_come_with_each_token),
         cmocka_unit_test(an_answer_continues_the_same_from_every_token),
+        cmocka_unit_test(a_long_answer_continues_the_same_too),
+        cmocka_unit_test(the_statistics_count_the_work),
         cmocka_unit_test(a_replay_may_end_the_answer),
         cmocka_unit_test(a_paused_sequence_goes_on_unchanged),
         cmocka_unit_test(a_cancelled_sequence_is_forgotten_at_once),

@@ -2,6 +2,7 @@
 #include "tests/support/test.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -212,6 +213,88 @@ static void a_cancel_reaches_the_step_that_runs(void **state)
     seam_io_close(io);
 }
 
+/* Goal: a descriptor waits for the rest of its frame. Method: a load, sent byte by byte, with the
+ * descriptor on the first. */
+static void a_descriptor_finds_its_frame_however_it_is_cut(void **state)
+{
+    const struct seam_message load = {.type = SEAM_LOAD, .load = {.model = 4, .n_streams_max = 1}};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    struct seam_item *item = NULL;
+    struct seam_io *io = NULL;
+    struct buf out;
+    int pair[2];
+    (void)state;
+    const int fd = memfd_create("load", MFD_CLOEXEC);
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(seam_io_open(&io, pair[1]), 0);
+    buf_init(&out, 4096);
+    assert_int_equal(seam_put(&out, &load, NULL, 0, NULL, 0), 0);
+    struct iovec iov = {.iov_base = out.data, .iov_len = 1};
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = control.bytes,
+                         .msg_controllen = sizeof(control.bytes)};
+    struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+    assert_int_equal(sendmsg(pair[0], &msg, 0), 1);
+    for (size_t i = 1; i < out.n; i++) {
+        assert_int_equal(send(pair[0], out.data + i, 1, 0), 1);
+    }
+    assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_ITEM);
+    assert_int_equal(item->msg.load.model, 4);
+    assert_true(item->fd >= 0);
+    assert_int_equal(fcntl(item->fd, F_GETFD), FD_CLOEXEC);
+    seam_item_free(item);
+    seam_io_close(io);
+    buf_deinit(&out);
+    (void)close(pair[0]);
+    (void)close(fd);
+}
+
+/* Goal: nothing outlives the broker, even where somebody else still holds the seam.
+ * Method: a process in between starts the runner and ends; this test keeps the other end. */
+static void the_runner_dies_with_its_parent(void **state)
+{
+    struct rig rig = {.fd = -1};
+    struct seam_message m;
+    int pair[2], go[2], status = 0;
+    char byte;
+    (void)state;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(pipe(go), 0);
+    const pid_t parent = fork();
+    assert_true(parent >= 0);
+    if (parent == 0) {
+        const pid_t child = fork();
+        (void)close(go[1]);
+        if (child == 0) {
+            (void)close(pair[0]);
+            rig_exec(RIG_SHIPPED, NULL, pair[1]);
+        }
+        (void)!read(go[0], &byte, 1);
+        _exit(0);
+    }
+    (void)close(pair[1]);
+    (void)close(go[0]);
+    rig.fd = pair[0];
+    frame_reader_init(&rig.in, FRAME_SEAM_BODY_MAX);
+    assert_true(rig_next(&rig, &m));
+    assert_int_equal(m.type, SEAM_HELLO);
+    (void)close(go[1]); /* its parent ends */
+    assert_int_equal(waitpid(parent, &status, 0), parent);
+    assert_false(rig_next(&rig, &m));
+    frame_reader_deinit(&rig.in);
+    (void)close(pair[0]);
+}
+
 static void a_wait_can_be_ended_from_another_thread(void **state)
 {
     struct seam_item *item = NULL;
@@ -240,6 +323,8 @@ int main(void)
         cmocka_unit_test(the_end_of_the_seam_ends_the_runner_alone),
         cmocka_unit_test(a_hooked_runner_dies_where_the_prompt_says),
         cmocka_unit_test(a_cancel_reaches_the_step_that_runs),
+        cmocka_unit_test(a_descriptor_finds_its_frame_however_it_is_cut),
+        cmocka_unit_test(the_runner_dies_with_its_parent),
         cmocka_unit_test(a_wait_can_be_ended_from_another_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
