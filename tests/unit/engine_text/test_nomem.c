@@ -1,0 +1,98 @@
+#include "tests/support/test.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/unit/engine_text/tiny.h"
+
+/* The linker sends the engine's allocations through these; the n-th from now fails. */
+void *__real_malloc(size_t n);
+void *__real_calloc(size_t n, size_t each);
+void *__real_realloc(void *p, size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_calloc(size_t n, size_t each);
+void *__wrap_realloc(void *p, size_t n);
+
+static long left = -1; /* allocations that succeed before one fails; -1: all do */
+
+static bool fails(void)
+{
+    return left >= 0 && left-- == 0;
+}
+
+void *__wrap_malloc(size_t n)
+{
+    return fails() ? NULL : __real_malloc(n);
+}
+
+void *__wrap_calloc(size_t n, size_t each)
+{
+    return fails() ? NULL : __real_calloc(n, each);
+}
+
+void *__wrap_realloc(void *p, size_t n)
+{
+    return fails() ? NULL : __real_realloc(p, n);
+}
+
+/* One pass over everything that allocates; 0 or the first error. */
+static int everything(int fd)
+{
+    static const char text[] = "abc the <think>\xff the";
+    const struct chat_message m = {.role = strview_of("user"), .content = strview_of("hi")};
+    const struct chat_options options = {.generation_prompt = true};
+    const struct strview stop = strview_of("ab");
+    struct vocab *v = NULL;
+    struct textout *t = NULL;
+    char *back = NULL, *prompt = NULL;
+    int32_t ids[64];
+    size_t n = 0, n_back = 0, n_prompt = 0;
+    int r = vocab_open_gguf(&v, fd, NULL);
+
+    if (r == 0) {
+        r = vocab_tokenize(v, text, sizeof(text) - 1, 0, ids, 64, &n);
+    }
+    if (r == 0) {
+        r = vocab_detokenize(v, ids, n, &back, &n_back);
+    }
+    if (r == 0) {
+        r = textout_new(&t, v, &stop, 1);
+    }
+    if (r == 0) {
+        r = chat_render(CHAT_CHATML, &m, 1, &options, stop, &prompt, &n_prompt, NULL);
+    }
+    free(prompt);
+    textout_free(t);
+    free(back);
+    vocab_free(v);
+    return r;
+}
+
+/* Goal: whichever allocation fails, the answer is -ENOMEM and nothing is lost (the sanitizers see a
+ * leak). Method: the first fails, then the second, until none is left to fail. */
+static void every_failed_allocation_is_reported(void **state)
+{
+    for (int k = 0; k < 2; k++) {
+        struct gguf_make m = k ? tiny_spm() : tiny_bpe("llama-bpe");
+        const int fd = make_done(&m);
+        long i = 0;
+        for (bool failed = true; failed; i++) {
+            left = i;
+            const int r = everything(fd);
+            failed = left < 0;
+            left = -1;
+            assert_int_equal(r, failed ? -ENOMEM : 0);
+        }
+        assert_true(i > 10);
+        close(fd);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_failed_allocation_is_reported)};
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
