@@ -33,7 +33,8 @@ struct packer {
     const struct gguf_tensor_info **source; /* owned: (n_tensors) borrowed from g; NULL: absent */
     struct image_tensor *tensors;           /* owned: (n_tensors) */
     size_t n_tensors;
-    uint64_t weight_bytes;
+    uint64_t weight_bytes; /* of the packed form */
+    uint64_t source_bytes; /* of the tensors that are packed */
     struct buf meta, vocab;
 };
 
@@ -63,8 +64,9 @@ static int refuse_type(const struct packer *p, const struct gguf_tensor_info *t)
     return MODEL_MALFORMED;
 }
 
-/* Does the tensor have these dimensions, and its bytes inside the file? */
-static int check_tensor(const struct packer *p, const struct gguf_tensor_info *t, enum format f,
+/* Does the tensor have these dimensions, and its bytes inside the file? Ranges may overlap, but not so
+ * much that a small file unfolds into a large model. */
+static int check_tensor(struct packer *p, const struct gguf_tensor_info *t, enum format f,
                         uint64_t n_cols, uint64_t n_rows)
 {
     uint64_t bytes;
@@ -86,6 +88,12 @@ static int check_tensor(const struct packer *p, const struct gguf_tensor_info *t
                  t->name.data);
         return MODEL_MALFORMED;
     }
+    if (bytes > p->g->size - p->source_bytes) {
+        diag_set(p->d, t->info_offset, "tensor %.*s: all tensors together are larger than the file",
+                 (int)t->name.n, t->name.data);
+        return MODEL_MALFORMED;
+    }
+    p->source_bytes += bytes;
     return MODEL_OK;
 }
 
