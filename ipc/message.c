@@ -316,8 +316,9 @@ int message_put_delta(struct buf *out, uint32_t id, const struct msg_delta *m, c
 int message_put_done(struct buf *out, uint32_t id, const struct msg_done *m)
 {
     static const struct field_extra none;
+    const bool of_generate = m && m->finish_reason.n > 0;
 
-    return put_rows(out, id, MSG_DONE, m ? message_shapes[MSG_DONE].n : 0, m, &none);
+    return put_rows(out, id, MSG_DONE, of_generate ? message_shapes[MSG_DONE].n : 0, m, &none);
 }
 
 int message_put_result(struct buf *out, uint32_t id, struct strview result)

@@ -208,7 +208,8 @@ MUST_USE int message_put_progress(struct buf *out, uint32_t id, const struct msg
 MUST_USE int message_put_delta(struct buf *out, uint32_t id, const struct msg_delta *m,
                                const int32_t *ids, size_t n_ids, const struct msg_logprob *logprobs,
                                size_t n_alternatives);
-/** of a generate; @m NULL: of a load, an unload or a cancel, the id alone */
+/** of a generate; with @m NULL or without a finish_reason: of a load, an unload or a cancel, and
+ * the id alone */
 MUST_USE int message_put_done(struct buf *out, uint32_t id, const struct msg_done *m);
 /** the answer to list, ps and status: @result is one complete msgpack value, at most
  * FRAME_BODY_MAX - 64 bytes */

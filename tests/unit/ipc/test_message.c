@@ -196,6 +196,23 @@ static void words_out_of_files_may_be_bins_but_text_may_not(void **state)
                      MESSAGE_BAD_FIELD);
 }
 
+static void a_done_without_a_reason_is_the_id_alone(void **state)
+{
+    const struct msg_done none = {0};
+    struct buf a, b;
+    (void)state;
+
+    buf_init(&a, 256);
+    buf_init(&b, 256);
+    assert_int_equal(message_put_done(&a, 8, NULL), 0);
+    assert_int_equal(message_put_done(&b, 8, &none), 0);
+    assert_int_equal(a.n, b.n);
+    assert_memory_equal(a.data, b.data, a.n);
+    assert_int_equal(a.data[FRAME_HEADER], 0x82); /* type and id */
+    buf_deinit(&a);
+    buf_deinit(&b);
+}
+
 /* Goal: whatever cannot be sent leaves the buffer as it was.
  * Method: each message into a buffer too small for it, of every size. */
 static void what_does_not_fit_is_taken_back(void **state)
@@ -261,6 +278,7 @@ int main(void)
         IN_BUFFER(a_class_left_out_is_normal),
         IN_BUFFER(an_error_of_a_newer_server_goes_by_its_number),
         IN_BUFFER(words_out_of_files_may_be_bins_but_text_may_not),
+        cmocka_unit_test(a_done_without_a_reason_is_the_id_alone),
         cmocka_unit_test(what_does_not_fit_is_taken_back),
         cmocka_unit_test(a_frame_past_the_limit_is_not_packed),
     };
