@@ -83,6 +83,12 @@ static void send_plan(struct broker *b)
         return;
     }
     b->sent = m.plan;
+    list_for_each (r, next, &b->queue.running, struct request, job.link) {
+        r->job.planned = false;
+        for (size_t i = 0; i < m.plan.n_run && !r->job.planned; i++) {
+            r->job.planned = m.plan.run[i] == r->job.seq;
+        }
+    }
     runner_proc_send(&b->runner, &m, NULL, 0, -1);
 }
 
@@ -450,13 +456,12 @@ static void refuse_all(struct broker *b, uint32_t retry_ms)
     }
 }
 
-static void blame(struct broker *b)
+static void blame(struct broker *b, bool killed)
 {
     list_for_each (r, next, &b->queue.running, struct request, job.link) {
         const bool was_held = r->job.held;
-        const int verdict = job_died(&r->job);
+        const int verdict = job_died(&r->job, killed);
 
-        r->job.held = false;
         if (verdict == JOB_CRASHED) {
             log_line(LOG_ERR, "request %llu of uid %u crashed the engine, alone",
                      (unsigned long long)r->job.seq, (unsigned)r->job.uid);
@@ -470,7 +475,7 @@ static void blame(struct broker *b)
     }
 }
 
-static void on_gone(void *user, const char *how)
+static void on_gone(void *user, const char *how, bool killed)
 {
     struct broker *b = user;
     const uint32_t wait_ms = backoff_died(&b->backoff);
@@ -479,8 +484,8 @@ static void on_gone(void *user, const char *how)
     b->n_restarts++;
     b->engine.known = false;
     b->sent.n_run = 0;
-    blame(b);
-    models_on_engine_gone(b);
+    blame(b, killed);
+    models_on_engine_gone(b, killed);
     if (backoff_hopeless(&b->backoff)) {
         refuse_all(b, wait_ms);
     }

@@ -404,17 +404,18 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
     model_refuse(m, &e, f->code == ERR_MODEL_MALFORMED || f->code == ERR_MODEL_UNSUPPORTED);
 }
 
-void models_on_engine_gone(struct broker *b)
+void models_on_engine_gone(struct broker *b, bool killed)
 {
     list_for_each (m, next, &b->models, struct model, link) {
         m->slots.ready = false;
         m->slots.n_held = 0;
         if (m->state == MODEL_LOADED) {
             m->state = MODEL_IDLE;
-        } else if (m->state == MODEL_LOADING && ++m->load_deaths >= MODEL_LOAD_DEATHS) {
-            const struct msg_error e = {.code = ERR_INTERNAL,
-                                        .message =
-                                            strview_of("loading it took the engine down, twice")};
+        } else if (m->state == MODEL_LOADING &&
+                   ++m->load_deaths >= (killed ? JOB_KILLS_MAX : MODEL_LOAD_DEATHS)) {
+            const struct msg_error e = {
+                .code = ERR_INTERNAL,
+                .message = strview_of("loading it took the engine down again and again")};
             model_refuse(m, &e, true);
         } else if (m->state == MODEL_LOADING) {
             m->state = MODEL_IDLE;

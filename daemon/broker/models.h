@@ -80,7 +80,7 @@ void model_unload(struct model *m);
 /* The engine's reports. */
 void models_on_loaded(struct broker *b, const struct seam_loaded *l);
 void models_on_load_failed(struct broker *b, const struct seam_failed *f);
-void models_on_engine_gone(struct broker *b);
+void models_on_engine_gone(struct broker *b, bool killed);
 
 void models_free(struct broker *b); /* after the loop has ended */
 

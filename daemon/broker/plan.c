@@ -1,7 +1,8 @@
-/* plan: a suspect alone if there is one, else everybody whose client reads.
+/* plan: a suspect alone if one can run, else everybody whose client reads.
  *
- * A suspect whose client does not read would stop everybody, so a blocked one is passed over; its
- * connection's stall limit ends it. */
+ * Alone means that the plan names nobody else: others may be held beside it, paused. A suspect that
+ * cannot run now (its client does not read, its model is not there, no stream is free) is passed
+ * over, so that it never stops the rest. */
 #include "daemon/broker/plan.h"
 
 static bool fits(const struct job *j)
@@ -9,7 +10,7 @@ static bool fits(const struct job *j)
     return j->slots && j->slots->ready && j->slots->n_held < j->slots->n_streams;
 }
 
-/* The one suspect whose turn it is: the one that is held, else the first. */
+/* The one suspect whose turn it is: the one that is held, else the first that can be. */
 static struct job *the_suspect(const struct queue *q)
 {
     struct job *first = NULL;
@@ -21,7 +22,7 @@ static struct job *the_suspect(const struct queue *q)
         if (j->held) {
             return j;
         }
-        if (!first) {
+        if (!first && fits(j)) {
             first = j;
         }
     }
@@ -44,7 +45,7 @@ struct job *plan_start(const struct queue *q, uint32_t streams_max)
     struct job *suspect = the_suspect(q);
 
     if (suspect) {
-        return !suspect->held && held == 0 && fits(suspect) ? suspect : NULL;
+        return suspect->held || held >= SEAM_STREAMS_MAX ? NULL : suspect;
     }
     if (held >= streams_max || held >= SEAM_STREAMS_MAX) {
         return NULL;

@@ -13,8 +13,7 @@
  * plan_start() - the next job to give to the engine, or NULL
  *
  * Jobs that ran in an engine before this one go first, then the waiting ones, high class first. A job
- * needs a free stream of its model. While there are suspects, one of them runs and nothing else is
- * started. The caller starts the job (held, n_held) before it asks again.
+ * needs a free stream of its model. While a suspect can run, nothing else is started. The caller starts the job (held, n_held) before it asks again.
  */
 struct job *plan_start(const struct queue *q, uint32_t streams_max);
 

@@ -97,12 +97,16 @@ bool job_suspect(const struct job *j)
     return j->deaths >= JOB_SUSPECT_DEATHS;
 }
 
-int job_died(struct job *j)
+int job_died(struct job *j, bool killed)
 {
-    if (!j->held) {
+    const bool worked_on = j->planned;
+
+    j->planned = false;
+    j->held = false;
+    if (!worked_on) {
         return JOB_CONTINUES;
     }
-    if (job_suspect(j)) {
+    if (job_suspect(j) && (!killed || j->deaths >= JOB_KILLS_MAX)) {
         return JOB_CRASHED;
     }
     j->deaths++;

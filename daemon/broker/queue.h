@@ -15,6 +15,7 @@
 
 /* Deaths of the engine without a token in between, after which a request runs alone. */
 #define JOB_SUSPECT_DEATHS 2u
+#define JOB_KILLS_MAX 8u
 
 /* The streams of one model. */
 struct slots {
@@ -32,8 +33,9 @@ struct job {
     size_t bytes;    /* of its body */
     bool running;    /* has been given to the engine, this one or one before */
     bool held;       /* this engine holds it */
+    bool planned;    /* this engine works on it: a death may be its fault */
     bool blocked;    /* its client does not read */
-    unsigned deaths; /* of the engine while it was held, since its last new token */
+    unsigned deaths; /* of the engine that worked on it, since its last new token */
 };
 
 struct queue {
@@ -73,8 +75,14 @@ uint32_t queue_retry_ms(const struct queue *q, uint64_t mean_ms, uint32_t n_stre
 
 enum { JOB_CONTINUES = 0, JOB_CRASHED };
 
-/** job_died() - the engine died. JOB_CRASHED: it was a suspect and ran alone, so it is the culprit. */
-MUST_USE int job_died(struct job *j);
+/**
+ * job_died() - the engine died
+ * @killed: by SIGKILL, so from outside: an operator, the OOM killer. That says less about the
+ *          request than a fault does, and a suspect lives through JOB_KILLS_MAX of them.
+ *
+ * JOB_CRASHED: it was a suspect and ran alone, so it is the culprit.
+ */
+MUST_USE int job_died(struct job *j, bool killed);
 /** job_progress() - a new token was delivered: the engine's death is not its fault so far */
 void job_progress(struct job *j);
 bool job_suspect(const struct job *j);

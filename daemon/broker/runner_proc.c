@@ -15,7 +15,8 @@
 #include "daemon/broker/log.h"
 
 #define READ_BYTES (64u << 10)
-#define READS_PER_TURN 8 /* the loop turns between; a talkative engine starves nobody */
+#define READS_PER_TURN 8    /* the loop turns between; a talkative engine starves nobody */
+#define RUNNER_EXIT_MS 2000 /* from the end of its stream to its exit */
 #define WRITE_BYTES (256u << 10)
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -58,7 +59,7 @@ static void on_process_closed(uv_handle_t *handle)
 
     r->state = RUNNER_DOWN;
     if (!r->closing) {
-        r->handlers.gone(r->user, r->how);
+        r->handlers.gone(r->user, r->how, r->killed);
     }
 }
 
@@ -87,10 +88,12 @@ static bool read_some(struct runner_proc *r, int turns)
             }
             if (got != FRAME_OK || seam_read(&m, body, n_body, &diag) != SEAM_OK) {
                 log_line(LOG_ERR, "the engine sent a frame that is none: %s", diag.text);
+                runner_proc_kill(r, "it broke the protocol");
                 return false;
             }
             if (m.type < SEAM_HELLO || (m.type == SEAM_HELLO) != (r->state == RUNNER_STARTING)) {
                 log_line(LOG_ERR, "the engine sent a frame that is not due");
+                runner_proc_kill(r, "it broke the protocol");
                 return false;
             }
             if (m.type == SEAM_HELLO) {
@@ -121,6 +124,7 @@ static void on_runner_exit(uv_process_t *process, int64_t status, int sig)
         }
     }
     r->state = RUNNER_DYING;
+    r->killed = sig == SIGKILL && r->how[0] == '\0';
     if (r->how[0] == '\0') {
         if (sig) {
             (void)snprintf(r->how, sizeof(r->how), "signal %d", sig);
@@ -135,7 +139,22 @@ static void on_runner_exit(uv_process_t *process, int64_t status, int sig)
 
 static void on_hello_late(uv_timer_t *timer)
 {
-    runner_proc_kill(timer->data, "no hello in time");
+    struct runner_proc *r = timer->data;
+
+    if (r->state == RUNNER_DYING && !r->exited) {
+        (void)snprintf(r->how, sizeof(r->how), "it closed its socket and stayed");
+        (void)uv_process_kill(&r->process, SIGKILL);
+    } else {
+        runner_proc_kill(r, "no hello in time");
+    }
+}
+
+/* It closed its socket: it is dying by itself, and its exit status will say of what. */
+static void expect_exit(struct runner_proc *r)
+{
+    r->state = RUNNER_DYING;
+    drop_socket(r);
+    (void)uv_timer_start(&r->hello, on_hello_late, RUNNER_EXIT_MS, 0);
 }
 
 void runner_proc_kill(struct runner_proc *r, const char *why)
@@ -194,7 +213,7 @@ void runner_proc_start(struct runner_proc *r, const struct runner_options *o)
     int pair[2] = {-1, -1};
     int e = 0;
 
-    r->exited = false;
+    r->exited = r->killed = false;
     r->how[0] = '\0';
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0) {
         e = -errno;
@@ -286,7 +305,9 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         return;
     }
     if ((events & UV_READABLE) && !read_some(r, READS_PER_TURN)) {
-        runner_proc_kill(r, ""); /* the exit status says more */
+        if (r->state == RUNNER_STARTING || r->state == RUNNER_UP) {
+            expect_exit(r);
+        }
         return;
     }
     if ((events & UV_WRITABLE) && r->state == RUNNER_UP && !flush(r)) {

@@ -27,7 +27,8 @@ struct runner_proc;
 
 struct runner_handlers {
     void (*message)(void *user, const struct seam_message *m);
-    void (*gone)(void *user, const char *how); /* every start ends with one of these */
+    /* Every start ends with one of these. @killed: by a SIGKILL that was not ours. */
+    void (*gone)(void *user, const char *how, bool killed);
 };
 
 struct runner_proc {
@@ -37,7 +38,8 @@ struct runner_proc {
     uv_poll_t poll;   /* on fd; open in STARTING and UP */
     uv_timer_t hello; /* open from init to close */
     bool poll_open, exited, closing;
-    int fd; /* owned; -1: none */
+    bool killed; /* by a SIGKILL that was not ours */
+    int fd;      /* owned; -1: none */
     struct frame_reader in;
     struct buf out;   /* bytes the kernel has not taken */
     int attach;       /* owned; -1: no descriptor waits */

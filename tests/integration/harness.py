@@ -104,7 +104,7 @@ class Daemon:
 
     def cli_start(self, verb, *args, **kw):
         return subprocess.Popen([CLI, verb, '-s', self.socket, *map(str, args)],
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0,
                                 stderr=subprocess.PIPE, **kw)
 
     def stop(self):

@@ -96,7 +96,7 @@ class Continuity(unittest.TestCase):
                     frame = peer.receive()
                     self.assertIsNotNone(frame)
                     if frame['type'] == 'delta':
-                        texts[frame['id']] += frame['text']
+                        texts[frame['id']] += frame.get('text', '')
                     elif frame['type'] in ('done', 'error'):
                         ends[frame['id']] = frame['type']
                 self.assertEqual(ends, {11: 'done', 12: 'done'})

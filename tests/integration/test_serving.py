@@ -148,7 +148,7 @@ class Process(unittest.TestCase):
             d.process.terminate()
 
             def the_daemon_drains():
-                late.send({'type': 'generate', 'id': 1, 'prompt': 'x'})
+                late.send({'type': 'generate', 'id': 1, 'prompt': 'x', 'max_tokens': 1})
                 return late.until_end(1)[-1].get('name') == 'draining'
             wait_for(the_daemon_drains)
             out, err = client.communicate(timeout=PATIENCE)
