@@ -1,10 +1,11 @@
-/* error: the one table of everything a client can be refused with. PROTOCOL.md repeats it for people;
- * a test compares the two.
+/* error: the one table of everything a client can be refused with. PROTOCOL.md repeats it for
+ * people; a test compares the two.
  *
- * Exit codes of the CLI follow sysexits.h where that has a word for it: 64 the request is wrong, 65 the
- * model's data is wrong, 66 no such thing, 69 not available here, 70 our fault, 71 not enough memory,
- * 75 try again later, 76 the two sides do not understand each other, 77 not allowed; and 124 and 130 as
- * timeout(1) and the shell use them for a passed deadline and an interruption. */
+ * Exit codes of the CLI follow sysexits.h where that has a word for it: 64 the request is wrong,
+ * 65 the model's data is wrong, 66 no such thing, 69 not available here, 70 our fault, 71 not
+ * enough memory, 75 try again later, 76 the two sides do not understand each other, 77 not
+ * allowed; and 124 and 130 as timeout(1) and the shell use them for a passed deadline and an
+ * interruption. */
 #include "ipc/error.h"
 
 #define ROW(code_, number_, retryable_, exit_, name_, meaning_, hint_)                             \

@@ -1,8 +1,8 @@
 /* field: reads and packs maps by tables of rows.
  *
- * A reader that is written key by key forgets a bound somewhere; here a key without bounds cannot be
- * written down. The value of a row is checked before it is stored, so a struct never holds a number
- * outside its row. */
+ * A reader that is written key by key forgets a bound somewhere; here a key without bounds cannot
+ * be written down. The value of a row is checked before it is stored, so a struct never holds a
+ * number outside its row. */
 #include "ipc/field.h"
 
 #include <assert.h>

@@ -73,8 +73,8 @@ bool field_refuse(struct field_in *in, const char *key, const char *want);
  * @obj:   the struct the rows speak of
  * @ret_seen: bit i is set when row i's key was there
  *
- * Unknown keys are skipped. False, with diag naming the key: a known key twice, missing, ill-typed or
- * out of bounds, or a key that is no string.
+ * Unknown keys are skipped. False, with diag naming the key: a known key twice, missing, ill-typed
+ * or out of bounds, or a key that is no string.
  */
 MUST_USE bool fields_read(struct field_in *in, uint32_t pairs, const struct field *rows, size_t n,
                           void *obj, uint64_t *ret_seen);

@@ -1,8 +1,8 @@
 /* frame: cuts a byte stream into frames and puts frames together.
  *
- * Memory grows with the bytes that came, never with the length a header claims. Frames given out stay
- * where they are until the next feed, which drops them all at once: many small frames in one read
- * cost one move. */
+ * Memory grows with the bytes that came, never with the length a header claims. Frames given out
+ * stay where they are until the next feed, which drops them all at once: many small frames in one
+ * read cost one move. */
 #include "ipc/frame.h"
 
 #include <assert.h>

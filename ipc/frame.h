@@ -1,5 +1,5 @@
-/* Frames: a u32 little-endian length, then that many bytes, one msgpack map. Bytes in, bytes out: no
- * socket here, so the daemon, the client, the tests and the fuzzer use the very same code. */
+/* Frames: a u32 little-endian length, then that many bytes, one msgpack map. Bytes in, bytes out:
+ * no socket here, so the daemon, the client, the tests and the fuzzer use the very same code. */
 #ifndef IPC_FRAME_H
 #define IPC_FRAME_H
 
@@ -34,8 +34,8 @@ enum { FRAME_OK = 0, FRAME_MORE, FRAME_TOO_LONG, FRAME_EMPTY };
  * frame_next() - the next whole frame, if one is there
  * @ret_body, @ret_n: on FRAME_OK the body; borrowed until the next call on r
  *
- * FRAME_TOO_LONG and FRAME_EMPTY (a length of 0) are final: the stream cannot be trusted any more. A
- * length past the limit is refused from the header alone, nothing is allocated for it.
+ * FRAME_TOO_LONG and FRAME_EMPTY (a length of 0) are final: the stream cannot be trusted any more.
+ * A length past the limit is refused from the header alone, nothing is allocated for it.
  */
 MUST_USE int frame_next(struct frame_reader *r, const uint8_t **ret_body, size_t *ret_n);
 

@@ -1,8 +1,8 @@
 /* message: one frame's body to a struct and back.
  *
- * Reading goes over the body three times, each pass on firmer ground: mp_valid() proves that it is sound
- * msgpack, the envelope finds type and id wherever they stand, so that even a refusal can be addressed,
- * and the rows of that type take the rest. */
+ * Reading goes over the body three times, each pass on firmer ground: mp_valid() proves that it is
+ * sound msgpack, the envelope finds type and id wherever they stand, so that even a refusal can be
+ * addressed, and the rows of that type take the rest. */
 #include "ipc/message.h"
 
 #include <assert.h>

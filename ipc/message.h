@@ -1,8 +1,8 @@
 /* The messages between a client and the daemon. PROTOCOL.md is the contract; this is its code.
  *
- * Reading: message_read() checks a frame's body whole and fills a struct whose views borrow from that
- * body. Packing: message_put_*() append one complete frame to a buffer. Unknown keys are ignored, so
- * that a newer peer can say more; unknown types are an outcome of their own. */
+ * Reading: message_read() checks a frame's body whole and fills a struct whose views borrow from
+ * that body. Packing: message_put_*() append one complete frame to a buffer. Unknown keys are
+ * ignored, so that a newer peer can say more; unknown types are an outcome of their own. */
 #ifndef IPC_MESSAGE_H
 #define IPC_MESSAGE_H
 
@@ -129,12 +129,11 @@ struct msg_logprob {
 };
 
 struct msg_delta {
-    uint32_t n0;         /* index of the first id among the answer's tokens */
-    struct msg_ids ids;  /* tokens of this delta; their text may come later (held back) */
-    struct strview text; /* valid UTF-8; may be empty */
-    struct cursor
-        logprobs; /* when asked for: per id an array [[id, logprob], ...], the chosen first */
-    uint32_t n_logprobs; /* ids that have such an array: 0 or ids.n */
+    uint32_t n0;            /* index of the first id among the answer's tokens */
+    struct msg_ids ids;     /* tokens of this delta; their text may come later (held back) */
+    struct strview text;    /* valid UTF-8; may be empty */
+    struct cursor logprobs; /* a row for each id, the chosen token first: msg_logprobs_next() */
+    uint32_t n_logprobs;    /* rows: 0 or ids.n */
 };
 
 /** msg_logprobs_next() - read the next id's row of a frame that was read, and step `at` over it
@@ -163,8 +162,7 @@ struct msg_error {
 
 struct message {
     enum message_type type;
-    uint32_t
-        id; /* request id, chosen by the client, 1..2^32-1; 0 in hello and errors of the connection */
+    uint32_t id; /* chosen by the client, 1..2^32-1; 0 in hello and errors of the connection */
     union {
         struct msg_hello hello;
         struct msg_generate generate;
@@ -176,8 +174,7 @@ struct message {
         struct msg_done done; /* of a generate, load, unload or cancel */
         struct msg_error error;
     };
-    struct strview
-        result; /* of list, ps and status replies ("done" with key `result`): the msgpack value */
+    struct strview result; /* `done` of list, ps and status: the msgpack value, else empty */
 };
 
 enum { MESSAGE_OK = 0, MESSAGE_MALFORMED, MESSAGE_BAD_FIELD, MESSAGE_UNKNOWN };
@@ -186,9 +183,10 @@ enum { MESSAGE_OK = 0, MESSAGE_MALFORMED, MESSAGE_BAD_FIELD, MESSAGE_UNKNOWN };
  * message_read() - check one frame's body and read it
  * @body: n bytes; @ret's views borrow from it
  *
- * MESSAGE_MALFORMED: no sound map, or no type: the peer does not speak this protocol. MESSAGE_BAD_FIELD:
- * a field is missing, ill-typed or out of bounds; ret->id is set when it could be read, diag names the
- * field. MESSAGE_UNKNOWN: a type this version does not know; ret->id as above.
+ * MESSAGE_MALFORMED: no sound map, or no type: the peer does not speak this protocol.
+ * MESSAGE_BAD_FIELD: a field is missing, ill-typed or out of bounds; ret->id is set when it could
+ * be read, diag names the field. MESSAGE_UNKNOWN: a type this version does not know; ret->id as
+ * above.
  */
 MUST_USE int message_read(struct message *ret, const uint8_t *body, size_t n,
                           struct diag *ret_diag);
@@ -214,7 +212,8 @@ MUST_USE int message_put_done(struct buf *out, uint32_t id, const struct msg_don
 /** the answer to list, ps and status: @result is one complete msgpack value, at most
  * FRAME_BODY_MAX - 64 bytes */
 MUST_USE int message_put_result(struct buf *out, uint32_t id, struct strview result);
-/** name, number, retryable and hint come from the table; m->code, message, retry_after_ms, have, limit count */
+/** name, number, retryable and hint come from the table; m->code, message, retry_after_ms, have,
+ * limit count */
 MUST_USE int message_put_error(struct buf *out, uint32_t id, const struct msg_error *m);
 
 #endif

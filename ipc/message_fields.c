@@ -1,5 +1,5 @@
-/* message_fields: what each message may carry, row by row, with its bounds. PROTOCOL.md says the same
- * for people. */
+/* message_fields: what each message may carry, row by row, with its bounds. PROTOCOL.md says the
+ * same for people. */
 #include "ipc/message_fields.h"
 
 #include <assert.h>

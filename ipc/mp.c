@@ -1,8 +1,9 @@
 /* mp: msgpack from outside, read in place.
  *
- * Every length and count is held against the bytes that are there before it is believed: an array of n
- * elements needs n bytes, a map of n pairs 2n. Nesting is a small array of counters, so hostile depth
- * costs neither stack nor memory. Extension types are refused: this protocol has none. */
+ * Every length and count is held against the bytes that are there before it is believed: an array
+ * of n elements needs n bytes, a map of n pairs 2n. Nesting is a small array of counters, so
+ * hostile depth costs neither stack nor memory. Extension types are refused: this protocol has
+ * none. */
 #include "ipc/mp.h"
 
 #include <string.h>
@@ -134,8 +135,8 @@ bool mp_next(struct cursor *c, struct mp_value *ret)
     return true;
 }
 
-/* Step over one value; with `utf8`, strings must be valid. Each open array or map has a counter of the
- * elements it still owes. */
+/* Step over one value; with `utf8`, strings must be valid. Each open array or map has a counter of
+ * the elements it still owes. */
 static bool walk(struct cursor *c, bool utf8)
 {
     uint64_t owed[MP_DEPTH_MAX];
@@ -180,8 +181,8 @@ bool mp_valid(const uint8_t *body, size_t n)
     return mp_next(&head, &v) && v.type == MP_MAP && walk(&c, true) && cursor_left(&c) == 0;
 }
 
-/* Bytes that follow the lead byte of a UTF-8 sequence, with the range of the first of them (which rules
- * out overlong forms, surrogates and what lies past U+10FFFF). False: no lead byte. */
+/* Bytes that follow the lead byte of a UTF-8 sequence, with the range of the first of them (which
+ * rules out overlong forms, surrogates and what lies past U+10FFFF). False: no lead byte. */
 static bool utf8_lead(uint8_t lead, unsigned *ret_more, uint8_t *ret_lo, uint8_t *ret_hi)
 {
     *ret_lo = lead == 0xe0 ? 0xa0 : lead == 0xf0 ? 0x90 : 0x80;

@@ -1,5 +1,5 @@
-/* pack: msgpack-c's packer, writing into a buf that has a ceiling. msgpack-c has no error of its own
- * here: what fails is the buffer, and the packer remembers why. */
+/* pack: msgpack-c's packer, writing into a buf that has a ceiling. msgpack-c has no error of its
+ * own here: what fails is the buffer, and the packer remembers why. */
 #include "ipc/pack.h"
 
 #include <errno.h>
@@ -18,7 +18,8 @@ static int on_write(void *data, const char *bytes, size_t n)
     return p->error == 0 ? 0 : -1;
 }
 
-/* The packer of msgpack-c is two pointers; making one per value keeps its type out of our header. */
+/* The packer of msgpack-c is two pointers; making one per value keeps its type out of our header.
+ */
 static msgpack_packer over(struct packer *p)
 {
     msgpack_packer mp;

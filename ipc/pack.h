@@ -1,5 +1,5 @@
-/* Writing msgpack values into a buf, over msgpack-c. A writer remembers its first failure, so that a
- * message is packed in one go and checked once. */
+/* Writing msgpack values into a buf, over msgpack-c. A writer remembers its first failure, so that
+ * a message is packed in one go and checked once. */
 #ifndef IPC_PACK_H
 #define IPC_PACK_H
 

@@ -1,6 +1,6 @@
-/* seam: the frames between broker and runner, by the same tables as the client's messages. Words that
- * come out of model files may be any bytes; everything else is bounded as if the other side were a
- * stranger. */
+/* seam: the frames between broker and runner, by the same tables as the client's messages. Words
+ * that come out of model files may be any bytes; everything else is bounded as if the other side
+ * were a stranger. */
 #include "ipc/seam.h"
 
 #include <assert.h>

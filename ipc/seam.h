@@ -1,11 +1,12 @@
 /* The seam: what the broker tells the runner and what the runner reports, over a socketpair.
  *
  * The broker decides, the runner carries out. Frames are those of frame.h (bodies up to
- * FRAME_SEAM_BODY_MAX); a `load` frame carries one descriptor, the packed file, by SCM_RIGHTS with the
- * frame's first byte. Both sides are ours, but each checks what it reads: the runner has parsed
- * hostile text, and a broker must survive a runner gone wrong.
+ * FRAME_SEAM_BODY_MAX); a `load` frame carries one descriptor, the packed file, by SCM_RIGHTS with
+ * the frame's first byte. Both sides are ours, but each checks what it reads: the runner has
+ * parsed hostile text, and a broker must survive a runner gone wrong.
  *
- * Sequences are named by the broker's global request number, models by a number it gives at load. */
+ * Sequences are named by the broker's global request number, models by a number it gives at load.
+ */
 #ifndef IPC_SEAM_H
 #define IPC_SEAM_H
 
@@ -56,10 +57,9 @@ struct seam_load {
 struct seam_start {
     uint64_t seq;
     uint32_t model;
-    uint64_t seed; /* always set: the broker fixes one when the client gave none */
-    struct strview
-        request; /* the client's generate frame, body as received; message_read() reads it */
-    struct msg_ids resume; /* answer ids from before a restart: replayed, then continued */
+    uint64_t seed;          /* always set: the broker fixes one when the client gave none */
+    struct strview request; /* the client's generate frame, body as received: message_read() */
+    struct msg_ids resume;  /* answer ids from before a restart: replayed, then continued */
 };
 
 struct seam_plan {

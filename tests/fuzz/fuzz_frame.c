@@ -1,6 +1,6 @@
-/* Everything a stranger's bytes meet in this room: the frame reader, both message readers, and mp.c
- * against msgpack-c. The input is tried as a stream, cut at every size its first byte says, and whole as
- * one body. */
+/* Everything a stranger's bytes meet in this room: the frame reader, both message readers, and
+ * mp.c against msgpack-c. The input is tried as a stream, cut at every size its first byte says,
+ * and whole as one body. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

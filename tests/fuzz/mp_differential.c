@@ -9,8 +9,8 @@
 
 #define COUNT_MAX 65536u /* elements that msgpack-c may allocate for on a claim alone */
 
-/* The elements that an array or map of this head claims to own; 0 with *ret_head false for other heads.
- * Unlike mp_next() this believes any count, as msgpack-c does. */
+/* The elements that an array or map of this head claims to own; 0 with *ret_head false for other
+ * heads. Unlike mp_next() this believes any count, as msgpack-c does. */
 static uint64_t claimed(struct cursor *c, bool *ret_head)
 {
     const uint8_t tag = *c->at;
@@ -26,8 +26,8 @@ static uint64_t claimed(struct cursor *c, bool *ret_head)
     return is_map ? 2 * n : n;
 }
 
-/* We refused it. May msgpack-c be asked, too? Not where a limit of ours alone speaks, nor where it would
- * allocate for a count that nothing stands behind. */
+/* We refused it. May msgpack-c be asked, too? Not where a limit of ours alone speaks, nor where it
+ * would allocate for a count that nothing stands behind. */
 static bool is_comparable_refusal(const uint8_t *data, size_t n)
 {
     struct cursor c = cursor_of(data, n);

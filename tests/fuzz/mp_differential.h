@@ -8,7 +8,7 @@
 enum mp_verdict {
     MP_BOTH_READ,    /* both read one value, of the same length and content */
     MP_BOTH_REFUSED, /* both say it is cut short or no msgpack */
-    MP_NOT_COMPARED, /* a limit of ours alone: extension, depth, or a count msgpack-c would allocate */
+    MP_NOT_COMPARED, /* our limit alone: extension, depth, a count msgpack-c would allocate */
     MP_DIFFERENT,
 };
 

@@ -1,5 +1,6 @@
-/* Runs a fuzz target over files: `fuzz_NAME FILE-OR-FOLDER...`. Each input lies in an allocation of its
- * own size, so that AddressSanitizer sees a read past its end. No input at all is a failure. */
+/* Runs a fuzz target over files: `fuzz_NAME FILE-OR-FOLDER...`. Each input lies in an allocation
+ * of its own size, so that AddressSanitizer sees a read past its end. No input at all is a
+ * failure. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdint.h>

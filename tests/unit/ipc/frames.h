@@ -25,8 +25,8 @@ extern const size_t n_seam_examples;
 /**
  * mp_text() - msgpack from text like JSON: {'a': 1, 'b': [2.5, true, null]}
  *
- * Beyond JSON: strings stand in single quotes; <300> is a string of 300 letters; b<300> the same as bin;
- * [300x 7] is an array of 300 sevens. Appends to out, which must have room.
+ * Beyond JSON: strings stand in single quotes; <300> is a string of 300 letters; b<300> the same as
+ * bin; [300x 7] is an array of 300 sevens. Appends to out, which must have room.
  */
 void mp_text(struct buf *out, const char *text);
 

@@ -65,7 +65,8 @@ static void what_passes_by_itself_is_retryable(void **state)
     }
 }
 
-/* Goal: the table in PROTOCOL.md says what the code does. Method: each row, as it must be printed. */
+/* Goal: the table in PROTOCOL.md says what the code does. Method: each row, as it must be printed.
+ */
 static void the_protocol_page_has_the_same_table(void **state)
 {
     static char page[131072];

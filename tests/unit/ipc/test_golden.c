@@ -1,6 +1,7 @@
-/* Compatibility: the bytes of protocol 1 are frozen. Each file in tests/golden/frames/ was packed once;
- * reading it gives what was put, and packing gives it again, byte for byte (but for the hints of
- * errors). `--write FOLDER` packs the frames that FOLDER lacks, and never touches one that is there. */
+/* Compatibility: the bytes of protocol 1 are frozen. Each file in tests/golden/frames/ was packed
+ * once; reading it gives what was put, and packing gives it again, byte for byte (but for the
+ * hints of errors). `--write FOLDER` packs the frames that FOLDER lacks, and never touches one
+ * that is there. */
 #include "tests/support/test.h"
 
 #include <stdbool.h>

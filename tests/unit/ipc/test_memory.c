@@ -1,4 +1,5 @@
-/* Out of memory at every allocation in turn: packing and feeding say so, and leave what was there. */
+/* Out of memory at every allocation in turn: packing and feeding say so, and leave what was there.
+ */
 #include "tests/support/test.h"
 
 #include <errno.h>
@@ -8,7 +9,8 @@
 #include "ipc/frame.h"
 #include "tests/unit/ipc/frames.h"
 
-/* realloc() is the one allocation of buf; the linker puts this one in its place (--wrap=realloc). */
+/* realloc() is the one allocation of buf; the linker puts this one in its place (--wrap=realloc).
+ */
 void *__real_realloc(void *p, size_t n);
 void *__wrap_realloc(void *p, size_t n);
 

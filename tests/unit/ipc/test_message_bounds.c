@@ -1,5 +1,5 @@
-/* Every bound of PROTOCOL.md: the last value inside is read, the first one outside is refused, and the
- * refusal begins with the field's name. */
+/* Every bound of PROTOCOL.md: the last value inside is read, the first one outside is refused, and
+ * the refusal begins with the field's name. */
 #include "tests/support/test.h"
 
 #include <stdio.h>
@@ -260,7 +260,8 @@ static void unload_has_the_bounds_of_load(void **state)
     }
 }
 
-/* Goal: an id is 1..2^32-1 in requests and replies, absent in a hello, and may be absent in an error. */
+/* Goal: an id is 1..2^32-1 in requests and replies, absent in a hello, and may be absent in an
+ * error. */
 static void ids_are_held_to_their_bounds(void **state)
 {
     static const struct {

@@ -1,5 +1,5 @@
-/* mp.c and msgpack-c agree, on frames that were hurt a little and on bytes that never were frames. The
- * seed is fixed, so that a failure can be repeated; tests/fuzz/fuzz_frame.c looks further. */
+/* mp.c and msgpack-c agree, on frames that were hurt a little and on bytes that never were frames.
+ * The seed is fixed, so that a failure can be repeated; tests/fuzz/fuzz_frame.c looks further. */
 #include "tests/support/test.h"
 
 #include <stdlib.h>
