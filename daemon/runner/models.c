@@ -129,16 +129,21 @@ static bool resident_size(struct runner *rn, struct resident *m)
     return true;
 }
 
-/* One token through the whole model: faults in what touching missed, and the scratch. */
-static int resident_warm(struct runner *rn, struct resident *m)
+/* Two tokens through the whole model: the first faults in what touching missed, and the scratch; the
+ * second tells how long a pass takes. */
+static int resident_warm(struct resident *m)
 {
     static const int32_t id = 0;
     struct seq *seq = NULL;
     int r = seq_new(&seq, m->pool, m->n_ctx);
 
-    if (r == 0) {
+    for (unsigned i = 0; i < 2 && r == 0; i++) {
         struct step_item item = {.seq = seq, .ids = &id, .n_ids = 1, .n_logits = 1};
+        const uint64_t begin_ns = clock_now_ns();
         r = stepper_run(m->stepper, &item, 1, NULL);
+        if (i == 1) {
+            pace_learn(m, 0, clock_now_ns() - begin_ns);
+        }
     }
     seq_free(seq);
     return r > 0 ? -ENOMEM : r;
@@ -157,7 +162,7 @@ static int resident_build(struct runner *rn, struct resident *m)
         r = sampler_new(&m->sampler, m->info.n_vocab);
     }
     if (r == 0) {
-        r = resident_warm(rn, m);
+        r = resident_warm(m);
     }
     return r;
 }

@@ -1,11 +1,13 @@
-/* How many prompt tokens fit a step. A step costs what its decoding sequences cost, and then so much
- * for each prompt token; both are measured. While somebody waits for tokens a step aims at 50 ms;
- * when nobody does, at twice that: still short enough that a new plan is soon heard. */
+/* How many prompt tokens fit a step. A step costs one pass over the weights with the decoding
+ * sequences' tokens, and then so much for each prompt token; both are measured. While somebody waits
+ * for tokens a step aims at 50 ms; when nobody does, at twice that: still short enough that a new
+ * plan is soon heard. On a machine or model so slow that a pass alone takes longer, prompts get as
+ * much time as the pass: neither side starves, and a pass is never made for next to nothing. */
 #include "daemon/runner/runner.h"
 
 #define STEP_NS 50e6
 #define STEP_ALONE_NS 100e6
-#define FIRST_TOKENS 32u /* before anything has been measured */
+#define FIRST_TOKENS 16u /* before anything has been measured */
 
 static double smooth(double old, double now)
 {
@@ -14,12 +16,13 @@ static double smooth(double old, double now)
 
 size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max)
 {
-    const double aim = n_decode > 0 ? STEP_NS - m->decode_ns : STEP_ALONE_NS;
+    const double aim = n_decode > 0 ? STEP_NS : STEP_ALONE_NS;
+    const double rest = aim - m->decode_ns > m->decode_ns ? aim - m->decode_ns : m->decode_ns;
     size_t n = FIRST_TOKENS;
 
     if (m->prompt_ns > 0) {
-        const double fit = aim / m->prompt_ns;
-        n = fit < STEP_TOKENS_MIN ? STEP_TOKENS_MIN : fit < 1e6 ? (size_t)fit : (size_t)1000000;
+        const double fit = rest / m->prompt_ns;
+        n = fit < 1e6 ? (size_t)fit : (size_t)1000000;
     }
     if (m->n_prompt_last > 0 && n > 2 * m->n_prompt_last) {
         n = 2 * m->n_prompt_last; /* one lucky measurement does not make a long step */
@@ -30,7 +33,7 @@ size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max)
     return n < tokens_max ? n : tokens_max;
 }
 
-void pace_learn(struct resident *m, size_t n_decode, size_t n_prompt, uint64_t ns)
+void pace_learn(struct resident *m, size_t n_prompt, uint64_t ns)
 {
     const double took = (double)ns;
 
@@ -41,8 +44,7 @@ void pace_learn(struct resident *m, size_t n_decode, size_t n_prompt, uint64_t n
     if (n_prompt < STEP_TOKENS_MIN) {
         return; /* the tail of a prompt: mostly the pass over the weights, not the tokens */
     }
-    const double base = n_decode > 0 ? m->decode_ns : 0;
-    const double rest = took - base > took / 4 ? took - base : took / 4;
+    const double rest = took - m->decode_ns > took / 8 ? took - m->decode_ns : took / 8;
 
     m->n_prompt_last = n_prompt;
     m->prompt_ns = smooth(m->prompt_ns, rest / (double)n_prompt);

@@ -22,7 +22,7 @@
 #define N_CTX_DEFAULT 4096u        /* positions a sequence, when the broker names none */
 #define MAX_TOKENS_DEFAULT 2048u   /* of an answer */
 #define STEP_TOKENS_MAX 512u       /* tokens in one step; --chunk lowers it */
-#define STEP_TOKENS_MIN 16u        /* prompt tokens a step is worth running with */
+#define STEP_TOKENS_MIN 4u         /* prompt tokens a pass over the weights is worth making for */
 #define OUT_FLUSH_BYTES (1u << 20) /* reports are written at the latest when this much waits */
 #define OUT_BYTES_MAX (OUT_FLUSH_BYTES + FRAME_SEAM_BODY_MAX + FRAME_HEADER)
 
@@ -177,8 +177,8 @@ void steps_run(struct runner *rn);
  * @tokens_max: never more
  */
 size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max);
-/** pace_learn() - a step took `ns` with so many tokens of either kind */
-void pace_learn(struct resident *m, size_t n_decode, size_t n_prompt, uint64_t ns);
+/** pace_learn() - a step with n_prompt prompt tokens took `ns`; 0: only decoding */
+void pace_learn(struct resident *m, size_t n_prompt, uint64_t ns);
 
 /* ---- loop.c, pack_main.c ---- */
 

@@ -116,7 +116,7 @@ static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
         }
     }
     const uint64_t took_ns = clock_now_ns() - begin_ns;
-    pace_learn(st->m, st->n_decode, st->n_prompt, took_ns);
+    pace_learn(st->m, st->n_prompt, took_ns);
     rn->stats.steps++;
     rn->stats.prompt_tokens += st->n_prompt;
     rn->stats.step_us = took_ns / 1000;
