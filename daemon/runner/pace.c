@@ -7,7 +7,7 @@
 
 #define STEP_NS 50e6
 #define STEP_ALONE_NS 100e6
-#define FIRST_TOKENS 16u /* before anything has been measured */
+#define FIRST_TOKENS 32u /* the most before a prompt has been measured */
 
 static double smooth(double old, double now)
 {
@@ -18,12 +18,11 @@ size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max)
 {
     const double aim = n_decode > 0 ? STEP_NS : STEP_ALONE_NS;
     const double rest = aim - m->decode_ns > m->decode_ns ? aim - m->decode_ns : m->decode_ns;
-    size_t n = FIRST_TOKENS;
+    const double token_ns = m->prompt_ns > 0 ? m->prompt_ns : m->decode_ns; /* at worst a pass */
+    const double n_max = m->prompt_ns > 0 ? STEP_TOKENS_MAX : FIRST_TOKENS;
+    const double fit = token_ns > 0 ? rest / token_ns : n_max;
+    size_t n = (size_t)(fit < n_max ? fit : n_max);
 
-    if (m->prompt_ns > 0) {
-        const double fit = rest / m->prompt_ns;
-        n = fit < 1e6 ? (size_t)fit : (size_t)1000000;
-    }
     if (m->n_prompt_last > 0 && n > 2 * m->n_prompt_last) {
         n = 2 * m->n_prompt_last; /* one lucky measurement does not make a long step */
     }
