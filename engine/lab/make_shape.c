@@ -128,13 +128,14 @@ static const char *in_layer(char *buf, size_t n, uint32_t layer, const char *wha
     return buf;
 }
 
-/* A matrix of standard deviation 1/sqrt(columns) keeps unit length; the layers' outputs are damped
- * with depth so that the residual stream does not grow. */
+/* A matrix of standard deviation 1/sqrt(columns) keeps a vector's length. What the layers add to the
+ * residual stream comes to a few units at any depth, well above the embedding: else a tied head would
+ * see little but the token that came in and say it again for ever. */
 static void layer(struct walk *k, uint32_t i)
 {
     const struct shape *s = k->shape;
     const uint64_t q = (uint64_t)s->n_head * s->head_dim, kv = (uint64_t)s->n_head_kv * s->head_dim;
-    const double damp = 1 / sqrt(2.0 * s->n_layer);
+    const double gain = 6 / sqrt(2.0 * s->n_layer);
     const double embd = 1 / sqrt(s->n_embd);
     char name[64];
 
@@ -143,7 +144,7 @@ static void layer(struct walk *k, uint32_t i)
     matrix(k, in_layer(name, sizeof(name), i, "attn_k"), k->format, s->n_embd, kv, embd);
     matrix(k, in_layer(name, sizeof(name), i, "attn_v"), k->format, s->n_embd, kv, embd);
     matrix(k, in_layer(name, sizeof(name), i, "attn_output"), k->format, q, s->n_embd,
-           damp / sqrt((double)q));
+           gain / sqrt((double)q));
     if (strcmp(s->arch, "qwen3") == 0) {
         vector(k, in_layer(name, sizeof(name), i, "attn_q_norm"), s->head_dim);
         vector(k, in_layer(name, sizeof(name), i, "attn_k_norm"), s->head_dim);
@@ -152,7 +153,7 @@ static void layer(struct walk *k, uint32_t i)
     matrix(k, in_layer(name, sizeof(name), i, "ffn_gate"), k->format, s->n_embd, s->n_ff, embd);
     matrix(k, in_layer(name, sizeof(name), i, "ffn_up"), k->format, s->n_embd, s->n_ff, embd);
     matrix(k, in_layer(name, sizeof(name), i, "ffn_down"), k->format, s->n_ff, s->n_embd,
-           damp / sqrt(s->n_ff));
+           gain / sqrt(s->n_ff));
 }
 
 /* The head turns a vector of unit mean square into logits of standard deviation 3, as trained models
