@@ -1,11 +1,13 @@
 /* backoff: 0, 0, 100, 200, ... ms, at most 5 s. */
 #include "daemon/broker/backoff.h"
 
-uint32_t backoff_died(struct backoff *b)
+uint32_t backoff_died(struct backoff *b, bool killed)
 {
-    const unsigned before = b->fails;
+    const unsigned before = b->fails + (b->kills < 4 ? b->kills : 4);
 
-    if (b->fails < 64) {
+    if (killed && b->kills < BACKOFF_KILLS_MAX) {
+        b->kills++;
+    } else if (!killed && b->fails < BACKOFF_GIVE_UP + 64) {
         b->fails++;
     }
     if (before < 2) {
@@ -20,10 +22,10 @@ uint32_t backoff_died(struct backoff *b)
 
 void backoff_progress(struct backoff *b)
 {
-    b->fails = 0;
+    *b = (struct backoff){0};
 }
 
 bool backoff_hopeless(const struct backoff *b)
 {
-    return b->fails >= BACKOFF_GIVE_UP;
+    return b->fails >= BACKOFF_GIVE_UP || b->kills >= BACKOFF_KILLS_MAX;
 }

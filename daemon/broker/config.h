@@ -12,6 +12,7 @@
 #include "daemon/broker/policy.h"
 
 #define CONFIG_BYTES_MAX (256u << 10) /* of the file */
+#define CONFIG_MAX_TOKENS 2048u       /* what the engine takes by itself */
 #define CONFIG_LINE_MAX 1024u         /* bytes of one line */
 #define CONFIG_MODELS_MAX 64u         /* [model NAME] sections */
 #define MODEL_NAME_MAX 200u           /* bytes; leaves room for a hash in a pack's file name */
@@ -39,7 +40,7 @@ struct config {
     uint64_t connections, connections_per_uid, requests_per_connection;
     uint64_t frame_ms, hello_ms, idle_ms, stall_ms;
     uint64_t output_soft_bytes, output_hard_bytes, model_bytes_max;
-    uint64_t max_tokens; /* 0: 2048 or what fits */
+    uint64_t max_tokens; /* of requests that name none; less where the context is used up */
     uint64_t deadline_ms;
     uint64_t drain_ms;
     struct policy policy;

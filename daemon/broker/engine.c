@@ -478,7 +478,7 @@ static void blame(struct broker *b, bool killed)
 static void on_gone(void *user, const char *how, bool killed)
 {
     struct broker *b = user;
-    const uint32_t wait_ms = backoff_died(&b->backoff);
+    const uint32_t wait_ms = backoff_died(&b->backoff, killed);
 
     log_line(LOG_ERR, "the engine ended: %s", how);
     b->n_restarts++;

@@ -412,7 +412,7 @@ void models_on_engine_gone(struct broker *b, bool killed)
         if (m->state == MODEL_LOADED) {
             m->state = MODEL_IDLE;
         } else if (m->state == MODEL_LOADING &&
-                   ++m->load_deaths >= (killed ? JOB_KILLS_MAX : MODEL_LOAD_DEATHS)) {
+                   ++m->load_deaths >= (killed ? JOB_SUSPECT_KILLS : MODEL_LOAD_DEATHS)) {
             const struct msg_error e = {
                 .code = ERR_INTERNAL,
                 .message = strview_of("loading it took the engine down again and again")};

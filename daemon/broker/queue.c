@@ -94,7 +94,7 @@ uint32_t queue_retry_ms(const struct queue *q, uint64_t mean_ms, uint32_t n_stre
 
 bool job_suspect(const struct job *j)
 {
-    return j->deaths >= JOB_SUSPECT_DEATHS;
+    return j->deaths >= JOB_SUSPECT_DEATHS || j->kills >= JOB_SUSPECT_KILLS;
 }
 
 int job_died(struct job *j, bool killed)
@@ -106,14 +106,19 @@ int job_died(struct job *j, bool killed)
     if (!worked_on) {
         return JOB_CONTINUES;
     }
-    if (job_suspect(j) && (!killed || j->deaths >= JOB_KILLS_MAX)) {
+    if (job_suspect(j)) {
         return JOB_CRASHED;
     }
-    j->deaths++;
+    if (killed) {
+        j->kills++;
+    } else {
+        j->deaths++;
+    }
     return JOB_CONTINUES;
 }
 
 void job_progress(struct job *j)
 {
     j->deaths = 0;
+    j->kills = 0;
 }

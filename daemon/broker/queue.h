@@ -15,7 +15,9 @@
 
 /* Deaths of the engine without a token in between, after which a request runs alone. */
 #define JOB_SUSPECT_DEATHS 2u
-#define JOB_KILLS_MAX 8u
+/* A kill from outside (an operator, a supervisor, the OOM killer) says less about a request than a
+ * fault does: it takes this many of them in a row. */
+#define JOB_SUSPECT_KILLS 24u
 
 /* The streams of one model. */
 struct slots {
@@ -30,12 +32,12 @@ struct job {
     uint64_t seq;        /* the global request number */
     uid_t uid;
     enum request_class class_;
-    size_t bytes;    /* of its body */
-    bool running;    /* has been given to the engine, this one or one before */
-    bool held;       /* this engine holds it */
-    bool planned;    /* this engine works on it: a death may be its fault */
-    bool blocked;    /* its client does not read */
-    unsigned deaths; /* of the engine that worked on it, since its last new token */
+    size_t bytes;           /* of its body */
+    bool running;           /* has been given to the engine, this one or one before */
+    bool held;              /* this engine holds it */
+    bool planned;           /* this engine works on it: a death may be its fault */
+    bool blocked;           /* its client does not read */
+    unsigned deaths, kills; /* of the engine that worked on it, since its last new token */
 };
 
 struct queue {
@@ -77,8 +79,7 @@ enum { JOB_CONTINUES = 0, JOB_CRASHED };
 
 /**
  * job_died() - the engine died
- * @killed: by SIGKILL, so from outside: an operator, the OOM killer. That says less about the
- *          request than a fault does, and a suspect lives through JOB_KILLS_MAX of them.
+ * @killed: by SIGKILL, so from outside
  *
  * JOB_CRASHED: it was a suspect and ran alone, so it is the culprit.
  */

@@ -1,6 +1,7 @@
 /* verbs: from a message to a request, an answer or a refusal. */
 #include "daemon/broker/verbs.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -281,6 +282,40 @@ static bool admit(struct conn *c, uint32_t id, size_t bytes)
     return false;
 }
 
+/* The request's body as the engine gets it: as received, or written anew where the configuration has
+ * another answer length than the engine's own. 0 or a negative errno. */
+static int keep_body(struct request *r, const struct msg_generate *g, const uint8_t *body, size_t n)
+{
+    const uint64_t max_tokens = r->broker->config.max_tokens;
+    struct msg_generate full = *g;
+    int32_t *ids = NULL;
+    struct buf out;
+
+    buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
+    if (g->max_tokens > 0 || max_tokens == CONFIG_MAX_TOKENS) {
+        const int e = buf_append(&out, body, n);
+        r->body = buf_steal(&out, &r->n_body);
+        return e;
+    }
+    full.max_tokens = (uint32_t)max_tokens;
+    if (g->kind == PROMPT_IDS) {
+        ids = malloc((g->ids.n ? g->ids.n : 1) * sizeof(*ids));
+        if (!ids) {
+            return -ENOMEM;
+        }
+        msg_ids_copy(&g->ids, ids);
+    }
+    const int e = message_put_generate(&out, r->id, &full, ids, ids ? g->ids.n : 0);
+    free(ids);
+    if (e < 0) {
+        buf_deinit(&out);
+        return e;
+    }
+    buf_drop(&out, FRAME_HEADER);
+    r->body = buf_steal(&out, &r->n_body);
+    return 0;
+}
+
 static void do_generate(struct conn *c, const struct message *m, const uint8_t *body, size_t n)
 {
     const struct msg_generate *g = &m->generate;
@@ -303,17 +338,18 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
     if (!r) {
         return;
     }
-    r->body = malloc(n);
-    if (!r->body || !admit(c, m->id, n)) {
-        if (!r->body) {
-            refuse(c, m->id, ERR_INTERNAL, "no memory");
-        }
+    if (!admit(c, m->id, n)) {
         c->broker->n_failed++;
         request_drop(r);
         return;
     }
-    memcpy(r->body, body, n);
-    r->n_body = r->job.bytes = n;
+    const int e = keep_body(r, g, body, n);
+    if (e < 0) {
+        request_fail(r, e == -E2BIG ? ERR_FRAME_TOO_LONG : ERR_INTERNAL, "%s",
+                     e == -E2BIG ? "with max_tokens the request is past the limit" : "no memory");
+        return;
+    }
+    r->job.bytes = r->n_body;
     copy_text(r->name, sizeof(r->name), g->model);
     memcpy(r->quantization, expected, sizeof(expected));
     r->seed = g->has_seed ? g->seed : draw_seed();
