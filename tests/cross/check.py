@@ -18,7 +18,7 @@ failed = 0
 
 
 def qemu(core, program, *args):
-    return subprocess.run(['qemu-aarch64', '-L', '/usr/aarch64-linux-gnu', '-cpu', core, there / program, *args],
+    return subprocess.run(['qemu-aarch64', '-L', '/', '-cpu', core, there / program, *args],
                           capture_output=True, check=False)
 
 
