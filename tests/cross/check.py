@@ -35,7 +35,7 @@ with tempfile.TemporaryDirectory() as home:
     home = pathlib.Path(home)
     for core in CORES:
         for level in LEVELS[core]:
-            done = qemu(core, 'tests/kernels/check', '--level', level)
+            done = qemu(core, 'tests/kernels/kernels-check', '--level', level)
             tell(done.returncode == 0, f'kernels {level} on {core}', done)
     for form in FORMATS:
         model = home / f'{form}.gguf'

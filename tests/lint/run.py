@@ -8,6 +8,7 @@ import sys
 ROOMS = ['base', 'engine', 'ipc', 'daemon', 'client', 'tests', 'bench', 'train']
 FUNCTION_LINES = 70  # between the braces
 FILE_LINES = 600
+OTHER_MACHINE = 'engine/kernels/neon_common.h'  # compiles on aarch64 alone
 KERNELS = 'engine/kernels/'  # kernels and flat tables may be longer
 UNFINISHED = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
 
@@ -45,9 +46,9 @@ def size_faults(root, files):
 def header_faults(root, files):
     """Every header compiles alone."""
     for name in files:
-        if not name.endswith('.h') or 'simde' in name or name.startswith('tests/'):
+        if not name.endswith('.h') or name == OTHER_MACHINE or name.startswith('tests/'):
             continue
-        done = subprocess.run(['cc', '-std=gnu11', '-D_GNU_SOURCE', '-Wall', '-Wextra', '-Wno-unused-function',
+        done = subprocess.run(['cc', '-std=gnu11', '-D_GNU_SOURCE', '-DONEBIT_VERSION="0"', '-Wall', '-Wextra', '-Wno-unused-function',
                                '-I.', '-fsyntax-only', '-x', 'c', '-'], cwd=root,
                               input=f'#include "{name}"\n', capture_output=True, text=True)
         if done.returncode or done.stderr:
