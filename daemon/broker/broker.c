@@ -79,6 +79,16 @@ void broker_scan(struct broker *b, struct request *r)
     }
 }
 
+/* Bring models, engine and plan in line with what has changed. */
+static void advance(struct broker *b)
+{
+    for (int i = 0; b->dirty && i < 4; i++) { /* a change may ask for another; rarely twice */
+        b->dirty = false;
+        models_advance(b);
+        engine_advance(b);
+    }
+}
+
 /* ---- deadlines ---- */
 
 static void on_deadline(uv_timer_t *timer);
@@ -130,6 +140,7 @@ static void on_deadline(uv_timer_t *timer)
     uint64_t nearest = UINT64_MAX;
 
     b->deadline_ns = UINT64_MAX;
+    advance(b); /* timers run before on_prepare(): what can start at once has started now */
     check_deadlines(&b->queue.running, now, &nearest);
     for (size_t c = 0; c < CLASSES; c++) {
         check_deadlines(&b->queue.waiting[c], now, &nearest);
@@ -230,11 +241,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct broker *b = prepare->data;
 
-    for (int i = 0; b->dirty && i < 4; i++) { /* a change may ask for another; rarely twice */
-        b->dirty = false;
-        models_advance(b);
-        engine_advance(b);
-    }
+    advance(b);
     if (b->draining && idle(b)) {
         stop(b);
     }
