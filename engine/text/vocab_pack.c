@@ -216,8 +216,8 @@ static bool is_end_text(struct strview text)
         "<|return|>",
         "<end_of_utterance>",
         "<EOT>",
-        "<\xef\xbd\x9c"
-        "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>",
+        ("<\xef\xbd\x9c"
+         "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"), /* one text, with bars and blanks of its own */
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {

@@ -54,75 +54,75 @@ static void a_seam_frame_cut_short_or_packed_short_is_refused(void **state)
     }
 }
 
+static const struct {
+    const char *text, *name; /* NULL: read */
+} gone_wrong[] = {
+    {"{}", "type"},
+    {"{'type': 'dance'}", "type"},
+    {"{'type': 7}", "type"},
+    {"{'type': 'drop', 'type': 'drop', 'model': 1}", "type"},
+    {"{'model': 1, 'type': 'drop', 'new': []}", NULL},
+    {"{'type': 'drop'}", "model"},
+    {"{'type': 'drop', 'model': 4294967296}", "model"},
+    {"{'type': 'load', 'model': 1, 'n_streams_max': 65}", "n_streams_max"},
+    {"{'type': 'load', 'model': 1, 'n_ctx': 1048577}", "n_ctx"},
+    {"{'type': 'load', 'model': 1, 'default_temperature': 10.5}", "default_temperature"},
+    {"{'type': 'load', 'model': 1, 'name': <1024>}", NULL},
+    {"{'type': 'load', 'model': 1, 'name': <1025>}", "name"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048576>}", NULL},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048577>}", "request"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<0>}", "request"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': 'text'}", "request"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0}", "request"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'request': b<1>}", "seed"},
+    {"{'type': 'start', 'seq': 0, 'model': 1, 'seed': 0, 'request': b<1>}", "seq"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'resume': [-1]}",
+     "resume"},
+    {"{'type': 'plan', 'run': [64x 1]}", NULL},
+    {"{'type': 'plan', 'run': [65x 1]}", "run"},
+    {"{'type': 'plan', 'run': [0]}", "run"},
+    {"{'type': 'plan', 'run': [-1]}", "run"},
+    {"{'type': 'plan', 'run': 1}", "run"},
+    {"{'type': 'plan'}", "run"},
+    {"{'type': 'cancel', 'seq': 0}", "seq"},
+    {"{'type': 'hello', 'cpu': 'avx2', 'n_threads': 1}", "pack_id"},
+    {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 65}", "n_streams"},
+    {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 0}", "n_streams"},
+    {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 1, 'arch': b<1024>}", NULL},
+    {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 1, 'arch': b<1025>}", "arch"},
+    {"{'type': 'started', 'seq': 1, 'prompt_tokens': -1}", "prompt_tokens"},
+    {"{'type': 'prefill', 'seq': 1, 'done': 1}", "total"},
+    {"{'type': 'tokens', 'seq': 1, 'index': 1048577}", "index"},
+    {"{'type': 'tokens', 'seq': 1, 'index': 0, 'text': b<3>}", "text"},
+    {"{'type': 'tokens', 'seq': 1, 'index': 0, 'ids': [2147483648]}", "ids"},
+    {"{'type': 'tokens', 'seq': 1, 'index': 0, 'ids': [1], 'logprobs': [[[1, inf]]]}", "logprobs"},
+    {"{'type': 'tokens', 'seq': 1, 'index': 0, 'logprobs': [[[1, 0]]]}", "logprobs"},
+    {"{'type': 'finished', 'seq': 1}", "reason"},
+    {"{'type': 'failed', 'seq': 1, 'code': 'none'}", "code"},
+    {"{'type': 'failed', 'seq': 1, 'code': 'moon_phase'}", "code"},
+    {"{'type': 'failed', 'seq': 1, 'code': 'internal', 'message': <65537>}", "message"},
+    {"{'type': 'failed', 'model': 1, 'code': 'internal'}", "seq"},
+    {"{'type': 'load_failed', 'seq': 1, 'code': 'internal'}", "model"},
+    {"{'type': 'stats', 'steps': -1}", "steps"},
+    {"['type', 'stats']", "the body"},
+};
+
 static void a_runner_or_broker_gone_wrong_is_refused_by_name(void **state)
 {
-    static const struct {
-        const char *text, *name; /* NULL: read */
-    } all[] = {
-        {"{}", "type"},
-        {"{'type': 'dance'}", "type"},
-        {"{'type': 7}", "type"},
-        {"{'type': 'drop', 'type': 'drop', 'model': 1}", "type"},
-        {"{'model': 1, 'type': 'drop', 'new': []}", NULL},
-        {"{'type': 'drop'}", "model"},
-        {"{'type': 'drop', 'model': 4294967296}", "model"},
-        {"{'type': 'load', 'model': 1, 'n_streams_max': 65}", "n_streams_max"},
-        {"{'type': 'load', 'model': 1, 'n_ctx': 1048577}", "n_ctx"},
-        {"{'type': 'load', 'model': 1, 'default_temperature': 10.5}", "default_temperature"},
-        {"{'type': 'load', 'model': 1, 'name': <1024>}", NULL},
-        {"{'type': 'load', 'model': 1, 'name': <1025>}", "name"},
-        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048576>}", NULL},
-        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048577>}", "request"},
-        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<0>}", "request"},
-        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': 'text'}", "request"},
-        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0}", "request"},
-        {"{'type': 'start', 'seq': 1, 'model': 1, 'request': b<1>}", "seed"},
-        {"{'type': 'start', 'seq': 0, 'model': 1, 'seed': 0, 'request': b<1>}", "seq"},
-        {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'resume': [-1]}",
-         "resume"},
-        {"{'type': 'plan', 'run': [64x 1]}", NULL},
-        {"{'type': 'plan', 'run': [65x 1]}", "run"},
-        {"{'type': 'plan', 'run': [0]}", "run"},
-        {"{'type': 'plan', 'run': [-1]}", "run"},
-        {"{'type': 'plan', 'run': 1}", "run"},
-        {"{'type': 'plan'}", "run"},
-        {"{'type': 'cancel', 'seq': 0}", "seq"},
-        {"{'type': 'hello', 'cpu': 'avx2', 'n_threads': 1}", "pack_id"},
-        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 65}", "n_streams"},
-        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 0}", "n_streams"},
-        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 1, 'arch': b<1024>}", NULL},
-        {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 1, 'arch': b<1025>}", "arch"},
-        {"{'type': 'started', 'seq': 1, 'prompt_tokens': -1}", "prompt_tokens"},
-        {"{'type': 'prefill', 'seq': 1, 'done': 1}", "total"},
-        {"{'type': 'tokens', 'seq': 1, 'index': 1048577}", "index"},
-        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'text': b<3>}", "text"},
-        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'ids': [2147483648]}", "ids"},
-        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'ids': [1], 'logprobs': [[[1, inf]]]}",
-         "logprobs"},
-        {"{'type': 'tokens', 'seq': 1, 'index': 0, 'logprobs': [[[1, 0]]]}", "logprobs"},
-        {"{'type': 'finished', 'seq': 1}", "reason"},
-        {"{'type': 'failed', 'seq': 1, 'code': 'none'}", "code"},
-        {"{'type': 'failed', 'seq': 1, 'code': 'moon_phase'}", "code"},
-        {"{'type': 'failed', 'seq': 1, 'code': 'internal', 'message': <65537>}", "message"},
-        {"{'type': 'failed', 'model': 1, 'code': 'internal'}", "seq"},
-        {"{'type': 'load_failed', 'seq': 1, 'code': 'internal'}", "model"},
-        {"{'type': 'stats', 'steps': -1}", "steps"},
-        {"['type', 'stats']", "the body"},
-    };
     (void)state;
 
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+    for (size_t i = 0; i < ARRAY_SIZE(gone_wrong); i++) {
         struct seam_message m;
         struct diag diag = {0};
         struct buf body;
 
         buf_init(&body, 4 << 20);
-        mp_text(&body, all[i].text);
+        mp_text(&body, gone_wrong[i].text);
         const int r = seam_read(&m, body.data, body.n, &diag);
-        const char *name = all[i].name ? all[i].name : "";
-        if (r != (all[i].name ? SEAM_MALFORMED : SEAM_OK) || diag.set != (r != SEAM_OK) ||
+        const char *name = gone_wrong[i].name ? gone_wrong[i].name : "";
+        if (r != (gone_wrong[i].name ? SEAM_MALFORMED : SEAM_OK) || diag.set != (r != SEAM_OK) ||
             strncmp(diag.text, name, strlen(name)) != 0) {
-            print_error("%s: outcome %d, \"%s\"\n", all[i].text, r, diag.text);
+            print_error("%s: outcome %d, \"%s\"\n", gone_wrong[i].text, r, diag.text);
             fail();
         }
         buf_deinit(&body);
