@@ -121,6 +121,9 @@ static void check_deadlines(struct list *jobs, uint64_t now, uint64_t *nearest)
         if (r->first_ns) {
             continue;
         }
+        if (r->deadline_ns == r->arrived_ns && !list_empty(&r->scan_link)) {
+            continue; /* 0 is judged when its model is known: verbs.c asks again */
+        }
         if (r->deadline_ns == r->arrived_ns && r->job.running) {
             r->deadline_ns = UINT64_MAX; /* 0 asks to start at once, and it did */
         }

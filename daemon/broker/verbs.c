@@ -176,6 +176,7 @@ static void attach(struct request *r, struct model *m, const struct file_mark *m
         return;
     }
     say_accepted(r);
+    broker_watch_deadline(m->broker, r->deadline_ns);
     if (m->state == MODEL_LOADED && r->kind == REQUEST_LOAD) {
         engine_load_done(r);
     }
