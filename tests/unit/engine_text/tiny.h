@@ -108,8 +108,8 @@ static inline struct gguf_make tiny_spm(void)
                                        "c",
                                        "ab",
                                        "bc",
-                                       "\xe2\x96\x81"
-                                       "a",
+                                       ("\xe2\x96\x81"
+                                        "a"),
                                        "abc",
                                        "<user>"};
     static const float scores[] = {-9, -9, -9, -9, -2, -1, -4, -3, 0};
