@@ -160,11 +160,41 @@ static int32_t best_of(const float *logits, uint32_t n)
     return (int32_t)best;
 }
 
-static int candidate_cmp(const void *a, const void *b)
+/* Does a come after b in the sorted order? The order is total, so there is one sorted result. */
+static bool after(const struct candidate *a, const struct candidate *b)
 {
-    const struct candidate *x = a, *y = b;
+    return better(b->logit, b->id, a->logit, a->id);
+}
 
-    return better(x->logit, x->id, y->logit, y->id) ? -1 : 1;
+/* Let c[i] sink in the heap of n whose root is the last of the order. */
+static void sink(struct candidate *c, size_t n, size_t i)
+{
+    for (size_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
+        if (child + 1 < n && after(&c[child + 1], &c[child])) {
+            child++;
+        }
+        if (!after(&c[child], &c[i])) {
+            return;
+        }
+        const struct candidate swap = c[i];
+        c[i] = c[child];
+        c[child] = swap;
+        i = child;
+    }
+}
+
+/* Heap sort, most likely first: in place, where qsort() would call malloc(). */
+static void sort(struct candidate *c, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;) {
+        sink(c, n, i);
+    }
+    for (size_t end = n; end > 1; end--) {
+        const struct candidate swap = c[0];
+        c[0] = c[end - 1];
+        c[end - 1] = swap;
+        sink(c, end - 1, 0);
+    }
 }
 
 /* Everything within `distance` of the best, by id. */
@@ -230,7 +260,7 @@ static size_t filter(struct sampler *s, const struct sampler_params *params, flo
         if (!whole && k < s->n_vocab && n < k) {
             continue;
         }
-        qsort(s->found, n, sizeof(*s->found), candidate_cmp);
+        sort(s->found, n);
         size_t kept = n < k ? n : k;
         if (by_p) {
             const size_t cut =
