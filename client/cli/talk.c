@@ -62,8 +62,7 @@ static int no_daemon(int r, const char *path)
     case -ENOENT:
     case -ECONNREFUSED:
         complain("no onebitd answers at %s", path);
-        complain("start it with \"systemctl start onebitd\" (for one user \"systemctl --user start "
-                 "onebitd\"), or by hand: onebitd --socket PATH --models DIR");
+        complain("start it with: onebitd --socket %s --models DIR", path);
         return EXIT_UNAVAILABLE;
     case -EACCES:
     case -EPERM:
