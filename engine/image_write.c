@@ -1,0 +1,193 @@
+/* The packed image on its way to disk.
+ *
+ * Weights are transposed and written a panel at a time, so the memory this takes does not grow with
+ * the model. Each section is hashed as it passes, and the header with the hashes comes last, after
+ * everything else is on disk. */
+#include "engine/image_write.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/buf.h"
+#include "engine/format.h"
+#include "engine/gguf.h"
+#include "engine/image.h"
+#include "engine/kernels/kernels.h"
+
+#define WRITE_CHUNK ((size_t)1 << 20)
+
+/* Bytes on their way to a file, hashed as they pass. */
+struct sink {
+    int fd;             /* borrowed */
+    uint64_t at;        /* file offset */
+    XXH3_state_t *hash; /* owned */
+};
+
+static int sink_write(struct sink *s, const void *data, size_t n)
+{
+    const uint8_t *p = data;
+
+    if (n == 0) {
+        return 0;
+    }
+    (void)XXH3_64bits_update(s->hash, data, n);
+    while (n > 0) {
+        const ssize_t done = pwrite(s->fd, p, n, (off_t)s->at);
+        if (done < 0) {
+            if (errno == EINTR) {
+                continue;
+            }
+            return -errno;
+        }
+        p += done;
+        n -= (size_t)done;
+        s->at += (uint64_t)done;
+    }
+    return 0;
+}
+
+static int sink_pad(struct sink *s)
+{
+    static const uint8_t zeros[IMAGE_ALIGN];
+
+    return sink_write(s, zeros, (size_t)(-s->at & (IMAGE_ALIGN - 1)));
+}
+
+/* Begin a section: align without hashing, then hash anew. */
+static int sink_begin(struct sink *s, struct image_section *sec)
+{
+    const int r = sink_pad(s);
+
+    (void)XXH3_64bits_reset(s->hash);
+    sec->offset = s->at;
+    return r;
+}
+
+static void sink_end(const struct sink *s, struct image_section *sec)
+{
+    sec->bytes = s->at - sec->offset;
+    sec->hash = XXH3_64bits_digest(s->hash);
+}
+
+static int write_plain(struct sink *s, const uint8_t *data, uint64_t n)
+{
+    while (n > 0) {
+        const size_t chunk = n < WRITE_CHUNK ? (size_t)n : WRITE_CHUNK;
+        const int r = sink_write(s, data, chunk);
+        if (r < 0) {
+            return r;
+        }
+        data += chunk;
+        n -= chunk;
+    }
+    return 0;
+}
+
+static int write_norm(struct sink *s, enum format f, const uint8_t *data, size_t n)
+{
+    float *x = malloc(n * sizeof(*x));
+
+    if (!x) {
+        return -ENOMEM;
+    }
+    format_info(f)->decode(data, n, x);
+    const int r = sink_write(s, x, n * sizeof(*x));
+    free(x);
+    return r;
+}
+
+static int write_panels(struct sink *s, enum format f, const uint8_t *data, size_t n_cols,
+                        uint64_t n_rows)
+{
+    const size_t panel_bytes = format_panel_bytes(f, n_cols),
+                 row_bytes = format_row_bytes(f, n_cols);
+    uint8_t *panel = malloc(panel_bytes);
+    int r = 0;
+
+    if (!panel) {
+        return -ENOMEM;
+    }
+    for (uint64_t row = 0; row < n_rows && r == 0; row += PANEL_ROWS) {
+        const uint64_t left = n_rows - row;
+        format_pack_panel(f, data + row * row_bytes, left < PANEL_ROWS ? (size_t)left : PANEL_ROWS,
+                          n_cols, panel);
+        r = sink_write(s, panel, panel_bytes);
+    }
+    free(panel);
+    return r;
+}
+
+static int write_weights(const struct image_parts *p, struct sink *s)
+{
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        const struct gguf_tensor_info *t = p->source[i];
+        enum format f;
+        int r;
+
+        if (!t || !format_of_id(t->type, &f)) {
+            continue; /* absent: nobody puts an unknown format here */
+        }
+        const uint8_t *data = p->data + t->offset;
+        if (role_is_norm(image_role(i))) {
+            r = write_norm(s, f, data, (size_t)t->dims[0]);
+        } else if (format_info(f)->panel_bytes == 0) {
+            r = write_plain(s, data, p->tensors[i].bytes);
+        } else {
+            r = write_panels(s, f, data, (size_t)t->dims[0], t->dims[1]);
+        }
+        if (r == 0) {
+            r = sink_pad(s);
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+int image_write(const struct image_parts *p, int fd)
+{
+    struct image_header h = {.magic = IMAGE_MAGIC,
+                             .version = IMAGE_VERSION,
+                             .header_bytes = sizeof(h),
+                             .pack_id = IMAGE_PACK_ID};
+    struct sink s = {.fd = fd, .at = sizeof(h), .hash = XXH3_createState()};
+    struct image_section *sec = h.sections;
+    int r;
+
+    if (!s.hash) {
+        return -ENOMEM;
+    }
+    (void)XXH3_64bits_reset(s.hash);
+    if ((r = sink_begin(&s, &sec[IMAGE_META])) < 0 ||
+        (r = sink_write(&s, p->meta->data, p->meta->n)) < 0) {
+        goto out;
+    }
+    sink_end(&s, &sec[IMAGE_META]);
+    if ((r = sink_begin(&s, &sec[IMAGE_VOCAB])) < 0 ||
+        (r = sink_write(&s, p->vocab->data, p->vocab->n)) < 0) {
+        goto out;
+    }
+    sink_end(&s, &sec[IMAGE_VOCAB]);
+    if ((r = sink_begin(&s, &sec[IMAGE_WEIGHTS])) < 0 || (r = write_weights(p, &s)) < 0) {
+        goto out;
+    }
+    sink_end(&s, &sec[IMAGE_WEIGHTS]);
+    h.image_bytes = s.at;
+    h.hash = XXH3_64bits(&h, offsetof(struct image_header, hash));
+    if (fsync(fd) < 0) { /* the weights are on disk before the header says so */
+        r = -errno;
+        goto out;
+    }
+    s.at = 0;
+    r = sink_write(&s, &h, sizeof(h));
+    if (r == 0 && fsync(fd) < 0) {
+        r = -errno;
+    }
+out:
+    (void)XXH3_freeState(s.hash);
+    return r;
+}

@@ -1,0 +1,31 @@
+/* Writes packed images (engine/image.h). */
+#ifndef ENGINE_IMAGE_WRITE_H
+#define ENGINE_IMAGE_WRITE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+
+struct buf;
+struct gguf_tensor_info;
+struct image_tensor;
+
+/* What an image is made of, found and checked. All borrowed. */
+struct image_parts {
+    const struct buf *meta, *vocab;               /* the sections as they are */
+    const struct image_tensor *tensors;           /* (n_tensors) */
+    const struct gguf_tensor_info *const *source; /* (n_tensors) NULL: absent */
+    size_t n_tensors;
+    const uint8_t *data; /* the GGUF file that the sources lie in */
+};
+
+/**
+ * image_write() - write the image and see it on disk
+ * @fd: a regular file, empty; borrowed. On failure it has no header and is no image.
+ *
+ * Return: 0 or a negative errno.
+ */
+MUST_USE int image_write(const struct image_parts *p, int fd);
+
+#endif
