@@ -1,0 +1,77 @@
+/* What the parts of the kernel check share. */
+#ifndef TESTS_KERNELS_CHECK_H
+#define TESTS_KERNELS_CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/kernels/levels.h"
+
+/* ---- input (check_input.c) ---- */
+
+/** random_seed() - begin the numbers anew; seed is not 0 */
+void random_seed(uint64_t seed);
+uint32_t random_u32(void);
+float random_float(int magnitude); /* +-[1, 2) * 2^(-magnitude..magnitude) */
+
+/** extreme_float(), extreme_f16() - one of those that hurt: zeros, subnormals, infinities, NaN */
+float extreme_float(void);
+uint16_t extreme_f16(void);
+
+/** buffer_new() - n bytes that end where the allocation ends, off bytes past a 64-byte boundary */
+void *buffer_new(size_t n, size_t off);
+void buffer_free(void *buffer, size_t off);
+void fill_bytes(void *buffer, size_t n, int value); /* value < 0: random */
+
+/** float_input(), half_input() - rounds 2 and 3 of every four are the wide and the extreme ones */
+void float_input(float *x, size_t n, size_t round);
+void half_input(uint16_t *h, size_t n, size_t round);
+
+/** same_floats() - equal bit by bit, or both NaN */
+bool same_floats(const float *want, const float *got, size_t n, size_t *ret_at);
+
+/* ---- panels (check_panels.c) ---- */
+
+#define PANEL_FORMATS 3u
+
+struct panel_format {
+    const char *name;
+    size_t group, group_bytes, block;
+};
+
+extern const struct panel_format panel_formats[PANEL_FORMATS];
+
+/** panel_of() - the function of a table that multiplies panels of format i */
+panel_fn *panel_of(const struct kernels *k, size_t i);
+
+/* One panel and the activations to multiply it by. */
+struct panel_case {
+    uint8_t *panel;    /* owned, like the next three */
+    struct act_q8 act; /* views of them */
+    int8_t *q;
+    float *d;
+    int32_t *s;
+};
+
+void panel_case_init(struct panel_case *c, const struct panel_format *f, size_t n_cols,
+                     size_t n_tokens, size_t round);
+void panel_case_deinit(struct panel_case *c);
+
+bool check_panel(const struct panel_format *f, panel_fn *want, panel_fn *got);
+bool check_batch(const struct panel_format *f, panel_fn *fn);
+
+/* ---- everything else (check_floats.c) ---- */
+
+bool check_quant(quant_fn *want_fn, quant_fn *got_fn);
+bool check_dot_f32(dot_f32_fn *want_fn, dot_f32_fn *got_fn);
+bool check_dot_half(const char *name, dot_half_fn *want_fn, dot_half_fn *got_fn);
+bool check_axpy(const struct kernels *want_k, const struct kernels *got_k, bool half);
+bool check_f32_to_f16(f32_to_f16_fn *want_fn, f32_to_f16_fn *got_fn);
+
+/* ---- speed (check_bench.c) ---- */
+
+/** bench() - print what every slot of the table takes; @slow: measure on less */
+void bench(const struct kernels *k, bool slow);
+
+#endif
