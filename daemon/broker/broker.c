@@ -29,6 +29,7 @@ void broker_dirty(struct broker *b)
 struct scan_work {
     uv_work_t work;
     struct broker *broker;
+    const char *dir; /* borrowed: a reload keeps it */
     struct model_listing *listing;
     int result;
 };
@@ -37,7 +38,7 @@ static void do_scan(uv_work_t *work)
 {
     struct scan_work *s = container_of(work, struct scan_work, work);
 
-    s->result = model_listing_read(&s->listing, s->broker->config.models_dir);
+    s->result = model_listing_read(&s->listing, s->dir);
 }
 
 static void on_scanned(uv_work_t *work, int status)
@@ -62,6 +63,7 @@ static void start_scan(struct broker *b)
 
     if (s) {
         s->broker = b;
+        s->dir = b->config.models_dir;
     }
     if (!s || uv_queue_work(b->loop, &s->work, do_scan, on_scanned) < 0) {
         free(s);
@@ -160,14 +162,6 @@ static void close_timer(uv_timer_t *t)
     }
 }
 
-static void stop_listening(struct broker *b)
-{
-    if (b->listening) {
-        b->listening = false;
-        uv_close((uv_handle_t *)&b->listener, NULL);
-    }
-}
-
 /* Everybody has had their words, or their time. */
 static void on_last_words(uv_timer_t *timer)
 {
@@ -185,7 +179,7 @@ static void stop(struct broker *b)
         return;
     }
     b->stopping = true;
-    stop_listening(b);
+    acceptor_stop(&b->acceptor);
     list_for_each (c, next_c, &b->conns, struct conn, link) {
         list_for_each (r, next, &c->requests, struct request, conn_link) {
             if (r->first_ns) {
@@ -250,29 +244,14 @@ static void on_prepare(uv_prepare_t *prepare)
     }
 }
 
-static void on_connection(uv_stream_t *listener, int status)
+static void on_connection(void *user, int fd)
 {
-    if (status == 0) {
-        conn_accept(listener->data, listener);
-    }
+    conn_accept(user, fd);
 }
 
 int broker_listen(struct broker *b, int fd)
 {
-    int e = uv_pipe_init(b->loop, &b->listener, 0);
-
-    if (e < 0) {
-        (void)close(fd);
-        return e;
-    }
-    b->listener.data = b;
-    b->listening = true;
-    e = uv_pipe_open(&b->listener, fd);
-    if (e < 0) {
-        (void)close(fd);
-        return e;
-    }
-    return uv_listen((uv_stream_t *)&b->listener, 128, on_connection);
+    return acceptor_start(&b->acceptor, b->loop, fd, on_connection, b);
 }
 
 void broker_reload(struct broker *b, struct config *config)
@@ -323,6 +302,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     (void)uv_prepare_init(loop, &b->prepare);
     (void)uv_prepare_start(&b->prepare, on_prepare);
     b->dirty = true;
+    /* The only look at the folder on this thread: nobody is served yet. */
     const int e = model_listing_read(&b->listing, b->config.models_dir);
     if (e < 0) {
         log_line(LOG_WARNING, "the model folder cannot be read: %s", strerror(-e));

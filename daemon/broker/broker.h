@@ -10,6 +10,7 @@
 
 #include "base/compiler.h"
 #include "base/list.h"
+#include "daemon/broker/acceptor.h"
 #include "daemon/broker/backoff.h"
 #include "daemon/broker/config.h"
 #include "daemon/broker/queue.h"
@@ -35,9 +36,8 @@ struct broker {
     uid_t own_uid;
     uint64_t started_ns;
 
-    uv_pipe_t listener; /* open while listening */
-    bool listening;
-    struct list conns; /* owned: struct conn */
+    struct acceptor acceptor; /* open while listening */
+    struct list conns;        /* owned: struct conn */
     size_t n_conns;
 
     struct runner_proc runner;

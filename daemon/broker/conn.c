@@ -400,12 +400,13 @@ static bool one_too_many(const struct broker *b, uid_t uid)
     return b->n_conns >= b->config.connections || own >= b->config.connections_per_uid;
 }
 
-void conn_accept(struct broker *b, uv_stream_t *listener)
+void conn_accept(struct broker *b, int fd)
 {
     struct conn *c = calloc(1, sizeof(*c));
 
     if (!c) {
-        return; /* the peer waits in the backlog until there is memory */
+        (void)close(fd); /* the peer learns it at once; those that are here go on */
+        return;
     }
     c->broker = b;
     c->accepted_ns = c->active_ns = clock_now_ns();
@@ -416,10 +417,14 @@ void conn_accept(struct broker *b, uv_stream_t *listener)
     (void)uv_pipe_init(b->loop, &c->pipe, 0); /* neither can fail: they only fill the struct */
     (void)uv_timer_init(b->loop, &c->timer);
     c->n_open = 2;
-    const bool good = uv_accept(listener, (uv_stream_t *)&c->pipe) == 0 && read_peer(c) == 0;
+    const bool opened = uv_pipe_open(&c->pipe, fd) == 0;
+    const bool good = opened && read_peer(c) == 0;
     const bool full = good && one_too_many(b, c->peer.uid);
     list_push(&b->conns, &c->link);
     b->n_conns++;
+    if (!opened) {
+        (void)close(fd);
+    }
     if (!good) {
         conn_close(c);
     } else if (full) {

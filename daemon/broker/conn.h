@@ -47,8 +47,8 @@ struct conn {
     uint64_t stall_ns;        /* when `written` last changed, or output began to wait */
 };
 
-/** conn_accept() - take a connection from a listening pipe: one error line to the peer, or a conn */
-void conn_accept(struct broker *b, uv_stream_t *listener);
+/** conn_accept() - a connected socket becomes a conn, or is closed. @fd: taken over */
+void conn_accept(struct broker *b, int fd);
 
 /** conn_send() - queue one or more frames; takes the bytes of `out`, which is empty afterwards. Never
  * closes at once: a conn past its hard limit goes on the next turn of the loop. */
