@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
@@ -17,6 +18,8 @@
 #include "daemon/broker/options.h"
 #include "daemon/broker/packstore.h"
 
+#define OTHER_FILES 64 /* beside connections: the loop's, the engine's, models being packed */
+
 enum { EXIT_BAD_USAGE = 64, EXIT_NO_SERVICE = 69, EXIT_SYSTEM = 71, EXIT_BAD_CONFIG = 78 };
 
 struct daemon {
@@ -25,6 +28,10 @@ struct daemon {
     struct listen_socket own; /* nothing in it when the socket was passed to us */
     struct watchdog watchdog;
     uv_signal_t term, interrupt, reload;
+    uv_work_t reading; /* of the configuration; in use while `reloading` */
+    bool reloading, reload_again;
+    struct config read; /* owned: what `reading` brought */
+    int read_result;    /* of options_load() */
 };
 
 static void usage(FILE *to)
@@ -119,20 +126,58 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     broker_drain(&d->broker);
 }
 
-static void on_reload_signal(uv_signal_t *handle, int number)
+/* A worker reads the file: the disk may be slow, and nothing on the loop waits for it. */
+static void do_reading(uv_work_t *work)
 {
-    struct daemon *d = handle->data;
-    struct config c = {0};
+    struct daemon *d = container_of(work, struct daemon, reading);
 
-    (void)number;
-    notify_reloading();
-    if (options_load(&c, &d->options) == LOAD_OK) {
-        broker_reload(&d->broker, &c);
+    d->read_result = options_load(&d->read, &d->options);
+}
+
+static void start_reading(struct daemon *d);
+
+static void on_read(uv_work_t *work, int status)
+{
+    struct daemon *d = container_of(work, struct daemon, reading);
+
+    d->reloading = false;
+    if (d->broker.stopping) {
+        config_deinit(&d->read);
+        return;
+    }
+    if (status == 0 && d->read_result == LOAD_OK) {
+        broker_reload(&d->broker, &d->read);
     } else {
         log_line(LOG_ERR, "the new configuration is refused; the old one stays");
     }
-    config_deinit(&c);
-    notify_ready();
+    config_deinit(&d->read);
+    if (d->reload_again) {
+        d->reload_again = false;
+        start_reading(d);
+    } else {
+        notify_ready();
+    }
+}
+
+static void start_reading(struct daemon *d)
+{
+    d->reloading = true;
+    d->read = (struct config){0};
+    /* Fails only without a function to call. */
+    (void)uv_queue_work(d->term.loop, &d->reading, do_reading, on_read);
+}
+
+static void on_reload_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *d = handle->data;
+
+    (void)number;
+    if (d->reloading) {
+        d->reload_again = true; /* the file may have changed after it was read */
+        return;
+    }
+    notify_reloading();
+    start_reading(d);
 }
 
 /* The broker is closing its handles: close ours. */
@@ -164,6 +209,22 @@ static int watch_signals(struct daemon *d, uv_loop_t *loop)
         r = uv_signal_start(&d->reload, on_reload_signal, SIGHUP);
     }
     return r;
+}
+
+/* Room for the connections that the configuration allows, and for what else is open. */
+static void allow_files(const struct config *c)
+{
+    const rlim_t want = c->connections + OTHER_FILES;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want) {
+        return;
+    }
+    limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < want) {
+        log_line(LOG_WARNING, "limits.connections is %llu, but so many files cannot be open",
+                 (unsigned long long)c->connections);
+    }
 }
 
 static int open_socket(struct daemon *d, const struct config *c)
@@ -211,7 +272,8 @@ static int serve(struct daemon *d, struct config *c)
         (void)uv_loop_close(&loop);
         return fd;
     }
-    pack_sweep(c->cache_dir);
+    allow_files(c);
+    pack_sweep(c->cache_dir); /* nobody is served yet: this thread may wait for the disk */
     r = watch_signals(d, &loop);
     if (r == 0) {
         r = broker_init(&d->broker, &loop, c, find_runner(c));

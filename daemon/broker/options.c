@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/broker/log.h"
@@ -127,14 +128,24 @@ void default_paths_deinit(struct default_paths *p)
 /* The bytes of the file: 0, -ENOENT, -EFBIG or another negative errno. */
 static int read_file(const char *path, char **ret, size_t *ret_n)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us */
+    struct stat st;
     size_t n = 0;
     int r = 0;
 
     if (fd < 0) {
         return -errno;
     }
-    char *bytes = malloc(CONFIG_BYTES_MAX + 1);
+    char *bytes = NULL;
+    if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))) {
+        r = -EINVAL;
+        goto out;
+    }
+    if (st.st_size > (off_t)CONFIG_BYTES_MAX) {
+        r = -EFBIG;
+        goto out;
+    }
+    bytes = malloc(CONFIG_BYTES_MAX + 1);
     if (!bytes) {
         r = -ENOMEM;
         goto out;
