@@ -262,7 +262,7 @@ static void on_tokens(struct broker *b, const struct seam_tokens *t)
     case ANSWER_OUT_OF_ORDER:
         log_line(LOG_ERR, "request %llu: the engine's report is out of order",
                  (unsigned long long)t->seq);
-        runner_proc_kill(&b->runner, "it broke the protocol");
+        request_fail(r, ERR_INTERNAL, "the answer could not be continued");
         break;
     case ANSWER_DIFFERS:
         log_line(LOG_ERR, "request %llu: the engine continued another answer",

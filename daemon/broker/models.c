@@ -18,7 +18,8 @@
 #include "daemon/broker/packstore.h"
 #include "daemon/broker/request.h"
 
-#define REFUSED_MAX 64u /* refusals remembered */
+#define REFUSED_MAX 64u  /* refusals remembered */
+#define PREPARING_MAX 4u /* models between the folder and the engine: processes, open files */
 
 struct probe_work {
     uv_work_t work;
@@ -203,7 +204,9 @@ static void probe(struct model *m)
     struct probe_work *w = calloc(1, sizeof(*w));
 
     if (!w) {
-        return; /* asked again with the next change */
+        const struct msg_error e = {.code = ERR_INTERNAL, .message = strview_of("no memory")};
+        model_refuse(m, &e, false); /* nothing would ask again: its users must not wait */
+        return;
     }
     w->model = m;
     memcpy(w->pack_id, b->engine.pack_id, sizeof(w->pack_id));
@@ -307,7 +310,8 @@ static void forget_refusals(struct broker *b)
         n += m->state == MODEL_REFUSED;
     }
     list_for_each (old, next_old, &b->models, struct model, link) {
-        if (n > REFUSED_MAX && old->state == MODEL_REFUSED && list_empty(&old->users)) {
+        if (n > REFUSED_MAX && old->state == MODEL_REFUSED && list_empty(&old->users) &&
+            old->n_works == 0) {
             model_free(old); /* the list is in the order of first use */
             n--;
         }
@@ -317,15 +321,20 @@ static void forget_refusals(struct broker *b)
 void models_advance(struct broker *b)
 {
     bool loading = false;
+    unsigned n_preparing = 0;
 
     list_for_each (busy, next_busy, &b->models, struct model, link) {
         loading |= busy->state == MODEL_LOADING;
+        n_preparing += busy->state >= MODEL_PROBING && busy->state <= MODEL_LOADING;
     }
     list_for_each (m, next, &b->models, struct model, link) {
         const bool want = wanted(m);
 
         if (m->state == MODEL_IDLE && want && b->engine.known) {
-            probe(m);
+            if (n_preparing < PREPARING_MAX) { /* else: each that leaves calls for another look */
+                n_preparing++;
+                probe(m);
+            }
         } else if (m->state == MODEL_IDLE && !want && m->n_works == 0) {
             model_free(m);
         } else if (m->state == MODEL_PACKED && !want) {
