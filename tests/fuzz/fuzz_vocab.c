@@ -8,61 +8,17 @@
 #include "engine/engine.h"
 #include "engine/gguf.h"
 #include "engine/text/vocab.h"
+#include "tests/fuzz/use.h"
 
-#define TEXT_MAX 512u
 #define PACKED_MAX ((size_t)1 << 26)
 
-static void stream(const struct vocab *v, const int32_t *ids, size_t n)
-{
-    static const char *const stops[] = {"ab", "\n\n"};
-    const struct strview views[] = {strview_of(stops[0]), strview_of(stops[1])};
-    struct textout *t = NULL;
-    struct strview text;
-
-    if (textout_new(&t, v, views, 2) != 0) {
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (textout_feed(t, ids[i], &text)) {
-            break;
-        }
-    }
-    textout_finish(t, &text);
-    textout_free(t);
-}
-
-static void work(const struct vocab *v, const uint8_t *data, size_t n)
-{
-    const size_t n_text = n < TEXT_MAX ? n : TEXT_MAX;
-    int32_t ids[4 * TEXT_MAX];
-    char *back = NULL;
-    size_t n_ids = 0, n_back = 0;
-    const int r =
-        vocab_tokenize(v, (const char *)data + n - n_text, n_text,
-                       TOKENIZE_SPECIAL | TOKENIZE_ADD_SPECIAL, ids, 4 * TEXT_MAX, &n_ids);
-
-    if (r != TOKENIZE_OK) {
-        return;
-    }
-    for (size_t i = 0; i < n_ids; i++) {
-        if (ids[i] < 0 || (uint32_t)ids[i] >= vocab_size(v)) {
-            abort(); /* an id that would index the embeddings out of bounds */
-        }
-        (void)vocab_is_end(v, ids[i]);
-    }
-    if (vocab_detokenize(v, ids, n_ids, &back, &n_back) == 0) {
-        free(back);
-    }
-    stream(v, ids, n_ids);
-}
-
-static void open_and_work(const uint8_t *packed, size_t n_packed, const uint8_t *data, size_t n)
+static void open_and_use(const uint8_t *packed, size_t n_packed, const uint8_t *data, size_t n)
 {
     struct vocab *v = NULL;
     struct diag d = {0};
 
     if (vocab_open_view(&v, packed, n_packed, &d) == MODEL_OK) {
-        work(v, data, n);
+        use_vocab(v, data, n);
     }
     vocab_free(v);
 }
@@ -81,7 +37,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
             if (n > 0) {
                 memcpy(copy, data, n);
             }
-            open_and_work(copy, n, data, n);
+            open_and_use(copy, n, data, n);
         }
         free(copy);
         return 0;
@@ -95,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         if (vocab_open_view(&v, packed.data, packed.n, &d) != MODEL_OK) {
             abort(); /* what we packed we must be able to read */
         }
-        work(v, data, n);
+        use_vocab(v, data, n);
         vocab_free(v);
     }
     buf_deinit(&packed);
