@@ -4,7 +4,29 @@
  * a thread that was asleep since an older job cannot take an item of a newer one by mistake: the
  * word it remembers is gone. The job's fields are written while no item is left, when no swap can
  * succeed. Workers spin for some microseconds after a job, because in a step the next one follows at
- * once, and then sleep on a futex; an idle engine burns nothing. */
+ * once, and then sleep on a futex; an idle engine burns nothing.
+ *
+ * Why it is right. Job numbers wrap after 2^32 jobs, which is hours; below, no thread stands still for
+ * exactly so long between two instructions.
+ *
+ * An item is done once, by the function of its own job. In the order of its changes `ticket` goes
+ * (j, n), (j, n-1) ... (j, 0), (j+1, n') ..., each value once, so the one successful swap of (j, k)
+ * takes item k-1 of job j. Its thread had loaded (j, k) with acquire from a chain of swaps that the
+ * release store of job j begins, so the fn and ctx it read are at least as new as those of j. They
+ * are no newer: the caller writes the next ones after it has seen left == 0, to which this very
+ * thread had still to subtract its item, after it had read them.
+ *
+ * The caller sees what items wrote. Every subtraction from `left` releases, none but subtractions
+ * follow the caller's own store, and the load that yields 0 acquires them all.
+ *
+ * No wake-up is lost. Both sleeps are one pattern: the sleeper announces itself (caller_sleeps,
+ * n_sleeping), then compares the word (left, bell) and sleeps in one act of the kernel; the waker
+ * changes the word, then looks for an announcement. All four are sequentially consistent, and the
+ * futex call has a full barrier before it compares, so either the waker sees the announcement and
+ * wakes, or the sleeper sees the changed word and does not sleep. A waker that comes late wakes
+ * somebody for nothing: both sleepers look again. A worker that misses a job costs time, not
+ * answers, as the caller takes whatever is left; only the end must reach everyone, and it does: a
+ * worker reads `bell` before `stop`, which is set before the bell rings for the last time. */
 #include "engine/threads.h"
 
 #include <assert.h>
