@@ -32,4 +32,15 @@ static inline bool strview_starts(struct strview a, const char *z)
     return a.n >= n && (n == 0 || memcmp(a.data, z, n) == 0);
 }
 
+/** strview_copy() - as a C string into room (at least 1) bytes at @to; cut where it does not fit */
+static inline void strview_copy(char *to, size_t room, struct strview from)
+{
+    const size_t n = from.n < room - 1 ? from.n : room - 1;
+
+    if (n > 0) {
+        memcpy(to, from.data, n);
+    }
+    to[n] = '\0';
+}
+
 #endif
