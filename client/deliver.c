@@ -8,7 +8,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -262,10 +261,8 @@ static void on_hello(struct onebit_conn *conn, const struct msg_hello *h)
                   h->major, PROTOCOL_MAJOR);
         return;
     }
-    (void)snprintf(conn->server_name, sizeof(conn->server_name), "%.*s", (int)h->name.n,
-                   h->name.n ? h->name.data : "");
-    (void)snprintf(conn->default_model, sizeof(conn->default_model), "%.*s",
-                   (int)h->default_model.n, h->default_model.n ? h->default_model.data : "");
+    strview_copy(conn->server_name, sizeof(conn->server_name), h->name);
+    strview_copy(conn->default_model, sizeof(conn->default_model), h->default_model);
     conn->server = (struct onebit_server){
         .name = conn->server_name,
         .major = h->major,

@@ -109,7 +109,7 @@ static int prompt_chat(struct prompt *ret, const struct resident *m, const struc
     char *text = NULL;
 
     if (g->chat_template.n > 0) {
-        (void)snprintf(name, sizeof(name), "%.*s", (int)g->chat_template.n, g->chat_template.data);
+        strview_copy(name, sizeof(name), g->chat_template);
         if (g->chat_template.n >= sizeof(name) || !chat_template_parse(name, &template)) {
             return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0,
                           "chat_template: no template of this name is known");
