@@ -142,15 +142,21 @@ static bool around(struct strview s, const char *mark, struct strview *ret_befor
 
 /* ---- the templates ---- */
 
+/* One turn of ChatML, which Qwen3 writes too. */
+static void add_chatml(struct buf *out, int *r, const struct chat_message *m)
+{
+    add_z(out, r, "<|im_start|>");
+    add(out, r, m->role);
+    add_z(out, r, "\n");
+    add(out, r, m->content);
+    add_z(out, r, "<|im_end|>\n");
+}
+
 static void render_chatml(struct buf *out, int *r, const struct chat_message *m, size_t n,
                           const struct chat_options *o)
 {
     for (size_t i = 0; i < n; i++) {
-        add_z(out, r, "<|im_start|>");
-        add(out, r, m[i].role);
-        add_z(out, r, "\n");
-        add(out, r, m[i].content);
-        add_z(out, r, "<|im_end|>\n");
+        add_chatml(out, r, &m[i]);
     }
     if (o->generation_prompt) {
         add_z(out, r, "<|im_start|>assistant\n");
@@ -242,11 +248,7 @@ static void render_qwen3(struct buf *out, int *r, const struct chat_message *m, 
         } else if (strview_is(m[i].role, "tool")) {
             render_qwen3_tool(out, r, m, i, n);
         } else { /* system and user look alike */
-            add_z(out, r, "<|im_start|>");
-            add(out, r, m[i].role);
-            add_z(out, r, "\n");
-            add(out, r, m[i].content);
-            add_z(out, r, "<|im_end|>\n");
+            add_chatml(out, r, &m[i]);
         }
     }
     if (o->generation_prompt) {
