@@ -1,46 +1,14 @@
-/* The engine without memory. The linker sends malloc, calloc and realloc through here. */
+/* The engine without memory. */
 #include "tests/support/test.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "engine/kv.h"
+#include "tests/support/nomem.h"
 #include "tests/unit/engine/tiny.h"
 
 #define ALLOCATIONS_MAX 5000u
-
-static size_t n_left = SIZE_MAX; /* allocations that still succeed */
-
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t each);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t each);
-void *__wrap_realloc(void *p, size_t n);
-
-static bool spend(void)
-{
-    if (n_left == 0) {
-        return false;
-    }
-    n_left -= n_left != SIZE_MAX;
-    return true;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return spend() ? __real_malloc(n) : NULL;
-}
-
-void *__wrap_calloc(size_t n, size_t each)
-{
-    return spend() ? __real_calloc(n, each) : NULL;
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return spend() ? __real_realloc(p, n) : NULL;
-}
 
 static const struct tiny q8 = {.arch = "qwen3", .format = "Q8_0", .head = "Q8_0"};
 
@@ -56,9 +24,9 @@ static void packing_and_opening_survive_every_failed_allocation(void **state)
     for (; r == -12; n++) {
         struct model *m = NULL;
         assert_true(n < ALLOCATIONS_MAX);
-        n_left = n;
+        nomem_after(n);
         r = model_open_gguf(&m, fd, NULL, NULL);
-        n_left = SIZE_MAX;
+        (void)nomem_off();
         assert_true((r == MODEL_OK) == (m != NULL));
         model_free(m);
     }
@@ -104,9 +72,9 @@ static void constructors_survive_every_failed_allocation(void **state)
 
     for (; r == -12; n++) {
         assert_true(n < ALLOCATIONS_MAX);
-        n_left = n;
+        nomem_after(n);
         r = build_all(m);
-        n_left = SIZE_MAX;
+        (void)nomem_off();
     }
     assert_int_equal(r, 0);
     assert_true(n > 8);
@@ -135,18 +103,18 @@ static void steps_and_samples_allocate_nothing(void **state)
     assert_int_equal(seq_new(&it.seq, pool, 100), 0);
     assert_int_equal(stepper_new(&stepper, engine, m, &limits), 0);
     assert_int_equal(sampler_new(&sampler, TINY_VOCAB), 0);
-    n_left = 0;
+    nomem_after(0);
     for (uint64_t i = 0; i < 30; i++) {
         const int r = stepper_run(stepper, &it, 1, NULL);
         const int s = sampler_pick(sampler, &params, it.logits, ids, 1, i, 5, &choice);
         if (r != STEP_OK || s != SAMPLER_OK) {
-            n_left = SIZE_MAX;
+            (void)nomem_off();
             fail_msg("step %d, sample %d", r, s);
         }
         ids[0] = choice.id;
         it.n_ids = 1;
     }
-    n_left = SIZE_MAX;
+    (void)nomem_off();
     seq_free(it.seq);
     sampler_free(sampler);
     stepper_free(stepper);

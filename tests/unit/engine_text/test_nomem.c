@@ -5,37 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/nomem.h"
 #include "tests/unit/engine_text/tiny.h"
-
-/* The linker sends the engine's allocations through these; the n-th from now fails. */
-void *__real_malloc(size_t n);
-void *__real_calloc(size_t n, size_t each);
-void *__real_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n);
-void *__wrap_calloc(size_t n, size_t each);
-void *__wrap_realloc(void *p, size_t n);
-
-static long left = -1; /* allocations that succeed before one fails; -1: all do */
-
-static bool fails(void)
-{
-    return left >= 0 && left-- == 0;
-}
-
-void *__wrap_malloc(size_t n)
-{
-    return fails() ? NULL : __real_malloc(n);
-}
-
-void *__wrap_calloc(size_t n, size_t each)
-{
-    return fails() ? NULL : __real_calloc(n, each);
-}
-
-void *__wrap_realloc(void *p, size_t n)
-{
-    return fails() ? NULL : __real_realloc(p, n);
-}
 
 /* One pass over everything that allocates; 0 or the first error. */
 static int everything(int fd)
@@ -71,18 +42,17 @@ static int everything(int fd)
 }
 
 /* Goal: whichever allocation fails, the answer is -ENOMEM and nothing is lost (the sanitizers see a
- * leak). Method: the first fails, then the second, until none is left to fail. */
+ * leak). Method: none succeeds, then one, then two, until all do. */
 static void every_failed_allocation_is_reported(void **state)
 {
     for (int k = 0; k < 2; k++) {
         struct gguf_make m = k ? tiny_spm() : tiny_bpe("llama-bpe");
         const int fd = make_done(&m);
-        long i = 0;
+        size_t i = 0;
         for (bool failed = true; failed; i++) {
-            left = i;
+            nomem_after(i);
             const int r = everything(fd);
-            failed = left < 0;
-            left = -1;
+            failed = nomem_off();
             assert_int_equal(r, failed ? -ENOMEM : 0);
         }
         assert_true(i > 10);

@@ -6,17 +6,6 @@
 
 #include "tests/unit/engine_text/tiny.h"
 
-static struct vocab *opened(struct gguf_make m)
-{
-    struct vocab *v = NULL;
-    struct diag d = {0};
-
-    if (tiny_open(&m, &v, &d) != MODEL_OK) {
-        fail_msg("%s", d.text);
-    }
-    return v;
-}
-
 static struct textout *started(const struct vocab *v, const char *const *stops, size_t n)
 {
     struct strview views[STOPS_MAX];
@@ -52,7 +41,7 @@ static void finish(struct textout *t, const char *want)
 /* Goal: only whole characters come out, and bytes that never become one turn into U+FFFD. */
 static void characters_are_delivered_whole(void **state)
 {
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
     struct textout *t = started(v, NULL, 0);
 
     feed(t, 0xe2, "", false);
@@ -75,7 +64,7 @@ static void characters_are_delivered_whole(void **state)
 /* Goal: control tokens give no text, user-defined ones do, and neither cuts a character. */
 static void control_tokens_are_silent(void **state)
 {
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
     struct textout *t = started(v, NULL, 0);
 
     feed(t, B_EOT, "", false);
@@ -93,7 +82,7 @@ static void control_tokens_are_silent(void **state)
 static void possible_stop_strings_are_held_back(void **state)
 {
     static const char *const stops[] = {"abcX", "cd"};
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
     struct textout *t = started(v, stops, 2);
 
     feed(t, 'z', "z", false);
@@ -117,7 +106,7 @@ static void possible_stop_strings_are_held_back(void **state)
 static void the_first_stop_string_to_complete_ends_the_text(void **state)
 {
     static const char *const stops[] = {"bc", "abc", "\xc3\xbc!"};
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
     struct textout *t = started(v, stops, 3);
 
     feed(t, 'x', "x", false);
@@ -145,7 +134,7 @@ static void the_first_stop_string_to_complete_ends_the_text(void **state)
 static void repeating_stop_strings_are_found(void **state)
 {
     static const char *const stops[] = {"aab"};
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
     struct textout *t = started(v, stops, 1);
 
     feed(t, 'a', "", false);
@@ -159,7 +148,7 @@ static void repeating_stop_strings_are_found(void **state)
 /* Goal: the space that SentencePiece puts before a text does not come out. */
 static void the_leading_space_is_dropped_once(void **state)
 {
-    struct vocab *v = opened(tiny_spm());
+    struct vocab *v = tiny_opened(tiny_spm());
     struct textout *t = started(v, NULL, 0);
 
     feed(t, 1, "", false);
@@ -176,7 +165,7 @@ static void the_whole_text_depends_on_bytes_alone(void **state)
     static const char *const stops[] = {"bcz", "c a"};
     static const int32_t ways[][4] = {
         {B_ABC, ' ', -1, -1}, {B_AB, 'c', ' ', -1}, {'a', 'b', 'c', ' '}};
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
 
     for (size_t w = 0; w < ARRAY_SIZE(ways); w++) {
         struct textout *t = started(v, stops, 2);
@@ -206,7 +195,7 @@ static void stop_strings_are_bounded(void **state)
 {
     char text[STOP_BYTES_MAX + 1];
     struct strview views[STOPS_MAX + 1];
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
     struct textout *t = NULL;
 
     memset(text, 'q', sizeof(text));

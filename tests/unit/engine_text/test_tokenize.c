@@ -5,17 +5,6 @@
 
 #include "tests/unit/engine_text/tiny.h"
 
-static struct vocab *opened(struct gguf_make m)
-{
-    struct vocab *v = NULL;
-    struct diag d = {0};
-
-    if (tiny_open(&m, &v, &d) != MODEL_OK) {
-        fail_msg("%s", d.text);
-    }
-    return v;
-}
-
 static void ids_are(const struct vocab *v, const char *text, unsigned flags, const int32_t *want,
                     size_t n_want)
 {
@@ -40,7 +29,7 @@ static void ids_are(const struct vocab *v, const char *text, unsigned flags, con
 /* Goal: pairs merge in order of rank, inside words only. */
 static void byte_level_pairs_merge_by_rank(void **state)
 {
-    struct vocab *v = opened(tiny_bpe("gpt-2"));
+    struct vocab *v = tiny_opened(tiny_bpe("gpt-2"));
 
     IDS_ARE(v, "abc", 0, B_ABC);
     IDS_ARE(v, "abcab", 0, B_ABC, B_AB);
@@ -73,7 +62,7 @@ static struct vocab *cutting(const char *pre)
         make_text(&m, more[i], strlen(more[i]));
     }
     make_key_strs(&m, "tokenizer.ggml.merges", merges, ARRAY_SIZE(merges));
-    return opened(m);
+    return tiny_opened(m);
 }
 
 static void each_pattern_cuts_its_own_words(void **state)
@@ -117,7 +106,7 @@ static void whole_words_need_no_merges_in_llama_bpe(void **state)
         make_text(&m, more[0], 2);
         make_text(&m, more[1], 3);
         make_key_strs(&m, "tokenizer.ggml.merges", merges, 1);
-        struct vocab *v = opened(m);
+        struct vocab *v = tiny_opened(m);
         if (k == 0) {
             IDS_ARE(v, "abc", 0, 257);
         } else {
@@ -130,7 +119,7 @@ static void whole_words_need_no_merges_in_llama_bpe(void **state)
 /* Goal: control tokens in text only when asked for, user-defined ones always, the longest first. */
 static void special_tokens_split_text(void **state)
 {
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
 
     IDS_ARE(v, "ab<think>ab", 0, B_AB, B_THINK, B_AB);
     IDS_ARE(v, "ab<|eot_id|>ab", TOKENIZE_SPECIAL, B_AB, B_EOT, B_AB);
@@ -146,7 +135,7 @@ static void special_tokens_split_text(void **state)
 static void special_ends_are_added_as_the_file_says(void **state)
 {
     struct gguf_make m = tiny_bpe("llama-bpe"); /* adds BOS unless told otherwise */
-    struct vocab *v = opened(m);
+    struct vocab *v = tiny_opened(m);
 
     IDS_ARE(v, "ab", TOKENIZE_ADD_SPECIAL, B_END, B_AB);
     IDS_ARE(v, "ab", 0, B_AB);
@@ -154,11 +143,11 @@ static void special_ends_are_added_as_the_file_says(void **state)
 
     m = tiny_bpe("qwen2"); /* adds none unless told otherwise */
     make_key_bool(&m, "tokenizer.ggml.add_eos_token", true);
-    v = opened(m);
+    v = tiny_opened(m);
     IDS_ARE(v, "ab", TOKENIZE_ADD_SPECIAL, B_AB, B_END);
     vocab_free(v);
 
-    v = opened(tiny_spm());
+    v = tiny_opened(tiny_spm());
     IDS_ARE(v, "a", TOKENIZE_ADD_SPECIAL, 1, S_MARK_A);
     vocab_free(v);
 }
@@ -166,7 +155,7 @@ static void special_ends_are_added_as_the_file_says(void **state)
 /* Goal: SentencePiece merges by score, bytes what it has no piece for, and puts a space in front. */
 static void sentencepiece_merges_by_score(void **state)
 {
-    struct vocab *v = opened(tiny_spm());
+    struct vocab *v = tiny_opened(tiny_spm());
 
     IDS_ARE(v, "abc", 0, S_MARK, S_ABC); /* bc first, then a bc: abc scores above mark-a */
     IDS_ARE(v, "ab", 0, S_MARK, S_AB);
@@ -182,7 +171,7 @@ static void sentencepiece_merges_by_score(void **state)
 /* Goal: no result is cut short silently. Method: room for one id too few, and just enough. */
 static void too_many_ids_are_reported(void **state)
 {
-    struct vocab *v = opened(tiny_bpe("gpt-2"));
+    struct vocab *v = tiny_opened(tiny_bpe("gpt-2"));
     int32_t ids[3];
     size_t n = 99;
 
@@ -208,7 +197,7 @@ static void an_enormous_word_comes_back_whole(void **state)
         text[i] = "abc"[i % 3];
     }
     for (int k = 0; k < 2; k++) {
-        struct vocab *v = opened(k ? tiny_spm() : tiny_bpe("qwen2"));
+        struct vocab *v = tiny_opened(k ? tiny_spm() : tiny_bpe("qwen2"));
         assert_int_equal(vocab_tokenize(v, text, n, 0, ids, n + 8, &n_ids), TOKENIZE_OK);
         assert_int_equal(n_ids, n / 3 + (size_t)k);
         assert_int_equal(vocab_detokenize(v, ids, n_ids, &back, &n_back), 0);
@@ -227,7 +216,7 @@ static void a_text_past_the_matchers_limit_is_hard(void **state)
 {
     const size_t n = (size_t)24 << 20;
     char *text = malloc(n);
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
     int32_t ids[4];
     size_t n_ids = 0;
 
@@ -257,7 +246,7 @@ static void detokenizing_follows_the_family(void **state)
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        struct vocab *v = opened(cases[i].pre ? tiny_bpe(cases[i].pre) : tiny_spm());
+        struct vocab *v = tiny_opened(cases[i].pre ? tiny_bpe(cases[i].pre) : tiny_spm());
         char *got = NULL;
         size_t n = 0;
         assert_int_equal(vocab_detokenize(v, cases[i].ids, cases[i].n, &got, &n), 0);

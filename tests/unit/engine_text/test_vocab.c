@@ -7,17 +7,6 @@
 #include "engine/text/vocab_view.h"
 #include "tests/unit/engine_text/tiny.h"
 
-static struct vocab *opened(struct gguf_make m)
-{
-    struct vocab *v = NULL;
-    struct diag d = {0};
-
-    if (tiny_open(&m, &v, &d) != MODEL_OK) {
-        fail_msg("%s", d.text);
-    }
-    return v;
-}
-
 static void refused(struct gguf_make m, int want, const char *word)
 {
     struct vocab *v = NULL;
@@ -106,7 +95,7 @@ static void special_ids_out_of_range_count_as_absent(void **state)
 
     make_key_u32(&m, "tokenizer.ggml.bos_token_id", 999999);
     make_key_u32(&m, "tokenizer.ggml.eos_token_id", 0xffffffffu);
-    struct vocab *v = opened(m);
+    struct vocab *v = tiny_opened(m);
     assert_int_equal(vocab_bos(v), -1);
     for (int32_t id = -2; id < 5; id++) {
         assert_false(vocab_is_end(v, id));
@@ -127,7 +116,7 @@ static void odd_token_texts_are_survived(void **state)
     make_key_strs(&m, "tokenizer.ggml.tokens", tokens, 7);
     make_key_f32s(&m, "tokenizer.ggml.scores", scores, 7);
     make_key_bool(&m, "tokenizer.ggml.add_space_prefix", false);
-    struct vocab *v = opened(m);
+    struct vocab *v = tiny_opened(m);
     assert_int_equal(vocab_tokenize(v, "a\xff", 2, 0, ids, 16, &n), TOKENIZE_OK);
     assert_int_equal(n, 2);
     assert_int_equal(ids[0], 1); /* the lowest of three */
@@ -138,7 +127,7 @@ static void odd_token_texts_are_survived(void **state)
 /* Goal: what ends a generation. Method: the named token, known texts of control tokens, others. */
 static void ends_are_named_or_known_by_text(void **state)
 {
-    struct vocab *v = opened(tiny_bpe("qwen2"));
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
 
     assert_true(vocab_is_end(v, B_END));
     assert_true(vocab_is_end(v, B_EOT)); /* no key names it */
@@ -163,7 +152,7 @@ static void piece_is(const struct vocab *v, int32_t id, bool special, const char
 /* Goal: the bytes of each kind of token. */
 static void pieces_are_exact_bytes(void **state)
 {
-    struct vocab *v = opened(tiny_bpe("gpt-2"));
+    struct vocab *v = tiny_opened(tiny_bpe("gpt-2"));
 
     piece_is(v, B_SP_THE, false, " the");
     piece_is(v, 0xff, false, "\xff");
@@ -173,7 +162,7 @@ static void pieces_are_exact_bytes(void **state)
     piece_is(v, -1, true, "");
     piece_is(v, B_COUNT, true, "");
     vocab_free(v);
-    v = opened(tiny_spm());
+    v = tiny_opened(tiny_spm());
     piece_is(v, S_MARK_A, false, " a");
     piece_is(v, 3 + 0x41, false, "A");
     piece_is(v, 0, false, "");

@@ -5,6 +5,8 @@
 #ifndef TESTS_UNIT_ENGINE_TEXT_TINY_H
 #define TESTS_UNIT_ENGINE_TEXT_TINY_H
 
+#include "tests/support/test.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -147,6 +149,18 @@ static inline int tiny_open(struct gguf_make *m, struct vocab **ret, struct diag
 
     close(fd);
     return r;
+}
+
+/* The same for what must open. */
+static inline struct vocab *tiny_opened(struct gguf_make m)
+{
+    struct vocab *v = NULL;
+    struct diag d = {0};
+
+    if (tiny_open(&m, &v, &d) != MODEL_OK) {
+        fail_msg("%s", d.text);
+    }
+    return v;
 }
 
 #endif
