@@ -17,6 +17,7 @@ SOURCE = pathlib.Path(os.environ.get('ONEBIT_SOURCE', '.')).resolve()
 DAEMON = BUILD / 'daemon/onebitd'
 RUNNER = BUILD / 'daemon/onebit-runner'
 HOOKED_RUNNER = BUILD / 'tests/support/onebit-runner-hooked'
+PUPPET_RUNNER = BUILD / 'tests/support/onebit-runner-puppet'
 CLI = BUILD / 'client/onebit'
 LAB = BUILD / 'engine/onebit-lab'
 SANITIZED = os.environ.get('ONEBIT_SANITIZED', '') == '1'
