@@ -109,6 +109,15 @@ static bool read_some(struct runner_proc *r, int turns)
     return true;
 }
 
+/* Read what it wrote before it closed its end: at most what the kernel holds. */
+static void read_rest(struct runner_proc *r)
+{
+    char one;
+
+    while (read_some(r, 1) && r->fd >= 0 && recv(r->fd, &one, 1, MSG_DONTWAIT | MSG_PEEK) >= 0) {
+    }
+}
+
 static void on_runner_exit(uv_process_t *process, int64_t status, int sig)
 {
     struct runner_proc *r = process->data;
@@ -116,12 +125,7 @@ static void on_runner_exit(uv_process_t *process, int64_t status, int sig)
 
     r->exited = true;
     if (!asked) {
-        while (read_some(r, 1) && r->fd >= 0) { /* ends at EOF: the other end is closed */
-            char one;
-            if (recv(r->fd, &one, 1, MSG_DONTWAIT | MSG_PEEK) < 0) {
-                break;
-            }
-        }
+        read_rest(r);
     }
     r->state = RUNNER_DYING;
     r->killed = sig == SIGKILL && r->how[0] == '\0';
@@ -300,8 +304,11 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct runner_proc *r = poll->data;
 
-    if (status < 0) {
-        runner_proc_kill(r, "its socket failed");
+    if (status < 0) { /* it closed with frames of ours unread; what it said before still counts */
+        read_rest(r);
+        if (r->state == RUNNER_STARTING || r->state == RUNNER_UP) {
+            expect_exit(r);
+        }
         return;
     }
     if ((events & UV_READABLE) && !read_some(r, READS_PER_TURN)) {
