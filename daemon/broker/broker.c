@@ -41,6 +41,8 @@ static void do_scan(uv_work_t *work)
     s->result = model_listing_read(&s->listing, s->dir);
 }
 
+static void start_scan(struct broker *b);
+
 static void on_scanned(uv_work_t *work, int status)
 {
     struct scan_work *s = container_of(work, struct scan_work, work);
@@ -54,6 +56,13 @@ static void on_scanned(uv_work_t *work, int status)
     }
     free(s);
     verbs_resolve(b, result);
+    list_for_each (r, next, &b->scan_late, struct request, scan_link) {
+        list_remove(&r->scan_link);
+        list_push(&b->scan_waiters, &r->scan_link);
+    }
+    if (!list_empty(&b->scan_waiters)) {
+        start_scan(b);
+    }
     broker_dirty(b);
 }
 
@@ -75,10 +84,12 @@ static void start_scan(struct broker *b)
 
 void broker_scan(struct broker *b, struct request *r)
 {
-    list_push(&b->scan_waiters, &r->scan_link);
-    if (!b->scanning) {
-        start_scan(b);
+    if (b->scanning) { /* what it asks for may have come after that look */
+        list_push(&b->scan_late, &r->scan_link);
+        return;
     }
+    list_push(&b->scan_waiters, &r->scan_link);
+    start_scan(b);
 }
 
 /* Bring models, engine and plan in line with what has changed. */
@@ -294,6 +305,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     list_init(&b->models);
     list_init(&b->pack_children);
     list_init(&b->scan_waiters);
+    list_init(&b->scan_late);
     queue_init(&b->queue);
     b->restart.data = b->deadlines.data = b->drain.data = b->prepare.data = b;
     (void)uv_timer_init(loop, &b->restart); /* none of these can fail: they only fill the struct */

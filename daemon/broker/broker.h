@@ -53,6 +53,7 @@ struct broker {
     uint32_t n_models_ever;
     struct list pack_children; /* owned: struct pack_child */
     struct list scan_waiters;  /* requests that wait for the folder to be read */
+    struct list scan_late;     /* that came while it was being read: they wait for another look */
     bool scanning;
     struct model_listing *listing; /* owned: the latest; NULL: none yet */
     int32_t *ids;                  /* owned: scratch for the ids of one report */

@@ -385,6 +385,7 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     m->state = MODEL_LOADED;
     m->resident = true;
     m->load_deaths = 0;
+    m->repacked = false;
     m->used_ns = clock_now_ns();
     m->slots = (struct slots){.ready = true, .n_streams = l->n_streams};
     log_line(LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name, f->quantization,

@@ -25,14 +25,14 @@ enum request_kind { REQUEST_GENERATE, REQUEST_LOAD, REQUEST_LIST };
 struct request {
     struct job job; /* of a generate; in the broker's queue */
     enum request_kind kind;
-    struct broker *broker;         /* borrowed */
-    struct conn *conn;             /* borrowed; outlives its requests */
-    struct list conn_link;         /* in the connection's requests */
-    struct list scan_link;         /* in the broker's scan_waiters, while it waits for a scan */
-    struct list model_link;        /* in the model's users, once it has one */
-    uint32_t id;                   /* the client's */
-    struct model *model;           /* borrowed while in model_link */
-    char name[MODEL_NAME_MAX + 1]; /* of the model asked for; empty: the default */
+    struct broker *broker;               /* borrowed */
+    struct conn *conn;                   /* borrowed; outlives its requests */
+    struct list conn_link;               /* in the connection's requests */
+    struct list scan_link;               /* in the broker's scan_waiters or scan_late */
+    struct list model_link;              /* in the model's users, once it has one */
+    uint32_t id;                         /* the client's */
+    struct model *model;                 /* borrowed while in model_link */
+    char name[MODEL_NAME_MAX + 1];       /* of the model asked for; empty: the default */
     char quantization[MSG_NAME_MAX + 1]; /* expected; empty: any */
     uint8_t *body;                       /* owned: the generate frame's body as received */
     size_t n_body;

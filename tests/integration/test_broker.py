@@ -93,6 +93,20 @@ class Broker(unittest.TestCase):
                 self.assertEqual(self.ask(peer, id=number, **CHAT, model=name)['name'], 'no_model', name)
             self.assertEqual(len(self.ask(peer, id=9, type='list')['result']), 1)
 
+    def test_many_ask_for_the_folder_at_once_and_each_is_answered_once(self):
+        with Daemon() as d, Peer(d) as peer:
+            for number in range(1, 61):
+                peer.send({'type': 'list', 'id': number})
+                peer.send({'type': 'load', 'id': number + 1000, 'model': 'absent'})
+            ends = {}
+            while len(ends) < 120:
+                frame = peer.receive()
+                ends.setdefault(frame['id'], []).append(frame.get('name', frame['type']))
+            peer.send({'type': 'status', 'id': 5000})
+            self.assertEqual(peer.receive()['id'], 5000)  # nobody was answered twice
+            self.assertEqual({i: e for i, e in ends.items() if i <= 1000}, {i: ['done'] for i in range(1, 61)})
+            self.assertEqual({i: e for i, e in ends.items() if i > 1000}, {i + 1000: ['no_model'] for i in range(1, 61)})
+
 
 if __name__ == '__main__':
     unittest.main(verbosity=2)
