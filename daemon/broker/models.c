@@ -8,6 +8,7 @@
 #include "daemon/broker/models.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +167,21 @@ static void refuse_probe(struct model *m, const struct probe_work *w)
     model_refuse(m, &e, false);
 }
 
+/* The packed file is about to come from another source file than before: an answer that has begun
+ * cannot go on with other weights. */
+static void note_source(struct model *m, const struct file_mark *mark)
+{
+    if (m->facts.known && memcmp(&m->mark, mark, sizeof(*mark)) != 0) {
+        list_for_each (r, next, &m->users, struct request, model_link) {
+            if (r->answer.n_ids > 0) {
+                request_fail(r, ERR_INTERNAL, "the model's file was replaced in mid-answer");
+            }
+        }
+    }
+    m->mark = *mark;
+    m->fresh = false;
+}
+
 static void on_probed(uv_work_t *work, int status)
 {
     struct probe_work *w = container_of(work, struct probe_work, work);
@@ -177,16 +193,14 @@ static void on_probed(uv_work_t *work, int status)
     if (status < 0) {
         w->result = status; /* cancelled before it ran: nothing is open */
     } else if (w->result == PACK_OK && p->pack_fd >= 0) {
-        m->mark = p->mark;
-        m->fresh = false;
+        note_source(m, &p->mark);
         model_packed(m, p->pack_fd, p->final);
     } else if (w->result == PACK_OK && m->broker->stopping) {
         (void)unlink(p->temp);
         (void)close(p->source_fd);
         (void)close(p->temp_fd);
     } else if (w->result == PACK_OK) {
-        m->mark = p->mark;
-        m->fresh = false;
+        note_source(m, &p->mark);
         m->state = MODEL_PACKING;
         log_line(LOG_INFO, "model %s: packing", m->name);
         pack_child_start(m, p->source_fd, p->temp_fd, p->temp, p->final);
@@ -248,6 +262,7 @@ void model_unload(struct model *m)
     if (m->state == MODEL_LOADED) {
         const struct seam_message drop = {.type = SEAM_DROP, .drop = m->number};
         runner_proc_send(&m->broker->runner, &drop, NULL, 0, -1);
+        drop_pack(m);
         m->state = MODEL_IDLE;
         log_line(LOG_INFO, "model %s: unloaded", m->name);
     }
@@ -295,9 +310,14 @@ static void load(struct model *m)
         .default_temperature = o ? (float)o->temperature : 0,
     };
     const struct seam_message message = {.type = SEAM_LOAD, .load = l};
-    const int fd = m->pack_fd;
+    const int fd = fcntl(m->pack_fd, F_DUPFD_CLOEXEC, 0);
 
-    m->pack_fd = -1;
+    if (fd < 0) {
+        const struct msg_error e = {.code = ERR_OVERLOADED,
+                                    .message = strview_of("no descriptor for its packed file")};
+        model_refuse(m, &e, false);
+        return;
+    }
     m->state = MODEL_LOADING;
     runner_proc_send(&b->runner, &message, NULL, 0, fd);
 }
@@ -405,6 +425,7 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
         log_line(LOG_WARNING, "model %s: its packed file is made anew: %.*s", m->name,
                  (int)f->message.n, f->message.data);
         m->repacked = m->fresh = true;
+        drop_pack(m);
         m->state = MODEL_IDLE;
         broker_dirty(b);
         return;
@@ -420,7 +441,7 @@ void models_on_engine_gone(struct broker *b, bool killed)
         m->slots.ready = false;
         m->slots.n_held = 0;
         if (m->state == MODEL_LOADED) {
-            m->state = MODEL_IDLE;
+            m->state = MODEL_PACKED;
         } else if (m->state == MODEL_LOADING &&
                    ++m->load_deaths >= (killed ? JOB_SUSPECT_KILLS : MODEL_LOAD_DEATHS)) {
             const struct msg_error e = {
@@ -428,10 +449,7 @@ void models_on_engine_gone(struct broker *b, bool killed)
                 .message = strview_of("loading it took the engine down again and again")};
             model_refuse(m, &e, true);
         } else if (m->state == MODEL_LOADING) {
-            m->state = MODEL_IDLE;
-        } else if (m->state == MODEL_PACKED) {
-            drop_pack(m); /* the next engine may want another form */
-            m->state = MODEL_IDLE;
+            m->state = MODEL_PACKED;
         }
     }
 }

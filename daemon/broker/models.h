@@ -47,8 +47,9 @@ struct model {
     bool repacked;     /* its packed file was refused once and made anew */
     bool fresh;        /* do not take a packed file that is there */
     unsigned load_deaths;
-    int pack_fd;           /* owned; -1: none */
-    char pack_path[4096];  /* of pack_fd, for removing a refused one */
+    int pack_fd;          /* owned; kept while it is loaded, so that the engine's successor maps the
+                            * very same weights, whatever has become of the files; -1: none */
+    char pack_path[4096]; /* of pack_fd, for removing a refused one */
     struct file_mark mark; /* of the file that was packed or refused */
     struct model_facts facts;
     bool sticky;           /* REFUSED until the file changes or somebody loads it by hand */

@@ -78,12 +78,15 @@ static bool is_default(const struct broker *b, const char *name)
 static void pack_listed(struct packer *p, const struct broker *b, const struct listed_model *l)
 {
     const struct model *m = model_find(b, strview_of(l->name));
-    const struct model_facts *f = m && m->facts.known ? &m->facts : NULL;
+    /* A file that was replaced is told of as it is once it is loaded; until then as what serves. */
+    const bool serves = m && m->state == MODEL_LOADED;
+    const bool same = m && memcmp(&m->mark, &l->mark, sizeof(l->mark)) == 0;
+    const struct model_facts *f = m && m->facts.known && (serves || same) ? &m->facts : NULL;
     const bool failed = m && m->state == MODEL_REFUSED;
 
     pack_map(p, 4 + (f ? 6 : 0) + failed);
     text_pair(p, "name", l->name);
-    uint_pair(p, "bytes", l->mark.size);
+    uint_pair(p, "bytes", serves ? m->mark.size : l->mark.size);
     text_pair(p, "state", model_state_name(m));
     bool_pair(p, "default", is_default(b, l->name));
     if (f) {

@@ -110,6 +110,26 @@ class Continuity(unittest.TestCase):
             done = d.cli('run', 'turn on the kitchen lights')
             self.assertEqual((done.returncode, done.stdout), (0, want))
 
+    def test_a_model_file_replaced_in_mid_answer_changes_nothing(self):
+        """Goal: an answer goes on with the weights it began with. Method: put another model in the file's
+        place while an answer streams, kill the runner, compare with an undisturbed answer."""
+        with tempfile.TemporaryDirectory() as home:
+            other = pathlib.Path(home) / 'other.gguf'
+            subprocess.run([LAB, 'make', '--shape', 'tiny', '--format', 'F16', other], check=True)
+            args = ['-n', 200, '--ignore-eos', '--seed', 4, '--temperature', '1.0', '@@sleep-ms-5-per-step@@ go on']
+            with Daemon(runner=HOOKED_RUNNER) as d:
+                want = d.cli('run', *args).stdout
+                client = d.cli_start('run', *args)
+                head = client.stdout.read(1)
+                os.replace(other, d.models / 'home-q1_0.gguf')
+                os.kill(d.status()['runner_pid'], signal.SIGKILL)
+                out, err = client.communicate(timeout=PATIENCE)
+                self.assertEqual((client.returncode, head + out), (0, want), err)
+                self.assertEqual(d.cli('unload', 'home-q1_0').returncode, 0)
+                self.assertEqual(d.cli('load', 'home-q1_0').returncode, 0)
+                models = json.loads(d.cli('ps', '--json').stdout)['models']
+                self.assertEqual(models[0]['quantization'], 'f16')
+
     def test_a_damaged_model_costs_its_own_requests_only(self):
         with tempfile.TemporaryDirectory() as home:
             bad = pathlib.Path(home) / 'bad.gguf'
