@@ -59,6 +59,7 @@ struct verb {
     const char *more;  /* paragraphs of its --help, or NULL */
     unsigned groups;
     size_t words_min, words_max;
+    bool prints;                   /* to standard output, which must be there */
     int (*run)(struct args *args); /* returns the exit code */
 };
 

@@ -2,9 +2,11 @@
  *
  * Results go to standard output, everything else to standard error, and the exit code says which
  * kind of trouble it was (lab.h). */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/stdfds.h"
 #include "engine/lab/lab.h"
 
 #ifndef ONEBIT_VERSION
@@ -87,7 +89,11 @@ static bool asks_for_help(int n, char **argv)
 int main(int argc, char **argv)
 {
     struct lab_args args;
+    const int reserved = stdfds_reserve();
 
+    if (reserved < 0) {
+        return lab_errno("standard descriptors", reserved);
+    }
     if (argc < 2) {
         print_usage(stderr);
         return LAB_USAGE;
@@ -112,6 +118,10 @@ int main(int argc, char **argv)
         return out_done();
     }
     int r = args_parse(&args, v->bit, argc - 2, argv + 2);
+    if (r == LAB_OK && v->bit != VERB_MAKE && !args.out && !stdfds_out_writable()) {
+        lab_error("standard output: %s", strerror(EBADF)); /* now, not when the work is done */
+        r = LAB_IO;
+    }
     if (r == LAB_OK) {
         r = v->run(&args);
         if (r == LAB_OK) {

@@ -5,12 +5,13 @@ import json
 import math
 import pathlib
 import struct
+import subprocess
 import tempfile
 import unittest
 
-from lab import HOME_MODEL, LEVELS, fine, fine_json, lab, levels_present, make
+from lab import HOME_MODEL, LAB, LEVELS, fine, fine_json, lab, levels_present, make
 
-USAGE, DATA, NOINPUT, UNAVAILABLE, CANTCREATE = 64, 65, 66, 69, 73
+USAGE, DATA, NOINPUT, UNAVAILABLE, CANTCREATE, IO = 64, 65, 66, 69, 73, 74
 VERBS = ['info', 'verify', 'tokenize', 'detokenize', 'logits', 'generate', 'perplexity', 'template', 'make', 'bench']
 MESSAGES = json.dumps([{'role': 'user', 'content': 'turn on the kitchen lights'}])
 KITCHEN = {'intent': 'HassTurnOn', 'area': 'kitchen', 'domain': 'light'}
@@ -87,6 +88,14 @@ class Refusals(unittest.TestCase):
         self.refused(DATA, 'template', HOME_MODEL, stdin='[{"role":1,"content":"x"}]')
         for text in ('{"text":1}', '{"hex":"f"}', '{"hex":"zz"}', '{}', '{"text":"a","hex":"61"}', 'x'):
             self.refused(DATA, 'tokenize', HOME_MODEL, '--jsonl', stdin=text)
+
+    def test_a_missing_standard_output_ends_with_74_before_any_work(self):
+        for closed, said in (('>&-', 1), ('<&- >&- 2>&-', 0)):
+            for args in (['verify', '/nowhere'], ['tokenize', '/nowhere'], ['info', HOME_MODEL], ['--version'],
+                         ['generate', HOME_MODEL, '--prompt', 'x', '-n', '4']):
+                done = subprocess.run(['sh', '-c', f'exec "$0" "$@" {closed}', LAB, *args], stderr=subprocess.PIPE,
+                                      timeout=60)
+                self.assertEqual((done.returncode, done.stderr.count(b'\n')), (IO, said), (args, done))
 
     def test_a_complaint_cannot_drive_a_terminal(self):
         done = lab('info', '/nowhere/\x1b[31mred\nline')

@@ -49,7 +49,7 @@ static int status_code(int status)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/* Start the command with these descriptors; they stay ours. */
+/* Start the command with these descriptors; they stay ours. -1: it gets none. */
 static pid_t start(const char *const words[], int in, int out, int err)
 {
     char program[512], *argv[WORDS_MAX + 2] = {program};
@@ -63,9 +63,10 @@ static pid_t start(const char *const words[], int in, int out, int err)
     for (size_t i = 0; i < WORDS_MAX && words[i]; i++) {
         argv[i + 1] = (char *)(uintptr_t)words[i];
     }
-    (void)dup2(in, 0);
-    (void)dup2(out, 1);
-    (void)dup2(err, 2);
+    const int given[] = {in, out, err};
+    for (int fd = 0; fd < 3; fd++) {
+        (void)(given[fd] < 0 ? close(fd) : dup2(given[fd], fd));
+    }
     (void)unsetenv("ONEBIT_SOCKET");
     (void)signal(SIGINT, SIG_DFL);
     (void)signal(SIGTERM, SIG_DFL);
@@ -200,6 +201,39 @@ static void a_full_disk_is_reported(void **state)
     close(full);
 }
 
+/* Goal: without a standard output nothing is asked for nobody and nothing hangs, and no descriptor of
+ * our own takes its number. Method: no daemon is there, so that whoever connects ends otherwise. */
+static void a_missing_standard_output_ends_what_prints_at_once(void **state)
+{
+    static const char *const all[][WORDS_MAX] = {
+        {"run", "-s", "/nonexistent", "hi"},
+        {"run", "-s", "/nonexistent", "--json", "hi"},
+        {"chat", "-s", "/nonexistent"},
+        {"list", "-s", "/nonexistent"},
+        {"ps", "-s", "/nonexistent"},
+        {"status", "-s", "/nonexistent"},
+        {"explain"},
+        {"help"},
+        {"--help"},
+        {"--version"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        const int in = memory_file("hello\n"), err = memory_file("");
+        char text[512];
+        int status;
+        pid_t pid = start(all[i], in, -1, err);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status_code(status), 74);
+        read_back(err, text, sizeof(text));
+        assert_non_null(strstr(text, strerror(EBADF)));
+        pid = start(all[i], -1, -1, -1);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status_code(status), 74);
+        close(in);
+    }
+}
+
 /* ---- run ---- */
 
 /* Answers with the prompt, word by word as the model would; the words say what else to do. */
@@ -246,6 +280,28 @@ static void run_prints_the_answer_and_one_newline(void **state)
     assert_string_equal(r.out, "chat:ends itself\n");
     RUN(&r, "", "run", "-s", fake_path(f), "--", "-5 degrees");
     assert_string_equal(r.out, "chat:-5 degrees\n");
+    fake_stop(f);
+}
+
+/* Goal: our words never land in our own conversation with the daemon. Method: input and error are
+ * missing, so the socket would be number 0 and the descriptor of signals number 2. */
+static void missing_input_and_error_are_not_replaced_by_the_socket(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    const char *const asks[WORDS_MAX] = {"run", "-v", "-s", fake_path(f), "hi"};
+    const char *const reads[WORDS_MAX] = {"run", "-s", fake_path(f)};
+    const int out = memory_file("");
+    char text[64];
+    int status;
+
+    pid_t pid = start(asks, -1, out, -1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status_code(status), 0);
+    pid = start(reads, -1, out, -1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status_code(status), 74);
+    read_back(out, text, sizeof(text));
+    assert_string_equal(text, "chat:hi\n");
     fake_stop(f);
 }
 
@@ -543,6 +599,8 @@ int main(void)
         cmocka_unit_test(help_and_version_are_no_errors),
         cmocka_unit_test(without_a_daemon_every_verb_ends_with_69_and_a_hint),
         cmocka_unit_test(a_full_disk_is_reported),
+        cmocka_unit_test(a_missing_standard_output_ends_what_prints_at_once),
+        cmocka_unit_test(missing_input_and_error_are_not_replaced_by_the_socket),
         cmocka_unit_test(run_prints_the_answer_and_one_newline),
         cmocka_unit_test(run_reads_standard_input),
         cmocka_unit_test(bytes_pass_unchanged_into_a_pipe_and_escaped_onto_a_terminal),
