@@ -28,6 +28,10 @@ enum field_kind {
     FIELD_OWN,   /* read and written by the row's own functions */
 };
 
+#define TEMPERATURE_RANGE "[0, " DIGITS_OF(MSG_TEMPERATURE_MAX) "]"
+#define DIGITS_OF(n) DIGITS_OF_(n)
+#define DIGITS_OF_(n) #n
+
 #define FIELD_REQUIRED 1u /* refused when missing; always written */
 #define FIELD_ALWAYS 2u   /* written even when it is zero */
 

@@ -27,7 +27,8 @@
 #define MSG_FEATURES_MAX 32u
 #define MSG_LOGPROBS_MAX 20u
 #define MSG_LOGPROBS_ROW_MAX 21u /* the chosen token and the alternatives */
-#define MSG_TOKENS_MAX 1048576u  /* ids in a request; max_tokens */
+#define MSG_TOKENS_MAX 1048576u  /* ids in a request; max_tokens; positions of a context */
+#define MSG_TEMPERATURE_MAX 10   /* of a request, and of a model by configuration */
 
 enum message_type {
     MSG_HELLO,    /* both ways; the first frame of each side */

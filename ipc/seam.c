@@ -32,7 +32,7 @@ static const struct field load_rows[] = {
     {"n_streams_max", FIELD_U32, FIELD_ALWAYS, AT(n_streams_max), .max = SEAM_STREAMS_MAX},
     {"default_temperature", FIELD_F32,
      .has_at = offsetof(struct seam_load, has_default_temperature), AT(default_temperature),
-     .lo = 0.0f, .hi = 10.0f, .range = "[0, 10]"},
+     .lo = 0.0f, .hi = MSG_TEMPERATURE_MAX, .range = TEMPERATURE_RANGE},
 };
 #undef AT
 
@@ -302,6 +302,19 @@ int seam_read(struct seam_message *ret, const uint8_t *body, size_t n, struct di
     return SEAM_OK;
 }
 
+/* The other side ends the connection over a frame it cannot read: such a one never leaves. */
+static int put_check(struct buf *out, size_t mark)
+{
+    struct seam_message m;
+
+    if (seam_read(&m, out->data + mark + FRAME_HEADER, out->n - mark - FRAME_HEADER, NULL) !=
+        SEAM_OK) {
+        out->n = mark;
+        return -EINVAL;
+    }
+    return 0;
+}
+
 int seam_put(struct buf *out, const struct seam_message *m, const int32_t *ids, size_t n_ids,
              const struct msg_logprob *logprobs, size_t n_alternatives)
 {
@@ -326,5 +339,6 @@ int seam_put(struct buf *out, const struct seam_message *m, const int32_t *ids, 
         out->n = mark;
         return p.error;
     }
-    return frame_end(out, mark, FRAME_SEAM_BODY_MAX);
+    const int e = frame_end(out, mark, FRAME_SEAM_BODY_MAX);
+    return e < 0 ? e : put_check(out, mark);
 }

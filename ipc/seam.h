@@ -22,6 +22,7 @@
 #include "ipc/message.h"
 
 #define SEAM_PLAN_MAX 64u    /* sequences in one plan */
+#define SEAM_THREADS_MAX 64u /* that the runner can be told to use */
 #define SEAM_STREAMS_MAX 64u /* sequences the runner holds, paused ones included */
 
 enum seam_type {
@@ -151,7 +152,8 @@ MUST_USE int seam_read(struct seam_message *ret, const uint8_t *body, size_t n,
 
 /** seam_put() - append one frame. For SEAM_START and SEAM_TOKENS the ids (and logprobs: n_ids x
  * n_alternatives, or NULL) come as arrays; otherwise pass NULL and 0.
- * Return: 0, -ENOMEM, -E2BIG. */
+ * Return: 0, -ENOMEM, -E2BIG, or -EINVAL for a value that seam_read() would refuse. After a failure
+ * nothing was appended. */
 MUST_USE int seam_put(struct buf *out, const struct seam_message *m, const int32_t *ids,
                       size_t n_ids, const struct msg_logprob *logprobs, size_t n_alternatives);
 

@@ -14,6 +14,7 @@
 
 #include "daemon/broker/config_keys.h"
 #include "daemon/broker/config_value.h"
+#include "ipc/message.h"
 
 #define SECTION_MAX (MODEL_NAME_MAX + 8u)
 #define MODEL_PREFIX "model "
@@ -269,13 +270,13 @@ static void model_key(struct reading *r, const char *name, const char *value)
     switch (key) {
     case MODEL_KEY_TEMPERATURE:
         m->has_temperature = true;
-        if (!value_number(value, &m->temperature) || m->temperature > 100) {
-            refuse(r, "temperature: '%s' is no number in 0..100", value);
+        if (!value_number(value, &m->temperature) || m->temperature > MSG_TEMPERATURE_MAX) {
+            refuse(r, "temperature: '%s' is no number in 0..%d", value, MSG_TEMPERATURE_MAX);
         }
         break;
     case MODEL_KEY_N_CTX:
-        if (!value_uint(value, &m->n_ctx) || m->n_ctx > CONFIG_N_CTX_MAX) {
-            refuse(r, "n_ctx: '%s' is no whole number in 0..%u", value, CONFIG_N_CTX_MAX);
+        if (!value_uint(value, &m->n_ctx) || m->n_ctx > MSG_TOKENS_MAX) {
+            refuse(r, "n_ctx: '%s' is no whole number in 0..%u", value, MSG_TOKENS_MAX);
         }
         break;
     case MODEL_KEY_KV:

@@ -16,7 +16,6 @@
 #define CONFIG_LINE_MAX 1024u         /* bytes of one line */
 #define CONFIG_MODELS_MAX 64u         /* [model NAME] sections */
 #define MODEL_NAME_MAX 200u           /* bytes; leaves room for a hash in a pack's file name */
-#define CONFIG_N_CTX_MAX (1u << 20)   /* positions */
 
 /* What [model NAME] says about one model. */
 struct model_options {

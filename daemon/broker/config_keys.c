@@ -24,7 +24,7 @@ const struct config_key config_keys[] = {
     {"cache", "dir", KEY_PATH, AT(cache_dir), .restart = true},
     {"engine", "runner", KEY_PATH, AT(runner), .restart = true},
     {"engine", "cpu", KEY_WORD, AT(cpu), .words = CPU_WORDS, .restart = true},
-    {"engine", "threads", KEY_UINT, AT(threads), 0, 1024, 0, .restart = true},
+    {"engine", "threads", KEY_UINT, AT(threads), 0, SEAM_THREADS_MAX, 0, .restart = true},
     {"engine", "kv_bytes", KEY_BYTES, AT(kv_bytes), 1 << 20, BYTES_MAX, UINT64_C(1) << 30},
     {"engine", "streams_max", KEY_UINT, AT(streams_max), 1, SEAM_STREAMS_MAX, 16},
     {"engine", "models_max", KEY_UINT, AT(models_max), 1, 16, 8},

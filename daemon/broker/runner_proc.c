@@ -341,8 +341,9 @@ void runner_proc_send(struct runner_proc *r, const struct seam_message *m, const
         if (fd >= 0) {
             (void)close(fd);
         }
-        log_line(LOG_ERR, "no room for a frame to the engine: %s", strerror(-e));
-        runner_proc_kill(r, "it does not read");
+        log_line(LOG_ERR, "a frame cannot be sent to the engine: %s",
+                 e == -EINVAL ? "it could not read it" : strerror(-e));
+        runner_proc_kill(r, e == -EINVAL ? "its frame is wrong" : "it does not read");
         return;
     }
     if (fd >= 0) {

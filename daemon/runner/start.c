@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 #include "daemon/runner/runner.h"
+#include "ipc/seam.h"
 
 #define EXIT_USAGE 64
-#define THREADS_MAX 64u
 #define NICE_PACK 10
 #define OOM_SCORE_PACK "1000"
 #define OOM_SCORE_ENGINE "500"
@@ -58,7 +58,7 @@ static bool parse_option(struct arguments *a, int option, const char *value)
     case 'c':
         return cpu_level_parse(value, &a->options.cpu) && cpu_level_present(a->options.cpu);
     case 't':
-        if (!parse_number(value, THREADS_MAX, &n) || n == 0) {
+        if (!parse_number(value, SEAM_THREADS_MAX, &n) || n == 0) {
             return false;
         }
         a->options.n_threads = (unsigned)n;

@@ -2,6 +2,7 @@
 #include "tests/support/test.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,6 +156,38 @@ static void a_start_carries_a_whole_request_and_the_longest_answer(void **state)
     free(ids);
 }
 
+/* Goal: no side sends what makes the other hang up. Method: a value past each kind of bound; the
+ * frame before it stays whole. */
+static void a_value_that_could_not_be_read_back_is_never_packed(void **state)
+{
+    static char long_name[2000];
+    const struct seam_message bad[] = {
+        {.type = SEAM_LOAD, .load = {.has_default_temperature = true, .default_temperature = 50}},
+        {.type = SEAM_LOAD, .load = {.has_default_temperature = true, .default_temperature = NAN}},
+        {.type = SEAM_LOAD, .load = {.n_streams_max = SEAM_STREAMS_MAX + 1}},
+        {.type = SEAM_LOAD, .load = {.n_ctx = MSG_TOKENS_MAX + 1}},
+        {.type = SEAM_LOAD, .load = {.name = {long_name, sizeof(long_name)}}},
+        {.type = SEAM_CANCEL, .cancel = 0},
+        {.type = SEAM_PLAN, .plan = {.n_run = 1}},
+        {.type = SEAM_START, .start = {.seq = 1}},
+    };
+    const struct seam_message good = {
+        .type = SEAM_LOAD,
+        .load = {.has_default_temperature = true, .default_temperature = MSG_TEMPERATURE_MAX}};
+    struct buf out;
+    (void)state;
+
+    memset(long_name, 'n', sizeof(long_name));
+    buf_init(&out, 1 << 20);
+    assert_int_equal(seam_put(&out, &good, NULL, 0, NULL, 0), 0);
+    const size_t n = out.n;
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(seam_put(&out, &bad[i], NULL, 0, NULL, 0), -EINVAL);
+        assert_int_equal(out.n, n);
+    }
+    buf_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +195,7 @@ int main(void)
         cmocka_unit_test(a_seam_frame_cut_short_or_packed_short_is_refused),
         cmocka_unit_test(a_runner_or_broker_gone_wrong_is_refused_by_name),
         cmocka_unit_test(a_start_carries_a_whole_request_and_the_longest_answer),
+        cmocka_unit_test(a_value_that_could_not_be_read_back_is_never_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
