@@ -188,6 +188,7 @@ static int parse_keys(struct gguf *g, struct cursor *c, uint64_t n_keys, struct 
             return r;
         }
     }
+    g->keys_end = offset_of(g, c->at);
     return refuse_duplicate_keys(g, d);
 }
 
@@ -286,10 +287,10 @@ static int order_tensors(struct gguf *g, struct diag *d)
     return GGUF_OK;
 }
 
-static int place_tensors(struct gguf *g, uint64_t infos_end, struct diag *d)
+static int place_tensors(struct gguf *g, struct diag *d)
 {
     const uint64_t mask = (uint64_t)g->alignment - 1;
-    const uint64_t data_at = (infos_end + mask) & ~mask; /* both far below 2^63 */
+    const uint64_t data_at = (g->infos_end + mask) & ~mask; /* both far below 2^63 */
 
     for (size_t i = 0; i < g->n_tensors; i++) {
         struct gguf_tensor_info *t = &g->tensors[i];
@@ -332,9 +333,10 @@ static int parse_tensors(struct gguf *g, struct cursor *c, uint64_t n_tensors, s
             return r;
         }
     }
+    g->infos_end = offset_of(g, c->at);
     r = order_tensors(g, d);
     if (r == GGUF_OK) {
-        r = place_tensors(g, offset_of(g, c->at), d);
+        r = place_tensors(g, d);
     }
     return r;
 }
@@ -351,8 +353,8 @@ int gguf_parse(struct gguf *ret, const void *data, size_t size, struct diag *ret
     }
     const uint32_t version = cursor_u32(&c);
     if (!c.bad && version != GGUF_VERSION) {
-        diag_set(ret_diag, 4, "GGUF version %" PRIu32 " is unsupported, only version %u is read",
-                 version, GGUF_VERSION);
+        diag_set(ret_diag, 4, "GGUF version %" PRIu32 "; this reads version %u", version,
+                 GGUF_VERSION);
         return GGUF_MALFORMED;
     }
     const uint64_t n_tensors = cursor_u64(&c);
@@ -418,6 +420,13 @@ const struct gguf_tensor_info *gguf_tensor_find(const struct gguf *g, const char
         }
     }
     return NULL;
+}
+
+uint64_t gguf_key_offset(const struct gguf *g, const char *name)
+{
+    const struct gguf_key *key = gguf_find(g, name);
+
+    return key ? key->offset : g->keys_end;
 }
 
 /* ---- typed reads ---- */

@@ -59,8 +59,10 @@ struct gguf {
     uint32_t alignment;
     struct gguf_key *keys; /* owned */
     size_t n_keys;
+    uint64_t keys_end;                /* offset in the file: where a missing key is missed */
     struct gguf_tensor_info *tensors; /* owned */
     size_t n_tensors;
+    uint64_t infos_end;   /* where a missing tensor is missed */
     size_t *tensor_order; /* owned: indices sorted by name, for gguf_tensor_find */
 };
 
@@ -80,6 +82,9 @@ void gguf_deinit(struct gguf *g);
 /** gguf_find() - NULL when absent; borrowed from g */
 const struct gguf_key *gguf_find(const struct gguf *g, const char *name);
 const struct gguf_tensor_info *gguf_tensor_find(const struct gguf *g, const char *name);
+
+/** gguf_key_offset() - for diagnoses: of the key's value, or the end of the keys when it is absent */
+uint64_t gguf_key_offset(const struct gguf *g, const char *name);
 
 enum { GGUF_FOUND = 0, GGUF_ABSENT, GGUF_WRONG_TYPE };
 

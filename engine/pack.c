@@ -111,7 +111,7 @@ static int place_tensor(struct packer *p, size_t i)
         if (role == ROLE_OUTPUT) {
             return MODEL_OK; /* the embedding is the head */
         }
-        diag_set(p->d, 0, "tensor %s is missing", name);
+        diag_set(p->d, p->g->infos_end, "tensor %s is missing", name);
         return MODEL_MALFORMED;
     }
     if (!format_of_id(t->type, &f)) {
@@ -404,8 +404,8 @@ int model_pack(int fd_in, int fd_out, const struct model_limits *limits, struct 
         return r;
     }
     if (limits && limits->bytes_max != 0 && file.size > limits->bytes_max) {
-        diag_set(ret_diag, 0, "the file has %zu bytes, the limit is %" PRIu64, file.size,
-                 limits->bytes_max);
+        diag_set(ret_diag, limits->bytes_max, "the file has %zu bytes, the limit is %" PRIu64,
+                 file.size, limits->bytes_max);
         filemap_close(&file);
         return MODEL_TOO_BIG;
     }

@@ -123,9 +123,15 @@ static const char *full(struct reader *rd, const char *key)
 
 static uint64_t offset_of_key(const struct reader *rd)
 {
-    const struct gguf_key *key = gguf_find(rd->g, rd->key);
+    return gguf_key_offset(rd->g, rd->key);
+}
 
-    return key ? key->offset : 0;
+/* Of the value that gives a head its length. */
+static uint64_t offset_of_head_dim(struct reader *rd)
+{
+    const bool given = gguf_find(rd->g, full(rd, "attention.key_length")) != NULL;
+
+    return given ? offset_of_key(rd) : gguf_key_offset(rd->g, full(rd, "attention.head_count"));
 }
 
 static int u32_or(struct reader *rd, const char *key, uint32_t otherwise, uint32_t *ret)
@@ -154,6 +160,20 @@ static int f32_or(struct reader *rd, const char *key, float otherwise, float *re
     }
 }
 
+/* More layers than tensors: the file is broken, however many layers this engine would take. */
+static int refuse_empty_layers(struct reader *rd)
+{
+    uint32_t n;
+    const int r = u32_or(rd, "block_count", 0, &n);
+
+    if (r != MODEL_OK || n <= rd->g->n_tensors) {
+        return r;
+    }
+    diag_set(rd->d, offset_of_key(rd), "key %s is %" PRIu32 ", and the file has %zu tensors",
+             rd->key, n, rd->g->n_tensors);
+    return MODEL_MALFORMED;
+}
+
 /* A number that must be there, in 1..max. */
 static int u32_within(struct reader *rd, const char *key, uint32_t max, uint32_t *ret)
 {
@@ -163,7 +183,7 @@ static int u32_within(struct reader *rd, const char *key, uint32_t max, uint32_t
         return r;
     }
     if (!gguf_find(rd->g, rd->key)) {
-        diag_set(rd->d, 0, "key %s is missing", rd->key);
+        diag_set(rd->d, rd->g->keys_end, "key %s is missing", rd->key);
         return MODEL_MALFORMED;
     }
     if (*ret == 0) {
@@ -192,7 +212,7 @@ static int read_arch(const struct gguf *g, enum arch *ret, struct diag *d)
     case GGUF_FOUND:
         break;
     case GGUF_ABSENT:
-        diag_set(d, 0, "key general.architecture is missing");
+        diag_set(d, g->keys_end, "key general.architecture is missing");
         return MODEL_MALFORMED;
     default:
         return MODEL_MALFORMED;
@@ -269,8 +289,9 @@ static int read_heads(struct reader *rd, struct shape *s)
     if (r == MODEL_OK) {
         const bool given = gguf_find(rd->g, rd->key) != NULL;
         if (!given && s->n_embd % s->n_head != 0) {
-            diag_set(rd->d, 0, "%" PRIu32 " heads do not divide an embedding of %" PRIu32,
-                     s->n_head, s->n_embd);
+            diag_set(rd->d, offset_of_head_dim(rd),
+                     "%" PRIu32 " heads do not divide an embedding of %" PRIu32, s->n_head,
+                     s->n_embd);
             return MODEL_MALFORMED;
         }
         s->head_dim = given ? s->head_dim : s->n_embd / s->n_head;
@@ -280,12 +301,13 @@ static int read_heads(struct reader *rd, struct shape *s)
         return r;
     }
     if (s->head_dim == 0) {
-        diag_set(rd->d, 0, "the length of a head is 0");
+        diag_set(rd->d, offset_of_head_dim(rd), "the length of a head is 0");
         return MODEL_MALFORMED;
     }
     if (s->head_dim > SHAPE_HEAD_DIM_MAX || (uint64_t)s->n_head * s->head_dim > KERN_COLS_MAX) {
-        diag_set(rd->d, 0, "%" PRIu32 " heads of %" PRIu32 " pass a limit (%u, %zu in all)",
-                 s->n_head, s->head_dim, SHAPE_HEAD_DIM_MAX, KERN_COLS_MAX);
+        diag_set(rd->d, offset_of_head_dim(rd),
+                 "%" PRIu32 " heads of %" PRIu32 " pass a limit (%u, %zu in all)", s->n_head,
+                 s->head_dim, SHAPE_HEAD_DIM_MAX, KERN_COLS_MAX);
         return MODEL_TOO_BIG;
     }
     return value_dim == s->head_dim ? MODEL_OK
@@ -300,7 +322,7 @@ static int read_eps(struct reader *rd, struct shape *s)
         return r;
     }
     if (!gguf_find(rd->g, rd->key)) {
-        diag_set(rd->d, 0, "key %s is missing", rd->key);
+        diag_set(rd->d, rd->g->keys_end, "key %s is missing", rd->key);
         return MODEL_MALFORMED;
     }
     if (!(s->eps > 0 && s->eps <= 1)) {
@@ -453,14 +475,19 @@ static int make_freqs(struct reader *rd, struct shape *s, const struct rope *rop
         }
     } else if (rope->kind == ROPE_YARN) {
         if (!(rope->base > 1) || rope->factor < 1) {
-            diag_set(rd->d, 0, "YaRN wants a base above 1 and a factor of at least 1");
+            (void)full(rd, rope->base > 1 ? "rope.scaling.factor" : "rope.freq_base");
+            diag_set(rd->d, offset_of_key(rd),
+                     "YaRN wants a base above 1 and a factor of at least 1");
             return MODEL_MALFORMED;
         }
         yarn_freqs(rope, s, inv_freq);
     }
     for (uint32_t i = 0; i < n; i++) {
         if (!(fabs(inv_freq[i]) <= SHAPE_INV_FREQ_MAX)) {
-            diag_set(rd->d, 0, "rope frequency %" PRIu32 " is out of range", i);
+            const struct gguf_tensor_info *t = gguf_tensor_find(rd->g, "rope_freqs.weight");
+            (void)full(rd, "rope.freq_base");
+            diag_set(rd->d, t ? t->offset : offset_of_key(rd),
+                     "rope frequency %" PRIu32 " is out of range", i);
             return MODEL_MALFORMED;
         }
     }
@@ -508,7 +535,7 @@ static int read_vocab_size(const struct gguf *g, uint32_t *ret, struct diag *d)
     case GGUF_FOUND:
         break;
     case GGUF_ABSENT:
-        diag_set(d, 0, "key tokenizer.ggml.tokens is missing");
+        diag_set(d, g->keys_end, "key tokenizer.ggml.tokens is missing");
         return MODEL_MALFORMED;
     default:
         return MODEL_MALFORMED;
@@ -548,17 +575,15 @@ int shape_read(const struct gguf *g, struct shape *ret, double **ret_inv_freq,
         {"feed_forward_length", (uint32_t)KERN_COLS_MAX, &s.n_ff},
         {"context_length", UINT32_MAX, &s.n_ctx},
     };
-    for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+    r = refuse_empty_layers(&rd);
+    for (size_t i = 0; r == MODEL_OK && i < ARRAY_SIZE(counts); i++) {
         r = u32_within(&rd, counts[i].key, counts[i].max, counts[i].ret);
-        if (r != MODEL_OK) {
-            return r;
-        }
     }
     /* A model may be made for more positions than a sequence can have here. */
     s.n_ctx = s.n_ctx < MODEL_CTX_MAX ? s.n_ctx : MODEL_CTX_MAX;
 
-    if ((r = read_heads(&rd, &s)) != MODEL_OK || (r = read_eps(&rd, &s)) != MODEL_OK ||
-        (r = refuse_foreign_keys(&rd)) != MODEL_OK ||
+    if (r != MODEL_OK || (r = read_heads(&rd, &s)) != MODEL_OK ||
+        (r = read_eps(&rd, &s)) != MODEL_OK || (r = refuse_foreign_keys(&rd)) != MODEL_OK ||
         (r = read_vocab_size(g, &s.n_vocab, ret_diag)) != MODEL_OK) {
         return r;
     }

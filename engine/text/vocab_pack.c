@@ -49,7 +49,8 @@ static int pick_pre(struct packer *p)
         return MODEL_MALFORMED;
     }
     if (r == GGUF_ABSENT) {
-        diag_set(p->d, 0, "tokenizer.ggml.pre is missing: the pre-tokenizer is not known");
+        diag_set(p->d, p->g->keys_end,
+                 "tokenizer.ggml.pre is missing: the pre-tokenizer is not known");
         return MODEL_UNSUPPORTED;
     }
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
@@ -58,8 +59,8 @@ static int pick_pre(struct packer *p)
             return MODEL_OK;
         }
     }
-    diag_set(p->d, 0, "pre-tokenizer \"%.*s\" is not supported", (int)(pre.n < 64 ? pre.n : 64),
-             pre.data);
+    diag_set(p->d, gguf_key_offset(p->g, "tokenizer.ggml.pre"),
+             "pre-tokenizer \"%.*s\" is not supported", (int)(pre.n < 64 ? pre.n : 64), pre.data);
     return MODEL_UNSUPPORTED;
 }
 
@@ -69,7 +70,7 @@ static int pick_kind(struct packer *p)
     const int r = gguf_str(p->g, "tokenizer.ggml.model", &model, p->d);
 
     if (r != GGUF_FOUND) {
-        diag_set(p->d, 0, "tokenizer.ggml.model is missing");
+        diag_set(p->d, p->g->keys_end, "tokenizer.ggml.model is missing");
         return MODEL_MALFORMED;
     }
     if (strview_is(model, "llama")) {
@@ -80,8 +81,9 @@ static int pick_kind(struct packer *p)
         p->h.kind = VOCAB_BPE;
         return pick_pre(p);
     }
-    diag_set(p->d, 0, "tokenizer model \"%.*s\" is not supported",
-             (int)(model.n < 64 ? model.n : 64), model.data);
+    diag_set(p->d, gguf_key_offset(p->g, "tokenizer.ggml.model"),
+             "tokenizer model \"%.*s\" is not supported", (int)(model.n < 64 ? model.n : 64),
+             model.data);
     return MODEL_UNSUPPORTED;
 }
 
@@ -111,7 +113,7 @@ static int find_tokens(struct packer *p)
     const int r = gguf_array(p->g, "tokenizer.ggml.tokens", GGUF_STR, &p->tokens, p->d);
 
     if (r != GGUF_FOUND || p->tokens->n == 0) {
-        diag_set(p->d, r == GGUF_FOUND ? p->tokens->offset : 0,
+        diag_set(p->d, gguf_key_offset(p->g, "tokenizer.ggml.tokens"),
                  "tokenizer.ggml.tokens is missing or empty");
         return MODEL_MALFORMED;
     }
@@ -130,7 +132,7 @@ static int find_merges(struct packer *p)
         return MODEL_OK;
     }
     if (gguf_array(p->g, "tokenizer.ggml.merges", GGUF_STR, &p->merge_lines, p->d) != GGUF_FOUND) {
-        diag_set(p->d, 0, "tokenizer.ggml.merges is missing");
+        diag_set(p->d, p->g->keys_end, "tokenizer.ggml.merges is missing");
         return MODEL_MALFORMED;
     }
     if (p->merge_lines->n > VOCAB_MERGES_MAX) {
@@ -165,7 +167,7 @@ static int read_scores(struct packer *p)
         return r;
     }
     if (!key) {
-        diag_set(p->d, 0, "tokenizer.ggml.scores is missing");
+        diag_set(p->d, p->g->keys_end, "tokenizer.ggml.scores is missing");
         return MODEL_MALFORMED;
     }
     memcpy(p->scores, key->data, (size_t)p->h.n_tokens * sizeof(float));

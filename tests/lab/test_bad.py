@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import struct
 import subprocess
 import sys
 
@@ -12,7 +13,16 @@ from lab import LAB, need_shared
 
 ADDRESS_SPACE = 6 << 30
 SECONDS = 60
-LINE = re.compile(rb'^onebit-lab: [^\n]+ \(at byte \d+\)\n$')
+LINE = re.compile(rb'^onebit-lab: [^\n]+ \(at byte (\d+)\)\n$')
+# Files whose defect is the value of a key, or a key or tensor that is not there.
+VALUES = {
+    'alignment-24.gguf': b'general.alignment',
+    'arch-u32.gguf': b'general.architecture',
+    'block-count-2p31.gguf': b'llama.block_count',
+    'head-count-3.gguf': b'llama.attention.head_count',
+    'rope-dim-large.gguf': b'llama.rope.dimension_count',
+    'tokenizer-model-unknown.gguf': b'tokenizer.ggml.model',
+}
 
 
 def limited():
@@ -25,6 +35,21 @@ def run(*args):
                           preexec_fn=limited)
 
 
+def misplaced(path, offset):
+    """Why this offset cannot be where the defect is, or None."""
+    data = path.read_bytes()
+    if offset > len(data):
+        return f'byte {offset} is beyond the file'
+    if offset == 0 and data[:4] == b'GGUF':
+        return 'nothing is wrong at byte 0'
+    name = VALUES.get(path.name)
+    if name and data.index(struct.pack('<Q', len(name)) + name) + 8 + len(name) + 4 != offset:
+        return f'byte {offset} is not the value of {name}'
+    if '-missing' in path.name and offset < data.index(b'tokenizer.ggml.'):
+        return f'byte {offset} is not past what is there'
+    return None
+
+
 def fault_of(path, expect):
     """What is wrong with how this file was met, or None."""
     done = run('verify', path)
@@ -35,7 +60,10 @@ def fault_of(path, expect):
     if done.returncode not in (0, 65, 69):
         return f'exit {done.returncode}: {done.stderr[-500:]}'
     if done.returncode != 0:
-        return None if LINE.match(done.stderr) else f'not one line with an offset: {done.stderr}'
+        said = LINE.match(done.stderr)
+        if path.name == 'block-count-2p31.gguf' and done.returncode != 65:
+            return 'layers that are not there make a file unsound'
+        return misplaced(path, int(said[1])) if said else f'not one line with an offset: {done.stderr}'
     done = run('generate', path, '--ids', '1,2,3', '-n', 8, '--json')
     if done.returncode not in ((0,) if expect == 'load' else (0, 65)):
         return f'generate ended with {done.returncode}: {done.stderr[-500:]}'

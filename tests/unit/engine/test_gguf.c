@@ -195,9 +195,9 @@ static void headers_that_are_not_version_3_are_refused(void **state)
     buf_init(&m.b, 64);
     refused(m, "not a GGUF");
     m = make(2, 0, 0);
-    refused(m, "version 2 is unsupported");
+    refused(m, "GGUF version 2; this reads version 3");
     m = make(0x03000000, 0, 0); /* big-endian */
-    refused(m, "unsupported");
+    refused(m, "GGUF version 50331648");
     m = make(3, 0, 0);
     m.b.n -= 1;
     refused(m, "header");
