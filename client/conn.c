@@ -301,7 +301,7 @@ int onebit_socket_path(const char *path, char *ret)
         n = snprintf(ret, ONEBIT_SOCKET_PATH_MAX, "%s", path);
         return n < ONEBIT_SOCKET_PATH_MAX ? 0 : -ENAMETOOLONG;
     }
-    if (runtime && *runtime) {
+    if (runtime && runtime[0] == '/') {
         n = snprintf(ret, ONEBIT_SOCKET_PATH_MAX, "%s/onebit.sock", runtime);
         if (n < ONEBIT_SOCKET_PATH_MAX && access(ret, F_OK) == 0) {
             return 0;

@@ -108,7 +108,7 @@ struct onebit_conn; /* opaque */
 /**
  * onebit_socket_path() - which socket onebit_connect() would use
  * @path: a path, or NULL: $ONEBIT_SOCKET, else $XDG_RUNTIME_DIR/onebit.sock when it exists, else
- *        /run/onebit.sock
+ *        /run/onebit.sock. A user's daemon without $XDG_RUNTIME_DIR has no default socket.
  * @ret:  room for ONEBIT_SOCKET_PATH_MAX bytes
  *
  * Return: 0, or -ENAMETOOLONG.

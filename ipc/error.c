@@ -44,7 +44,9 @@ static const struct error_info table[ERR_CODES] = {
         "Ask the administrator for the permission that the message names."),
     ROW(ERR_NO_MODEL, 404, false, 66, "no_model",
         "There is no model of that name, or none was named and there is no default.",
-        "See the names with `onebit list`; put the file into a model folder of the daemon."),
+        "Name one that `onebit list` shows with `-m`, or set `default` in [models]; new files go "
+        "into "
+        "the daemon's models folder."),
     ROW(ERR_NO_REQUEST, 404, false, 66, "no_request",
         "The request to cancel does not exist, or has ended already.",
         "See what runs with `onebit ps`."),

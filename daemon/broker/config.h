@@ -28,7 +28,7 @@ struct model_options {
 };
 
 struct config {
-    char *socket_path, *socket_group; /* owned, as all strings here; group may be NULL */
+    char *socket_path, *socket_group; /* owned, as all strings here; either may be NULL */
     uint64_t socket_mode;
     char *models_dir, *default_model; /* default_model may be NULL */
     char *cache_dir;

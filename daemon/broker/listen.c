@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,10 @@
 #include <unistd.h>
 
 #define BACKLOG 128
+#define TEMP_ROOM 11 /* "." and a process id: what is made beside the path has a longer name */
+
+_Static_assert(LISTEN_PATH_MAX + TEMP_ROOM < sizeof(((struct sockaddr_un *)0)->sun_path),
+               "the temporary name must fit");
 
 static int address_of(struct sockaddr_un *ret, const char *path)
 {
@@ -50,21 +55,28 @@ static int take_lock(const char *path)
     return -EADDRINUSE;
 }
 
-/* 0: nobody is there; -EADDRINUSE; -EEXIST: it is no socket. */
-static int check_vacant(const char *path)
+/* Can a socket be there at all? 0, -ENAMETOOLONG, -EEXIST (there is another kind of file). */
+static int check_path(const char *path)
 {
-    struct sockaddr_un address;
     struct stat st;
-    int r = address_of(&address, path);
 
-    if (r < 0) {
-        return r;
+    if (strlen(path) > LISTEN_PATH_MAX) {
+        return -ENAMETOOLONG;
     }
     if (lstat(path, &st) < 0) {
         return errno == ENOENT ? 0 : -errno;
     }
-    if (!S_ISSOCK(st.st_mode)) {
-        return -EEXIST;
+    return S_ISSOCK(st.st_mode) ? 0 : -EEXIST;
+}
+
+/* 0: nobody is there; -EADDRINUSE; or as check_path(). */
+static int check_vacant(const char *path)
+{
+    struct sockaddr_un address;
+    int r = check_path(path);
+
+    if (r < 0 || (r = address_of(&address, path)) < 0) {
+        return r;
     }
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
@@ -129,25 +141,45 @@ static int make(struct listen_socket *l, const char *path, mode_t mode, const ch
 
 int listen_open(struct listen_socket *ret, const char *path, mode_t mode, const char *group)
 {
-    char *lock = NULL;
-
     *ret = (struct listen_socket){.fd = -1, .lock = -1};
-    if (asprintf(&lock, "%s.lock", path) < 0) {
+
+    int r = check_path(path);
+    if (r < 0) {
+        return r;
+    }
+    if (asprintf(&ret->lock_path, "%s.lock", path) < 0) {
+        ret->lock_path = NULL;
         return -ENOMEM;
     }
-    ret->lock = take_lock(lock);
-    free(lock);
+    ret->lock = take_lock(ret->lock_path);
     if (ret->lock < 0) {
         return ret->lock;
     }
-    const int r = check_vacant(path);
+    r = check_vacant(path);
     return r < 0 ? r : make(ret, path, mode, group);
+}
+
+void listen_name(int fd, char ret[LISTEN_NAME_MAX])
+{
+    struct sockaddr_un address = {0};
+    socklen_t n = sizeof(address);
+
+    ret[0] = '\0';
+    if (getsockname(fd, (struct sockaddr *)&address, &n) == 0 && address.sun_family == AF_UNIX &&
+        n > offsetof(struct sockaddr_un, sun_path)) {
+        const size_t n_path = n - offsetof(struct sockaddr_un, sun_path);
+        const bool abstract = address.sun_path[0] == '\0';
+        (void)snprintf(ret, LISTEN_NAME_MAX, "%s%.*s", abstract ? "@" : "",
+                       (int)(n_path - abstract), address.sun_path + abstract);
+    }
+    if (!ret[0]) {
+        (void)snprintf(ret, LISTEN_NAME_MAX, "a socket without a name");
+    }
 }
 
 void listen_close(struct listen_socket *l)
 {
     struct stat st;
-    char *lock = NULL;
 
     if (l->fd >= 0) {
         (void)close(l->fd);
@@ -155,13 +187,11 @@ void listen_close(struct listen_socket *l)
     if (l->path && lstat(l->path, &st) == 0 && st.st_ino == l->ino && st.st_dev == l->dev) {
         (void)unlink(l->path);
     }
-    if (l->path && asprintf(&lock, "%s.lock", l->path) >= 0) {
-        (void)unlink(lock);
-        free(lock);
-    }
     if (l->lock >= 0) {
+        (void)unlink(l->lock_path); /* while we hold it */
         (void)close(l->lock);
     }
+    free(l->lock_path);
     free(l->path);
     *l = (struct listen_socket){.fd = -1, .lock = -1};
 }

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
 #include "daemon/broker/broker.h"
+#include "daemon/broker/folders.h"
 #include "daemon/broker/listen.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/notify.h"
@@ -26,6 +26,7 @@ struct daemon {
     struct broker broker;
     struct options options;
     struct listen_socket own; /* nothing in it when the socket was passed to us */
+    int passed;               /* by the service manager, or -1 */
     struct watchdog watchdog;
     uv_signal_t term, interrupt, reload;
     uv_work_t reading; /* of the configuration; in use while `reloading` */
@@ -45,51 +46,6 @@ static void usage(FILE *to)
                   "  --models DIR   the folder of NAME.gguf files\n"
                   "  --cache DIR    the folder of packed models; made when absent\n"
                   "  --check        check the configuration and end: 0, or 78 and why\n");
-}
-
-/* Make a folder and those above it; one that is there is left as it is. */
-static int make_folder(const char *path, mode_t mode)
-{
-    char part[PATH_MAX];
-
-    if (strlen(path) >= sizeof(part)) {
-        return -ENAMETOOLONG;
-    }
-    (void)strcpy(part, path);
-    for (char *slash = strchr(part + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(part, 0755) < 0 && errno != EEXIST) {
-            return -errno;
-        }
-        *slash = '/';
-    }
-    return mkdir(part, mode) < 0 && errno != EEXIST ? -errno : 0;
-}
-
-static int make_folders(const struct config *c)
-{
-    char above[PATH_MAX];
-    int r = make_folder(c->models_dir, 0755);
-
-    if (r < 0) {
-        log_line(LOG_ERR, "%s: %s", c->models_dir, strerror(-r));
-        return r;
-    }
-    r = make_folder(c->cache_dir, 0700);
-    if (r < 0) {
-        log_line(LOG_ERR, "%s: %s", c->cache_dir, strerror(-r));
-        return r;
-    }
-    (void)snprintf(above, sizeof(above), "%s", c->socket_path);
-    char *slash = strrchr(above, '/');
-    if (slash && slash != above) {
-        *slash = '\0';
-        r = make_folder(above, 0700);
-        if (r < 0) {
-            log_line(LOG_ERR, "%s: %s", above, strerror(-r));
-        }
-    }
-    return r;
 }
 
 /* The engine's program: as configured, else beside ours, else where it is installed. */
@@ -227,28 +183,56 @@ static void allow_files(const struct config *c)
     }
 }
 
+/* What is wrong with a path that listen_open() refuses. */
+static void log_refused(const char *path, int e)
+{
+    if (e == -ENAMETOOLONG) {
+        log_line(LOG_ERR, "the socket's path is longer than %u bytes: %s", LISTEN_PATH_MAX, path);
+    } else {
+        log_line(LOG_ERR, "%s: %s", path,
+                 e == -EADDRINUSE ? "a daemon is listening there already"
+                 : e == -EEXIST   ? "is no socket"
+                 : e == -ENOENT   ? "no such group or folder"
+                                  : strerror(-e));
+    }
+}
+
+/* The socket that we were passed, or our own. */
 static int open_socket(struct daemon *d, const struct config *c)
 {
-    int fd = notify_listen_fd();
-
-    if (fd >= 0) {
-        return fd;
-    }
-    if (fd != -1) {
-        log_line(LOG_ERR, "what the service manager passed is not one listening Unix socket");
-        return fd;
+    if (d->passed >= 0) {
+        return d->passed;
     }
     const int r = listen_open(&d->own, c->socket_path, (mode_t)c->socket_mode, c->socket_group);
     if (r < 0) {
-        log_line(LOG_ERR, "%s: %s", c->socket_path,
-                 r == -EADDRINUSE ? "a daemon is listening there already"
-                 : r == -ENOENT   ? "no such group or folder"
-                                  : strerror(-r));
+        log_refused(c->socket_path, r);
         return r;
     }
-    fd = d->own.fd;
+    const int fd = d->own.fd;
     d->own.fd = -1; /* the loop's now */
     return fd;
+}
+
+/* A path that cannot be used is a matter of the configuration; what is left is the system's. */
+static int exit_status(int e)
+{
+    switch (-e) {
+    case 0:
+        return 0;
+    case EADDRINUSE:
+        return EXIT_NO_SERVICE;
+    case EACCES:
+    case EEXIST:
+    case ELOOP:
+    case ENAMETOOLONG:
+    case ENOENT:
+    case ENOTDIR:
+    case EPERM:
+    case EROFS:
+        return EXIT_BAD_CONFIG;
+    default:
+        return EXIT_SYSTEM;
+    }
 }
 
 static void close_left(uv_handle_t *handle, void *user)
@@ -261,6 +245,7 @@ static void close_left(uv_handle_t *handle, void *user)
 
 static int serve(struct daemon *d, struct config *c)
 {
+    char name[LISTEN_NAME_MAX];
     uv_loop_t loop;
     int r = uv_loop_init(&loop);
 
@@ -272,6 +257,7 @@ static int serve(struct daemon *d, struct config *c)
         (void)uv_loop_close(&loop);
         return fd;
     }
+    listen_name(fd, name);
     allow_files(c);
     pack_sweep(c->cache_dir); /* nobody is served yet: this thread may wait for the disk */
     r = watch_signals(d, &loop);
@@ -286,7 +272,7 @@ static int serve(struct daemon *d, struct config *c)
         r = watchdog_start(&d->watchdog, &loop);
     }
     if (r == 0) {
-        log_line(LOG_NOTICE, "serving on %s", d->broker.config.socket_path);
+        log_line(LOG_NOTICE, "serving on %s", name);
         notify_ready();
         (void)uv_run(&loop, UV_RUN_DEFAULT);
     }
@@ -297,9 +283,28 @@ static int serve(struct daemon *d, struct config *c)
     return r;
 }
 
+/* Where to listen is known, and the folders can be used: 0 or an exit status. */
+static int prepare(struct daemon *d, const struct config *c)
+{
+    d->passed = notify_listen_fd();
+    if (d->passed < -1) {
+        log_line(LOG_ERR, "what the service manager passed is not one listening Unix socket");
+        return EXIT_SYSTEM;
+    }
+    if (d->passed < 0 && !c->socket_path) {
+        log_line(LOG_ERR,
+                 "XDG_RUNTIME_DIR is not set, so there is no default socket: name one with "
+                 "--socket or with 'path' in [socket]");
+        return EXIT_BAD_CONFIG;
+    }
+    const int r =
+        folders_prepare(c->models_dir, c->cache_dir, d->passed < 0 ? c->socket_path : NULL);
+    return r == 0 ? 0 : exit_status(r);
+}
+
 int main(int argc, char **argv)
 {
-    struct daemon d = {.own = {.fd = -1, .lock = -1}};
+    struct daemon d = {.passed = -1, .own = {.fd = -1, .lock = -1}};
     struct config c = {0};
 
     log_init();
@@ -315,7 +320,7 @@ int main(int argc, char **argv)
         }
         return 0;
     }
-    int r = options_load(&c, &d.options);
+    const int r = options_load(&c, &d.options);
     if (r != LOAD_OK) {
         return r == LOAD_BAD ? EXIT_BAD_CONFIG : EXIT_SYSTEM;
     }
@@ -323,13 +328,13 @@ int main(int argc, char **argv)
         config_deinit(&c);
         return 0;
     }
-    r = make_folders(&c);
-    if (r == 0) {
-        (void)setenv("UV_THREADPOOL_SIZE", "1",
-                     0); /* looks at folders and syncs files: one will do */
-        r = serve(&d, &c);
+    int status = prepare(&d, &c);
+    if (status == 0) {
+        /* It looks at folders and syncs files: one will do. */
+        (void)setenv("UV_THREADPOOL_SIZE", "1", 0);
+        status = exit_status(serve(&d, &c));
     }
     listen_close(&d.own);
     config_deinit(&c);
-    return r == 0 ? 0 : r == -EADDRINUSE ? EXIT_NO_SERVICE : EXIT_SYSTEM;
+    return status;
 }

@@ -13,6 +13,16 @@
 
 #include "daemon/broker/log.h"
 
+/* The argument of a path option: NULL, having said so, when it is empty. */
+static const char *path_argument(const char *name)
+{
+    if (optarg[0] == '\0') {
+        (void)fprintf(stderr, "onebitd: --%s: the path is empty\n", name);
+        return NULL;
+    }
+    return optarg;
+}
+
 int options_parse(struct options *ret, int argc, char **argv)
 {
     static const struct option known[] = {
@@ -21,22 +31,23 @@ int options_parse(struct options *ret, int argc, char **argv)
         {"check", no_argument, NULL, 'n'},        {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},         {0},
     };
-    int option;
+    int option, at = 0;
 
     *ret = (struct options){0};
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "", known, &at)) != -1) {
+        const char **path = NULL;
         switch (option) {
         case 'c':
-            ret->config = optarg;
+            path = &ret->config;
             break;
         case 's':
-            ret->socket = optarg;
+            path = &ret->socket;
             break;
         case 'm':
-            ret->models = optarg;
+            path = &ret->models;
             break;
         case 'k':
-            ret->cache = optarg;
+            path = &ret->cache;
             break;
         case 'n':
             ret->check = true;
@@ -48,6 +59,9 @@ int options_parse(struct options *ret, int argc, char **argv)
             ret->help = true;
             break;
         default:
+            return OPTIONS_BAD;
+        }
+        if (path && !(*path = path_argument(known[at].name))) {
             return OPTIONS_BAD;
         }
     }
@@ -89,6 +103,7 @@ static char *below(const char *env, const char *home, const char *rest, const ch
 int default_paths(struct default_paths *ret, bool system)
 {
     struct default_paths p = {0};
+    bool no_socket = false;
 
     if (system) {
         const char *cache = env_path("CACHE_DIRECTORY"), *state = env_path("STATE_DIRECTORY");
@@ -103,12 +118,12 @@ int default_paths(struct default_paths *ret, bool system)
         }
         p.config = below("XDG_CONFIG_HOME", home, ".config", "onebit/onebitd.ini");
         const char *run = env_path("XDG_RUNTIME_DIR");
-        p.socket = run ? text("%s/onebit.sock", run)
-                       : text("/tmp/onebit-%u/onebit.sock", (unsigned)geteuid());
+        p.socket = run ? text("%s/onebit.sock", run) : NULL;
+        no_socket = !run;
         p.models = below("XDG_DATA_HOME", home, ".local/share", "onebit/models");
         p.cache = below("XDG_CACHE_HOME", home, ".cache", "onebit");
     }
-    if (!p.config || !p.socket || !p.models || !p.cache) {
+    if (!p.config || (!p.socket && !no_socket) || !p.models || !p.cache) {
         default_paths_deinit(&p);
         return -ENOMEM;
     }

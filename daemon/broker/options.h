@@ -19,7 +19,9 @@ MUST_USE int options_parse(struct options *ret, int argc, char **argv);
 
 /* Where things are when nobody says: for the system's daemon and for a user's own. */
 struct default_paths {
-    char *config, *socket, *models, *cache; /* owned */
+    char *config, *models, *cache; /* owned */
+    char *socket; /* owned; NULL: none, a user's own without $XDG_RUNTIME_DIR: others may write to
+                   * every folder that is left */
 };
 
 /** default_paths() - from the user and the environment: 0, -ENOMEM, or -ENOENT (no home) */

@@ -102,14 +102,19 @@ static void pack_listed(struct packer *p, const struct broker *b, const struct l
     }
 }
 
+void results_no_listing(struct request *r, int scan_result)
+{
+    request_fail(r, ERR_INTERNAL, "the daemon's models folder cannot be read: %s",
+                 strerror(-scan_result));
+}
+
 void results_list(struct request *r, int scan_result)
 {
     struct broker *b = r->broker;
     struct buf result, out;
 
     if (scan_result < 0) {
-        request_fail(r, ERR_INTERNAL, "the model folder cannot be read: %s",
-                     strerror(-scan_result));
+        results_no_listing(r, scan_result);
         return;
     }
     buf_init(&result, RESULT_MAX);

@@ -13,6 +13,9 @@ struct request;
 /** results_done() - append a bare `done` (of a load, unload or cancel): 0 or a negative errno */
 MUST_USE int results_done(struct buf *out, uint32_t id);
 
+/** results_no_listing() - end a request that needs the models folder, which cannot be read */
+void results_no_listing(struct request *r, int scan_result);
+
 /** results_list() - end a list request with the broker's listing, or with why there is none */
 void results_list(struct request *r, int scan_result);
 void results_ps(struct conn *c, uint32_t id);

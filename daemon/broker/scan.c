@@ -66,10 +66,16 @@ int model_listing_read(struct model_listing **ret, const char *dir)
         r = -ENOMEM;
         goto out;
     }
-    for (struct dirent *e; l->n < LISTING_MAX && (e = readdir(d));) {
+    while (l->n < LISTING_MAX) {
         struct strview name;
         struct stat st;
 
+        errno = 0;
+        const struct dirent *e = readdir(d);
+        if (!e) {
+            r = -errno;
+            break;
+        }
         if (model_of(e->d_name, &name) &&
             fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
             r = add(&l, &room, name, &st);
@@ -77,6 +83,9 @@ int model_listing_read(struct model_listing **ret, const char *dir)
                 goto out;
             }
         }
+    }
+    if (r < 0) {
+        goto out;
     }
     qsort(l->models, l->n, sizeof(l->models[0]), by_name);
     *ret = l;

@@ -190,8 +190,7 @@ static void resolve(struct request *r, int scan_result)
     struct strview name = strview_of(r->name);
 
     if (scan_result < 0) {
-        request_fail(r, ERR_NO_MODEL, "the model folder cannot be read: %s",
-                     strerror(-scan_result));
+        results_no_listing(r, scan_result);
         return;
     }
     if (name.n == 0) {
@@ -199,14 +198,14 @@ static void resolve(struct request *r, int scan_result)
     }
     if (name.n == 0) {
         request_fail(r, ERR_NO_MODEL, "%s",
-                     b->listing->n == 0 ? "there is no model in the model folder"
-                                        : "there are several models and no default is configured: "
-                                          "name one, see 'onebit list'");
+                     b->listing->n == 0 ? "there is no model in the models folder"
+                                        : "there are several models and no default: name one with "
+                                          "-m, or set 'default' in [models]");
         return;
     }
     const struct listed_model *found = model_listing_find(b->listing, name);
     if (!found) {
-        request_fail(r, ERR_NO_MODEL, "there is no model '%.*s' in the model folder", (int)name.n,
+        request_fail(r, ERR_NO_MODEL, "there is no model '%.*s' in the models folder", (int)name.n,
                      name.data);
         return;
     }

@@ -147,6 +147,9 @@ the_socket_is_the_argument_then_the_environment_then_the_users_then_the_systems(
     assert_string_equal(path, file);
     unlink(file);
     rmdir(folder);
+    setenv("XDG_RUNTIME_DIR", "tmp", 1); /* no absolute path: as if it were not set */
+    assert_int_equal(onebit_socket_path(NULL, path), 0);
+    assert_string_equal(path, "/run/onebit.sock");
     unsetenv("XDG_RUNTIME_DIR");
 }
 

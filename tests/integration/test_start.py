@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""Starts that are refused: each says why, ends with its own exit status and leaves nothing behind."""
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from harness import CLI, DAEMON, PATIENCE, Daemon, Peer
+
+BAD_USAGE, NO_SERVICE, BAD_CONFIG = 64, 69, 78
+NOBODY = 65534
+
+
+class Start(unittest.TestCase):
+
+    def setUp(self):
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix='onebit-start-'))
+        self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
+        self.paths = {'config': '/dev/null', 'socket': self.home / 'onebit.sock', 'models': self.home / 'models',
+                      'cache': self.home / 'cache'}
+
+    def refused(self, code, *words, leave=(), user=None, env=None, **paths):
+        """Start with some paths replaced (None: not given): the exit code, the words said, and what
+        is left in the home."""
+        arguments = [f'--{name}={value}' for name, value in {**self.paths, **paths}.items() if value is not None]
+        who = {'user': user, 'group': user, 'extra_groups': []} if user else {}
+        done = subprocess.run([DAEMON, *arguments], capture_output=True, text=True, timeout=PATIENCE,
+                              env=dict(os.environ) if env is None else env, **who)
+        self.assertEqual(done.returncode, code, done.stderr)
+        for word in words:
+            self.assertIn(str(word), done.stderr)
+        left = {p.name for p in self.home.iterdir()} - {'models', 'cache'}
+        self.assertEqual(left, set(leave))
+
+    def test_an_empty_path_is_a_wrong_command_line(self):
+        for name in self.paths:
+            self.refused(BAD_USAGE, f'--{name}', 'empty', **{name: ''})
+
+    def test_a_plain_file_is_never_taken_for_a_socket(self):
+        self.paths['socket'].write_text('mine')
+        self.refused(BAD_CONFIG, self.paths['socket'], 'is no socket', leave=['onebit.sock'])
+        self.assertEqual(self.paths['socket'].read_text(), 'mine')
+
+    def test_a_socket_path_that_is_too_long_is_told_the_limit(self):
+        self.refused(BAD_CONFIG, 'longer than 96 bytes', socket=self.home / ('x' * 97))
+
+    def test_a_group_that_does_not_exist_leaves_no_lock(self):
+        config = self.home / 'onebitd.ini'
+        config.write_text('[socket]\ngroup = no-such-group-here\n')
+        self.refused(BAD_CONFIG, 'no such group', config=config, leave=['onebitd.ini'])
+
+    def test_somebody_elses_socket_is_left_alone(self):
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(self.paths['socket']))
+            other.listen(8)
+            self.refused(NO_SERVICE, 'listening there already', leave=['onebit.sock'])
+
+    def test_a_folder_that_is_none_is_named_at_the_start(self):
+        for name in ('models', 'cache'):
+            file = self.home / 'file'
+            file.write_text('')
+            self.refused(BAD_CONFIG, f'the {name} folder {file}', leave=['file'], **{name: file})
+            self.refused(BAD_CONFIG, f'the {name} folder {file}/below', leave=['file'], **{name: file / 'below'})
+
+    @unittest.skipIf(os.geteuid() != 0, 'only root can start it as somebody else')
+    def test_a_folder_that_may_not_be_used_is_named_at_the_start(self):
+        os.chown(self.home, NOBODY, NOBODY)
+        for name, mode in (('models', 0o300), ('cache', 0o500)):
+            folder = self.home / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            os.chown(folder, NOBODY, NOBODY)
+            folder.chmod(mode)
+            self.refused(BAD_CONFIG, f'the {name} folder {folder}', 'Permission denied', user=NOBODY)
+            folder.chmod(0o700)
+
+    @unittest.skipIf(os.geteuid() != 0, 'only root can start it as somebody else')
+    def test_a_user_without_a_runtime_folder_has_to_name_the_socket(self):
+        os.chown(self.home, NOBODY, NOBODY)
+        env = {'HOME': str(self.home), 'PATH': os.environ['PATH']}
+        self.refused(BAD_CONFIG, 'XDG_RUNTIME_DIR', '--socket', '[socket]', user=NOBODY, env=env, socket=None)
+
+    def test_an_absent_models_folder_is_made_and_said(self):
+        class Elsewhere(Daemon):
+            def command(self):
+                shutil.rmtree(self.models)
+                return super().command()
+        with Elsewhere() as d:
+            self.assertIn(f'created empty models folder {d.models}', d.read_log())
+            self.assertEqual(list(d.models.iterdir()), [])
+            self.assertEqual(d.cache.stat().st_mode & 0o777, 0o700)
+
+    def test_the_log_names_the_socket_that_was_passed(self):
+        activate = ('import os, socket, sys\n'
+                    's = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(8)\n'
+                    'os.dup2(s.fileno(), 3); os.set_inheritable(3, True)\n'
+                    'os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))\n'
+                    'os.execv(sys.argv[2], sys.argv[2:])\n')
+
+        class Activated(Daemon):
+            def command(self):
+                command = super().command()  # with the path that is configured
+                self.socket = self.home / 'passed.sock'
+                return [sys.executable, '-c', activate, self.socket, *command]
+
+            def stop(self):
+                self.process.terminate()
+                assert self.process.wait(timeout=PATIENCE) == 0, self.read_log()
+        with Activated() as d:
+            self.assertIn(f'serving on {d.socket}\n', d.read_log())
+
+    def test_list_and_run_say_the_same_of_a_models_folder_that_went_away(self):
+        with Daemon() as d, Peer(d) as peer:
+            d.models.rename(d.home / 'gone')
+            ends = []
+            for number, message in enumerate(({'type': 'list'}, {'type': 'generate', 'prompt': 'hi'}), 1):
+                peer.send({**message, 'id': number})
+                ends.append(peer.until_end(number)[-1])
+            self.assertEqual(ends[0]['name'], 'internal')
+            self.assertIn("models folder cannot be read", ends[0]['message'])
+            self.assertNotIn(str(d.home), ends[0]['message'])
+            self.assertEqual((ends[0]['name'], ends[0]['message']), (ends[1]['name'], ends[1]['message']))
+
+    def test_several_models_and_no_default_is_told_what_to_do(self):
+        with Daemon() as d:
+            shutil.copy(d.models / 'home-q1_0.gguf', d.models / 'second.gguf')
+            done = subprocess.run([CLI, 'run', '-s', d.socket, 'hi'], capture_output=True, text=True,
+                                  timeout=PATIENCE)
+            self.assertEqual(done.returncode, 66)
+            self.assertIn('name one with -m', done.stderr)
+            self.assertIn("'default' in [models]", done.stderr)
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
