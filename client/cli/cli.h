@@ -29,6 +29,7 @@ enum {
 
 #define PROMPT_BYTES_MAX ((size_t)1 << 20) /* no frame holds more */
 #define STOPS_MAX 16
+#define STOP_BYTES_MAX 256
 
 /* ---- options ---- */
 
@@ -58,7 +59,8 @@ struct verb {
     const char *about; /* one line */
     const char *more;  /* paragraphs of its --help, or NULL */
     unsigned groups;
-    size_t words_min, words_max;
+    const char *needs; /* what its first word is, when it cannot do without */
+    size_t words_max;
     bool prints;                   /* to standard output, which must be there */
     int (*run)(struct args *args); /* returns the exit code */
 };
@@ -174,8 +176,8 @@ struct answer {
     json_t *ids;           /* owned or NULL: gathered when set */
     json_t *logprobs;      /* same */
     json_t *end;           /* owned or NULL: what done or error said, when wants_end */
-    bool wants_end;
-    int gather_error; /* gathering failed: negative errno */
+    bool wants_end;        /* to be told in JSON, beside standard error */
+    int gather_error;      /* gathering failed: negative errno */
 };
 
 #define ANSWER_BYTES_MAX ((size_t)64 << 20) /* of gathered text */
@@ -184,7 +186,7 @@ void answer_init(struct answer *a, struct talk *talk, struct output *output, boo
 void answer_deinit(struct answer *a);
 
 /** answer_get() - send the request and wait for its end; t->code and t->signalled say how it ended.
- * Failures have been said, unless wants_end. Return: 0, or an exit code when nothing was sent */
+ * Failures have been said on standard error, whether or not wants_end. Return: 0, or an exit code when nothing was sent */
 MUST_USE int answer_get(struct answer *a, const struct onebit_request *request);
 
 /** print_json() - one line, or indented and in ASCII on a terminal: an exit code. Takes the value. */

@@ -15,29 +15,29 @@ const struct verb verbs[] = {
      "The prompt is the words given, joined by spaces, or standard input when there are none or\n"
      "only \"-\". It is put to the model as one message of a chat; with --raw the model continues\n"
      "it as it is.",
-     GENERATES | OPTS_JSON | OPTS_RUN, 0, SIZE_MAX, true, verb_run},
+     GENERATES | OPTS_JSON | OPTS_RUN, NULL, SIZE_MAX, true, verb_run},
     {"chat", "chat [options]", "Talk with a model, line by line",
      "Each line is a message; the whole conversation is sent with it. /reset forgets the\n"
      "conversation, /quit or the end of input ends. Ctrl-C cancels the answer that is being\n"
      "written; at the prompt it ends.",
-     GENERATES, 0, 0, true, verb_chat},
-    {"list", "list [options]", "List the models there are", NULL, OPTS_CONNECT | OPTS_JSON, 0, 0,
+     GENERATES, NULL, 0, true, verb_chat},
+    {"list", "list [options]", "List the models there are", NULL, OPTS_CONNECT | OPTS_JSON, NULL, 0,
      true, verb_list},
     {"ps", "ps [options]", "Show the models that are loaded and the requests that run", NULL,
-     OPTS_CONNECT | OPTS_JSON, 0, 0, true, verb_ps},
+     OPTS_CONNECT | OPTS_JSON, NULL, 0, true, verb_ps},
     {"status", "status [options]", "Show the state of the daemon", NULL, OPTS_CONNECT | OPTS_JSON,
-     0, 0, true, verb_status},
-    {"load", "load [options] MODEL", "Make a model resident", NULL, OPTS_CONNECT, 1, 1, false,
-     verb_load},
-    {"unload", "unload [options] MODEL", "Give the memory of a model back", NULL, OPTS_CONNECT, 1,
-     1, false, verb_unload},
+     NULL, 0, true, verb_status},
+    {"load", "load [options] MODEL", "Make a model resident", NULL, OPTS_CONNECT, "a MODEL", 1,
+     false, verb_load},
+    {"unload", "unload [options] MODEL", "Give the memory of a model back", NULL, OPTS_CONNECT,
+     "a MODEL", 1, false, verb_unload},
     {"cancel", "cancel [options] REQUEST...", "Cancel requests by the numbers that ps shows", NULL,
-     OPTS_CONNECT, 1, SIZE_MAX, false, verb_cancel},
+     OPTS_CONNECT, "a REQUEST", SIZE_MAX, false, verb_cancel},
     {"explain", "explain [CODE | NAME]",
-     "Say what an error means and what to do; without argument, list them all", NULL, 0, 0, 1, true,
-     verb_explain},
-    {"help", "help [VERB]", "Say how to use this command or one of its verbs", NULL, 0, 0, 1, true,
-     verb_help_verb},
+     "Say what an error means and what to do; without argument, list them all", NULL, 0, NULL, 1,
+     true, verb_explain},
+    {"help", "help [VERB]", "Say how to use this command or one of its verbs", NULL, 0, NULL, 1,
+     true, verb_help_verb},
 };
 const size_t n_verbs = ARRAY_SIZE(verbs);
 

@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,9 +20,10 @@ struct opt {
     enum kind kind;
     size_t at;          /* offset in struct args */
     uint32_t has;       /* the bit in request.has, or 0 */
-    double least, most; /* of numbers */
+    double least, most; /* of numbers; the daemon has the same bounds */
     const char *word;   /* how help calls the argument */
     const char *about;
+    enum { CLOSED, LEAST_IS_OUT, MOST_IS_OUT } ends;
 };
 
 #define AT(field) offsetof(struct args, field)
@@ -34,16 +36,16 @@ static const struct opt opts[] = {
      "continue the prompt as it is, without the model's chat template"},
     {"max-tokens", 'n', OPTS_GENERATE, U32, AT(request.max_tokens), 0, 1, 1048576, "N",
      "at most N tokens"},
-    {"temperature", 0, OPTS_GENERATE, F32, AT(request.temperature), ONEBIT_HAS_TEMPERATURE, 0, 100,
+    {"temperature", 0, OPTS_GENERATE, F32, AT(request.temperature), ONEBIT_HAS_TEMPERATURE, 0, 10,
      "T", "0: always the likeliest token; higher: more variety"},
     {"top-k", 0, OPTS_GENERATE, I32, AT(request.top_k), ONEBIT_HAS_TOP_K, 0, 2147483647, "K",
      "sample from the K likeliest tokens; 0: from all"},
     {"top-p", 0, OPTS_GENERATE, F32, AT(request.top_p), ONEBIT_HAS_TOP_P, 0, 1, "P",
-     "sample from the likeliest tokens that make up P"},
+     "sample from the likeliest tokens that make up P", LEAST_IS_OUT},
     {"min-p", 0, OPTS_GENERATE, F32, AT(request.min_p), ONEBIT_HAS_MIN_P, 0, 1, "P",
-     "leave out tokens less likely than P times the likeliest"},
+     "leave out tokens less likely than P times the likeliest", MOST_IS_OUT},
     {"repeat-penalty", 0, OPTS_GENERATE, F32, AT(request.repeat_penalty), ONEBIT_HAS_REPEAT_PENALTY,
-     0, 100, "R", "above 1: say the same less often"},
+     0.1, 10, "R", "above 1: say the same less often"},
     {"seed", 0, OPTS_GENERATE, U64, AT(request.seed), ONEBIT_HAS_SEED, 0, 0, "S",
      "the same seed and request give the same answer"},
     {"stop", 0, OPTS_GENERATE, STOP, 0, 0, 0, 0, "TEXT",
@@ -70,23 +72,47 @@ static const struct opt opts[] = {
     {"help", 'h', OPTS_ALWAYS, FLAG, AT(help), 0, 0, 0, NULL, "print this and end"},
 };
 
-static int bad_value(const struct opt *o, const char *value)
+/* What an option takes, for whoever gave it something else. */
+static void complain_value(const struct opt *o, const char *typed, const char *value)
 {
-    complain("--%s: \"%s\" is not a value it takes", o->name, value);
-    return EXIT_USAGE;
+    switch (o->kind) {
+    case U64:
+        complain("%s: \"%s\" is no whole number from 0 to %" PRIu64, typed, value, UINT64_MAX);
+        break;
+    case U32:
+    case I32:
+        complain("%s: \"%s\" is no whole number from %.0f to %.0f", typed, value, o->least,
+                 o->most);
+        break;
+    case F32:
+        complain("%s: \"%s\" is no number %s %g %s %g", typed, value,
+                 o->ends == LEAST_IS_OUT ? "above" : "from", o->least,
+                 o->ends == LEAST_IS_OUT  ? "and at most"
+                 : o->ends == MOST_IS_OUT ? "to below"
+                                          : "to",
+                 o->most);
+        break;
+    case STOP:
+        complain("%s: takes a text of 1 to %d bytes, and may be given %d times", typed,
+                 STOP_BYTES_MAX, STOPS_MAX);
+        break;
+    default:
+        complain("%s: \"%s\" is none of low, normal and high", typed, value);
+        break;
+    }
 }
 
-static int set_integer(const struct opt *o, void *field, const char *value)
+static bool set_integer(const struct opt *o, void *field, const char *value)
 {
     char *end;
 
     errno = 0;
     const unsigned long long v = strtoull(value, &end, 10);
     if (errno || end == value || *end || strchr(value, '-')) {
-        return bad_value(o, value);
+        return false;
     }
     if (o->kind != U64 && ((double)v < o->least || (double)v > o->most)) {
-        return bad_value(o, value);
+        return false;
     }
     if (o->kind == U64) {
         *(uint64_t *)field = v;
@@ -95,22 +121,24 @@ static int set_integer(const struct opt *o, void *field, const char *value)
     } else {
         *(int32_t *)field = (int32_t)v;
     }
-    return 0;
+    return true;
 }
 
-static int set_float(const struct opt *o, void *field, const char *value)
+static bool set_float(const struct opt *o, void *field, const char *value)
 {
     char *end;
     const float v = strtof(value, &end);
 
-    if (end == value || *end || !isfinite(v) || (double)v < o->least || (double)v > o->most) {
-        return bad_value(o, value);
+    if (end == value || *end || !isfinite(v) || (double)v < o->least || (double)v > o->most ||
+        (o->ends == LEAST_IS_OUT && (double)v <= o->least) ||
+        (o->ends == MOST_IS_OUT && (double)v >= o->most)) {
+        return false;
     }
     *(float *)field = v;
-    return 0;
+    return true;
 }
 
-static int set_class(const struct opt *o, void *field, const char *value)
+static bool set_class(void *field, const char *value)
 {
     static const char *const names[] = {
         [ONEBIT_CLASS_NORMAL] = "normal",
@@ -121,22 +149,22 @@ static int set_class(const struct opt *o, void *field, const char *value)
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         if (strcmp(value, names[i]) == 0) {
             *(enum onebit_class *)field = (enum onebit_class)i;
-            return 0;
+            return true;
         }
     }
-    return bad_value(o, value);
+    return false;
 }
 
-static int add_stop(struct args *a, const struct opt *o, const char *value)
+static bool add_stop(struct args *a, const char *value)
 {
-    if (a->request.n_stops == STOPS_MAX || !*value) {
-        return bad_value(o, value);
+    if (a->request.n_stops == STOPS_MAX || !*value || strlen(value) > STOP_BYTES_MAX) {
+        return false;
     }
     a->stops[a->request.n_stops++] = value;
-    return 0;
+    return true;
 }
 
-static int set(struct args *a, const struct opt *o, const char *value)
+static bool set(struct args *a, const struct opt *o, const char *value)
 {
     void *field = (char *)a + o->at;
 
@@ -144,16 +172,16 @@ static int set(struct args *a, const struct opt *o, const char *value)
     switch (o->kind) {
     case FLAG:
         *(bool *)field = true;
-        return 0;
+        return true;
     case TEXT:
         *(const char **)field = value;
-        return 0;
+        return true;
     case F32:
         return set_float(o, field, value);
     case STOP:
-        return add_stop(a, o, value);
+        return add_stop(a, value);
     case CLASS:
-        return set_class(o, field, value);
+        return set_class(field, value);
     default:
         return set_integer(o, field, value);
     }
@@ -162,6 +190,7 @@ static int set(struct args *a, const struct opt *o, const char *value)
 /* The verb's options as getopt_long() wants them; val is the index in opts plus 256. */
 static void getopt_tables(const struct verb *verb, struct option *ret_longs, char *ret_shorts)
 {
+    *ret_shorts++ = ':'; /* tell a missing value from an unknown option */
     for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
         if (!(opts[i].groups & (verb->groups | OPTS_ALWAYS))) {
             continue;
@@ -191,10 +220,41 @@ static const struct opt *opt_of(int val)
     return NULL;
 }
 
+/* What getopt_long() makes of an option that is none of the verb's, or is wrongly given. */
+static void complain_option(const struct verb *verb, int val, const char *word)
+{
+    const struct opt *o = opt_of(optopt);
+    char letter[] = {'-', (char)optopt, '\0'};
+
+    if (val == ':') {
+        complain("%s: %s%s wants a value", verb->name, optopt < 256 ? "" : "--",
+                 optopt < 256 || !o ? letter : o->name);
+    } else if (optopt >= 256 && o) {
+        complain("%s: --%s takes no value", verb->name, o->name);
+    } else {
+        complain("%s: unknown option %s", verb->name, optopt > 0 ? letter : word);
+    }
+}
+
+/* The words that are no options: as many as the verb takes? */
+static int check_words(const struct args *a, const struct verb *verb)
+{
+    if (verb->needs && a->n_words == 0) {
+        complain("%s needs %s", verb->name, verb->needs);
+        return EXIT_USAGE;
+    }
+    if (a->n_words > verb->words_max) {
+        complain("%s: \"%s\" is one argument too many", verb->name, a->words[verb->words_max]);
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
 int args_parse(struct args *ret, const struct verb *verb, int argc, char **argv)
 {
     struct option longs[ARRAY_SIZE(opts) + 1];
-    char shorts[2 * ARRAY_SIZE(opts) + 1];
+    char shorts[2 * ARRAY_SIZE(opts) + 2];
+    char name[32];
     int r = 0, val;
 
     memset(ret, 0, sizeof(*ret));
@@ -204,21 +264,21 @@ int args_parse(struct args *ret, const struct verb *verb, int argc, char **argv)
     opterr = 0;
     while (r == 0 && (val = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
         const struct opt *o = opt_of(val);
-        if (!o || val == '?') {
-            complain("%s: unknown option, or one without its value: %s", verb->name,
-                     argv[optind - 1]);
+        if (!o) {
+            complain_option(verb, val, argv[optind - 1]);
             r = EXIT_USAGE;
-        } else {
-            r = set(ret, o, optarg);
+        } else if (!set(ret, o, optarg)) {
+            const char letter[] = {'-', (char)val, '\0'};
+            (void)snprintf(name, sizeof(name), "--%s", o->name);
+            complain_value(o, val < 256 ? letter : name, optarg);
+            r = EXIT_USAGE;
         }
     }
     ret->request.stops = ret->request.n_stops ? ret->stops : NULL;
     ret->words = argv + optind;
     ret->n_words = (size_t)(argc - optind);
-    if (r == 0 && !ret->help &&
-        (ret->n_words < verb->words_min || ret->n_words > verb->words_max)) {
-        complain("%s: wrong number of arguments", verb->name);
-        r = EXIT_USAGE;
+    if (r == 0 && !ret->help) {
+        r = check_words(ret, verb);
     }
     if (r != 0) {
         (void)fprintf(stderr, "usage: onebit %s\n       onebit %s --help says more\n",

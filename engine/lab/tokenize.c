@@ -6,8 +6,8 @@
 #include "engine/lab/lab.h"
 
 /* What one line of JSON becomes; NULL with the reason printed. */
-typedef int line_fn(const struct vocab *v, const struct lab_args *a, const json_t *in,
-                    json_t **ret_out);
+typedef int line_fn(const struct vocab *v, const struct lab_args *a, const char *where,
+                    const json_t *in, json_t **ret_out);
 
 static unsigned flags_of(const struct lab_args *a)
 {
@@ -80,8 +80,8 @@ static int tokenize_json(const struct vocab *v, const struct lab_args *a, const 
     return *ret ? LAB_OK : lab_errno("ids", -ENOMEM);
 }
 
-static int tokenize_line(const struct vocab *v, const struct lab_args *a, const json_t *in,
-                         json_t **ret_out)
+static int tokenize_line(const struct vocab *v, const struct lab_args *a, const char *where,
+                         const json_t *in, json_t **ret_out)
 {
     const json_t *text = json_object_get(in, "text"), *hex = json_object_get(in, "hex");
     json_t *ids = NULL;
@@ -93,14 +93,14 @@ static int tokenize_line(const struct vocab *v, const struct lab_args *a, const 
     } else if (json_is_string(hex) && !text) {
         r = hex_bytes(json_string_value(hex), json_string_length(hex), &bytes);
         if (r == LAB_DATA) {
-            lab_error("standard input: hex wants an even number of hexadecimal digits");
+            lab_error("%s: hex wants an even number of hexadecimal digits", where);
         }
         if (r == LAB_OK) {
             r = tokenize_json(v, a, bytes, json_string_length(hex) / 2, &ids);
         }
         free(bytes);
     } else {
-        lab_error("standard input: a line wants either text or hex");
+        lab_error("%s: wants an object with either text or hex", where);
         r = LAB_DATA;
     }
     if (r == LAB_OK) {
@@ -112,10 +112,11 @@ static int tokenize_line(const struct vocab *v, const struct lab_args *a, const 
 /* ---- detokenize ---- */
 
 /* @ret: malloc'ed text of a JSON array of ids */
-static int detokenize(const struct vocab *v, const json_t *array, char **ret, size_t *ret_n)
+static int detokenize(const struct vocab *v, const char *where, const json_t *array, char **ret,
+                      size_t *ret_n)
 {
     if (!json_is_array(array)) {
-        lab_error("standard input: wants an array of ids");
+        lab_error("%s: wants an array of ids", where);
         return LAB_DATA;
     }
     const size_t n = json_array_size(array);
@@ -127,7 +128,7 @@ static int detokenize(const struct vocab *v, const json_t *array, char **ret, si
         const json_t *one = json_array_get(array, i);
         const json_int_t id = json_is_integer(one) ? json_integer_value(one) : -1;
         if (id < 0 || id >= (json_int_t)vocab_size(v)) {
-            lab_error("standard input: item %zu is no id from 0 to %u", i + 1, vocab_size(v) - 1);
+            lab_error("%s: item %zu is no id from 0 to %u", where, i + 1, vocab_size(v) - 1);
             free(ids);
             return LAB_DATA;
         }
@@ -138,12 +139,12 @@ static int detokenize(const struct vocab *v, const json_t *array, char **ret, si
     return r < 0 ? lab_errno("text", r) : LAB_OK;
 }
 
-static int detokenize_line(const struct vocab *v, const struct lab_args *a, const json_t *in,
-                           json_t **ret_out)
+static int detokenize_line(const struct vocab *v, const struct lab_args *a, const char *where,
+                           const json_t *in, json_t **ret_out)
 {
     char *text = NULL;
     size_t n = 0;
-    const int r = detokenize(v, json_object_get(in, "ids"), &text, &n);
+    const int r = detokenize(v, where, json_object_get(in, "ids"), &text, &n);
     (void)a;
 
     if (r != LAB_OK) {
@@ -161,7 +162,8 @@ static int detokenize_line(const struct vocab *v, const struct lab_args *a, cons
 static int each_line(const struct vocab *v, const struct lab_args *a, const struct buf *in,
                      line_fn *fn)
 {
-    size_t at = 0;
+    size_t at = 0, number = 0;
+    char where[64];
 
     while (at < in->n) {
         const char *line = (const char *)in->data + at;
@@ -170,14 +172,15 @@ static int each_line(const struct vocab *v, const struct lab_args *a, const stru
         json_t *out = NULL;
 
         at += n + 1;
+        (void)snprintf(where, sizeof(where), "standard input, line %zu", ++number);
         if (strspn(line, " \t\r") >= n) { /* the buffer ends in a NUL, see read_input() */
             continue;
         }
-        json_t *json = json_parse("standard input", line, n);
+        json_t *json = json_parse(where, line, n);
         if (!json) {
             return LAB_DATA;
         }
-        int r = fn(v, a, json, &out);
+        int r = fn(v, a, where, json, &out);
         json_decref(json);
         if (r == LAB_OK) {
             r = out_json(out);
@@ -239,7 +242,7 @@ int verb_detokenize(const struct lab_args *a)
         json_t *array = json_parse("standard input", in.data, in.n);
         char *text = NULL;
         size_t n = 0;
-        r = array ? detokenize(vocab, array, &text, &n) : LAB_DATA;
+        r = array ? detokenize(vocab, "standard input", array, &text, &n) : LAB_DATA;
         if (r == LAB_OK) {
             out_text(stdout, out_is_terminal(), text, n);
         }

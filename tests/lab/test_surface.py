@@ -88,6 +88,12 @@ class Refusals(unittest.TestCase):
         self.refused(DATA, 'template', HOME_MODEL, stdin='[{"role":1,"content":"x"}]')
         for text in ('{"text":1}', '{"hex":"f"}', '{"hex":"zz"}', '{}', '{"text":"a","hex":"61"}', 'x'):
             self.refused(DATA, 'tokenize', HOME_MODEL, '--jsonl', stdin=text)
+        for verb, good, bad in (('tokenize', '{"text":"a"}', '{"text":1}'), ('tokenize', '{"hex":"61"}', '{"hex":"6"}'),
+                                ('tokenize', '{"text":"a"}', '{'), ('detokenize', '{"ids":[]}', '{"ids":[-1]}'),
+                                ('detokenize', '{"ids":[]}', '{}')):
+            done = lab(verb, HOME_MODEL, '--jsonl', stdin=f'{good}\n\n{good}\n{bad}\n')
+            self.assertEqual((done.returncode, done.stdout.count(b'\n')), (DATA, 2))
+            self.assertIn(b'line 4', done.stderr)
 
     def test_a_missing_standard_output_ends_with_74_before_any_work(self):
         for closed, said in (('>&-', 1), ('<&- >&- 2>&-', 0)):

@@ -152,6 +152,75 @@ static void wrong_usage_is_told_and_ends_with_64(void **state)
     }
 }
 
+/* Goal: a wrong option is named as it was typed, with what it takes; the bounds are the daemon's. */
+static void wrong_values_are_told_with_what_the_option_takes(void **state)
+{
+    static const struct {
+        const char *words[WORDS_MAX], *says;
+    } all[] = {
+        {{"run", "-n", "0", "hi"}, "-n: \"0\" is no whole number from 1 to 1048576"},
+        {{"run", "--max-tokens=0", "hi"}, "--max-tokens: \"0\" is no whole number from 1 to"},
+        {{"run", "--temperature", "10.5", "hi"},
+         "--temperature: \"10.5\" is no number from 0 to 10"},
+        {{"run", "--temperature", "-1", "hi"}, "--temperature: \"-1\" is no number from 0 to 10"},
+        {{"run", "--top-p", "0", "hi"}, "--top-p: \"0\" is no number above 0 and at most 1"},
+        {{"run", "--top-p", "1.1", "hi"}, "--top-p: \"1.1\" is no number above 0 and at most 1"},
+        {{"run", "--min-p", "1", "hi"}, "--min-p: \"1\" is no number from 0 to below 1"},
+        {{"run", "--repeat-penalty", "0", "hi"}, "\"0\" is no number from 0.1 to 10"},
+        {{"run", "--repeat-penalty", "11", "hi"}, "\"11\" is no number from 0.1 to 10"},
+        {{"run", "--seed", "-1", "hi"},
+         "--seed: \"-1\" is no whole number from 0 to 18446744073709551615"},
+        {{"run", "--class", "first", "hi"}, "--class: \"first\" is none of low, normal and high"},
+        {{"run", "--stop", "", "hi"}, "--stop: takes a text of 1 to 256 bytes"},
+        {{"run", "-n"}, "run: -n wants a value"},
+        {{"run", "--seed"}, "run: --seed wants a value"},
+        {{"run", "--raw=1", "hi"}, "run: --raw takes no value"},
+        {{"run", "-vx", "hi"}, "run: unknown option -x"},
+        {{"run", "--nonsense", "hi"}, "run: unknown option --nonsense"},
+        {{"load"}, "load needs a MODEL"},
+        {{"unload"}, "unload needs a MODEL"},
+        {{"cancel"}, "cancel needs a REQUEST"},
+        {{"load", "a", "b"}, "load: \"b\" is one argument too many"},
+        {{"list", "x"}, "list: \"x\" is one argument too many"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        struct ran r;
+        run(&r, "", all[i].words);
+        assert_int_equal(r.code, 64);
+        if (!strstr(r.err, all[i].says)) {
+            fail_msg("\"%s\" does not say \"%s\"", r.err, all[i].says);
+        }
+    }
+}
+
+/* Goal: the ends of a range that belong to it are taken. Method: no daemon: 69 and not 64. */
+static void the_bounds_themselves_are_taken(void **state)
+{
+    static const char *const all[][2] = {
+        {"-n", "1"},
+        {"-n", "1048576"},
+        {"--temperature", "0"},
+        {"--temperature", "10"},
+        {"--top-p", "1"},
+        {"--top-p", "0.000001"},
+        {"--min-p", "0"},
+        {"--repeat-penalty", "0.1"},
+        {"--repeat-penalty", "10"},
+        {"--top-k", "0"},
+        {"--top-k", "2147483647"},
+        {"--seed", "18446744073709551615"},
+        {"--deadline", "0"},
+        {"--deadline", "4294967295"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+        struct ran r;
+        RUN(&r, "", "run", "-s", "/nonexistent/onebit.sock", all[i][0], all[i][1], "hi");
+        assert_int_equal(r.code, 69);
+    }
+}
+
 static void help_and_version_are_no_errors(void **state)
 {
     static const char *const all[][WORDS_MAX] = {
@@ -374,6 +443,7 @@ static void json_holds_the_answer_and_how_it_was_made(void **state)
     assert_int_equal(r.code, onebit_error_info(ONEBIT_ERR_NO_MODEL)->exit_code);
     all = json_loads(r.out, 0, NULL);
     json_t *error = json_object_get(all, "error");
+    assert_non_null(strstr(r.err, "no_model")); /* people are told as well */
     assert_string_equal(json_string_value(json_object_get(error, "name")), "no_model");
     json_decref(all);
     fake_stop(f);
@@ -596,6 +666,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_error_is_explained),
         cmocka_unit_test(wrong_usage_is_told_and_ends_with_64),
+        cmocka_unit_test(wrong_values_are_told_with_what_the_option_takes),
+        cmocka_unit_test(the_bounds_themselves_are_taken),
         cmocka_unit_test(help_and_version_are_no_errors),
         cmocka_unit_test(without_a_daemon_every_verb_ends_with_69_and_a_hint),
         cmocka_unit_test(a_full_disk_is_reported),
