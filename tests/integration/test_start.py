@@ -111,6 +111,7 @@ class Start(unittest.TestCase):
                 self.process.terminate()
                 assert self.process.wait(timeout=PATIENCE) == 0, self.read_log()
         with Activated() as d:
+            d.status()  # the socket is there before the daemon is
             self.assertIn(f'serving on {d.socket}\n', d.read_log())
 
     def test_list_and_run_say_the_same_of_a_models_folder_that_went_away(self):
