@@ -39,9 +39,10 @@ struct prompt {
     size_t n;
 };
 
-static int tokenize(struct prompt *ret, const struct vocab *vocab, struct strview text,
+static int tokenize(struct prompt *ret, const struct resident *m, struct strview text,
                     unsigned flags, struct refusal *ret_refusal)
 {
+    const struct vocab *vocab = model_vocab(m->model);
     /* A byte is at most three tokens (a broken one is read as U+FFFD), and a few are added. */
     size_t ids_max = text.n * 3 + 16;
     size_t n = 0;
@@ -60,8 +61,9 @@ static int tokenize(struct prompt *ret, const struct vocab *vocab, struct strvie
     }
     free(ids);
     if (r == TOKENIZE_FULL) {
-        return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, ids_max, MODEL_CTX_MAX,
-                      "the prompt has more than %zu tokens", ids_max);
+        return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, ids_max + 1, m->n_ctx,
+                      "the prompt has at least %zu tokens, the context has %" PRIu32, ids_max + 1,
+                      m->n_ctx);
     }
     if (r == TOKENIZE_HARD) {
         return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0,
@@ -75,12 +77,11 @@ static int tokenize(struct prompt *ret, const struct vocab *vocab, struct strvie
 static int prompt_tokenize(struct prompt *ret, const struct resident *m, struct strview text,
                            unsigned flags, struct refusal *ret_refusal)
 {
-    const struct vocab *vocab = model_vocab(m->model);
     const size_t head = (size_t)m->n_ctx * HEAD_BYTES;
 
     if (text.n > head) {
         const struct strview part = {.data = text.data, .n = head};
-        const int r = tokenize(ret, vocab, part, flags, ret_refusal);
+        const int r = tokenize(ret, m, part, flags, ret_refusal);
         if (r != REQUEST_OK) {
             return r;
         }
@@ -89,11 +90,12 @@ static int prompt_tokenize(struct prompt *ret, const struct resident *m, struct 
         *ret = (struct prompt){0};
         if (n > 2 * (size_t)m->n_ctx) {
             return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, n, m->n_ctx,
-                          "the prompt's first %zu bytes are %zu tokens, the context has %" PRIu32,
-                          head, n, m->n_ctx);
+                          "the prompt has at least %zu tokens (its first %zu bytes have), the "
+                          "context has %" PRIu32,
+                          n, head, m->n_ctx);
         }
     }
-    return tokenize(ret, vocab, text, flags, ret_refusal);
+    return tokenize(ret, m, text, flags, ret_refusal);
 }
 
 static int prompt_chat(struct prompt *ret, const struct resident *m, const struct msg_generate *g,

@@ -254,6 +254,7 @@ enum seam_type rig_take(struct rig *rig, struct rig_answer *answers, size_t n_an
         a->have = m.failed.have;
         a->limit = m.failed.limit;
         assert_true(m.failed.message.n > 0);
+        strview_copy(a->said, sizeof(a->said), m.failed.message);
         break;
     default:
         break;

@@ -36,6 +36,7 @@ struct rig_answer {
     size_t n_logprobs; /* ids that came with log-probabilities */
     char reason[16];   /* of FINISHED */
     enum error_code failed;
+    char said[256]; /* of FAILED */
     uint64_t have, limit;
     uint32_t n_prefill; /* PREFILL reports */
 };

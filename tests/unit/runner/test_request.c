@@ -154,6 +154,7 @@ static void a_prompt_far_past_the_context_is_refused_from_its_head(void **state)
     const struct rig_answer *a = ask(&q);
     assert_int_equal(a->failed, ERR_CONTEXT_TOO_LONG);
     assert_int_equal(a->have, 8 * RUNNER_MODEL_CTX);
+    assert_non_null(strstr(a->said, "at least")); /* the rest is not counted */
     assert_int_equal(a->limit, RUNNER_MODEL_CTX);
 }
 
