@@ -1,16 +1,26 @@
-/* Lines for the journal: the broker hands its stderr down, and systemd reads the <N>. */
+/* log: one line, one write, onto the stderr that the broker hands down. The name stands in front
+ * also in the journal, which knows these lines as the daemon's. */
 #include <stdarg.h>
-#include <stdio.h>
+#include <unistd.h>
 
+#include "base/logline.h"
 #include "daemon/runner/runner.h"
+
+static bool to_journal;
+
+void log_init(void)
+{
+    to_journal = logline_journal();
+}
 
 void log_line(int priority, const char *fmt, ...)
 {
-    char text[512];
+    char line[LOGLINE_MAX];
     va_list args;
 
     va_start(args, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, args);
+    const size_t n =
+        logline_make(line, to_journal ? priority : LOGLINE_PLAIN, "onebit-runner: ", fmt, args);
     va_end(args);
-    (void)fprintf(stderr, "<%d>onebit-runner: %s\n", priority, text);
+    (void)!write(STDERR_FILENO, line, n);
 }

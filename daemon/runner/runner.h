@@ -207,7 +207,11 @@ int pack_main(uint64_t bytes_max);
 
 enum { LOG_ERROR = 3, LOG_WARNING = 4, LOG_NOTICE = 5 };
 
-/** log_line() - one line on stderr with a journal priority. Never a word of a prompt. */
+/** log_init() - "<N>" priorities in front when stderr goes to the journal */
+void log_init(void);
+
+/** log_line() - one line on stderr; control characters in it are written as '?'. Never a word of a
+ * prompt. */
 void log_line(int priority, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 #endif

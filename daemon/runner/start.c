@@ -132,6 +132,7 @@ int runner_main(int argc, char **argv, const struct runner_hooks *hooks)
     const pid_t parent = getppid();
     struct arguments a;
 
+    log_init();
     be_private();
     if (!parse_arguments(&a, argc, argv)) {
         (void)fprintf(stderr,

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from harness import CLI, DAEMON, PATIENCE, Daemon, Peer
+from harness import CLI, DAEMON, PATIENCE, RUNNER, Daemon, Peer
 
 BAD_USAGE, NO_SERVICE, BAD_CONFIG = 64, 69, 78
 NOBODY = 65534
@@ -113,6 +113,26 @@ class Start(unittest.TestCase):
         with Activated() as d:
             d.status()  # the socket is there before the daemon is
             self.assertIn(f'serving on {d.socket}\n', d.read_log())
+
+    def test_priorities_are_for_the_journal_alone(self):
+        """Goal: both processes write "<N>" only where $JOURNAL_STREAM names their own stderr. Method: a
+        variable that names another file, then the log file itself."""
+        class Named(Daemon):
+            def start(self):
+                st = os.fstat(self.log.fileno())
+                self.env['JOURNAL_STREAM'] = f'{st.st_dev}:{st.st_ino + self.off}'
+                return super().start()
+        for off, front in ((1, ('onebitd: ', 'onebit-runner: ')), (0, ('<',))):
+            Named.off = off
+            with Named() as d:
+                d.status()
+                seam = subprocess.run([RUNNER, '--seam', '3', '--threads', 'x'], stderr=d.log, env=d.env,
+                                      timeout=PATIENCE)
+                self.assertEqual(seam.returncode, BAD_USAGE)
+                lines = [x for x in d.read_log().splitlines() if 'serving on' in x or 'cannot be had' in x]
+                self.assertEqual(len(lines), 2)
+                for said in lines:
+                    self.assertTrue(said.startswith(front), said)
 
     def test_list_and_run_say_the_same_of_a_models_folder_that_went_away(self):
         with Daemon() as d, Peer(d) as peer:
