@@ -14,6 +14,24 @@ page = (root / 'packaging/man/onebitd.ini.5').read_text(encoding='utf-8')
 known = set(re.findall(r'^    \{"(\w+)", "(\w+)",', table, re.M))
 
 
+
+def number(text):
+    """A whole number or a size as the configuration writes it, or a C expression of the table."""
+    text = re.sub(r'UINT64_C\((\d+)\)', r'\1', text.strip())
+    text = re.sub(r'^0(?=[0-7]+$)', '0o', text)
+    if unit := re.fullmatch(r'(\d+)([KMG])', text):
+        return int(unit[1]) << 10 * ('KMG'.index(unit[2]) + 1)
+    shift = re.fullmatch(r'(\d+) << (\d+)', text)
+    return int(shift[1]) << int(shift[2]) if shift else int(text, 0)
+
+
+names = dict(re.findall(r'#define (\w+) (\d+)u?\b', (root / 'daemon/broker/config.h').read_text(encoding='utf-8')))
+presets = {}
+for section, key, rest in re.findall(r'^    \{"(\w+)", "(\w+)", KEY_(?:UINT|BYTES|OCTAL), (.*)\},$', table, re.M):
+    last = re.sub(r', \.restart.*', '', rest).split(', ')[3]
+    presets[section, key] = number(names.get(last, last))
+
+
 def in_sample():
     section = None
     for line in sample.splitlines():
@@ -21,6 +39,20 @@ def in_sample():
             section = match[1]
         elif match := re.match(r'#?\s?(\w+) *=', line):
             yield section, match[1]
+
+
+def defaults():
+    """(file, section, key, default) of every number that the two files name."""
+    section = None
+    for line in sample.splitlines():
+        if match := re.match(r'#?\s?\[(\w+)', line):
+            section = match[1]
+        elif match := re.match(r'#?(\w+) = *(\S+)', line):
+            yield 'packaging/onebitd.ini', section, match[1], match[2]
+    for part in page.split('.Ss [')[1:]:
+        for key, text in re.findall(r'\.It Cm (\w+) No =.*\n((?:(?!\.It ).*\n)*)', part):
+            if match := re.search(r'^Default: ([^ ;,]+?)\.?$', text, re.M):
+                yield 'packaging/man/onebitd.ini.5', part.split(']')[0], key, match[1]
 
 
 def in_page():
@@ -37,6 +69,12 @@ for name, found in (('packaging/onebitd.ini', set(in_sample())), ('packaging/man
     found = {pair for pair in found if pair[0] not in ('model', 'policy')}
     bad += [f'{name} lacks [{s}] {k}' for s, k in sorted(known - found)]
     bad += [f'{name} has [{s}] {k}, which is no key' for s, k in sorted(found - known)]
+stated = [(name, s, k, text) for name, s, k, text in defaults() if (s, k) in presets]
+bad += [f'{name}: [{s}] {k} = {text} is not its default, {presets[s, k]}'
+        for name, s, k, text in stated if number(text) != presets[s, k]]
+bad += [f'{name} does not give the default of [{s}] {k}'
+        for name in ('packaging/onebitd.ini', 'packaging/man/onebitd.ini.5') for s, k in sorted(presets)
+        if (name, s, k) not in {row[:3] for row in stated}]
 if not known:
     bad.append('no key found in config_keys.c')
 print(*bad, sep='\n', end='\n' if bad else '')
