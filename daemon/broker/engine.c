@@ -123,20 +123,10 @@ static struct request *held(const struct broker *b, uint64_t seq)
     return NULL; /* cancelled while the report was on its way */
 }
 
-static void copy_text(char *to, size_t room, struct strview from)
-{
-    const size_t n = from.n < room - 1 ? from.n : room - 1;
-
-    if (n > 0) {
-        memcpy(to, from.data, n);
-    }
-    to[n] = '\0';
-}
-
 static void on_hello(struct broker *b, const struct seam_hello *h)
 {
-    copy_text(b->engine.pack_id, sizeof(b->engine.pack_id), h->pack_id);
-    copy_text(b->engine.cpu, sizeof(b->engine.cpu), h->cpu);
+    strview_copy(b->engine.pack_id, sizeof(b->engine.pack_id), h->pack_id);
+    strview_copy(b->engine.cpu, sizeof(b->engine.cpu), h->cpu);
     b->engine.n_threads = h->n_threads;
     b->engine.known = true;
     log_line(LOG_INFO, "engine %d is up: %s, %u threads", runner_proc_pid(&b->runner),

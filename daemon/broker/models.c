@@ -370,16 +370,6 @@ void models_advance(struct broker *b)
     forget_refusals(b);
 }
 
-static void copy_text(char *to, size_t room, struct strview from)
-{
-    const size_t n = from.n < room - 1 ? from.n : room - 1;
-
-    if (n > 0) {
-        memcpy(to, from.data, n);
-    }
-    to[n] = '\0';
-}
-
 void models_on_loaded(struct broker *b, const struct seam_loaded *l)
 {
     struct model *m = model_by_number(b, l->model);
@@ -398,10 +388,10 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
                               .n_ctx = l->n_ctx,
                               .n_ctx_train = l->n_ctx_train,
                               .chat = l->chat};
-    copy_text(f->arch, sizeof(f->arch), l->arch);
-    copy_text(f->formats, sizeof(f->formats), l->formats);
-    copy_text(f->quantization, sizeof(f->quantization), l->quantization);
-    copy_text(f->kv, sizeof(f->kv), l->kv);
+    strview_copy(f->arch, sizeof(f->arch), l->arch);
+    strview_copy(f->formats, sizeof(f->formats), l->formats);
+    strview_copy(f->quantization, sizeof(f->quantization), l->quantization);
+    strview_copy(f->kv, sizeof(f->kv), l->kv);
     m->state = MODEL_LOADED;
     m->resident = true;
     m->load_deaths = 0;

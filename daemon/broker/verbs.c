@@ -28,16 +28,6 @@ static void refuse(struct conn *c, uint32_t id, enum error_code code, const char
     conn_error(c, id, &e);
 }
 
-static void copy_text(char *to, size_t room, struct strview from)
-{
-    const size_t n = from.n < room - 1 ? from.n : room - 1;
-
-    if (n > 0) {
-        memcpy(to, from.data, n);
-    }
-    to[n] = '\0';
-}
-
 static struct grant grant_of(const struct conn *c)
 {
     const struct broker *b = c->broker;
@@ -88,7 +78,7 @@ void verbs_hello(struct conn *c, const struct msg_hello *m)
         return;
     }
     c->said_hello = true;
-    copy_text(c->client, sizeof(c->client), m->name);
+    strview_copy(c->client, sizeof(c->client), m->name);
     const struct msg_hello hello = {
         .major = PROTOCOL_MAJOR,
         .minor = PROTOCOL_MINOR,
@@ -323,7 +313,7 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
     char expected[MSG_NAME_MAX + 1];
     char text[320];
 
-    copy_text(expected, sizeof(expected), g->quantization);
+    strview_copy(expected, sizeof(expected), g->quantization);
     if (expected[0] && !quantization_known(expected)) {
         (void)snprintf(text, sizeof(text), "no such quantization; there are: %s",
                        quantization_names());
@@ -350,7 +340,7 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
         return;
     }
     r->job.bytes = r->n_body;
-    copy_text(r->name, sizeof(r->name), g->model);
+    strview_copy(r->name, sizeof(r->name), g->model);
     memcpy(r->quantization, expected, sizeof(expected));
     r->seed = g->has_seed ? g->seed : draw_seed();
     r->n_logprobs = g->n_logprobs;
@@ -415,7 +405,7 @@ static void do_load(struct conn *c, const struct message *m)
     }
     struct request *r = take_id(c, m->id, REQUEST_LOAD);
     if (r) {
-        copy_text(r->name, sizeof(r->name), m->load.model);
+        strview_copy(r->name, sizeof(r->name), m->load.model);
         find_model(r);
     }
 }
