@@ -242,9 +242,22 @@ void model_packed(struct model *m, int fd, const char *path)
 {
     drop_pack(m);
     m->pack_fd = fd;
+    m->pack_kills = 0;
     m->state = MODEL_PACKED;
     (void)snprintf(m->pack_path, sizeof(m->pack_path), "%s", path);
     broker_dirty(m->broker);
+}
+
+bool model_pack_again(struct model *m)
+{
+    if (m->broker->stopping || ++m->pack_kills >= PACK_KILLS_MAX) {
+        m->pack_kills = 0;
+        return false;
+    }
+    log_line(LOG_WARNING, "model %s: the packer was killed; once more", m->name);
+    m->state = MODEL_IDLE;
+    broker_dirty(m->broker);
+    return true;
 }
 
 void model_pack_failed(struct model *m, const struct msg_error *e, bool sticky)

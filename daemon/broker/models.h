@@ -16,6 +16,8 @@
 
 #define MODEL_LOAD_DEATHS 2u /* loads that took the engine along, after which a model is refused */
 
+#define PACK_KILLS_MAX 3u /* packers killed from outside before a model's requests hear of it */
+
 enum model_state {
     MODEL_IDLE,    /* nothing is held of it */
     MODEL_PROBING, /* a worker opens its file and looks for a packed one */
@@ -47,6 +49,7 @@ struct model {
     bool repacked;     /* its packed file was refused once and made anew */
     bool fresh;        /* do not take a packed file that is there */
     unsigned load_deaths;
+    unsigned pack_kills;  /* packers killed from outside since one ended by itself */
     int pack_fd;          /* owned; kept while it is loaded, so that the engine's successor maps the
                             * very same weights, whatever has become of the files; -1: none */
     char pack_path[4096]; /* of pack_fd, for removing a refused one */
@@ -96,6 +99,8 @@ void pack_child_start(struct model *m, int source, int out, const char *temp, co
 void pack_children_kill(struct broker *b);
 /* What the child's end calls: */
 void model_packed(struct model *m, int fd, const char *path);
+/** model_pack_again() - the packer was killed: true when it is tried once more */
+MUST_USE bool model_pack_again(struct model *m);
 void model_pack_failed(struct model *m, const struct msg_error *e, bool sticky);
 
 #endif

@@ -102,6 +102,13 @@ static void report_failure(struct pack_child *c)
                        uv_strerror(c->error));
     } else if (c->late) {
         (void)snprintf(text, sizeof(text), "packing took too long");
+    } else if (c->sig == SIGKILL) { /* from outside: it says nothing about the file */
+        if (model_pack_again(c->model)) {
+            return;
+        }
+        (void)snprintf(text, sizeof(text), "the packer was killed %u times; is memory short?",
+                       PACK_KILLS_MAX);
+        e.code = ERR_OVERLOADED;
     } else if (c->sig) {
         (void)snprintf(text, sizeof(text), "the packer died of signal %d", c->sig);
         e.code = ERR_MODEL_MALFORMED;

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """What the broker does when its helpers fail it, and the refusals that need a whole daemon."""
+import pathlib
 import shutil
+import tempfile
 import time
 import unittest
 
-from harness import HOOKED_RUNNER, SOURCE, Daemon, Peer, text_of, wait_for
+from harness import HOOKED_RUNNER, RUNNER, SOURCE, Daemon, Peer, text_of, wait_for
 
 CHAT = {'type': 'generate', 'messages': [{'role': 'user', 'content': 'turn on the kitchen lights'}]}
 SLOW = {'type': 'generate', 'messages': [{'role': 'user', 'content': '@@sleep-ms-20-per-step@@ hi'}],
@@ -22,6 +24,28 @@ class Broker(unittest.TestCase):
             end = self.ask(peer, id=1, **CHAT)
             self.assertEqual((end['name'], end['number']), ('engine_unavailable', 503))
             self.assertEqual(self.ask(peer, id=2, type='status')['type'], 'done')
+
+    def packer_killed(self, times, home):
+        """A runner whose packer is killed `times` times, each time in the middle of its work."""
+        script = pathlib.Path(home) / 'runner'
+        script.write_text('#!/bin/sh\n'
+                          f'n=$(cat {home}/n 2>/dev/null || echo 0)\n'
+                          f'if [ "$1" = --pack ] && [ "$n" -lt {times} ]; then\n'
+                          f'  echo $((n + 1)) > {home}/n; kill -9 $$\n'
+                          'fi\n'
+                          f'exec {RUNNER} "$@"\n')
+        script.chmod(0o755)
+        return script
+
+    def test_a_killed_packer_says_nothing_about_the_file(self):
+        with tempfile.TemporaryDirectory() as home:
+            with Daemon(runner=self.packer_killed(2, home)) as d, Peer(d) as peer:
+                self.assertEqual(self.ask(peer, id=1, **CHAT)['type'], 'done')
+        with tempfile.TemporaryDirectory() as home:
+            with Daemon(runner=self.packer_killed(3, home)) as d, Peer(d) as peer:
+                end = self.ask(peer, id=1, **CHAT)
+                self.assertEqual((end['name'], end['retryable']), ('overloaded', True))
+                self.assertEqual(self.ask(peer, id=2, **CHAT)['type'], 'done')
 
     def test_a_damaged_packed_file_is_made_anew(self):
         with Daemon() as d, Peer(d) as peer:
