@@ -5,7 +5,7 @@ import struct
 import time
 import unittest
 
-from harness import PATIENCE, Daemon, Peer
+from harness import PATIENCE, Daemon, Peer, wait_for
 
 LIMITS = '[limits]\nhello_ms = 700\nframe_ms = 1500\nidle_ms = 1500\nstall_ms = 1500\n'
 WANT = {'intent': 'HassTurnOn', 'area': 'kitchen', 'domain': 'light'}
@@ -112,6 +112,10 @@ class Abuse(unittest.TestCase):
             extra.close()
             for peer in peers:
                 peer.close()
+
+            def a_place_is_free():  # once the daemon has noticed the hang-ups
+                return d.cli('status').returncode == 0
+            wait_for(a_place_is_free)
 
     def test_too_many_requests_in_the_queue(self):
         with Daemon(config='[queue]\nper_identity = 2\n[engine]\nstreams_max = 1\n') as d, Peer(d) as peer:
