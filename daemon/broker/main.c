@@ -272,7 +272,8 @@ static int serve(struct daemon *d, struct config *c)
         r = watchdog_start(&d->watchdog, &loop);
     }
     if (r == 0) {
-        log_line(LOG_NOTICE, "serving on %s", name);
+        /* Our own socket was bound under another name and renamed; the kernel knows the first. */
+        log_line(LOG_NOTICE, "serving on %s", d->own.path ? d->own.path : name);
         notify_ready();
         (void)uv_run(&loop, UV_RUN_DEFAULT);
     }

@@ -201,6 +201,11 @@ class Process(unittest.TestCase):
             done = d.cli('run', PROMPTS[0])
             self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_the_log_names_the_socket_that_clients_use(self):
+        with Daemon() as d:
+            d.status()  # it answers, so the line has been written
+            self.assertIn(f'serving on {d.socket}\n', d.read_log())
+
     def test_two_daemons_do_not_fight_over_a_socket(self):
         with Daemon() as d:
             second = subprocess.run(d.command(), capture_output=True, text=True, timeout=PATIENCE)
