@@ -201,8 +201,8 @@ size_t vocab_piece(const struct vocab *vocab, int32_t id, bool special, char *re
 /**
  * vocab_detokenize() - a sequence as its tokenizer writes it back, special tokens written out
  *
- * The exact bytes of the pieces, except that gpt-2 and llama-bpe vocabularies tidy: spaces go before
- * ? ! . , and in " 's", " 'm", " 're", " 've", " ' ". Streaming (struct textout) never tidies.
+ * The exact bytes of the pieces, except that gpt-2, llama-bpe and falcon vocabularies tidy: spaces go
+ * before ? ! . , and in " 's", " 'm", " 're", " 've", " ' ". Streaming (struct textout) never tidies.
  * @ret: on success, malloc'ed bytes, the caller frees; @ret_n their number
  * Return: 0 or -ENOMEM.
  */

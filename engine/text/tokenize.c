@@ -116,8 +116,9 @@ static int put_bytelevel(struct tokenizer *t, const char *text, size_t n)
         subject = (const char *)t->subject.data;
         n = t->text.n;
     }
+    pretok_begin(t->pretok, subject, n);
     for (size_t at = 0, end = 0; r == TOKENIZE_OK && at < n; at = end) {
-        r = pretok_next(t->pretok, subject, n, at, &end);
+        r = pretok_next(t->pretok, &end);
         if (r == PRETOK_HARD) {
             return TOKENIZE_HARD;
         }
@@ -275,8 +276,8 @@ int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsign
     }
     buf_init(&t.text, MERGE_BYTES_MAX + 3);
     buf_init(&t.subject, MERGE_BYTES_MAX + 3);
-    if (vocab->pattern) {
-        r = pretok_new(&t.pretok, vocab->pattern);
+    if (vocab->pretok) {
+        r = pretok_new(&t.pretok, vocab->pretok);
     }
     if (r == TOKENIZE_OK && add && h->flags & VOCAB_ADD_BOS && h->bos >= 0) {
         r = put(&t, h->bos);

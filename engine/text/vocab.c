@@ -171,7 +171,7 @@ int vocab_open_view(struct vocab **ret, const uint8_t *data, size_t n, struct di
         goto out;
     }
     mark_first_bytes(v);
-    r = v->h->kind == VOCAB_BPE ? pretok_compile((enum vocab_pre)v->h->pre, &v->pattern) : 0;
+    r = v->h->kind == VOCAB_BPE ? pretok_compile((enum vocab_pre)v->h->pre, &v->pretok) : 0;
     if (r == 0) {
         *ret = v;
         v = NULL;
@@ -218,7 +218,7 @@ void vocab_free(struct vocab *vocab)
     if (!vocab) {
         return;
     }
-    pretok_free(vocab->pattern);
+    pretok_free(vocab->pretok);
     buf_deinit(&vocab->own);
     free(vocab);
 }

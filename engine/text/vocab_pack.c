@@ -40,7 +40,9 @@ static int pick_pre(struct packer *p)
         enum vocab_pre pre;
     } known[] = {
         {"gpt-2", PRE_GPT2},      {"llama-bpe", PRE_LLAMA3}, {"llama3", PRE_LLAMA3},
-        {"llama-v3", PRE_LLAMA3}, {"qwen2", PRE_QWEN2},
+        {"llama-v3", PRE_LLAMA3}, {"falcon3", PRE_LLAMA3}, /* the same in all respects */
+        {"falcon_e", PRE_LLAMA3},                          /* how Falcon-E's own files call it */
+        {"qwen2", PRE_QWEN2},     {"falcon", PRE_FALCON},    {"deepseek-llm", PRE_DEEPSEEK_LLM},
     };
     struct strview pre;
     const int r = gguf_str(p->g, "tokenizer.ggml.pre", &pre, p->d);
@@ -388,7 +390,7 @@ static int read_settings(struct packer *p)
     if (p->h.pre == PRE_LLAMA3) {
         p->h.flags |= VOCAB_WHOLE_WORDS;
     }
-    if (p->h.pre == PRE_LLAMA3 || p->h.pre == PRE_GPT2) {
+    if (p->h.pre == PRE_LLAMA3 || p->h.pre == PRE_GPT2 || p->h.pre == PRE_FALCON) {
         p->h.flags |= VOCAB_TIDY;
     }
     return r != MODEL_OK ? r : list_ends(p);

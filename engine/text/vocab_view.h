@@ -27,7 +27,15 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "packed files are litt
 #define VOCAB_MERGES_MAX 4194304u
 
 enum vocab_kind { VOCAB_BPE = 1, VOCAB_SPM = 2 };
-enum vocab_pre { PRE_NONE = 0, PRE_GPT2, PRE_LLAMA3, PRE_QWEN2, PRE_COUNT };
+enum vocab_pre {
+    PRE_NONE = 0,
+    PRE_GPT2,
+    PRE_LLAMA3,
+    PRE_QWEN2,
+    PRE_FALCON,
+    PRE_DEEPSEEK_LLM,
+    PRE_COUNT
+};
 
 /* Kinds of tokens, numbered as GGUF numbers them. */
 enum token_type {
@@ -76,6 +84,8 @@ struct vocab_header {
     struct vocab_section blob;            /* bytes of all tokens, one after the other */
 };
 
+struct pretok_code;
+
 struct vocab {
     const struct vocab_header *h; /* borrowed, as everything below, from the packed bytes */
     const uint32_t *offsets;
@@ -87,10 +97,10 @@ struct vocab {
     const uint32_t *specials;
     const uint32_t *ends;
     const char *blob;
-    void *pattern; /* owned: compiled pre-tokenizer (pretok.h); NULL for SentencePiece */
-    uint64_t special_first[4]; /* bit b: a token that splits text begins with byte b */
-    uint64_t user_first[4];    /* the same for user-defined tokens alone */
-    struct buf own;            /* owned: the packed bytes when no file holds them */
+    struct pretok_code *pretok; /* owned: compiled patterns; NULL for SentencePiece */
+    uint64_t special_first[4];  /* bit b: a token that splits text begins with byte b */
+    uint64_t user_first[4];     /* the same for user-defined tokens alone */
+    struct buf own;             /* owned: the packed bytes when no file holds them */
 };
 
 static inline bool vocab_id_ok(const struct vocab *v, int32_t id)

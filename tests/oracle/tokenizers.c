@@ -184,25 +184,6 @@ static bool check_vocab(const char *root, const char *vocab, const char *name)
     return ok;
 }
 
-/* A sound file whose pre-tokenizer is none of ours: refused by name. */
-static bool check_refusal(const char *root)
-{
-    char *model = path_in(root, "falcon", ".gguf");
-    struct vocab *v = NULL;
-    struct diag d = {0};
-    const int fd = open(model, O_RDONLY | O_CLOEXEC);
-    const int r = fd < 0 ? fd : vocab_open_gguf(&v, fd, &d);
-    const bool ok = r == MODEL_UNSUPPORTED && strstr(d.text, "falcon");
-
-    printf("%s: %s\n", model, ok ? "refused by name" : "not refused by name");
-    vocab_free(v);
-    if (fd >= 0) {
-        close(fd);
-    }
-    free(model);
-    return ok;
-}
-
 /* A whole path from messages to ids: one question to Qwen 3 that is not to think. */
 static bool check_prompt(const char *root)
 {
@@ -245,8 +226,8 @@ int main(void)
     ok = check_vocab(root, "llama-bpe", "llama3");
     ok = check_vocab(root, "qwen3", "qwen3") && ok;
     ok = check_vocab(root, "gpt-2", "gpt-2") && ok;
+    ok = check_vocab(root, "falcon", "falcon") && ok;
     ok = check_vocab(root, "llama-spm", "llama-spm") && ok;
-    ok = check_refusal(root) && ok;
     ok = check_prompt(root) && ok;
     return ok ? 0 : 1;
 }

@@ -68,8 +68,20 @@ static void unsound_tokenizer_keys_are_refused_by_name(void **state)
 static void unknown_tokenizers_are_unsupported_by_name(void **state)
 {
     refused(three("mystery", 3, 3), MODEL_UNSUPPORTED, "mystery");
-    refused(tiny_bpe("falcon"), MODEL_UNSUPPORTED, "falcon");
+    refused(tiny_bpe("mystery-bpe"), MODEL_UNSUPPORTED, "mystery-bpe");
+    refused(tiny_bpe("default"), MODEL_UNSUPPORTED, "default");
     refused(tiny_bpe(NULL), MODEL_UNSUPPORTED, "tokenizer.ggml.pre");
+}
+
+/* Goal: every pre-tokenizer that the families in use name opens. Method: the names one by one. */
+static void known_pretokenizers_open(void **state)
+{
+    static const char *const names[] = {"gpt-2",    "llama-bpe", "llama3", "llama-v3",    "falcon3",
+                                        "falcon_e", "qwen2",     "falcon", "deepseek-llm"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        vocab_free(tiny_opened(tiny_bpe(names[i])));
+    }
 }
 
 /* Goal: a token longer than a piece may be is refused. Method: one byte over. */
@@ -262,6 +274,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unsound_tokenizer_keys_are_refused_by_name),
         cmocka_unit_test(unknown_tokenizers_are_unsupported_by_name),
+        cmocka_unit_test(known_pretokenizers_open),
         cmocka_unit_test(an_overlong_token_is_too_big),
         cmocka_unit_test(special_ids_out_of_range_count_as_absent),
         cmocka_unit_test(odd_token_texts_are_survived),
