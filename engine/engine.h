@@ -96,6 +96,9 @@ MUST_USE int model_pack(int fd_in, int fd_out, const struct model_limits *limits
  */
 MUST_USE int model_open_packed(struct model **ret, int fd, struct diag *ret_diag);
 
+/** model_is_packed() - does this file begin as one that model_pack() wrote? fd is borrowed. */
+bool model_is_packed(int fd);
+
 /** model_open_gguf() - model_pack() into memory and open that: for the workbench and tests */
 MUST_USE int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
                              struct diag *ret_diag);
@@ -273,6 +276,10 @@ MUST_USE int chat_render(enum chat_template t, const struct chat_message *messag
 struct kv_pool; /* opaque: fixed blocks for one model; not thread-safe */
 struct seq;     /* opaque: one sequence's positions in a pool */
 
+/** kv_type_name/_parse() - "f32", "f16" */
+const char *kv_type_name(enum kv_type type);
+MUST_USE bool kv_type_parse(const char *name, enum kv_type *ret);
+
 /** kv_block_bytes() - bytes of one block of this model's cache */
 uint64_t kv_block_bytes(const struct model *model, enum kv_type type);
 
@@ -329,6 +336,32 @@ enum { STEP_OK = 0, STEP_KV_FULL, STEP_CANCELLED };
 MUST_USE int stepper_run(struct stepper *st, struct step_item *items, size_t n_items,
                          const atomic_bool *cancel);
 
+/* ---- what a model costs ---- */
+
+/* How a model is to be used. */
+struct model_use {
+    enum kv_type kv;
+    size_t n_seqs, n_ctx; /* sequences, and the positions that each of them may have */
+    struct stepper_limits limits;
+    unsigned n_threads;
+};
+
+/* Bytes. The first five are memory, and add up; the last two are traffic. */
+struct model_cost {
+    uint64_t weights; /* of the packed form; mapped from its file */
+    uint64_t tables;  /* everything else in the packed form: vocabulary, directory */
+    uint64_t kv;      /* in whole blocks */
+    uint64_t scratch; /* what stepper_bytes() will say */
+    uint64_t sampler;
+    uint64_t token_weights; /* read for one step, however many tokens are in it */
+    uint64_t token_kv;      /* read for one token that follows n_ctx others */
+};
+
+/** model_cost() - what running a model takes, computed; nothing is allocated or read
+ * Return: 0, or -EINVAL for a use that kv_pool_new() or stepper_new() would refuse. */
+MUST_USE int model_cost(const struct model *model, const struct model_use *use,
+                        struct model_cost *ret);
+
 /* ---- sampling ---- */
 
 struct sampler_params {
@@ -347,6 +380,8 @@ struct sampler; /* opaque: scratch for one vocabulary size */
 
 MUST_USE int sampler_new(struct sampler **ret, uint32_t n_vocab);
 void sampler_free(struct sampler *s);
+/** sampler_bytes() - what the scratch of one holds, bytes */
+uint64_t sampler_bytes(uint32_t n_vocab);
 
 struct sampler_choice {
     int32_t id;

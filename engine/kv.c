@@ -13,6 +13,25 @@
 
 #define KV_BLOCKS_MAX ((size_t)1 << 24)
 
+static const char *const type_names[] = {[KV_F32] = "f32", [KV_F16] = "f16"};
+
+const char *kv_type_name(enum kv_type type)
+{
+    assert(type < ARRAY_SIZE(type_names));
+    return type_names[type];
+}
+
+bool kv_type_parse(const char *name, enum kv_type *ret)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(type_names); i++) {
+        if (strcmp(type_names[i], name) == 0) {
+            *ret = (enum kv_type)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static size_t head_bytes_of(const struct model *model, enum kv_type type)
 {
     return (size_t)KV_BLOCK * model->shape.head_dim * (type == KV_F32 ? 4 : 2);

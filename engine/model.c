@@ -264,6 +264,14 @@ int model_open_packed(struct model **ret, int fd, struct diag *ret_diag)
     return MODEL_OK;
 }
 
+bool model_is_packed(int fd)
+{
+    char magic[sizeof(IMAGE_MAGIC) - 1];
+
+    return pread(fd, magic, sizeof(magic), 0) == (ssize_t)sizeof(magic) &&
+           memcmp(magic, IMAGE_MAGIC, sizeof(magic)) == 0;
+}
+
 int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
                     struct diag *ret_diag)
 {

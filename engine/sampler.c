@@ -59,6 +59,11 @@ void sampler_free(struct sampler *s)
     free(s);
 }
 
+uint64_t sampler_bytes(uint32_t n_vocab)
+{
+    return (uint64_t)n_vocab * (sizeof(float) + sizeof(struct candidate));
+}
+
 /* ---- randomness ---- */
 
 static uint64_t mix64(uint64_t z)

@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/lab/board.h"
 #include "engine/lab/lab.h"
 
-enum option_kind { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_REAL, KIND_KV, KIND_CPU };
+enum option_kind { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_REAL, KIND_KV, KIND_CPU, KIND_BOARD };
 
 struct option {
     const char *name; /* with its dashes */
@@ -45,8 +46,9 @@ static const struct option options[] = {
     FLAG("--add-special", add_special, VERB_TOKENIZE),
     TEXT("--ids", ids, VERB_LOGITS | VERB_GENERATE),
     FLAG("--all", all, VERB_LOGITS),
-    TEXT("--out", out, VERB_LOGITS),
-    INT("--chunk", chunk, VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY, 1, 4096),
+    TEXT("--out", out, VERB_LOGITS | VERB_PACK),
+    INT("--chunk", chunk, VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH | VERB_INFO, 1,
+        4096),
     TEXT("--prompt", prompt, VERB_GENERATE),
     TEXT("--chat", chat, VERB_GENERATE),
     TEXT("--template", template, VERB_GENERATE | VERB_TEMPLATE),
@@ -62,6 +64,9 @@ static const struct option options[] = {
     FLAG("--no-generation-prompt", no_generation_prompt, VERB_TEMPLATE),
     TEXT("--text", text, VERB_PERPLEXITY),
     INT("--ctx", ctx, VERB_PERPLEXITY, 4, 65536),
+    INT("--ctx", ctx, VERB_INFO, 1, MODEL_CTX_MAX),
+    INT("--streams", b, VERB_INFO, 1, LAB_STREAMS_MAX),
+    {.name = "--board", .kind = KIND_BOARD, .field = FIELD(board), .verbs = VERB_INFO},
     TEXT("--shape", shape, VERB_MAKE),
     TEXT("--format", format, VERB_MAKE),
     TEXT("--head", head, VERB_MAKE),
@@ -128,14 +133,20 @@ static int set_cpu(const char *value, enum cpu_level *ret)
 
 static int set_kv(const char *value, enum kv_type *ret)
 {
-    if (strcmp(value, "f32") == 0) {
-        *ret = KV_F32;
-    } else if (strcmp(value, "f16") == 0) {
-        *ret = KV_F16;
-    } else {
+    if (!kv_type_parse(value, ret)) {
         lab_error("--kv: %s is neither f32 nor f16", value);
         return LAB_USAGE;
     }
+    return LAB_OK;
+}
+
+static int set_board(const char *value, const char **ret)
+{
+    if (!board_find(value)) {
+        board_list(value);
+        return LAB_USAGE;
+    }
+    *ret = value;
     return LAB_OK;
 }
 
@@ -167,6 +178,8 @@ static int set(struct lab_args *a, const struct option *o, const char *value)
         return set_kv(value, field);
     case KIND_CPU:
         return set_cpu(value, field);
+    case KIND_BOARD:
+        return set_board(value, field);
     }
     return LAB_USAGE;
 }
@@ -205,16 +218,20 @@ static int option(struct lab_args *a, unsigned verb, int n, char **argv, int *at
 
 int args_parse(struct lab_args *ret, unsigned verb, int n, char **argv)
 {
+    const bool info =
+        verb == VERB_INFO; /* what is not given there, the board or the file decides */
     struct lab_args a = {
         .cpu = cpu_level_best(),
         .kv = KV_F16,
-        .threads = engine_threads_default(),
+        .threads = info ? 0 : engine_threads_default(),
         .n = verb == VERB_BENCH ? 64 : 256,
         .p = 128,
-        .b = 1,
+        .b = !info,
         .r = 3,
-        .ctx = 512,
-        .chunk = LAB_CHUNK,
+        .ctx = info ? 0 : 512,
+        .chunk = info                 ? 0
+                 : verb == VERB_BENCH ? LAB_CHUNK_BENCH
+                                      : LAB_CHUNK,
         .seed = 1,
         .top_p = 1,
         .repeat_penalty = 1,

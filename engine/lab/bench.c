@@ -1,17 +1,14 @@
 /* bench: prompt and generation speed, load time and peak memory.
  *
  * Tokens are pseudo-random and nothing is sampled: a round feeds each stream its prompt, in steps of
- * LAB_BENCH_STEP tokens over all streams, then n single tokens, all streams in one step and a row of
+ * --chunk tokens over all streams, then n single tokens, all streams in one step and a row of
  * logits for each. Rates count the tokens of all streams; with several rounds they are the median. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/clock.h"
 #include "engine/lab/lab.h"
-
-#define LAB_BENCH_STEP 256u /* prompt tokens in one step */
 
 struct result {
     double load_s;
@@ -28,7 +25,7 @@ static uint64_t next(uint64_t *state)
 static int prompts(const struct lab_args *a, struct lab_run *run, const int32_t *ids)
 {
     const size_t n_streams = (size_t)a->b, p = (size_t)a->p;
-    const size_t chunk = LAB_BENCH_STEP / n_streams ? LAB_BENCH_STEP / n_streams : 1;
+    const size_t chunk = a->chunk / n_streams ? a->chunk / n_streams : 1;
     struct step_item items[LAB_STREAMS_MAX];
 
     for (size_t at = 0; at < p;) {
@@ -92,7 +89,7 @@ static int measure(const struct lab_args *a, const struct model *model, struct r
     const size_t most = a->p > a->n ? (size_t)a->p : (size_t)a->n;
     const struct lab_need need = {.n_seqs = (size_t)a->b,
                                   .n_ctx = (size_t)(a->p + a->n) + 1,
-                                  .n_tokens = LAB_BENCH_STEP > a->b ? LAB_BENCH_STEP : (size_t)a->b,
+                                  .n_tokens = a->chunk > a->b ? (size_t)a->chunk : (size_t)a->b,
                                   .n_logits = (size_t)a->b};
     const uint32_t n_vocab = vocab_size(model_vocab(model));
     struct lab_run run = {0};
@@ -130,13 +127,11 @@ static double median(double *v, size_t n)
 static int print(const struct lab_args *a, const struct model *model, struct result *res)
 {
     struct model_info info;
-    struct rusage usage;
     const double prompt = median(res->prompt_rates, (size_t)a->r);
     const double generate = median(res->generate_rates, (size_t)a->r);
 
     model_info(model, &info);
-    (void)getrusage(RUSAGE_SELF, &usage);
-    const uint64_t peak = (uint64_t)usage.ru_maxrss * 1024;
+    const uint64_t peak = lab_peak_bytes();
     if (a->json) {
         return out_json(json_pack(
             "{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:I, s:I}", "model",
@@ -144,7 +139,7 @@ static int print(const struct lab_args *a, const struct model *model, struct res
             json_bytes(info.formats, strlen(info.formats)), "cpu", cpu_level_name(a->cpu),
             "threads", (json_int_t)a->threads, "streams", (json_int_t)a->b, "prompt_tokens",
             (json_int_t)a->p, "generate_tokens", (json_int_t)a->n, "repeats", (json_int_t)a->r,
-            "kv", a->kv == KV_F32 ? "f32" : "f16", "prompt_tokens_per_second", prompt,
+            "kv", kv_type_name(a->kv), "prompt_tokens_per_second", prompt,
             "generate_tokens_per_second", generate, "load_seconds", res->load_s, "peak_bytes",
             (json_int_t)peak, "file_bytes", (json_int_t)info.file_bytes));
     }

@@ -168,12 +168,13 @@ static int print_json(const struct lab_args *a, const struct answer *ans)
                   ans->prompt_s, "generate_seconds", ans->generate_s, "prompt_tokens_per_second",
                   rate(ans->n_prompt, ans->prompt_s), "generate_tokens_per_second",
                   rate(ans->n, ans->generate_s));
-    json_t *o = json_pack("{s:o, s:o, s:s, s:I, s:I, s:s, s:o}", "text",
-                          json_bytes((const char *)ans->text.data, ans->text.n), "ids",
-                          json_ids(ans->ids + ans->n_prompt, ans->n), "finish_reason",
-                          ans->stopped ? "stop" : "length", "prompt_tokens",
-                          (json_int_t)ans->n_prompt, "generated_tokens", (json_int_t)ans->n, "cpu",
-                          cpu_level_name(a->cpu), "timings", timings);
+    json_t *o =
+        json_pack("{s:o, s:o, s:s, s:I, s:I, s:s, s:o, s:I}", "text",
+                  json_bytes((const char *)ans->text.data, ans->text.n), "ids",
+                  json_ids(ans->ids + ans->n_prompt, ans->n), "finish_reason",
+                  ans->stopped ? "stop" : "length", "prompt_tokens", (json_int_t)ans->n_prompt,
+                  "generated_tokens", (json_int_t)ans->n, "cpu", cpu_level_name(a->cpu), "timings",
+                  timings, "peak_bytes", (json_int_t)lab_peak_bytes());
     return out_json(o);
 }
 

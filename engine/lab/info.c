@@ -1,4 +1,4 @@
-/* info: what a model file holds. */
+/* info: what a model file holds; with --board, what running it takes (predict.c). */
 #include <string.h>
 
 #include "engine/lab/lab.h"
@@ -124,13 +124,19 @@ int verb_info(const struct lab_args *a)
 {
     struct model *model = NULL;
     struct model_info info;
-    int r = lab_model(a->path, &model, NULL);
 
+    if (!a->board && (a->ctx || a->b || a->chunk)) {
+        lab_error("--ctx, --streams and --chunk say nothing without --board");
+        return LAB_USAGE;
+    }
+    int r = lab_model(a->path, &model, NULL);
     if (r != LAB_OK) {
         return r;
     }
     model_info(model, &info);
-    if (a->json) {
+    if (a->board) {
+        r = predict_print(a, model);
+    } else if (a->json) {
         r = print_json(model, &info);
     } else {
         print_text(model, &info);

@@ -30,7 +30,8 @@ enum {
 
 #define LAB_INPUT_MAX ((size_t)256 << 20) /* bytes read from a text or from standard input */
 #define LAB_STREAMS_MAX STEP_ITEMS_MAX
-#define LAB_CHUNK 64u /* prompt tokens in one step unless a verb says otherwise */
+#define LAB_CHUNK 64u        /* prompt tokens in one step */
+#define LAB_CHUNK_BENCH 256u /* the same when `bench` is not told */
 
 enum { /* verbs, as bits: which options belong to which */
        VERB_INFO = 1 << 0,
@@ -43,7 +44,8 @@ enum { /* verbs, as bits: which options belong to which */
        VERB_TEMPLATE = 1 << 7,
        VERB_MAKE = 1 << 8,
        VERB_BENCH = 1 << 9,
-       VERB_ALL = (1 << 10) - 1,
+       VERB_PACK = 1 << 10,
+       VERB_ALL = (1 << 11) - 1,
 };
 
 /* A command line. Strings borrow from argv; NULL where not given. */
@@ -51,15 +53,15 @@ struct lab_args {
     const char *path; /* MODEL, or OUT.gguf for `make` */
     enum cpu_level cpu;
     enum kv_type kv;
-    uint64_t threads;
+    uint64_t threads; /* 0: not given (info) */
     bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt;
-    const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template;
+    const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template, *board;
     uint64_t n;     /* tokens to generate */
     uint64_t p;     /* tokens of a prompt */
-    uint64_t b;     /* streams */
+    uint64_t b;     /* streams; 0: not given (info) */
     uint64_t r;     /* repeats */
-    uint64_t ctx;   /* tokens in a window */
-    uint64_t chunk; /* prompt tokens in one step */
+    uint64_t ctx;   /* tokens in a window, or positions of a stream; 0: not given (info) */
+    uint64_t chunk; /* prompt tokens in one step; 0: not given (info) */
     uint64_t top_k, seed;
     double temperature, top_p, min_p, repeat_penalty;
 };
@@ -96,6 +98,10 @@ int verb_perplexity(const struct lab_args *a);
 int verb_template(const struct lab_args *a);
 int verb_make(const struct lab_args *a);
 int verb_bench(const struct lab_args *a);
+int verb_pack(const struct lab_args *a);
+
+/** predict_print() - what running a model on a->board takes: `info --board` */
+int predict_print(const struct lab_args *a, const struct model *model);
 
 /* ---- out.c: reading and printing ---- */
 
@@ -133,9 +139,27 @@ MUST_USE int read_file(const char *path, struct buf *ret);
 /** json_parse() - bytes from outside to JSON; NULL with the reason printed */
 json_t *json_parse(const char *what, const void *data, size_t n);
 
+/** lab_peak_bytes() - the most memory that was resident in this process, bytes */
+uint64_t lab_peak_bytes(void);
+
+/* ---- outfile.c: a file that appears whole or not at all; one a process ---- */
+
+/** outfile_begin() - a temporary file beside @path. Return: LAB_OK, or LAB_CANTCREATE with the reason
+ * printed. Then one of the other two closes the descriptor. */
+MUST_USE int outfile_begin(const char *path, int *ret_fd);
+/** outfile_commit() - sync it and give it its name; an exit code with the reason printed */
+MUST_USE int outfile_commit(const char *path, int fd);
+void outfile_abort(int fd);
+
 /* ---- load.c: models and running them ---- */
 
-/** lab_model() - open and check a model. @ret_seconds: how long it took; may be NULL.
+/** lab_open() - a regular file for reading. Return: LAB_OK, or an exit code with the reason printed. */
+MUST_USE int lab_open(const char *path, int *ret_fd);
+
+/** lab_pack() - model_pack() with its outcomes printed. @path: of fd_in, for the message. */
+MUST_USE int lab_pack(const char *path, int fd_in, int fd_out);
+
+/** lab_model() - open and check a model, GGUF or packed. @ret_seconds: how long it took; may be NULL.
  * Return: LAB_OK, or an exit code with the reason printed. */
 MUST_USE int lab_model(const char *path, struct model **ret, double *ret_seconds);
 

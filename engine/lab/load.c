@@ -9,7 +9,7 @@
 #include "base/clock.h"
 #include "engine/lab/lab.h"
 
-static int open_regular(const char *path, int *ret_fd)
+int lab_open(const char *path, int *ret_fd)
 {
     struct stat st;
     /* O_NONBLOCK: a named pipe must not hold us up before we have seen that it is one. */
@@ -41,6 +41,9 @@ static int opened(const char *path, int r, const struct diag *d)
     case MODEL_UNSUPPORTED:
         lab_error("%s: unsupported: %s (at byte %llu)", path, why, (unsigned long long)d->offset);
         return LAB_UNAVAILABLE;
+    case MODEL_STALE:
+        lab_error("%s: %s: pack it again", path, why);
+        return LAB_UNAVAILABLE;
     case MODEL_TOO_BIG:
         lab_error("%s: too big: %s (at byte %llu)", path, why, (unsigned long long)d->offset);
         return LAB_UNAVAILABLE;
@@ -53,18 +56,28 @@ static int opened(const char *path, int r, const struct diag *d)
     }
 }
 
+int lab_pack(const char *path, int fd_in, int fd_out)
+{
+    const struct model_limits limits = {0};
+    struct diag diag = {0};
+
+    return opened(path, model_pack(fd_in, fd_out, &limits, &diag), &diag);
+}
+
 int lab_model(const char *path, struct model **ret, double *ret_seconds)
 {
     const struct model_limits limits = {0};
     struct diag diag = {0};
     int fd = -1;
-    int r = open_regular(path, &fd);
+    int r = lab_open(path, &fd);
 
     if (r != LAB_OK) {
         return r;
     }
     const uint64_t start = clock_now_ns();
-    r = opened(path, model_open_gguf(ret, fd, &limits, &diag), &diag);
+    const int outcome = model_is_packed(fd) ? model_open_packed(ret, fd, &diag)
+                                            : model_open_gguf(ret, fd, &limits, &diag);
+    r = opened(path, outcome, &diag);
     if (r == LAB_OK && ret_seconds) {
         *ret_seconds = (double)(clock_now_ns() - start) * 1e-9;
     }
@@ -76,7 +89,7 @@ int lab_vocab(const char *path, struct vocab **ret)
 {
     struct diag diag = {0};
     int fd = -1;
-    int r = open_regular(path, &fd);
+    int r = lab_open(path, &fd);
 
     if (r == LAB_OK) {
         r = opened(path, vocab_open_gguf(ret, fd, &diag), &diag);

@@ -21,7 +21,10 @@ struct verb {
 };
 
 static const struct verb verbs[] = {
-    {"info", VERB_INFO, verb_info, "MODEL [--json]", "say what a model file holds"},
+    {"info", VERB_INFO, verb_info,
+     "MODEL [--board NAME [--ctx N] [--streams N] [--chunk N]] [--json]",
+     "say what a model file holds; or what running it takes on a board, and how fast that can be\n"
+     "      (--board list names the boards)"},
     {"verify", VERB_VERIFY, verb_verify, "MODEL",
      "check a whole file: exit 0 sound, 65 broken, 69 sound but not supported"},
     {"tokenize", VERB_TOKENIZE, verb_tokenize, "MODEL [--special] [--add-special] [--jsonl] < TEXT",
@@ -43,8 +46,11 @@ static const struct verb verbs[] = {
      "render chat messages to the prompt"},
     {"make", VERB_MAKE, verb_make, "--shape NAME --format FMT [--head FMT] [--seed S] OUT.gguf",
      "write a model of random weights in the shape of a real one"},
-    {"bench", VERB_BENCH, verb_bench, "MODEL [-p N] [-n N] [-b STREAMS] [-r REPEATS] [--json]",
+    {"bench", VERB_BENCH, verb_bench,
+     "MODEL [-p N] [-n N] [-b STREAMS] [-r REPEATS] [--chunk N] [--json]",
      "measure speed and memory"},
+    {"pack", VERB_PACK, verb_pack, "MODEL --out FILE",
+     "write a model's packed form, which every verb takes in place of the GGUF"},
 };
 
 static void print_usage(FILE *f)

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "engine/lab/lab.h"
@@ -193,6 +194,27 @@ json_t *json_parse(const char *what, const void *data, size_t n)
         lab_error("%s: no JSON: %s at byte %d", what, error.text, error.position);
     }
     return j;
+}
+
+uint64_t lab_peak_bytes(void)
+{
+    FILE *f = fopen("/proc/self/status", "re");
+    unsigned long long kib = 0;
+    char line[256];
+
+    while (f && fgets(line, sizeof(line), f)) {
+        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) {
+            break;
+        }
+    }
+    if (f) {
+        (void)fclose(f);
+    }
+    if (kib == 0) { /* no /proc; this one also counts the process before exec() */
+        struct rusage usage;
+        kib = getrusage(RUSAGE_SELF, &usage) == 0 ? (unsigned long long)usage.ru_maxrss : 0;
+    }
+    return kib * 1024;
 }
 
 static int read_fd(int fd, const char *path, struct buf *ret)

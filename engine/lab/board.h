@@ -1,0 +1,51 @@
+/* Boards that models are run on: how much memory, and how fast it is read. */
+#ifndef ENGINE_LAB_BOARD_H
+#define ENGINE_LAB_BOARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+
+/* Memory of a board as its maker documents it. The rate at the pins is width times data rate; what a
+ * processor gets out of that is less, by a share that somebody measured. */
+struct board {
+    const char *name, *what;
+    uint32_t bus_bits,
+        mega_transfers; /* width; millions of transfers a second. 0: to be measured */
+    uint32_t percent;   /* of the pins' rate that reading reaches */
+    uint32_t ram_mib;
+    uint32_t system_mib; /* set aside for firmware, kernel and a system without a desktop */
+    unsigned n_threads;  /* cores */
+};
+
+/** board_find() - NULL for an unknown name; static */
+const struct board *board_find(const char *name);
+
+/** board_list() - print all of them to standard error, and before, that @name is none unless it is
+ * "list" */
+void board_list(const char *name);
+
+/* A board, or this machine, in bytes. */
+struct board_facts {
+    bool measured; /* this machine: peak_rate is 0, practical_rate was measured just now */
+    double peak_rate, practical_rate; /* bytes per second */
+    uint64_t ram_bytes;
+    uint64_t system_bytes; /* not to be had: set aside on a board, in use on this machine */
+    unsigned n_threads;
+};
+
+/** board_facts() - a table's entry, or measurements. Return: 0 or a negative errno. */
+MUST_USE int board_facts(const struct board *board, struct board_facts *ret);
+
+/**
+ * bandwidth_measure() - how fast this machine reads memory
+ * @n_threads: read at the same time, 1..64
+ * @bytes:     of the region that is read; should be much larger than every cache
+ * @ret_rate:  bytes per second, the best of several passes
+ *
+ * Takes under a second. Return: 0 or a negative errno.
+ */
+MUST_USE int bandwidth_measure(unsigned n_threads, uint64_t bytes, double *ret_rate);
+
+#endif
