@@ -1,0 +1,63 @@
+"""What may go wrong in a graph or a kernel without a crash, and who must notice.
+
+`old` stands exactly once in the engine's source; a text that was moved or rewritten fails the test until this table
+knows it again. Every mutation is noticed by a test that needs nothing outside the tree."""
+import typing
+
+
+class Test(typing.NamedTuple):
+    program: str  # in the build folder
+    claim: str = ''  # the cmocka test that must fail; empty: the program has one claim
+    args: tuple = ()
+
+
+class Mutation(typing.NamedTuple):
+    name: str
+    old: str
+    new: str
+    tests: tuple
+
+
+GRAPH = Test('tests/unit/engine/test-engine-graph', 'logits_are_those_of_the_written_out_pass')
+LOGITS = Test('tests/oracle/oracle-logits')
+SCALAR = 'tests/unit/engine_kernels/test-engine-kernels-scalar'
+
+MUTATIONS = [
+    Mutation('q norm after rope',
+             '''        if (lc->l->q_norm) {
+            rms_norm(k, x, lc->l->q_norm, hd, s->eps, x);
+        }
+        rotate(s, cosines, sines, x);
+''',
+             '''        rotate(s, cosines, sines, x);
+        if (lc->l->q_norm) {
+            rms_norm(k, x, lc->l->q_norm, hd, s->eps, x);
+        }
+''', (GRAPH, LOGITS)),
+    Mutation('k norm after rope',
+             '''        if (lc->l->k_norm) {
+            rms_norm(k, x, lc->l->k_norm, hd, s->eps, x);
+        }
+        rotate(s, cosines, sines, x);
+''',
+             '''        rotate(s, cosines, sines, x);
+        if (lc->l->k_norm) {
+            rms_norm(k, x, lc->l->k_norm, hd, s->eps, x);
+        }
+''', (GRAPH, LOGITS)),
+    Mutation('epsilon of another model', 'sqrtf(mean + eps)', 'sqrtf(mean + 1e-5f)', (GRAPH, LOGITS)),
+    Mutation('epsilon outside the root', 'sqrtf(mean + eps)', '(sqrtf(mean) + eps)', (GRAPH, LOGITS)),
+    Mutation('heads share keys in turn', 'head / (s->n_head / s->n_head_kv)', 'head % s->n_head_kv', (GRAPH, LOGITS)),
+    Mutation('rope pairs the other way',
+             '''    const size_t step = s->arch == ARCH_LLAMA ? 2 : 1;     /* llama: neighbours make a pair */
+    const size_t apart = s->arch == ARCH_LLAMA ? 1 : half; /* qwen3: i and i + n_rot / 2 */
+''',
+             '''    const size_t step = s->arch != ARCH_LLAMA ? 2 : 1;
+    const size_t apart = s->arch != ARCH_LLAMA ? 1 : half;
+''', (GRAPH, LOGITS)),
+    Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH, LOGITS)),
+    Mutation('another activation function', 'math_siluf(gate[i]) * up[i]', '(gate[i] > 0 ? gate[i] * gate[i] : 0) * up[i]',
+             (GRAPH, LOGITS)),
+    Mutation('rounding to half away from zero', '(xb[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(xb[i] * inverse)',
+             (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),
+]
