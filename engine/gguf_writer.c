@@ -2,6 +2,7 @@
  * appended row by row, so a model of any size is written in little memory. */
 #include "engine/engine.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,7 @@ struct gguf_writer {
     uint64_t at;        /* bytes written */
     size_t tensor_i;    /* whose turn it is */
     uint64_t row;       /* rows of it that are written */
+    float scale;        /* of it, for formats that have one per tensor */
     uint8_t *row_bytes; /* owned: one encoded row of the widest tensor */
 };
 
@@ -44,6 +46,7 @@ int gguf_writer_new(struct gguf_writer **ret)
     buf_init(&w->names, GGUF_KEYS_MAX * sizeof(size_t));
     buf_init(&w->tensors, GGUF_TENSORS_MAX * sizeof(struct writer_tensor));
     w->fd = -1;
+    w->scale = 1;
     *ret = w;
     return 0;
 }
@@ -195,11 +198,9 @@ int gguf_put_tensor(struct gguf_writer *w, const char *name, const char *format,
     uint64_t bytes;
 
     if (w->fd >= 0 || strlen(name) == 0 || strlen(name) > GGUF_NAME_BYTES_MAX ||
-        !format_of_name(format, &t.format) || !format_info(t.format)->encode || n_cols == 0 ||
+        !format_of_name(format, &t.format) || !format_can_encode(t.format) || n_cols == 0 ||
         n_cols > KERN_COLS_MAX || n_rows == 0 || n_cols % format_info(t.format)->block != 0 ||
-        (vector && n_rows != 1) ||
-        __builtin_mul_overflow((uint64_t)format_row_bytes(t.format, (size_t)n_cols), n_rows,
-                               &bytes) ||
+        (vector && n_rows != 1) || !format_tensor_bytes(t.format, n_cols, n_rows, &bytes) ||
         bytes > INT64_MAX / 2) {
         return -EINVAL;
     }
@@ -214,7 +215,8 @@ int gguf_put_tensor(struct gguf_writer *w, const char *name, const char *format,
 
 static uint64_t bytes_of(const struct writer_tensor *t)
 {
-    return format_row_bytes(t->format, (size_t)t->n_cols) * t->n_rows;
+    return format_row_bytes(t->format, (size_t)t->n_cols) * t->n_rows +
+           format_info(t->format)->tail_bytes;
 }
 
 static uint64_t align(uint64_t n)
@@ -319,10 +321,27 @@ static int rows_done(struct gguf_writer *w, const struct writer_tensor *t, uint6
 {
     w->row += n_rows;
     if (w->row == t->n_rows) {
+        uint8_t tail[64];
+        const size_t n_tail = format_info(t->format)->tail_bytes;
+        assert(n_tail <= sizeof(tail));
+        format_encode_tail(t->format, w->scale, tail);
         w->row = 0;
+        w->scale = 1;
         w->tensor_i++;
-        return write_padding(w);
+        const int r = write_all(w, tail, n_tail);
+        return r < 0 ? r : write_padding(w);
     }
+    return 0;
+}
+
+int gguf_writer_scale(struct gguf_writer *w, float scale)
+{
+    const struct writer_tensor *t = tensor_due(w, 0);
+
+    if (!t || w->row != 0) {
+        return -EINVAL;
+    }
+    w->scale = scale;
     return 0;
 }
 
@@ -335,7 +354,7 @@ int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows)
     }
     const size_t row_bytes = format_row_bytes(t->format, (size_t)t->n_cols);
     for (uint64_t i = 0; i < n_rows; i++) {
-        format_info(t->format)->encode(x + i * t->n_cols, (size_t)t->n_cols, w->row_bytes);
+        format_encode_row(t->format, x + i * t->n_cols, w->scale, (size_t)t->n_cols, w->row_bytes);
         const int r = write_all(w, w->row_bytes, row_bytes);
         if (r < 0) {
             return r;

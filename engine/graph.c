@@ -54,10 +54,10 @@ static void quantize(const struct stepper *st, const float *x, size_t row, size_
             continue;
         }
         const struct act_room *room = &st->act[kind];
-        const size_t block = act_block((enum act_kind)kind), cols = st->plan.act_cols;
+        const size_t block = act_block((enum act_kind)kind, n), cols = st->plan.act_cols;
         const size_t at = row * (cols / ACT_BLOCK) + first / block;
-        st->engine->kernels.quant(x + first, n, block, room->q + row * cols + first, room->d + at,
-                                  room->s + at);
+        act_quantize(&st->engine->kernels, (enum act_kind)kind, x + first, n,
+                     room->q + row * cols + first, room->d + at, room->s + at);
     }
 }
 
@@ -288,7 +288,7 @@ static void quantize_att(void *ctx, size_t row, unsigned thread_i)
     struct stepper *st = lc->st;
     const size_t n = (size_t)st->model->shape.n_head * st->model->shape.head_dim;
 
-    quantize(st, st->att + row * n, row, 0, n, act_wanted(lc->l->o.format));
+    quantize(st, st->att + row * n, row, 0, n, act_wanted(&lc->l->o));
 }
 
 /* gate = silu(gate) * up for a run of columns of one row. */
@@ -305,7 +305,7 @@ static void activate(void *ctx, size_t item, unsigned thread_i)
     for (size_t i = first; i < end; i++) {
         gate[i] = math_siluf(gate[i]) * up[i];
     }
-    quantize(st, gate, row, first, end - first, act_wanted(lc->l->down.format));
+    quantize(st, gate, row, first, end - first, act_wanted(&lc->l->down));
 }
 
 /* ---- a layer ---- */
@@ -322,7 +322,7 @@ static void attention_half(struct layer_ctx *lc)
     const struct product o = {&l->o, st->h, n_embd};
 
     norm_rows(st, l->attn_norm,
-              act_wanted(l->q.format) | act_wanted(l->k.format) | act_wanted(l->v.format),
+              act_wanted(&l->q) | act_wanted(&l->k) | act_wanted(&l->v),
               lc->layer_i > 0);
     const struct input h = input_of(st, st->h, n_embd);
     products_run(st->engine, &h, st->n_rows, qkv, ARRAY_SIZE(qkv));
@@ -341,7 +341,7 @@ static void feed_forward_half(struct layer_ctx *lc)
     const struct product gate_up[] = {{&l->gate, st->gate, n_ff}, {&l->up, st->up, n_ff}};
     const struct product down = {&l->down, st->h, n_embd};
 
-    norm_rows(st, l->ffn_norm, act_wanted(l->gate.format) | act_wanted(l->up.format), true);
+    norm_rows(st, l->ffn_norm, act_wanted(&l->gate) | act_wanted(&l->up), true);
     const struct input h = input_of(st, st->h, n_embd);
     products_run(st->engine, &h, st->n_rows, gate_up, ARRAY_SIZE(gate_up));
     share(st, activate, lc, st->n_rows * ((n_ff + FF_CHUNK - 1) / FF_CHUNK),
@@ -368,7 +368,7 @@ static void finish_row(void *ctx, size_t row, unsigned thread_i)
     float *x = st->wanted + row * n;
 
     rms_norm(&st->engine->kernels, x, m->output_norm, n, m->shape.eps, x);
-    quantize(st, x, row, 0, n, act_wanted(m->head.format));
+    quantize(st, x, row, 0, n, act_wanted(&m->head));
 }
 
 void graph_head(struct stepper *st, size_t n)

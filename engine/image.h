@@ -46,6 +46,7 @@ _Static_assert(sizeof(struct image_header) == 136 && sizeof(IMAGE_PACK_ID) <= 32
 enum quantization {
     QUANT_BINARY = 0,
     QUANT_TERNARY,
+    QUANT_INT4,
     QUANT_INT8,
     QUANT_F16,
     QUANT_BF16,

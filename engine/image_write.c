@@ -93,7 +93,7 @@ static int write_norm(struct sink *s, enum format f, const uint8_t *data, size_t
     if (!x) {
         return -ENOMEM;
     }
-    format_info(f)->decode(data, n, x);
+    format_decode_row(f, data, format_tensor_scale(f, data, n, 1), n, x);
     const int r = sink_write(s, x, n * sizeof(*x));
     free(x);
     return r;
@@ -102,9 +102,9 @@ static int write_norm(struct sink *s, enum format f, const uint8_t *data, size_t
 static int write_panels(struct sink *s, enum format f, const uint8_t *data, size_t n_cols,
                         uint64_t n_rows)
 {
-    const size_t panel_bytes = format_panel_bytes(f, n_cols),
-                 row_bytes = format_row_bytes(f, n_cols);
-    uint8_t *panel = malloc(panel_bytes);
+    const size_t bytes = format_panel_bytes(f, n_cols), row_bytes = format_row_bytes(f, n_cols);
+    const float scale = format_tensor_scale(f, data, n_cols, n_rows);
+    uint8_t *panel = malloc(bytes);
     int r = 0;
 
     if (!panel) {
@@ -112,9 +112,9 @@ static int write_panels(struct sink *s, enum format f, const uint8_t *data, size
     }
     for (uint64_t row = 0; row < n_rows && r == 0; row += PANEL_ROWS) {
         const uint64_t left = n_rows - row;
-        format_pack_panel(f, data + row * row_bytes, left < PANEL_ROWS ? (size_t)left : PANEL_ROWS,
-                          n_cols, panel);
-        r = sink_write(s, panel, panel_bytes);
+        format_pack_panel(f, data + row * row_bytes, scale,
+                          left < PANEL_ROWS ? (size_t)left : PANEL_ROWS, n_cols, panel);
+        r = sink_write(s, panel, bytes);
     }
     free(panel);
     return r;
@@ -123,17 +123,17 @@ static int write_panels(struct sink *s, enum format f, const uint8_t *data, size
 static int write_weights(const struct image_parts *p, struct sink *s)
 {
     for (size_t i = 0; i < p->n_tensors; i++) {
-        const struct gguf_tensor_info *t = p->source[i];
-        enum format f;
+        const struct gguf_tensor_info *t = p->source[i].info;
+        const enum format f = p->source[i].format;
         int r;
 
-        if (!t || !format_of_id(t->type, &f)) {
-            continue; /* absent: nobody puts an unknown format here */
+        if (!t) {
+            continue;
         }
         const uint8_t *data = p->data + t->offset;
         if (role_is_norm(image_role(i))) {
             r = write_norm(s, f, data, (size_t)t->dims[0]);
-        } else if (format_info(f)->panel_bytes == 0) {
+        } else if (format_info(f)->panel == PANEL_NONE) {
             r = write_plain(s, data, p->tensors[i].bytes);
         } else {
             r = write_panels(s, f, data, (size_t)t->dims[0], t->dims[1]);

@@ -6,16 +6,23 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+#include "engine/format.h"
 
 struct buf;
 struct gguf_tensor_info;
 struct image_tensor;
 
+/* Where the bytes of a tensor come from. */
+struct image_source {
+    const struct gguf_tensor_info *info; /* borrowed; NULL: absent */
+    enum format format;                  /* of the file; the image's may differ */
+};
+
 /* What an image is made of, found and checked. All borrowed. */
 struct image_parts {
-    const struct buf *meta, *vocab;               /* the sections as they are */
-    const struct image_tensor *tensors;           /* (n_tensors) */
-    const struct gguf_tensor_info *const *source; /* (n_tensors) NULL: absent */
+    const struct buf *meta, *vocab;     /* the sections as they are */
+    const struct image_tensor *tensors; /* (n_tensors) */
+    const struct image_source *source;  /* (n_tensors) */
     size_t n_tensors;
     const uint8_t *data; /* the GGUF file that the sources lie in */
 };

@@ -16,6 +16,7 @@ struct matrix {
     enum format format;
     size_t n_cols, n_rows;
     const uint8_t *data; /* borrowed from the map; packed form */
+    bool act_per_token;  /* ternary in a BitNet graph: activations have one scale a token */
 };
 
 struct layer {

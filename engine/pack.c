@@ -16,6 +16,7 @@
 #include "engine/gguf.h"
 #include "engine/image.h"
 #include "engine/image_write.h"
+#include "engine/tensor_format.h"
 #include "engine/text/chat.h"
 #include "engine/text/vocab.h"
 
@@ -25,9 +26,10 @@ struct packer {
     const struct gguf *g;
     struct diag *d;
     struct shape shape;
-    double *inv_freq;                       /* owned: (n_rot / 2) */
-    const struct gguf_tensor_info **source; /* owned: (n_tensors) borrowed from g; NULL: absent */
-    struct image_tensor *tensors;           /* owned: (n_tensors) */
+    double *inv_freq; /* owned: (n_rot / 2) */
+    struct tensor_spaces spaces;
+    struct image_source *source;  /* owned: (n_tensors) */
+    struct image_tensor *tensors; /* owned: (n_tensors) */
     size_t n_tensors;
     uint64_t weight_bytes; /* of the packed form */
     uint64_t source_bytes; /* of the tensors that are packed */
@@ -46,24 +48,10 @@ static void tensor_name(size_t i, char ret[64])
     }
 }
 
-static int refuse_type(const struct packer *p, const struct gguf_tensor_info *t)
-{
-    const char *name = format_foreign_name(t->type);
-
-    if (name) {
-        diag_set(p->d, t->info_offset, "tensor %.*s: format %s is unsupported", (int)t->name.n,
-                 t->name.data, name);
-        return MODEL_UNSUPPORTED;
-    }
-    diag_set(p->d, t->info_offset, "tensor %.*s: no such format: %" PRIu32, (int)t->name.n,
-             t->name.data, t->type);
-    return MODEL_MALFORMED;
-}
-
-/* Does the tensor have these dimensions, and its bytes inside the file? Ranges may overlap, but not so
- * much that a small file unfolds into a large model. */
-static int check_tensor(struct packer *p, const struct gguf_tensor_info *t, enum format f,
-                        uint64_t n_cols, uint64_t n_rows)
+/* Does the tensor have these dimensions, a format of ours, and its bytes inside the file? Tensors may
+ * share bytes, but not so many that a small file unfolds into a large model. */
+static int check_tensor(struct packer *p, const struct gguf_tensor_info *t, uint64_t n_cols,
+                        uint64_t n_rows, enum format *ret)
 {
     uint64_t bytes;
 
@@ -73,18 +61,12 @@ static int check_tensor(struct packer *p, const struct gguf_tensor_info *t, enum
                  (int)t->name.n, t->name.data, t->dims[0], t->dims[1], n_cols, n_rows);
         return MODEL_MALFORMED;
     }
-    if (n_cols % format_info(f)->block != 0) {
-        diag_set(p->d, t->info_offset, "tensor %.*s: rows of %" PRIu64 " are no whole %s blocks",
-                 (int)t->name.n, t->name.data, n_cols, format_info(f)->name);
-        return MODEL_MALFORMED;
+    const int r = tensor_format(p->g, &p->spaces, t, ret, p->d);
+    if (r != MODEL_OK) {
+        return r;
     }
-    if (__builtin_mul_overflow((uint64_t)format_row_bytes(f, (size_t)n_cols), n_rows, &bytes) ||
-        bytes > p->g->size - t->offset) {
-        diag_set(p->d, t->offset, "tensor %.*s passes the end of the file", (int)t->name.n,
-                 t->name.data);
-        return MODEL_MALFORMED;
-    }
-    if (bytes > p->g->size - p->source_bytes) {
+    if (!format_tensor_bytes(*ret, n_cols, n_rows, &bytes) ||
+        bytes > p->g->size - p->source_bytes) {
         diag_set(p->d, t->info_offset, "tensor %.*s: all tensors together are larger than the file",
                  (int)t->name.n, t->name.data);
         return MODEL_MALFORMED;
@@ -114,16 +96,7 @@ static int place_tensor(struct packer *p, size_t i)
         diag_set(p->d, p->g->infos_end, "tensor %s is missing", name);
         return MODEL_MALFORMED;
     }
-    if (!format_of_id(t->type, &f)) {
-        return refuse_type(p, t);
-    }
-    if (f == FORMAT_Q4_0 && role != ROLE_EMBD && role != ROLE_OUTPUT) {
-        /* As int8 a layer's matrix would be twice the bytes of every step. */
-        diag_set(p->d, t->info_offset, "tensor %s: format Q4_0 is unsupported inside a layer",
-                 name);
-        return MODEL_UNSUPPORTED;
-    }
-    const int r = check_tensor(p, t, f, n_cols, n_rows);
+    const int r = check_tensor(p, t, n_cols, n_rows, &f);
     if (r != MODEL_OK) {
         return r;
     }
@@ -135,7 +108,7 @@ static int place_tensor(struct packer *p, size_t i)
     }
     it->offset = p->weight_bytes;
     p->weight_bytes += (it->bytes + IMAGE_ALIGN - 1) & ~(uint64_t)(IMAGE_ALIGN - 1);
-    p->source[i] = t;
+    p->source[i] = (struct image_source){.info = t, .format = f};
     return MODEL_OK;
 }
 
@@ -144,7 +117,7 @@ static int place_tensors(struct packer *p)
     p->n_tensors = image_tensor_count(p->shape.n_layer);
     p->source = calloc(p->n_tensors, sizeof(*p->source));
     p->tensors = calloc(p->n_tensors, sizeof(*p->tensors));
-    if (!p->source || !p->tensors) {
+    if (!p->source || !p->tensors || tensor_spaces_init(&p->spaces, p->g) < 0) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < p->n_tensors; i++) {
@@ -203,9 +176,15 @@ static int refuse_foreign_tensors(const struct packer *p)
 static enum quantization quantization_of(const struct packer *p)
 {
     static const enum quantization of_format[FORMATS] = {
-        [FORMAT_F32] = QUANT_F32,    [FORMAT_F16] = QUANT_F16,     [FORMAT_BF16] = QUANT_BF16,
-        [FORMAT_Q8_0] = QUANT_INT8,  [FORMAT_Q1_0] = QUANT_BINARY, [FORMAT_TQ2_0] = QUANT_TERNARY,
-        [FORMAT_Q4_0] = QUANT_MIXED,
+        [FORMAT_F32] = QUANT_F32,       [FORMAT_F16] = QUANT_F16,
+        [FORMAT_BF16] = QUANT_BF16,     [FORMAT_Q8_0] = QUANT_INT8,
+        [FORMAT_Q1_0] = QUANT_BINARY,   [FORMAT_TQ2_0] = QUANT_TERNARY,
+        [FORMAT_TQ1_0] = QUANT_TERNARY, [FORMAT_Q2_0] = QUANT_TERNARY,
+        [FORMAT_PQ2_0] = QUANT_TERNARY, [FORMAT_Q2_0_G128] = QUANT_TERNARY,
+        [FORMAT_I2_S] = QUANT_TERNARY,  [FORMAT_IQ2_BN] = QUANT_TERNARY,
+        [FORMAT_Q4_0] = QUANT_INT4,     [FORMAT_Q4_1] = QUANT_INT4,
+        [FORMAT_Q4_K] = QUANT_INT4,     [FORMAT_Q5_0] = QUANT_MIXED,
+        [FORMAT_Q5_K] = QUANT_MIXED,    [FORMAT_Q6_K] = QUANT_MIXED,
     };
     enum quantization all = QUANTS;
 
@@ -419,6 +398,7 @@ int model_pack(int fd_in, int fd_out, const struct model_limits *limits, struct 
         buf_deinit(&p.vocab);
         free(p.inv_freq);
         free(p.source);
+        tensor_spaces_deinit(&p.spaces);
         free(p.tensors);
         gguf_deinit(&g);
     } else if (r > 0) {

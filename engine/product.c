@@ -23,21 +23,39 @@ struct job {
     size_t item_panels;
 };
 
-unsigned act_wanted(enum format f)
+static enum act_kind act_kind_of(const struct matrix *m)
 {
-    switch (format_info(f)->act_block) {
+    switch (panel_info(format_info(m->format)->panel)->act_block) {
     case ACT_BLOCK:
-        return 1u << ACT_32;
-    case ACT_BLOCK_T2:
-        return 1u << ACT_256;
+        return m->act_per_token ? ACT_TOKEN_32 : ACT_32;
+    case ACT_BLOCK_T256:
+        return m->act_per_token ? ACT_TOKEN_256 : ACT_256;
     default:
-        return 0;
+        return ACT_TOKEN;
     }
 }
 
-size_t act_block(enum act_kind kind)
+unsigned act_wanted(const struct matrix *m)
 {
-    return kind == ACT_32 ? ACT_BLOCK : ACT_BLOCK_T2;
+    return format_info(m->format)->panel == PANEL_NONE ? 0 : 1u << act_kind_of(m);
+}
+
+bool act_of_token(enum act_kind kind)
+{
+    return kind >= ACT_TOKEN_32;
+}
+
+size_t act_block(enum act_kind kind, size_t n)
+{
+    return kind == ACT_TOKEN                        ? n
+           : kind == ACT_32 || kind == ACT_TOKEN_32 ? ACT_BLOCK
+                                                    : ACT_BLOCK_T256;
+}
+
+void act_quantize(const struct kernels *k, enum act_kind kind, const float *x, size_t n, int8_t *q,
+                  float *d, int32_t *s)
+{
+    (act_of_token(kind) ? k->quant_token : k->quant)(x, n, act_block(kind, n), q, d, s);
 }
 
 static size_t panels_of(const struct matrix *m)
@@ -47,16 +65,12 @@ static size_t panels_of(const struct matrix *m)
 
 /* ---- one panel ---- */
 
-static panel_fn *panel_of(const struct kernels *k, enum format f)
-{
-    return f == FORMAT_Q1_0 ? k->panel_b1 : f == FORMAT_TQ2_0 ? k->panel_t2 : k->panel_i8;
-}
-
 static void panel_quantized(const struct job *j, const struct product *p, size_t panel,
                             size_t first, size_t n)
 {
     const struct matrix *m = p->m;
-    struct act_q8 act = j->in->act[act_wanted(m->format) == 1u << ACT_32 ? ACT_32 : ACT_256];
+    panel_fn *const fn = j->k->panel[format_info(m->format)->panel];
+    struct act_q8 act = j->in->act[act_kind_of(m)];
     const uint8_t *data = m->data + panel * format_panel_bytes(m->format, m->n_cols);
     const size_t row = panel * PANEL_ROWS, rows = m->n_rows - row;
     float *out = p->out + first * p->stride + row;
@@ -66,11 +80,11 @@ static void panel_quantized(const struct job *j, const struct product *p, size_t
     act.s += first * act.d_stride;
     act.n_tokens = n;
     if (rows >= PANEL_ROWS) {
-        panel_of(j->k, m->format)(data, m->n_cols, &act, out, p->stride);
+        fn(data, m->n_cols, &act, out, p->stride);
         return;
     }
     float whole[TOKENS_AT_ONCE * PANEL_ROWS]; /* the last panel is wider than what is left */
-    panel_of(j->k, m->format)(data, m->n_cols, &act, whole, PANEL_ROWS);
+    fn(data, m->n_cols, &act, whole, PANEL_ROWS);
     for (size_t t = 0; t < n; t++) {
         memcpy(out + t * p->stride, whole + t * PANEL_ROWS, rows * sizeof(*out));
     }
@@ -112,7 +126,7 @@ static void do_item(void *ctx, size_t item, unsigned thread_i)
                 base += panels_of(p->m);
                 p++;
             }
-            if (format_info(p->m->format)->panel_bytes != 0) {
+            if (format_info(p->m->format)->panel != PANEL_NONE) {
                 panel_quantized(j, p, u - base, first, n);
             } else {
                 panel_floats(j, p, u - base, first, n);

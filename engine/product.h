@@ -10,8 +10,9 @@
 
 #define PRODUCTS_MAX 3u
 
-/* The kinds of activations a matrix can ask for. */
-enum act_kind { ACT_32 = 0, ACT_256, ACT_KINDS };
+/* How the input of a product is quantized: in blocks of 32 or 256 columns with a scale each, or with one
+ * scale for the whole token, laid out in the blocks that the matrix's kernel reads. */
+enum act_kind { ACT_32 = 0, ACT_256, ACT_TOKEN_32, ACT_TOKEN_256, ACT_TOKEN, ACT_KINDS };
 
 /* Room for one kind of quantized activations. */
 struct act_room {
@@ -33,11 +34,20 @@ struct product {
     size_t stride; /* floats between tokens */
 };
 
-/** act_wanted() - bits (1 << enum act_kind) that a format's product needs; 0 for floats */
-unsigned act_wanted(enum format f);
+/** act_wanted() - the bit (1 << enum act_kind) of the activations that this matrix is multiplied with; 0
+ * for floats */
+unsigned act_wanted(const struct matrix *m);
 
-/** act_block() - columns in a block of this kind */
-size_t act_block(enum act_kind kind);
+/** act_quantize() - n columns of one token in blocks of this kind; for kinds with one scale a token, n is
+ * all there are. @q, @d, @s as for quant_fn */
+void act_quantize(const struct kernels *k, enum act_kind kind, const float *x, size_t n, int8_t *q,
+                  float *d, int32_t *s);
+
+/** act_block() - columns in a block of this kind, of n in all */
+size_t act_block(enum act_kind kind, size_t n);
+
+/** act_of_token() - one scale for all columns of a token, so that all must be there to find it */
+bool act_of_token(enum act_kind kind);
 
 /** products_run() - out = m * input for each of n matrices with the same columns */
 void products_run(const struct engine *e, const struct input *in, size_t n_tokens,

@@ -24,13 +24,12 @@ static bool place(size_t *total, size_t n, size_t each, size_t *ret_at)
 
 static unsigned kinds_of(const struct model *m)
 {
-    unsigned kinds = act_wanted(m->head.format);
+    unsigned kinds = act_wanted(&m->head);
 
     for (size_t i = 0; i < m->shape.n_layer; i++) {
         const struct layer *l = &m->layers[i];
-        kinds |= act_wanted(l->q.format) | act_wanted(l->k.format) | act_wanted(l->v.format) |
-                 act_wanted(l->o.format) | act_wanted(l->gate.format) | act_wanted(l->up.format) |
-                 act_wanted(l->down.format);
+        kinds |= act_wanted(&l->q) | act_wanted(&l->k) | act_wanted(&l->v) | act_wanted(&l->o) |
+                 act_wanted(&l->gate) | act_wanted(&l->up) | act_wanted(&l->down);
     }
     return kinds;
 }

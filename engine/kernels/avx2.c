@@ -205,9 +205,9 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     for (size_t t = 0; t < n; t++) {
         acc[t][0] = acc[t][1] = _mm256_setzero_ps();
     }
-    for (size_t g = 0; g < n_cols / T2_GROUP; g++) {
-        const uint8_t *group = panel + g * T2_GROUP_BYTES;
-        const int8_t *q = act->q + t0 * act->q_stride + g * T2_GROUP;
+    for (size_t g = 0; g < n_cols / T256_GROUP; g++) {
+        const uint8_t *group = panel + g * T256_GROUP_BYTES;
+        const int8_t *q = act->q + t0 * act->q_stride + g * T256_GROUP;
         __m256i sum[TOKENS][2];
 
         scales(group, scale);
@@ -255,7 +255,7 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 
 PANEL(panel_b1_avx2, B1_GROUP, b1_tokens)
 PANEL(panel_i8_avx2, I8_GROUP, i8_tokens)
-PANEL(panel_t2_avx2, T2_GROUP, t2_tokens)
+PANEL(panel_t256_avx2, T256_GROUP, t2_tokens)
 
 /* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
 INLINE uint32_t top_bits(const float *x, size_t n)
@@ -295,7 +295,11 @@ INLINE __m256i quant32(const float *x, __m256 inverse, int8_t *q)
 
 void quant_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
 {
-    assert((block == ACT_BLOCK || block == ACT_BLOCK_T2) && n % block == 0);
+    if (block != ACT_BLOCK && block != ACT_BLOCK_T256) {
+        quant_scalar(x, n, block, q, d, s);
+        return;
+    }
+    assert(n % block == 0);
 
     for (size_t b = 0; b < n / block; b++) {
         const uint32_t top = top_bits(x + b * block, block);

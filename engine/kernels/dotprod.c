@@ -171,8 +171,8 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     float32x4_t acc[TOKENS][QUADS];
 
     memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / T2_GROUP; g++) {
-        const uint8_t *group = panel + g * T2_GROUP_BYTES;
+    for (size_t g = 0; g < n_cols / T256_GROUP; g++) {
+        const uint8_t *group = panel + g * T256_GROUP_BYTES;
         int32x4_t sum[TOKENS][QUADS];
 
         UNROLL for (size_t t = 0; t < n; t++)
@@ -188,7 +188,7 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
             __builtin_prefetch(group + 32 + l * 64 + AHEAD);
             UNROLL for (size_t t = 0; t < n; t++)
             {
-                x[t] = vld1q_s8(act->q + (t0 + t) * act->q_stride + g * T2_GROUP + l * 16);
+                x[t] = vld1q_s8(act->q + (t0 + t) * act->q_stride + g * T256_GROUP + l * 16);
             }
             t2_line(group + 32 + l * 64, x, n, sum);
         }
@@ -211,4 +211,4 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 
 PANEL(panel_b1_dotprod, B1_GROUP, b1_tokens, TOKENS)
 PANEL(panel_i8_dotprod, I8_GROUP, i8_tokens, TOKENS)
-PANEL(panel_t2_dotprod, T2_GROUP, t2_tokens, TOKENS)
+PANEL(panel_t256_dotprod, T256_GROUP, t2_tokens, TOKENS)

@@ -175,8 +175,8 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     float32x4_t acc[MANY][QUADS];
 
     memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / T2_GROUP; g++) {
-        const uint8_t *group = panel + g * T2_GROUP_BYTES;
+    for (size_t g = 0; g < n_cols / T256_GROUP; g++) {
+        const uint8_t *group = panel + g * T256_GROUP_BYTES;
         int32x4_t sum[MANY / 2][PAIRS], all[MANY];
 
         memset(sum, 0, sizeof(sum));
@@ -187,8 +187,8 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
         for (size_t l = 0; l < 16; l++) {
             int8x16_t x[MANY / 2], y[MANY / 2];
             __builtin_prefetch(group + 32 + l * 64 + AHEAD);
-            load_tokens(act, t0, n, g * T2_GROUP + l * 16, x);
-            load_tokens(act, t0, n, g * T2_GROUP + l * 16 + 8, y);
+            load_tokens(act, t0, n, g * T256_GROUP + l * 16, x);
+            load_tokens(act, t0, n, g * T256_GROUP + l * 16 + 8, y);
             UNROLL for (int r = 0; r < QUADS; r++)
             {
                 const uint8x16_t w = vld1q_u8(group + 32 + l * 64 + r * 16);
@@ -227,4 +227,4 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 
 MATRIX(panel_b1_i8mm, B1_GROUP, b1_tokens, panel_b1_dotprod)
 MATRIX(panel_i8_i8mm, I8_GROUP, i8_tokens, panel_i8_dotprod)
-MATRIX(panel_t2_i8mm, T2_GROUP, t2_tokens, panel_t2_dotprod)
+MATRIX(panel_t256_i8mm, T256_GROUP, t2_tokens, panel_t256_dotprod)

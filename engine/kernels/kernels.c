@@ -4,98 +4,158 @@
 
 #include <assert.h>
 
-#if HAVE_AVX2 || HAVE_AVX512
-static void take_x86(struct kernels *k, enum cpu_level level)
+static const struct panel_info infos[PANELS] = {
+    [PANEL_B1] = {"b1", B1_GROUP, B1_GROUP_BYTES, 0, ACT_BLOCK},
+    [PANEL_I8] = {"i8", I8_GROUP, I8_GROUP_BYTES, 0, ACT_BLOCK},
+    [PANEL_T64] = {"t64", 64, 288, 0, ACT_BLOCK},
+    [PANEL_T128] = {"t128", 128, 544, 0, ACT_BLOCK},
+    [PANEL_T256] = {"t256", T256_GROUP, T256_GROUP_BYTES, 0, ACT_BLOCK_T256},
+    [PANEL_TROW] = {"trow", TROW_GROUP, 256, TROW_HEAD_BYTES, 0},
+    [PANEL_N4] = {"n4", N4_GROUP, N4_GROUP_BYTES, 0, ACT_BLOCK},
+    [PANEL_N4M] = {"n4m", N4_GROUP, N4M_GROUP_BYTES, 0, ACT_BLOCK},
+    [PANEL_K4] = {"k4", K_GROUP, K4_GROUP_BYTES, 0, ACT_BLOCK},
+    [PANEL_K5] = {"k5", K_GROUP, K5_GROUP_BYTES, 0, ACT_BLOCK},
+    [PANEL_K6] = {"k6", K_GROUP, K6_GROUP_BYTES, 0, ACT_BLOCK},
+};
+
+const struct panel_info *panel_info(enum panel_kind kind)
 {
+    assert(kind > PANEL_NONE && kind < PANELS);
+    return &infos[kind];
+}
+
+size_t panel_bytes(enum panel_kind kind, size_t n_cols)
+{
+    const struct panel_info *info = panel_info(kind);
+
+    assert(n_cols % info->group == 0 && n_cols <= KERN_COLS_MAX);
+    return info->head_bytes + n_cols / info->group * info->group_bytes;
+}
+
 #if HAVE_AVX2
-    if (level >= CPU_AVX2) {
-        *k = (struct kernels){
-            .panel_b1 = panel_b1_avx2,
-            .panel_i8 = panel_i8_avx2,
-            .panel_t2 = panel_t2_avx2,
-            .quant = quant_avx2,
-            .dot_f32 = dot_f32_avx2,
-            .dot_f16 = dot_f16_avx2,
-            .dot_bf16 = dot_bf16_avx2,
-            .axpy_f32 = axpy_f32_avx2,
-            .axpy_f16 = axpy_f16_avx2,
-            .f32_to_f16 = f32_to_f16_avx2,
-        };
-    }
+static void take_avx2(struct kernels *k)
+{
+    k->panel[PANEL_B1] = panel_b1_avx2;
+    k->panel[PANEL_I8] = panel_i8_avx2;
+    k->panel[PANEL_T256] = panel_t256_avx2;
+    k->quant = quant_avx2;
+    k->dot_f32 = dot_f32_avx2;
+    k->dot_f16 = dot_f16_avx2;
+    k->dot_bf16 = dot_bf16_avx2;
+    k->axpy_f32 = axpy_f32_avx2;
+    k->axpy_f16 = axpy_f16_avx2;
+    k->f32_to_f16 = f32_to_f16_avx2;
+}
 #endif
+
 #if HAVE_AVX512
-    if (level >= CPU_AVX512) {
-        *k = (struct kernels){
-            .panel_b1 = panel_b1_avx512,
-            .panel_i8 = panel_i8_avx512,
-            .panel_t2 = panel_t2_avx512,
-            .quant = quant_avx512,
-            .dot_f32 = dot_f32_avx512,
-            .dot_f16 = dot_f16_avx512,
-            .dot_bf16 = dot_bf16_avx512,
-            .axpy_f32 = axpy_f32_avx512,
-            .axpy_f16 = axpy_f16_avx512,
-            .f32_to_f16 = f32_to_f16_avx512,
-        };
-    }
-#endif
+static void take_avx512(struct kernels *k)
+{
+    k->panel[PANEL_B1] = panel_b1_avx512;
+    k->panel[PANEL_I8] = panel_i8_avx512;
+    k->panel[PANEL_T256] = panel_t256_avx512;
+    k->quant = quant_avx512;
+    k->dot_f32 = dot_f32_avx512;
+    k->dot_f16 = dot_f16_avx512;
+    k->dot_bf16 = dot_bf16_avx512;
+    k->axpy_f32 = axpy_f32_avx512;
+    k->axpy_f16 = axpy_f16_avx512;
+    k->f32_to_f16 = f32_to_f16_avx512;
 }
 #endif
 
 #if HAVE_NEON
-static void take_arm(struct kernels *k, enum cpu_level level)
+static void take_neon(struct kernels *k)
 {
-    if (level >= CPU_NEON) {
-        *k = (struct kernels){
-            .panel_b1 = panel_b1_neon,
-            .panel_i8 = panel_i8_neon,
-            .panel_t2 = panel_t2_neon,
-            .quant = quant_neon,
-            .dot_f32 = dot_f32_neon,
-            .dot_f16 = dot_f16_neon,
-            .dot_bf16 = dot_bf16_neon,
-            .axpy_f32 = axpy_f32_neon,
-            .axpy_f16 = axpy_f16_neon,
-            .f32_to_f16 = f32_to_f16_neon,
-        };
-    }
-#if HAVE_DOTPROD
-    if (level >= CPU_DOTPROD) {
-        k->panel_b1 = panel_b1_dotprod;
-        k->panel_i8 = panel_i8_dotprod;
-        k->panel_t2 = panel_t2_dotprod;
-    }
-#endif
-#if HAVE_I8MM
-    if (level >= CPU_I8MM) {
-        k->panel_b1 = panel_b1_i8mm;
-        k->panel_i8 = panel_i8_i8mm;
-        k->panel_t2 = panel_t2_i8mm;
-    }
-#endif
+    k->panel[PANEL_B1] = panel_b1_neon;
+    k->panel[PANEL_I8] = panel_i8_neon;
+    k->panel[PANEL_T256] = panel_t256_neon;
+    k->quant = quant_neon;
+    k->dot_f32 = dot_f32_neon;
+    k->dot_f16 = dot_f16_neon;
+    k->dot_bf16 = dot_bf16_neon;
+    k->axpy_f32 = axpy_f32_neon;
+    k->axpy_f16 = axpy_f16_neon;
+    k->f32_to_f16 = f32_to_f16_neon;
 }
 #endif
+
+#if HAVE_DOTPROD
+static void take_dotprod(struct kernels *k)
+{
+    k->panel[PANEL_B1] = panel_b1_dotprod;
+    k->panel[PANEL_I8] = panel_i8_dotprod;
+    k->panel[PANEL_T256] = panel_t256_dotprod;
+}
+#endif
+
+#if HAVE_I8MM
+static void take_i8mm(struct kernels *k)
+{
+    k->panel[PANEL_B1] = panel_b1_i8mm;
+    k->panel[PANEL_I8] = panel_i8_i8mm;
+    k->panel[PANEL_T256] = panel_t256_i8mm;
+}
+#endif
+
+static void take_scalar(struct kernels *k)
+{
+    *k = (struct kernels){
+        .panel =
+            {
+                [PANEL_B1] = panel_b1_scalar,
+                [PANEL_I8] = panel_i8_scalar,
+                [PANEL_T64] = panel_t64_scalar,
+                [PANEL_T128] = panel_t128_scalar,
+                [PANEL_T256] = panel_t256_scalar,
+                [PANEL_TROW] = panel_trow_scalar,
+                [PANEL_N4] = panel_n4_scalar,
+                [PANEL_N4M] = panel_n4m_scalar,
+                [PANEL_K4] = panel_k4_scalar,
+                [PANEL_K5] = panel_k5_scalar,
+                [PANEL_K6] = panel_k6_scalar,
+            },
+        .quant = quant_scalar,
+        .quant_token = quant_token_scalar,
+        .dot_f32 = dot_f32_scalar,
+        .dot_f16 = dot_f16_scalar,
+        .dot_bf16 = dot_bf16_scalar,
+        .dot_i8 = dot_i8_scalar,
+        .axpy_f32 = axpy_f32_scalar,
+        .axpy_f16 = axpy_f16_scalar,
+        .axpy_i8 = axpy_i8_scalar,
+        .f32_to_f16 = f32_to_f16_scalar,
+    };
+}
 
 void kernels_init(struct kernels *k, enum cpu_level level)
 {
     assert(cpu_level_present(level));
 
-    *k = (struct kernels){
-        .panel_b1 = panel_b1_scalar,
-        .panel_i8 = panel_i8_scalar,
-        .panel_t2 = panel_t2_scalar,
-        .quant = quant_scalar,
-        .dot_f32 = dot_f32_scalar,
-        .dot_f16 = dot_f16_scalar,
-        .dot_bf16 = dot_bf16_scalar,
-        .axpy_f32 = axpy_f32_scalar,
-        .axpy_f16 = axpy_f16_scalar,
-        .f32_to_f16 = f32_to_f16_scalar,
-    };
-#if HAVE_AVX2 || HAVE_AVX512
-    take_x86(k, level);
+    take_scalar(k);
+#if HAVE_AVX2
+    if (level == CPU_AVX2 || level == CPU_AVX512) {
+        take_avx2(k);
+    }
+#endif
+#if HAVE_AVX512
+    if (level == CPU_AVX512) {
+        take_avx512(k);
+    }
 #endif
 #if HAVE_NEON
-    take_arm(k, level);
+    if (level >= CPU_NEON) {
+        take_neon(k);
+    }
+#endif
+#if HAVE_DOTPROD
+    if (level >= CPU_DOTPROD) {
+        take_dotprod(k);
+    }
+#endif
+#if HAVE_I8MM
+    if (level >= CPU_I8MM) {
+        take_i8mm(k);
+    }
 #endif
 }

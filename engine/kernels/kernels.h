@@ -1,35 +1,40 @@
 /* The inner products, behind a table filled for one CPU level.
  *
- * Every slot is defined by its scalar twin in scalar.c; engine/NUMERICS.md gives the order of every
- * float operation. All implementations return the same bits for the same bytes.
+ * Every slot is defined by its scalar twin in scalar.c and scalar_panels.c; engine/NUMERICS.md gives the
+ * order of every float operation. All implementations return the same bits for the same bytes.
  *
  * Packed weights. Rows are taken 16 at a time (a panel); the last panel is filled up with rows of
  * zero scale. Inside a panel the columns are walked in tiles of 16 rows x 4 columns, so that a 32-bit
  * lane of a register is one row and four neighbouring columns: no horizontal sums, one chain per row.
+ * "lane" below is byte 4 * row + column % 4 of 64. Scales are f16, one per row, 16 of them in a row.
  *
- *   B1 (from Q1_0), per group of 128 columns, 288 bytes:
- *       uint16_t scale[16]      f16, one per row
- *       uint8_t  tile[32][8]    tile c covers columns 4c..4c+3; bit (4 * row + column % 4), counted from
- *                               bit 0 of byte 0, set means +1, clear means -1
- *   I8 (from Q8_0), per group of 32 columns, 544 bytes:
- *       uint16_t scale[16]
- *       int8_t   tile[8][16][4] tile c, row, column % 4
- *   T2 (from TQ2_0), per group of 256 columns, 1056 bytes:
- *       uint16_t scale[16]
- *       uint8_t  line[16][64]   line l covers columns 16l..16l+15; byte (4 * row + column % 4), bits
- *                               2p+1:2p hold column 16l + 4p + column % 4; code - 1 is the weight (-1..2)
+ *   B1, per group of 128 columns:
+ *       scale[16], uint8_t tile[32][8]   tile c covers columns 4c..4c+3; bit (4 * row + column % 4),
+ *                                        counted from bit 0 of byte 0, set means +1, clear means -1
+ *   I8, per group of 32:
+ *       scale[16], int8_t tile[8][64]    tile c covers columns 4c..4c+3, by lane
+ *   T64, T128, T256, per group of 64, 128, 256:
+ *       scale[16], uint8_t line[][64]    line l covers columns 16l..16l+15; bits 2p+1:2p of a lane hold
+ *                                        column 16l + 4p + column % 4; code - 1 is the weight (-1..2)
+ *   TROW, the whole row:
+ *       float scale[16], then the lines of T64, without groups
+ *   N4, N4M, per group of 32:
+ *       scale[16], N4M: min[16] (f16), uint8_t tile[4][64]
+ *                                        tile c covers columns 8c..8c+7; a lane's low four bits hold
+ *                                        column 8c + column % 4, its high bits column 8c + 4 + column % 4;
+ *                                        the weight is N4: scale * (code - 8), N4M: scale * code + min
+ *   K4, K5, per group of 256:
+ *       d[16], dmin[16], uint8_t sc[8][16], uint8_t mn[8][16], uint8_t tile[32][64] as in N4,
+ *       K5: uint8_t fifth[8][64]         fifth[j] covers columns 32j..32j+31; bit c of a lane is the
+ *                                        fifth bit of column 32j + 4c + column % 4
+ *                                        weight in the 32 columns j: d * sc[j] * code - dmin * mn[j]
+ *   K6, per group of 256:
+ *       d[16], int8_t sc[16][16], uint8_t tile[32][64] as in N4,
+ *       uint8_t line[16][64]             bits five and six, placed as in the lines of T64
+ *                                        weight in the 16 columns j: d * sc[j] * (code - 32)
  *
- * Activations. Quantized once per token into blocks (struct act_q8); the block of B1 and I8 is 32
- * columns, of T2 256. One row of a product is then
- *
- *   acc = 0
- *   for each weight group g, ascending:
- *       part = 0
- *       for each activation block b inside g, ascending:
- *           part = fma(d[b], (float)s[b], part)      s[b]: exact int32 sum of weight code * q
- *       acc = fma(scale[g], part, acc)
- *
- * in float, with the f16 scale widened exactly. */
+ * Activations are quantized once per token into blocks (struct act_q8). How a row's result is summed up
+ * stands in NUMERICS.md. */
 #ifndef ENGINE_KERNELS_KERNELS_H
 #define ENGINE_KERNELS_KERNELS_H
 
@@ -40,16 +45,59 @@
 #include "engine/kernels/cpu.h"
 
 #define PANEL_ROWS 16
+#define ACT_BLOCK 32       /* columns in a block of activations, for all panels but the next two */
+#define ACT_BLOCK_T256 256 /* for T256; TROW takes the whole row as one block */
+
+enum panel_kind {
+    PANEL_NONE = 0, /* rows stay as they are, and the product takes floats */
+    PANEL_B1,
+    PANEL_I8,
+    PANEL_T64,
+    PANEL_T128,
+    PANEL_T256,
+    PANEL_TROW,
+    PANEL_N4,
+    PANEL_N4M,
+    PANEL_K4,
+    PANEL_K5,
+    PANEL_K6,
+    PANELS, /* count */
+};
+
 #define B1_GROUP 128
-#define B1_GROUP_BYTES 288 /* per panel */
+#define B1_GROUP_BYTES 288
 #define I8_GROUP 32
 #define I8_GROUP_BYTES 544
-#define T2_GROUP 256
-#define T2_GROUP_BYTES 1056
-#define ACT_BLOCK 32     /* for B1 and I8 */
-#define ACT_BLOCK_T2 256 /* for T2 */
+#define T256_GROUP 256
+#define T256_GROUP_BYTES 1056
+#define T_LINE 16 /* columns of a line */
+#define T_LINE_BYTES 64
+#define TROW_HEAD_BYTES 64
+#define TROW_GROUP 64 /* columns are a multiple of it */
+#define N4_GROUP 32
+#define N4_GROUP_BYTES 288
+#define N4M_GROUP_BYTES 320
+#define K_GROUP 256
+#define K4_GROUP_BYTES 2368
+#define K5_GROUP_BYTES 2880
+#define K6_GROUP_BYTES 3360
 
-/* Columns of any product: bounds buffers; block sums are far from int32 limits (NUMERICS.md). */
+/* What a kind of panel takes. */
+struct panel_info {
+    const char *name;     /* "b1" */
+    uint32_t group;       /* columns are a multiple of it */
+    uint32_t group_bytes; /* of 16 rows */
+    uint32_t head_bytes;  /* before the first group */
+    uint32_t act_block;   /* columns in a block of activations; 0: the whole row */
+};
+
+/** panel_info() - static facts; kind is not PANEL_NONE */
+const struct panel_info *panel_info(enum panel_kind kind);
+
+/** panel_bytes() - bytes of a panel; n_cols a multiple of the group, at most KERN_COLS_MAX */
+size_t panel_bytes(enum panel_kind kind, size_t n_cols);
+
+/* Columns of any product: bounds buffers, and keeps every sum within int32 (NUMERICS.md). */
 #define KERN_COLS_MAX ((size_t)1 << 20)
 
 /* Several tokens' activations for one product, quantized to int8 in blocks. Rows are tokens. */
@@ -64,9 +112,9 @@ struct act_q8 {
 
 /**
  * panel_fn - 16 rows times n_tokens tokens
- * @panel:  one panel, n_cols / group * group_bytes bytes; 32-byte aligned
- * @n_cols: a multiple of the format's group, at most KERN_COLS_MAX
- * @act:    quantized with the format's activation block
+ * @panel:  panel_bytes(); 32-byte aligned
+ * @n_cols: a multiple of the kind's group, at most KERN_COLS_MAX
+ * @act:    quantized with the kind's block
  * @out:    (token, 16) written; row stride out_stride floats. Any alignment.
  */
 typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
@@ -74,12 +122,17 @@ typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 
 /**
  * quant_fn - quantize one token's activations
- * @x:     n floats; @n a multiple of @block; @block 32 or 256
+ * @x:     n floats
+ * @block: 32 or 256 with n a multiple of it, or n itself (any n up to KERN_COLS_MAX)
  * @q, @d, @s: n values, n / block scales, n / block sums of q; written
  *
- * amax = max |x| of the block; when amax is not finite, d is NaN and q is 0; when amax < 2^-100, d
- * and q are 0; else d = amax / 127, q = x * (127 / amax) rounded to nearest even and clamped to
- * [-127, 127], all in float.
+ * `quant` takes a scale per block: amax = max |x| of the block; when amax is not finite, d is NaN and q is
+ * 0; when amax < 2^-100, d and q are 0; else d = amax / 127, q = x * (127 / amax) rounded to nearest
+ * even and clamped to [-127, 127], all in float.
+ *
+ * `quant_token` takes one scale for all n, written to every d (the activations of BitLinear):
+ * amax = max |x| of all; not finite: every d is NaN and q is 0; else a = max(amax, 1e-5), d = a / 127,
+ * q = x * (127 / a) rounded and clamped as above.
  */
 typedef void quant_fn(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s);
 
@@ -97,19 +150,25 @@ typedef float dot_half_fn(const uint16_t *w, const float *x, size_t n);
 typedef void axpy_f32_fn(float a, const float *x, float *y, size_t n);
 typedef void axpy_f16_fn(float a, const uint16_t *x, float *y, size_t n);
 
+/** dot_i8: the exact sum of a[i] * b[i]; axpy_i8: y[i] = fma(a, (float)x[i], y[i]). n at most 65,536, any
+ * alignment */
+typedef int32_t dot_i8_fn(const int8_t *a, const int8_t *b, size_t n);
+typedef void axpy_i8_fn(float a, const int8_t *x, float *y, size_t n);
+
 /** f32_to_f16: round to nearest even, subnormals kept, overflow to infinity, NaN stays NaN */
 typedef void f32_to_f16_fn(const float *x, uint16_t *ret, size_t n);
 
 struct kernels {
-    panel_fn *panel_b1;
-    panel_fn *panel_i8;
-    panel_fn *panel_t2;
+    panel_fn *panel[PANELS]; /* NULL at PANEL_NONE */
     quant_fn *quant;
+    quant_fn *quant_token;
     dot_f32_fn *dot_f32;
     dot_half_fn *dot_f16;
     dot_half_fn *dot_bf16;
+    dot_i8_fn *dot_i8;
     axpy_f32_fn *axpy_f32;
     axpy_f16_fn *axpy_f16;
+    axpy_i8_fn *axpy_i8;
     f32_to_f16_fn *f32_to_f16;
 };
 

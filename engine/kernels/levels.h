@@ -12,15 +12,19 @@
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-panel_fn panel_b1_scalar, panel_i8_scalar, panel_t2_scalar;
-quant_fn quant_scalar;
+panel_fn panel_b1_scalar, panel_i8_scalar, panel_t64_scalar, panel_t128_scalar, panel_t256_scalar,
+    panel_trow_scalar, panel_n4_scalar, panel_n4m_scalar, panel_k4_scalar, panel_k5_scalar,
+    panel_k6_scalar;
+quant_fn quant_scalar, quant_token_scalar;
+dot_i8_fn dot_i8_scalar;
+axpy_i8_fn axpy_i8_scalar;
 dot_f32_fn dot_f32_scalar;
 dot_half_fn dot_f16_scalar, dot_bf16_scalar;
 axpy_f32_fn axpy_f32_scalar;
 axpy_f16_fn axpy_f16_scalar;
 f32_to_f16_fn f32_to_f16_scalar;
 
-panel_fn panel_b1_avx2, panel_i8_avx2, panel_t2_avx2;
+panel_fn panel_b1_avx2, panel_i8_avx2, panel_t256_avx2;
 quant_fn quant_avx2;
 dot_f32_fn dot_f32_avx2;
 dot_half_fn dot_f16_avx2, dot_bf16_avx2;
@@ -28,7 +32,7 @@ axpy_f32_fn axpy_f32_avx2;
 axpy_f16_fn axpy_f16_avx2;
 f32_to_f16_fn f32_to_f16_avx2;
 
-panel_fn panel_b1_avx512, panel_i8_avx512, panel_t2_avx512;
+panel_fn panel_b1_avx512, panel_i8_avx512, panel_t256_avx512;
 quant_fn quant_avx512;
 dot_f32_fn dot_f32_avx512;
 dot_half_fn dot_f16_avx512, dot_bf16_avx512;
@@ -36,7 +40,7 @@ axpy_f32_fn axpy_f32_avx512;
 axpy_f16_fn axpy_f16_avx512;
 f32_to_f16_fn f32_to_f16_avx512;
 
-panel_fn panel_b1_neon, panel_i8_neon, panel_t2_neon;
+panel_fn panel_b1_neon, panel_i8_neon, panel_t256_neon;
 quant_fn quant_neon;
 dot_f32_fn dot_f32_neon;
 dot_half_fn dot_f16_neon, dot_bf16_neon;
@@ -44,8 +48,8 @@ axpy_f32_fn axpy_f32_neon;
 axpy_f16_fn axpy_f16_neon;
 f32_to_f16_fn f32_to_f16_neon;
 
-panel_fn panel_b1_dotprod, panel_i8_dotprod, panel_t2_dotprod;
+panel_fn panel_b1_dotprod, panel_i8_dotprod, panel_t256_dotprod;
 
-panel_fn panel_b1_i8mm, panel_i8_i8mm, panel_t2_i8mm;
+panel_fn panel_b1_i8mm, panel_i8_i8mm, panel_t256_i8mm;
 
 #endif

@@ -137,9 +137,9 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     float32x4_t acc[2][QUADS];
 
     memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / T2_GROUP; g++) {
-        const uint8_t *group = panel + g * T2_GROUP_BYTES;
-        const int8_t *q = act->q + t0 * act->q_stride + g * T2_GROUP;
+    for (size_t g = 0; g < n_cols / T256_GROUP; g++) {
+        const uint8_t *group = panel + g * T256_GROUP_BYTES;
+        const int8_t *q = act->q + t0 * act->q_stride + g * T256_GROUP;
         int16x8_t low[2][QUADS], high[2][QUADS]; /* rows 0, 1 and rows 2, 3 of a quad */
 
         memset(low, 0, sizeof(low));
@@ -182,7 +182,7 @@ INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 
 PANEL(panel_b1_neon, B1_GROUP, b1_tokens, 4)
 PANEL(panel_i8_neon, I8_GROUP, i8_tokens, 2)
-PANEL(panel_t2_neon, T2_GROUP, t2_tokens, 2)
+PANEL(panel_t256_neon, T256_GROUP, t2_tokens, 2)
 
 /* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
 INLINE uint32_t top_bits(const float *x, size_t n)
@@ -203,7 +203,11 @@ INLINE int16x4_t quant4(const float *x, float inverse)
 
 void quant_neon(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
 {
-    assert((block == ACT_BLOCK || block == ACT_BLOCK_T2) && n % block == 0);
+    if (block != ACT_BLOCK && block != ACT_BLOCK_T256) {
+        quant_scalar(x, n, block, q, d, s);
+        return;
+    }
+    assert(n % block == 0);
 
     for (size_t b = 0; b < n / block; b++) {
         const uint32_t top = top_bits(x + b * block, block);

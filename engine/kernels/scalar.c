@@ -1,10 +1,9 @@
-/* The definition of every slot, in plain C.
+/* The definition of every slot but the panels (scalar_panels.c), in plain C.
  *
  * Nothing here is clever on purpose: each function is the sentence of kernels.h written out, and the
- * other levels are held to its bits. The integer sums are taken straight from the weights and the
- * quantized values, so act->s is not needed here; the float operations stand in the order that
- * engine/NUMERICS.md gives. fmaf() is the C library's: one instruction where the chip has it, an
- * exact routine where it does not. */
+ * other levels are held to its bits. The float operations stand in the order that engine/NUMERICS.md
+ * gives. fmaf() is the C library's: one instruction where the chip has it, an exact routine where it
+ * does not. */
 #include "engine/kernels/levels.h"
 
 #include <assert.h>
@@ -72,120 +71,65 @@ uint16_t f16_from_f32(float x)
     return (uint16_t)(sign | ((magnitude - (112u << 23) + 0xfff + odd) >> 13));
 }
 
-static float scale_at(const uint8_t *group, size_t row)
+/* max |x| as bits: magnitudes order like their bits, and NaN lies above infinity. */
+static uint32_t top_of(const float *x, size_t n)
 {
-    uint16_t h;
-    memcpy(&h, group + 2 * row, sizeof(h));
-    return f16_to_f32(h);
+    uint32_t top = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t magnitude = bits_of(x[i]) & 0x7fffffff;
+        top = magnitude > top ? magnitude : top;
+    }
+    return top;
 }
 
-void panel_b1_scalar(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
-                     size_t out_stride)
+/* q = x * inverse, rounded and clamped; returns the sum of q. */
+static int32_t quant_block(const float *x, size_t n, float inverse, int8_t *q)
 {
-    assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX);
+    int32_t sum = 0;
 
-    for (size_t t = 0; t < act->n_tokens; t++) {
-        const int8_t *q = act->q + t * act->q_stride;
-        const float *d = act->d + t * act->d_stride;
-        for (size_t row = 0; row < PANEL_ROWS; row++) {
-            float acc = 0;
-            for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-                const uint8_t *group = panel + g * B1_GROUP_BYTES;
-                float part = 0;
-                for (size_t b = g * 4; b < g * 4 + 4; b++) {
-                    int32_t s = 0;
-                    for (size_t c = b * ACT_BLOCK; c < (b + 1) * ACT_BLOCK; c++) {
-                        const uint8_t *tile = group + 32 + c % B1_GROUP / 4 * 8;
-                        const bool plus = tile[row / 2] >> (row % 2 * 4 + c % 4) & 1;
-                        s += plus ? q[c] : -q[c];
-                    }
-                    part = fmaf(d[b], (float)s, part);
-                }
-                acc = fmaf(scale_at(group, row), part, acc);
-            }
-            out[t * out_stride + row] = acc;
-        }
+    for (size_t i = 0; i < n; i++) {
+        /* The ulp at 1.5 * 2^23 is 1, so the addition rounds to nearest even. */
+        const float rounded = (x[i] * inverse + 0x1.8p23f) - 0x1.8p23f;
+        const int v = (int)rounded;
+        q[i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);
+        sum += q[i];
     }
-}
-
-void panel_i8_scalar(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
-                     size_t out_stride)
-{
-    assert(n_cols % I8_GROUP == 0 && n_cols <= KERN_COLS_MAX);
-
-    for (size_t t = 0; t < act->n_tokens; t++) {
-        const int8_t *q = act->q + t * act->q_stride;
-        const float *d = act->d + t * act->d_stride;
-        for (size_t row = 0; row < PANEL_ROWS; row++) {
-            float acc = 0;
-            for (size_t g = 0; g < n_cols / I8_GROUP; g++) {
-                const uint8_t *group = panel + g * I8_GROUP_BYTES;
-                const int8_t *tiles = (const int8_t *)group + 32;
-                int32_t s = 0;
-                for (size_t c = 0; c < I8_GROUP; c++) {
-                    s += tiles[c / 4 * 64 + row * 4 + c % 4] * q[g * I8_GROUP + c];
-                }
-                const float part = fmaf(d[g], (float)s, 0.0f);
-                acc = fmaf(scale_at(group, row), part, acc);
-            }
-            out[t * out_stride + row] = acc;
-        }
-    }
-}
-
-void panel_t2_scalar(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
-                     size_t out_stride)
-{
-    assert(n_cols % T2_GROUP == 0 && n_cols <= KERN_COLS_MAX);
-
-    for (size_t t = 0; t < act->n_tokens; t++) {
-        const int8_t *q = act->q + t * act->q_stride;
-        const float *d = act->d + t * act->d_stride;
-        for (size_t row = 0; row < PANEL_ROWS; row++) {
-            float acc = 0;
-            for (size_t g = 0; g < n_cols / T2_GROUP; g++) {
-                const uint8_t *group = panel + g * T2_GROUP_BYTES;
-                int32_t s = 0;
-                for (size_t c = 0; c < T2_GROUP; c++) {
-                    const uint8_t *line = group + 32 + c / 16 * 64;
-                    const int code = line[row * 4 + c % 4] >> (c % 16 / 4 * 2) & 3;
-                    s += (code - 1) * q[g * T2_GROUP + c];
-                }
-                const float part = fmaf(d[g], (float)s, 0.0f);
-                acc = fmaf(scale_at(group, row), part, acc);
-            }
-            out[t * out_stride + row] = acc;
-        }
-    }
+    return sum;
 }
 
 void quant_scalar(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
 {
-    assert((block == ACT_BLOCK || block == ACT_BLOCK_T2) && n % block == 0);
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
 
     for (size_t b = 0; b < n / block; b++) {
-        const float *xb = x + b * block;
-        int8_t *qb = q + b * block;
-        uint32_t top = 0; /* magnitudes order like their bits, and NaN lies above infinity */
-        for (size_t i = 0; i < block; i++) {
-            const uint32_t magnitude = bits_of(xb[i]) & 0x7fffffff;
-            top = magnitude > top ? magnitude : top;
-        }
+        const uint32_t top = top_of(x + b * block, block);
         const float amax = float_of(top);
-        s[b] = 0;
         if (top >= 0x7f800000 || amax < 0x1p-100f) {
             d[b] = top >= 0x7f800000 ? float_of(0x7fc00000) : 0.0f;
-            memset(qb, 0, block);
+            memset(q + b * block, 0, block);
+            s[b] = 0;
             continue;
         }
         d[b] = amax / 127.0f;
-        const float inverse = 127.0f / amax;
-        for (size_t i = 0; i < block; i++) {
-            /* The ulp at 1.5 * 2^23 is 1, so the addition rounds to nearest even. */
-            const float rounded = (xb[i] * inverse + 0x1.8p23f) - 0x1.8p23f;
-            const int v = (int)rounded;
-            qb[i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);
-            s[b] += qb[i];
+        s[b] = quant_block(x + b * block, block, 127.0f / amax, q + b * block);
+    }
+}
+
+void quant_token_scalar(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
+{
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
+
+    const uint32_t top = top_of(x, n);
+    const bool broken = top >= 0x7f800000;
+    const float a = float_of(top) > 1e-5f ? float_of(top) : 1e-5f;
+    for (size_t b = 0; b < n / block; b++) {
+        d[b] = broken ? float_of(0x7fc00000) : a / 127.0f;
+        if (broken) {
+            memset(q + b * block, 0, block);
+            s[b] = 0;
+        } else {
+            s[b] = quant_block(x + b * block, block, 127.0f / a, q + b * block);
         }
     }
 }
@@ -241,6 +185,23 @@ void axpy_f16_scalar(float a, const uint16_t *x, float *y, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         y[i] = fmaf(a, f16_to_f32(x[i]), y[i]);
+    }
+}
+
+int32_t dot_i8_scalar(const int8_t *a, const int8_t *b, size_t n)
+{
+    int32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += a[i] * b[i];
+    }
+    return sum;
+}
+
+void axpy_i8_scalar(float a, const int8_t *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = fmaf(a, (float)x[i], y[i]);
     }
 }
 

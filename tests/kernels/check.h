@@ -33,18 +33,6 @@ bool same_floats(const float *want, const float *got, size_t n, size_t *ret_at);
 
 /* ---- panels (check_panels.c) ---- */
 
-#define PANEL_FORMATS 3u
-
-struct panel_format {
-    const char *name;
-    size_t group, group_bytes, block;
-};
-
-extern const struct panel_format panel_formats[PANEL_FORMATS];
-
-/** panel_of() - the function of a table that multiplies panels of format i */
-panel_fn *panel_of(const struct kernels *k, size_t i);
-
 /* One panel and the activations to multiply it by. */
 struct panel_case {
     uint8_t *panel;    /* owned, like the next three */
@@ -54,16 +42,18 @@ struct panel_case {
     int32_t *s;
 };
 
-void panel_case_init(struct panel_case *c, const struct panel_format *f, size_t n_cols,
-                     size_t n_tokens, size_t round);
+void panel_case_init(struct panel_case *c, enum panel_kind kind, size_t n_cols, size_t n_tokens,
+                     size_t round);
 void panel_case_deinit(struct panel_case *c);
 
-bool check_panel(const struct panel_format *f, panel_fn *want, panel_fn *got);
-bool check_batch(const struct panel_format *f, panel_fn *fn);
+bool check_panel(enum panel_kind kind, panel_fn *want, panel_fn *got);
+bool check_batch(enum panel_kind kind, panel_fn *fn);
 
 /* ---- everything else (check_floats.c) ---- */
 
 bool check_quant(quant_fn *want_fn, quant_fn *got_fn);
+bool check_dot_i8(dot_i8_fn *want_fn, dot_i8_fn *got_fn);
+bool check_axpy_i8(axpy_i8_fn *want_fn, axpy_i8_fn *got_fn);
 bool check_dot_f32(dot_f32_fn *want_fn, dot_f32_fn *got_fn);
 bool check_dot_half(const char *name, dot_half_fn *want_fn, dot_half_fn *got_fn);
 bool check_axpy(const struct kernels *want_k, const struct kernels *got_k, bool half);

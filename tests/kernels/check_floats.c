@@ -35,8 +35,10 @@ bool check_quant(quant_fn *want_fn, quant_fn *got_fn)
     bool ok = true;
 
     for (size_t round = 0; round < 512 && ok; round++) {
-        const size_t block = round / 8 % 2 ? ACT_BLOCK_T2 : ACT_BLOCK, n_blocks = round % 5 + 1;
-        const size_t n = block * n_blocks;
+        /* every third round: all of it one block, of any length */
+        const size_t whole = round % 3 == 2 ? 1 + random_u32() % 600 : 0;
+        const size_t block = whole ? whole : round / 8 % 2 ? ACT_BLOCK_T256 : ACT_BLOCK;
+        const size_t n_blocks = whole ? 1 : round % 5 + 1, n = block * n_blocks;
         float *x = buffer_new(n * sizeof(float), 4);
         int8_t *q = buffer_new(2 * n, 1);
         float *d = buffer_new(2 * n_blocks * sizeof(float), 4);
@@ -55,6 +57,55 @@ bool check_quant(quant_fn *want_fn, quant_fn *got_fn)
         buffer_free(q, 1);
         buffer_free(d, 4);
         buffer_free(s, 4);
+    }
+    return ok;
+}
+
+/* ---- int8 vectors ---- */
+
+bool check_dot_i8(dot_i8_fn *want_fn, dot_i8_fn *got_fn)
+{
+    bool ok = true;
+
+    for (size_t round = 0; round < 600 && ok; round++) {
+        const size_t n = round < 300 ? round : random_u32() % 4096, off = round % 5;
+        int8_t *a = buffer_new(n, off), *b = buffer_new(n, 1);
+
+        fill_bytes(a, n, round % 7 == 6 ? 0x80 : -1);
+        fill_bytes(b, n, round % 7 == 6 ? 0x80 : -1);
+        ok = want_fn(a, b, n) == got_fn(a, b, n);
+        if (!ok) {
+            printf("dot_i8: n=%zu round=%zu differs\n", n, round);
+        }
+        buffer_free(a, off);
+        buffer_free(b, 1);
+    }
+    return ok;
+}
+
+bool check_axpy_i8(axpy_i8_fn *want_fn, axpy_i8_fn *got_fn)
+{
+    bool ok = true;
+
+    for (size_t round = 0; round < 300 && ok; round++) {
+        const size_t n = round, off = round % 5;
+        const float a = round % 4 == 3 ? extreme_float() : random_float(8);
+        int8_t *x = buffer_new(n, off);
+        float *want = buffer_new(n * sizeof(float), 4), *got = buffer_new(n * sizeof(float), 4);
+        size_t at;
+
+        fill_bytes(x, n, -1);
+        float_input(want, n, round);
+        memcpy(got, want, n * sizeof(float));
+        want_fn(a, x, want, n);
+        got_fn(a, x, got, n);
+        ok = same_floats(want, got, n, &at);
+        if (!ok) {
+            printf("axpy_i8: n=%zu round=%zu differs at %zu\n", n, round, at);
+        }
+        buffer_free(x, off);
+        buffer_free(want, 4);
+        buffer_free(got, 4);
     }
     return ok;
 }

@@ -9,19 +9,6 @@
 enum fill { FILL_RANDOM, FILL_LOW, FILL_HIGH, FILL_ZERO, FILLS };
 enum scale { SCALE_USUAL, SCALE_WIDE, SCALE_EXTREME, SCALES };
 
-const struct panel_format panel_formats[PANEL_FORMATS] = {
-    {"panel_b1", B1_GROUP, B1_GROUP_BYTES, ACT_BLOCK},
-    {"panel_i8", I8_GROUP, I8_GROUP_BYTES, ACT_BLOCK},
-    {"panel_t2", T2_GROUP, T2_GROUP_BYTES, ACT_BLOCK_T2},
-};
-
-panel_fn *panel_of(const struct kernels *k, size_t i)
-{
-    panel_fn *const of_format[PANEL_FORMATS] = {k->panel_b1, k->panel_i8, k->panel_t2};
-
-    return of_format[i];
-}
-
 static uint16_t random_scale(enum scale kind)
 {
     switch (kind) {
@@ -39,24 +26,46 @@ static int fill_value(enum fill kind, int low, int high)
     return kind == FILL_RANDOM ? -1 : kind == FILL_LOW ? low : kind == FILL_HIGH ? high : 0;
 }
 
+/* Columns in a block of activations. */
+static size_t block_of(enum panel_kind kind, size_t n_cols)
+{
+    return panel_info(kind)->act_block ? panel_info(kind)->act_block : n_cols;
+}
+
+/* Scales over the random bytes: f16 for every row, twice where there are minima, and floats for TROW. */
+static void put_scales(struct panel_case *c, enum panel_kind kind, size_t n_cols, enum scale scales)
+{
+    const struct panel_info *info = panel_info(kind);
+    const size_t n = kind == PANEL_N4M || kind == PANEL_K4 || kind == PANEL_K5 ? 32 : 16;
+
+    if (kind == PANEL_TROW) {
+        for (size_t row = 0; row < PANEL_ROWS; row++) {
+            const float scale = scales == SCALE_EXTREME ? extreme_float() : random_float(20);
+            memcpy(c->panel + sizeof(scale) * row, &scale, sizeof(scale));
+        }
+        return;
+    }
+    for (size_t g = 0; g < n_cols / info->group; g++) {
+        for (size_t i = 0; i < n; i++) {
+            const uint16_t scale = random_scale(scales);
+            memcpy(c->panel + g * info->group_bytes + 2 * i, &scale, sizeof(scale));
+        }
+    }
+}
+
 /* The panel starts 32 bytes past a 64-byte boundary, as its contract allows. */
-void panel_case_init(struct panel_case *c, const struct panel_format *f, size_t n_cols,
-                     size_t n_tokens, size_t round)
+void panel_case_init(struct panel_case *c, enum panel_kind kind, size_t n_cols, size_t n_tokens,
+                     size_t round)
 {
     const enum fill weights = (enum fill)(round % FILLS), acts = (enum fill)(round / FILLS % FILLS);
     const enum scale scales = (enum scale)(round % SCALES);
-    const size_t n_groups = n_cols / f->group, n_blocks = n_cols / f->block;
+    const size_t block = block_of(kind, n_cols), n_blocks = n_cols / block;
     const size_t q_stride = (n_cols + 63) / 64 * 64 + round % 2 * 64;
     const size_t d_stride = (n_blocks + 15) / 16 * 16;
 
-    c->panel = buffer_new(n_groups * f->group_bytes, 32);
-    fill_bytes(c->panel, n_groups * f->group_bytes, fill_value(weights, 0x80, 0xff));
-    for (size_t g = 0; g < n_groups; g++) {
-        for (size_t row = 0; row < PANEL_ROWS; row++) {
-            const uint16_t scale = random_scale(scales);
-            memcpy(c->panel + g * f->group_bytes + 2 * row, &scale, sizeof(scale));
-        }
-    }
+    c->panel = buffer_new(panel_bytes(kind, n_cols), 32);
+    fill_bytes(c->panel, panel_bytes(kind, n_cols), fill_value(weights, 0x80, 0xff));
+    put_scales(c, kind, n_cols, scales);
     c->q = buffer_new((n_tokens - 1) * q_stride + n_cols, 0);
     c->d = buffer_new(((n_tokens - 1) * d_stride + n_blocks) * sizeof(float), 4);
     c->s = buffer_new(((n_tokens - 1) * d_stride + n_blocks) * sizeof(int32_t), 4);
@@ -64,8 +73,8 @@ void panel_case_init(struct panel_case *c, const struct panel_format *f, size_t 
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t b = 0; b < n_blocks; b++) {
             int32_t sum = 0;
-            for (size_t i = 0; i < f->block; i++) {
-                sum += c->q[t * q_stride + b * f->block + i];
+            for (size_t i = 0; i < block; i++) {
+                sum += c->q[t * q_stride + b * block + i];
             }
             c->s[t * d_stride + b] = sum;
             c->d[t * d_stride + b] = scales == SCALE_EXTREME && random_u32() % 8 == 0
@@ -90,7 +99,7 @@ void panel_case_deinit(struct panel_case *c)
 }
 
 /* One product by both; the gaps between the rows of `out` belong to somebody else. */
-static bool check_panel_once(const struct panel_format *f, panel_fn *want_fn, panel_fn *got_fn,
+static bool check_panel_once(enum panel_kind kind, panel_fn *want_fn, panel_fn *got_fn,
                              size_t n_cols, size_t n_tokens, size_t round)
 {
     const size_t out_stride = PANEL_ROWS + round % 3;
@@ -98,7 +107,7 @@ static bool check_panel_once(const struct panel_format *f, panel_fn *want_fn, pa
     struct panel_case c;
     size_t at;
 
-    panel_case_init(&c, f, n_cols, n_tokens, round);
+    panel_case_init(&c, kind, n_cols, n_tokens, round);
     float *want = buffer_new(n_out * sizeof(float), 4);
     float *got = buffer_new(n_out * sizeof(float), 4);
     fill_bytes(want, n_out * sizeof(float), 0x5a);
@@ -107,9 +116,9 @@ static bool check_panel_once(const struct panel_format *f, panel_fn *want_fn, pa
     got_fn(c.panel, n_cols, &c.act, got, out_stride);
     const bool ok = same_floats(want, got, n_out, &at);
     if (!ok) {
-        printf("%s: n_cols=%zu n_tokens=%zu round=%zu token %zu row %zu: want %a got %a\n", f->name,
-               n_cols, n_tokens, round, at / out_stride, at % out_stride, (double)want[at],
-               (double)got[at]);
+        printf("%s: n_cols=%zu n_tokens=%zu round=%zu token %zu row %zu: want %a got %a\n",
+               panel_info(kind)->name, n_cols, n_tokens, round, at / out_stride, at % out_stride,
+               (double)want[at], (double)got[at]);
     }
     buffer_free(want, 4);
     buffer_free(got, 4);
@@ -117,36 +126,37 @@ static bool check_panel_once(const struct panel_format *f, panel_fn *want_fn, pa
     return ok;
 }
 
-bool check_panel(const struct panel_format *f, panel_fn *want, panel_fn *got)
+bool check_panel(enum panel_kind kind, panel_fn *want, panel_fn *got)
 {
     static const size_t groups[] = {1, 2, 3, 8};
 
     for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
         for (size_t round = 0; round < FILLS * FILLS * SCALES; round++) {
             const size_t n_tokens = round % 17 + 1;
-            if (!check_panel_once(f, want, got, groups[i] * f->group, n_tokens, round)) {
+            if (!check_panel_once(kind, want, got, groups[i] * panel_info(kind)->group, n_tokens,
+                                  round)) {
                 return false;
             }
         }
     }
     for (size_t n_tokens = 1; n_tokens <= 17; n_tokens++) {
-        if (!check_panel_once(f, want, got, 5 * f->group, n_tokens, 0)) {
+        if (!check_panel_once(kind, want, got, 5 * panel_info(kind)->group, n_tokens, 0)) {
             return false;
         }
     }
-    return check_panel_once(f, want, got, 4096, 3, 0);
+    return check_panel_once(kind, want, got, 4096, 3, 0);
 }
 
 /* Goal: a sequence's numbers do not depend on who shares its batch. */
-bool check_batch(const struct panel_format *f, panel_fn *fn)
+bool check_batch(enum panel_kind kind, panel_fn *fn)
 {
-    const size_t n_cols = 3 * f->group, n_tokens = 17;
+    const size_t n_cols = 3 * panel_info(kind)->group, n_tokens = 17;
     float together[17 * PANEL_ROWS], alone[PANEL_ROWS];
     struct panel_case c;
     bool ok = true;
     size_t at;
 
-    panel_case_init(&c, f, n_cols, n_tokens, 0);
+    panel_case_init(&c, kind, n_cols, n_tokens, 0);
     fn(c.panel, n_cols, &c.act, together, PANEL_ROWS);
     for (size_t t = 0; t < n_tokens && ok; t++) {
         struct act_q8 one = c.act;
@@ -158,7 +168,7 @@ bool check_batch(const struct panel_format *f, panel_fn *fn)
         ok = same_floats(together + t * PANEL_ROWS, alone, PANEL_ROWS, &at);
     }
     if (!ok) {
-        printf("%s: a token's result depends on its batch\n", f->name);
+        printf("%s: a token's result depends on its batch\n", panel_info(kind)->name);
     }
     panel_case_deinit(&c);
     return ok;

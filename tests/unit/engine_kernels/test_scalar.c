@@ -116,7 +116,7 @@ static void b1_multiplies_by_the_signs_its_layout_names(void **state)
         }
         put_scales(&m, panel[col / B1_GROUP], col / B1_GROUP);
     }
-    compare(&m, panel[0], k.panel_b1, B1_GROUP, ACT_BLOCK);
+    compare(&m, panel[0], k.panel[PANEL_B1], B1_GROUP, ACT_BLOCK);
 }
 
 static int byte(void)
@@ -137,7 +137,7 @@ static void i8_multiplies_by_the_bytes_its_layout_names(void **state)
         }
         put_scales(&m, panel[col / I8_GROUP], col / I8_GROUP);
     }
-    compare(&m, panel[0], k.panel_i8, I8_GROUP, ACT_BLOCK);
+    compare(&m, panel[0], k.panel[PANEL_I8], I8_GROUP, ACT_BLOCK);
 }
 
 static int ternary(void)
@@ -145,22 +145,22 @@ static int ternary(void)
     return (int)(random_u32() % 4) - 1; /* the code 3 means 2 */
 }
 
-static void t2_multiplies_by_the_codes_its_layout_names(void **state)
+static void t256_multiplies_by_the_codes_its_layout_names(void **state)
 {
-    static uint8_t panel[N_COLS / T2_GROUP][T2_GROUP_BYTES];
+    static uint8_t panel[N_COLS / T256_GROUP][T256_GROUP_BYTES];
     static struct dense m;
 
-    dense_fill(&m, ACT_BLOCK_T2, ternary);
+    dense_fill(&m, ACT_BLOCK_T256, ternary);
     memset(panel, 0, sizeof(panel));
     for (size_t col = 0; col < N_COLS; col++) {
-        uint8_t *line = panel[col / T2_GROUP] + 32 + col % T2_GROUP / 16 * 64;
+        uint8_t *line = panel[col / T256_GROUP] + 32 + col % T256_GROUP / 16 * 64;
         for (size_t row = 0; row < PANEL_ROWS; row++) {
             const unsigned code = (unsigned)(m.w[row][col] + 1);
             line[4 * row + col % 4] |= (uint8_t)(code << col % 16 / 4 * 2);
         }
-        put_scales(&m, panel[col / T2_GROUP], col / T2_GROUP);
+        put_scales(&m, panel[col / T256_GROUP], col / T256_GROUP);
     }
-    compare(&m, panel[0], k.panel_t2, T2_GROUP, ACT_BLOCK_T2);
+    compare(&m, panel[0], k.panel[PANEL_T256], T256_GROUP, ACT_BLOCK_T256);
 }
 
 /* Goal: rounding is to nearest even. Method: the largest is 127, so that q is x, rounded. */
@@ -202,16 +202,16 @@ static void quant_gives_nan_for_a_block_that_is_not_finite_and_only_for_that(voi
 
 static void quant_takes_a_block_below_2_to_the_minus_100_for_zero(void **state)
 {
-    float x[ACT_BLOCK_T2] = {0x1.fffffep-101f}, d = 1;
-    int8_t q[ACT_BLOCK_T2];
+    float x[ACT_BLOCK_T256] = {0x1.fffffep-101f}, d = 1;
+    int8_t q[ACT_BLOCK_T256];
     int32_t s = 1;
 
-    k.quant(x, ACT_BLOCK_T2, ACT_BLOCK_T2, q, &d, &s);
+    k.quant(x, ACT_BLOCK_T256, ACT_BLOCK_T256, q, &d, &s);
     assert_true(d == 0);
     assert_int_equal(s, 0);
     assert_int_equal(q[0], 0);
     x[0] = 0x1p-100f;
-    k.quant(x, ACT_BLOCK_T2, ACT_BLOCK_T2, q, &d, &s);
+    k.quant(x, ACT_BLOCK_T256, ACT_BLOCK_T256, q, &d, &s);
     assert_true(d == 0x1p-100f / 127);
     assert_int_equal(q[0], 127);
 }
@@ -247,7 +247,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(b1_multiplies_by_the_signs_its_layout_names),
         cmocka_unit_test(i8_multiplies_by_the_bytes_its_layout_names),
-        cmocka_unit_test(t2_multiplies_by_the_codes_its_layout_names),
+        cmocka_unit_test(t256_multiplies_by_the_codes_its_layout_names),
         cmocka_unit_test(quant_rounds_ties_to_even_and_sums_what_it_wrote),
         cmocka_unit_test(quant_gives_nan_for_a_block_that_is_not_finite_and_only_for_that),
         cmocka_unit_test(quant_takes_a_block_below_2_to_the_minus_100_for_zero),
