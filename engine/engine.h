@@ -115,7 +115,11 @@ enum chat_template {
     CHAT_NONE = 0, /* the file names no template, or one this engine does not know */
     CHAT_CHATML,
     CHAT_LLAMA3,
-    CHAT_QWEN3, /* ChatML with think blocks */
+    CHAT_QWEN3,   /* ChatML with think blocks */
+    CHAT_BITNET,  /* BitNet b1.58 2B4T */
+    CHAT_FALCON3, /* without tools */
+    CHAT_MINICPM, /* 1 and 2; later ones write ChatML */
+    CHAT_TEMPLATES,
 };
 
 /* Facts about a model. Strings borrow from the model, are NUL-terminated and may hold any byte but
@@ -248,9 +252,12 @@ struct chat_message {
 
 enum { CHAT_OK = 0, CHAT_NO_TEMPLATE, CHAT_BAD_MESSAGES };
 
-/** chat_template_name/_parse() - "chatml", "llama3", "qwen3", "none" */
+/** chat_template_name() - "bitnet", "chatml", ...; "none" for CHAT_NONE */
 const char *chat_template_name(enum chat_template t);
-MUST_USE bool chat_template_parse(const char *name, enum chat_template *ret);
+/** chat_template_parse() - back; false for "none" and for what is no name */
+MUST_USE bool chat_template_parse(struct strview name, enum chat_template *ret);
+/** chat_template_names - all there are, for a person: "a, b or c" */
+extern const char chat_template_names[];
 
 struct chat_options {
     bool generation_prompt; /* end with the head of an assistant's turn */
@@ -261,6 +268,11 @@ struct chat_options {
  * chat_render() - messages to prompt text, as the model's own template does
  * @bos: text of the BOS token where the template writes one; may be empty
  * @ret: malloc'ed, the caller frees; tokenize with TOKENIZE_SPECIAL and without ADD_SPECIAL
+ *
+ * Contents are written as they are (trimmed by llama3, bitnet and minicpm). Marks in a content are
+ * not told from the template's own, here and in the models' own templates alike: who may write a
+ * content may also write turns. Roles are plain words of 1 to 64 letters, digits, '_' and '-'; qwen3
+ * takes system, user, assistant and tool, falcon3 and minicpm the first three, the others any.
  *
  * Return: CHAT_OK; CHAT_NO_TEMPLATE for CHAT_NONE; CHAT_BAD_MESSAGES (none, a role the template has
  * no place for, or a prompt past 64 MiB), diag says which; -ENOMEM.

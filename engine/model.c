@@ -97,7 +97,7 @@ static int read_meta(struct model *m, struct diag *d)
 
     if (!meta || !shape_valid(&meta->shape) || meta->n_inv_freq != meta->shape.n_rot / 2 ||
         meta->n_tensors != image_tensor_count(meta->shape.n_layer) ||
-        meta->quantization >= QUANTS || meta->chat > CHAT_QWEN3) {
+        meta->quantization >= QUANTS || meta->chat >= CHAT_TEMPLATES) {
         return damaged(d, s->offset, "META is broken");
     }
     m->meta = meta;

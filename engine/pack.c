@@ -238,7 +238,7 @@ static float sampling_f32(const struct packer *p, const char *key, float min, fl
 
 static int read_facts(const struct packer *p, struct image_meta *m)
 {
-    struct strview text;
+    struct strview text, arch;
     uint32_t top_k;
 
     m->temperature = sampling_f32(p, "general.sampling.temp", 0, 10);
@@ -249,9 +249,10 @@ static int read_facts(const struct packer *p, struct image_meta *m)
         top_k <= INT32_MAX) {
         m->top_k = (int32_t)top_k;
     }
-    if (gguf_str(p->g, "tokenizer.chat_template", &text, NULL) == GGUF_FOUND) {
+    if (gguf_str(p->g, "tokenizer.chat_template", &text, NULL) == GGUF_FOUND &&
+        gguf_str(p->g, "general.architecture", &arch, NULL) == GGUF_FOUND) {
         m->has_chat = 1;
-        m->chat = (uint32_t)chat_detect(text);
+        m->chat = (uint32_t)chat_detect(text, arch);
     }
     for (size_t i = 0; i < p->g->n_tensors; i++) {
         const struct gguf_tensor_info *t = &p->g->tensors[i];

@@ -106,16 +106,14 @@ static int prompt_chat(struct prompt *ret, const struct resident *m, const struc
     const struct vocab *vocab = model_vocab(m->model);
     enum chat_template template = m->info.chat;
     struct diag diag = {0};
-    char bos[TEXT_PIECE_MAX], name[32];
+    char bos[TEXT_PIECE_MAX];
     size_t bos_n = 0, text_n = 0;
     char *text = NULL;
 
-    if (g->chat_template.n > 0) {
-        strview_copy(name, sizeof(name), g->chat_template);
-        if (g->chat_template.n >= sizeof(name) || !chat_template_parse(name, &template)) {
-            return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0,
-                          "chat_template: no template of this name is known");
-        }
+    if (g->chat_template.n > 0 && !chat_template_parse(g->chat_template, &template)) {
+        return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0,
+                      "chat_template: no template of this name is known; there is %s",
+                      chat_template_names);
     }
     if (vocab_bos(vocab) >= 0) {
         bos_n = vocab_piece(vocab, vocab_bos(vocab), true, bos);

@@ -44,6 +44,11 @@ static json_t *tensors(const struct model *model)
     return array;
 }
 
+static const char *chat_word(const struct model_info *m)
+{
+    return m->chat == CHAT_NONE && m->has_chat_template ? "unknown" : chat_template_name(m->chat);
+}
+
 static int print_json(const struct model *model, const struct model_info *m)
 {
     json_t *o = json_object();
@@ -73,8 +78,11 @@ static int print_json(const struct model *model, const struct model_info *m)
         bad |= json_object_set_new(o, numbers[i].key, json_integer((json_int_t)numbers[i].value));
     }
     bad |= json_object_set_new(o, "head_tied", json_boolean(m->head_tied));
-    bad |= json_object_set_new(o, "chat_template", text(chat_template_name(m->chat)));
+    bad |= json_object_set_new(o, "chat_template", text(chat_word(m)));
     bad |= json_object_set_new(o, "has_chat_template", json_boolean(m->has_chat_template));
+    if (m->chat == CHAT_NONE) {
+        bad |= json_object_set_new(o, "chat_template_choices", text(chat_template_names));
+    }
     bad |= json_object_set_new(o, "bos", json_integer(vocab_bos(model_vocab(model))));
     bad |= json_object_set_new(o, "sampling", recommended(m));
     bad |= json_object_set_new(o, "tensors", tensors(model));
@@ -107,8 +115,10 @@ static void print_text(const struct model *model, const struct model_info *m)
                  m->head_dim);
     (void)printf("vocabulary     %u, head %s\n", m->n_vocab, m->head_tied ? "tied" : "untied");
     (void)printf("context        %u\n", m->n_ctx_train);
-    line("chat template",
-         m->chat == CHAT_NONE && m->has_chat_template ? "unknown" : chat_template_name(m->chat));
+    line("chat template", chat_word(m));
+    if (m->chat == CHAT_NONE) {
+        (void)printf("               a chat has to name one: %s\n", chat_template_names);
+    }
     (void)printf("tensors        %zu\n", model_tensor_count(model));
     for (size_t i = 0; i < model_tensor_count(model); i++) {
         struct model_tensor t;

@@ -181,8 +181,8 @@ static int render(const struct lab_args *a, const struct model *model,
 
     model_info(model, &info);
     enum chat_template t = info.chat;
-    if (a->template && !chat_template_parse(a->template, &t)) {
-        lab_error("--template: none is called %s (chatml, llama3, qwen3)", a->template);
+    if (a->template && !chat_template_parse(strview_of(a->template), &t)) {
+        lab_error("--template: none is called %s; there is %s", a->template, chat_template_names);
         return LAB_USAGE;
     }
     if (vocab_bos(vocab) >= 0) {
@@ -197,9 +197,10 @@ static int render(const struct lab_args *a, const struct model *model,
         return lab_errno("chat template", r);
     }
     if (r == CHAT_NO_TEMPLATE) {
-        lab_error("%s: %s; --template names one", a->path,
+        lab_error("%s: %s; say which with --template: %s", a->path,
                   info.has_chat_template ? "its chat template is none that this engine knows"
-                                         : "it has no chat template");
+                                         : "it has no chat template",
+                  chat_template_names);
         return LAB_UNAVAILABLE;
     }
     lab_error("messages: %s", diag.set ? diag.text : "the template has no place for them");

@@ -1,8 +1,8 @@
-/* chat: three templates, written out by hand.
+/* chat: the templates we know, written out by hand.
  *
  * A template in a file is a program in somebody's template language; running such programs is no
- * business of this engine. It recognises the ones that matter and renders them itself, byte for byte
- * as the originals do. */
+ * business of this engine. It recognises the ones that matter (chat_detect.c) and renders them itself,
+ * byte for byte as the originals do. */
 #include "engine/text/chat.h"
 
 #include <errno.h>
@@ -14,51 +14,6 @@
 
 #define PROMPT_BYTES_MAX ((size_t)64 << 20)
 #define ROLE_BYTES_MAX 64u
-
-static const char *const names[] = {
-    [CHAT_NONE] = "none",
-    [CHAT_CHATML] = "chatml",
-    [CHAT_LLAMA3] = "llama3",
-    [CHAT_QWEN3] = "qwen3",
-};
-
-const char *chat_template_name(enum chat_template t)
-{
-    return (size_t)t < ARRAY_SIZE(names) ? names[t] : names[CHAT_NONE];
-}
-
-bool chat_template_parse(const char *name, enum chat_template *ret)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        if (strcmp(name, names[i]) == 0) {
-            *ret = (enum chat_template)i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool has(struct strview text, const char *what)
-{
-    return text.data && memmem(text.data, text.n, what, strlen(what)) != NULL;
-}
-
-enum chat_template chat_detect(struct strview t)
-{
-    if (has(t, "<|im_start|>") && has(t, "<|im_end|>")) {
-        if (has(t, "bos_token") || has(t, "<|im_sep|>")) {
-            return CHAT_NONE;
-        }
-        if (has(t, "enable_thinking") && has(t, "</think>")) {
-            return has(t, "/no_think") ? CHAT_NONE : CHAT_QWEN3;
-        }
-        return has(t, "think>") || has(t, "You are") ? CHAT_NONE : CHAT_CHATML;
-    }
-    if (has(t, "<|start_header_id|>") && has(t, "<|end_header_id|>") && has(t, "<|eot_id|>")) {
-        return has(t, "Cutting Knowledge Date") ? CHAT_NONE : CHAT_LLAMA3;
-    }
-    return CHAT_NONE;
-}
 
 /* ---- text helpers, as the template language has them ---- */
 
@@ -153,8 +108,9 @@ static void add_chatml(struct buf *out, int *r, const struct chat_message *m)
 }
 
 static void render_chatml(struct buf *out, int *r, const struct chat_message *m, size_t n,
-                          const struct chat_options *o)
+                          const struct chat_options *o, struct strview bos)
 {
+    (void)bos;
     for (size_t i = 0; i < n; i++) {
         add_chatml(out, r, &m[i]);
     }
@@ -176,6 +132,62 @@ static void render_llama3(struct buf *out, int *r, const struct chat_message *m,
     }
     if (o->generation_prompt) {
         add_z(out, r, "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    }
+}
+
+/* BitNet b1.58 2B4T: the role is plain text, its first letter a capital. */
+static void render_bitnet(struct buf *out, int *r, const struct chat_message *m, size_t n,
+                          const struct chat_options *o, struct strview bos)
+{
+    add(out, r, bos);
+    for (size_t i = 0; i < n; i++) {
+        char role[ROLE_BYTES_MAX];
+        for (size_t k = 0; k < m[i].role.n; k++) {
+            const char c = m[i].role.data[k];
+            const bool upper = c >= 'A' && c <= 'Z', lower = c >= 'a' && c <= 'z';
+            role[k] = (char)(k == 0 && lower ? c - 'a' + 'A' : k > 0 && upper ? c - 'A' + 'a' : c);
+        }
+        add(out, r, (struct strview){.data = role, .n = m[i].role.n});
+        add_z(out, r, ": ");
+        add(out, r, trim(m[i].content));
+        add_z(out, r, "<|eot_id|>");
+    }
+    if (o->generation_prompt) {
+        add_z(out, r, "Assistant: ");
+    }
+}
+
+/* Falcon 3. Its EOS, which ends every answer, is written out: there is no Falcon 3 with another. */
+static void render_falcon3(struct buf *out, int *r, const struct chat_message *m, size_t n,
+                           const struct chat_options *o, struct strview bos)
+{
+    (void)bos;
+    for (size_t i = 0; i < n; i++) {
+        const bool answer = strview_is(m[i].role, "assistant");
+        add_z(out, r, "<|");
+        add(out, r, m[i].role);
+        add_z(out, r, "|>\n");
+        add(out, r, m[i].content);
+        add_z(out, r, answer ? "<|endoftext|>" : "");
+        add_z(out, r, answer && i + 1 == n ? "" : "\n");
+    }
+    if (o->generation_prompt) {
+        add_z(out, r, "<|assistant|>\n");
+    }
+}
+
+/* MiniCPM 1 and 2: only the user's turns are marked, and the mark behind one is the head of an answer,
+ * so that there is nothing to write for a generation. MiniCPM 3 and later write ChatML. */
+static void render_minicpm(struct buf *out, int *r, const struct chat_message *m, size_t n,
+                           const struct chat_options *o, struct strview bos)
+{
+    (void)o;
+    (void)bos;
+    for (size_t i = 0; i < n; i++) {
+        const bool user = strview_is(m[i].role, "user");
+        add_z(out, r, user ? "<\xe7\x94\xa8\xe6\x88\xb7>" : ""); /* "user" in Chinese */
+        add(out, r, trim(m[i].content));
+        add_z(out, r, user ? "<AI>" : "");
     }
 }
 
@@ -238,10 +250,11 @@ static void render_qwen3_tool(struct buf *out, int *r, const struct chat_message
 }
 
 static void render_qwen3(struct buf *out, int *r, const struct chat_message *m, size_t n,
-                         const struct chat_options *o)
+                         const struct chat_options *o, struct strview bos)
 {
     const size_t query = last_query(m, n);
 
+    (void)bos;
     for (size_t i = 0; i < n; i++) {
         if (strview_is(m[i].role, "assistant")) {
             render_qwen3_assistant(out, r, &m[i], i > query, i + 1 == n);
@@ -261,13 +274,46 @@ static void render_qwen3(struct buf *out, int *r, const struct chat_message *m, 
 
 /* ---- the front ---- */
 
-/* ChatML and Llama 3 write any role; it is held to a plain word, so that none can pose as marks. */
-static bool role_ok(enum chat_template t, struct strview role)
+typedef void render_fn(struct buf *out, int *r, const struct chat_message *m, size_t n,
+                       const struct chat_options *o, struct strview bos);
+
+static const struct template
 {
-    if (t == CHAT_QWEN3) {
-        return strview_is(role, "system") || strview_is(role, "user") ||
-               strview_is(role, "assistant") || strview_is(role, "tool");
+    const char *name;
+    render_fn *render;
+    const char *roles; /* with a blank behind each; NULL: the template writes any */
+}
+templates[CHAT_TEMPLATES] = {
+    [CHAT_NONE] = {"none", NULL, NULL},
+    [CHAT_CHATML] = {"chatml", render_chatml, NULL},
+    [CHAT_LLAMA3] = {"llama3", render_llama3, NULL},
+    [CHAT_QWEN3] = {"qwen3", render_qwen3, "system user assistant tool "},
+    [CHAT_BITNET] = {"bitnet", render_bitnet, NULL},
+    [CHAT_FALCON3] = {"falcon3", render_falcon3, "system user assistant "},
+    [CHAT_MINICPM] = {"minicpm", render_minicpm, "system user assistant "},
+};
+
+const char chat_template_names[] = "bitnet, chatml, falcon3, llama3, minicpm or qwen3";
+
+const char *chat_template_name(enum chat_template t)
+{
+    return templates[(size_t)t < CHAT_TEMPLATES ? t : CHAT_NONE].name;
+}
+
+bool chat_template_parse(struct strview name, enum chat_template *ret)
+{
+    for (size_t i = CHAT_NONE + 1; i < CHAT_TEMPLATES; i++) {
+        if (strview_is(name, templates[i].name)) {
+            *ret = (enum chat_template)i;
+            return true;
+        }
     }
+    return false;
+}
+
+/* A role is a plain word even where a template writes any, so that none can pose as marks. */
+static bool role_ok(const struct template *t, struct strview role)
+{
     for (size_t i = 0; i < role.n; i++) {
         const char c = role.data[i];
         if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
@@ -275,7 +321,15 @@ static bool role_ok(enum chat_template t, struct strview role)
             return false;
         }
     }
-    return role.n > 0 && role.n <= ROLE_BYTES_MAX;
+    if (role.n == 0 || role.n > ROLE_BYTES_MAX) {
+        return false;
+    }
+    for (const char *at = t->roles; at && *at; at += strcspn(at, " ") + 1) {
+        if (strcspn(at, " ") == role.n && memcmp(at, role.data, role.n) == 0) {
+            return true;
+        }
+    }
+    return !t->roles;
 }
 
 int chat_render(enum chat_template t, const struct chat_message *messages, size_t n,
@@ -285,7 +339,7 @@ int chat_render(enum chat_template t, const struct chat_message *messages, size_
     struct buf out;
     int r = 0;
 
-    if (t != CHAT_CHATML && t != CHAT_LLAMA3 && t != CHAT_QWEN3) {
+    if (t == CHAT_NONE || (size_t)t >= CHAT_TEMPLATES) {
         return CHAT_NO_TEMPLATE;
     }
     if (n == 0) {
@@ -293,23 +347,16 @@ int chat_render(enum chat_template t, const struct chat_message *messages, size_
         return CHAT_BAD_MESSAGES;
     }
     for (size_t i = 0; i < n; i++) {
-        if (!role_ok(t, messages[i].role)) {
+        if (!role_ok(&templates[t], messages[i].role)) {
             diag_set(ret_diag, i, "message %zu: template %s has no place for role \"%.*s\"", i,
-                     chat_template_name(t),
-                     (int)(messages[i].role.n < 64 ? messages[i].role.n : 64),
+                     templates[t].name, (int)(messages[i].role.n < 64 ? messages[i].role.n : 64),
                      messages[i].role.data ? messages[i].role.data : "");
             return CHAT_BAD_MESSAGES;
         }
     }
     buf_init(&out, PROMPT_BYTES_MAX);
     r = buf_reserve(&out, 1); /* a result even for no text */
-    if (t == CHAT_CHATML) {
-        render_chatml(&out, &r, messages, n, options);
-    } else if (t == CHAT_LLAMA3) {
-        render_llama3(&out, &r, messages, n, options, bos);
-    } else {
-        render_qwen3(&out, &r, messages, n, options);
-    }
+    templates[t].render(&out, &r, messages, n, options, bos);
     if (r < 0) {
         buf_deinit(&out);
         if (r == -E2BIG) {

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import pathlib
+import re
 import struct
 import subprocess
 import tempfile
@@ -175,6 +176,35 @@ class Verbs(unittest.TestCase):
         thought = fine('template', HOME_MODEL, '--template', 'qwen3', '--no-thinking', stdin=MESSAGES).decode()
         self.assertIn('<think>', thought)
         self.assertEqual(lab('template', HOME_MODEL, '--template', 'x', stdin=MESSAGES).returncode, USAGE)
+
+    def test_a_template_that_is_not_known_has_to_be_named(self):
+        for old, new, word in ((b"{{'<|im_start|>", b"{{'<|im_begin|>", 'unknown'),
+                               (b'tokenizer.chat_template', b'tokenizer.chat_tomplate', 'none')):
+            with tempfile.NamedTemporaryFile(suffix='.gguf') as file:
+                data = HOME_MODEL.read_bytes()
+                self.assertEqual(data.count(old), 1)
+                file.write(data.replace(old, new))
+                file.flush()
+                info = fine_json('info', file.name, '--json')
+                self.assertEqual((info['chat_template'], info['has_chat_template']), (word, word == 'unknown'))
+                self.assertIn('chatml', info['chat_template_choices'])
+                self.assertRegex(fine('info', file.name).decode(), rf'chat template +{word}\n +a chat has to name one')
+                refusal = lab('template', file.name, stdin=MESSAGES)
+                self.assertEqual(refusal.returncode, UNAVAILABLE)
+                self.assertIn(b'--template', refusal.stderr)
+                self.assertEqual(lab('generate', file.name, '--chat', '-', '-n', '1', stdin=MESSAGES).returncode,
+                                 UNAVAILABLE)
+                self.assertEqual(fine('template', file.name, '--template', 'chatml', stdin=MESSAGES),
+                                 fine('template', HOME_MODEL, stdin=MESSAGES))
+        self.assertNotIn('chat_template_choices', fine_json('info', HOME_MODEL, '--json'))
+
+    def test_every_template_that_the_complaint_names_renders(self):
+        said = lab('template', HOME_MODEL, '--template', 'x', stdin=MESSAGES).stderr.decode()
+        names = re.findall(r'\w+', said.split('there is ')[1].splitlines()[0])
+        names.remove('or')
+        self.assertEqual(len(names), 6)
+        texts = {fine('template', HOME_MODEL, '--template', name, stdin=MESSAGES) for name in names}
+        self.assertGreaterEqual(len(texts), 5)  # chatml and qwen3 write a plain chat alike
 
     def test_logits_as_bytes_as_json_and_row_by_row(self):
         ids = '1,2,3,40,50'

@@ -72,8 +72,9 @@ static void put_vocabulary(struct gguf_writer *w, unsigned flags)
     assert_int_equal(gguf_put_u32(w, "tokenizer.ggml.eos_token_id", RUNNER_MODEL_END), 0);
     if (!(flags & RUNNER_MODEL_NO_TEMPLATE)) {
         assert_int_equal(gguf_put_str(w, "tokenizer.chat_template",
-                                      strview_of("{{'<|im_start|>' + role + '\n' + content + "
-                                                 "'<|im_end|>' + '\n'}}")),
+                                      strview_of("{% for m in messages %}{{'<|im_start|>' + m.role "
+                                                 "+ '\n' + m.content + '<|im_end|>' + '\n'}}"
+                                                 "{% endfor %}")),
                          0);
     }
 }
