@@ -58,6 +58,6 @@ MUTATIONS = [
     Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH, LOGITS)),
     Mutation('another activation function', 'math_siluf(gate[i]) * up[i]', '(gate[i] > 0 ? gate[i] * gate[i] : 0) * up[i]',
              (GRAPH, LOGITS)),
-    Mutation('rounding to half away from zero', '(xb[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(xb[i] * inverse)',
+    Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
              (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),
 ]

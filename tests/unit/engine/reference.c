@@ -72,10 +72,11 @@ static double *weights(const struct net *net, int layer, const char *what, size_
     assert_true(t->dims[0] == n_cols && t->dims[1] == n_rows);
     double *ret = zeros(n_cols * n_rows);
     float *row = malloc(n_cols * sizeof(*row));
+    const float scale = format_tensor_scale(f, net->g.data + t->offset, n_cols, n_rows);
     assert_non_null(row);
     for (size_t r = 0; r < n_rows; r++) {
         const uint8_t *data = net->g.data + t->offset + r * format_row_bytes(f, n_cols);
-        format_info(f)->decode(data, n_cols, row);
+        format_decode_row(f, data, scale, n_cols, row);
         for (size_t c = 0; c < n_cols; c++) {
             ret[r * n_cols + c] = row[c];
         }
