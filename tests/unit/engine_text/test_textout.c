@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/text/utf8.h"
 #include "tests/unit/engine_text/tiny.h"
 
 static struct textout *started(const struct vocab *v, const char *const *stops, size_t n)
@@ -58,6 +59,78 @@ static void characters_are_delivered_whole(void **state)
     finish(t, "\xef\xbf\xbd");
     finish(t, "");
     textout_free(t);
+    vocab_free(v);
+}
+
+/* Goal: a character of four bytes comes out when its last byte is there, however the bytes were cut
+ * into tokens; one that is cut off becomes one U+FFFD, once its bytes cannot go on. Method: each way of
+ * going on: a letter, another character's first byte, a byte that begins none, the end. */
+static void four_bytes_are_held_until_whole(void **state)
+{
+    static const struct {
+        int32_t next;
+        const char *want;
+    } ways[] = {{'a', "\xef\xbf\xbd"
+                      "a"},
+                {B_ABC, "\xef\xbf\xbd"
+                        "abc"},
+                {0xf0, "\xef\xbf\xbd"},
+                {0xff, "\xef\xbf\xbd\xef\xbf\xbd"}};
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
+    struct textout *t = started(v, NULL, 0);
+
+    for (int round = 0; round < 2; round++) {
+        feed(t, 0xf0, "", false);
+        feed(t, 0x9f, "", false);
+        feed(t, 0x98, "", false);
+        feed(t, 0x80, "\xf0\x9f\x98\x80", false);
+    }
+    finish(t, "");
+    textout_free(t);
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        t = started(v, NULL, 0);
+        feed(t, 0xf0, "", false);
+        feed(t, 0x9f, "", false);
+        feed(t, 0x98, "", false);
+        feed(t, ways[i].next, ways[i].want, false);
+        finish(t, ways[i].next == 0xf0 ? "\xef\xbf\xbd" : "");
+        textout_free(t);
+    }
+    t = started(v, NULL, 0);
+    feed(t, 0xf0, "", false);
+    feed(t, 0x9f, "", false);
+    feed(t, 0x98, "", false);
+    feed(t, B_EOT, "", false); /* an end's own token gives nothing and completes nothing */
+    finish(t, "\xef\xbf\xbd");
+    finish(t, "");
+    textout_free(t);
+    vocab_free(v);
+}
+
+/* Goal: whatever tokens come, what is delivered is valid UTF-8, call by call. Method: random bytes of
+ * the kinds that begin, go on and break characters. */
+static void every_delivery_is_valid(void **state)
+{
+    static const uint8_t bytes[] = {'a',  0x80, 0x9f, 0xbf, 0xc0, 0xc3, 0xe0, 0xe2,
+                                    0xed, 0xf0, 0xf4, 0xf5, 0xff, 0x82, 0xac, 0x98};
+    static const char *const stops[] = {"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"
+                                        "a"};
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
+    uint32_t rng = 11;
+
+    for (int round = 0; round < 500; round++) {
+        struct textout *t = started(v, stops, (size_t)(round % 2));
+        struct strview got = {0};
+        bool stop = false;
+        for (int i = 0; i < 40 && !stop; i++) {
+            rng = rng * 1664525u + 1013904223u;
+            stop = textout_feed(t, bytes[rng >> 28], &got);
+            assert_true(utf8_valid(got.data, got.n));
+        }
+        textout_finish(t, &got);
+        assert_true(utf8_valid(got.data, got.n));
+        textout_free(t);
+    }
     vocab_free(v);
 }
 
@@ -223,6 +296,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(characters_are_delivered_whole),
+        cmocka_unit_test(four_bytes_are_held_until_whole),
+        cmocka_unit_test(every_delivery_is_valid),
         cmocka_unit_test(control_tokens_are_silent),
         cmocka_unit_test(possible_stop_strings_are_held_back),
         cmocka_unit_test(the_first_stop_string_to_complete_ends_the_text),
