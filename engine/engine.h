@@ -177,13 +177,15 @@ enum { TOKENIZE_OK = 0, TOKENIZE_FULL, TOKENIZE_HARD };
 /**
  * vocab_tokenize() - text to token ids
  * @text: n bytes, any bytes; invalid UTF-8 is read as one U+FFFD a byte by byte-level vocabularies
- *        and as byte tokens by SentencePiece ones
+ *        and as byte tokens by SentencePiece ones. Between control and user-defined tokens it is
+ *        brought into Unicode's normalization form C where the model's tokenizer does so (qwen2)
  * @ids:  room for ids_max; written
  * @ret_n: ids written
  *
  * Thread-safe. Time is O(n log n) in the text.
  * Return: TOKENIZE_OK; TOKENIZE_FULL: more than ids_max ids; TOKENIZE_HARD: the pattern matcher's
- * limit was passed; -E2BIG past 341 MiB of text; -ENOMEM.
+ * limit was passed, or one character has 512 bytes of marks; -E2BIG past 341 MiB of text, or 1 GiB in
+ * form C or with its invalid bytes replaced; -ENOMEM.
  */
 MUST_USE int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsigned flags,
                             int32_t *ids, size_t ids_max, size_t *ret_n);

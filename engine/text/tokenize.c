@@ -1,8 +1,8 @@
 /* tokenize: text to ids.
  *
  * First the text is cut at the tokens that stand for themselves (control tokens, when the caller
- * wants them, and user-defined ones always), the longest at each place. What lies between goes to
- * the vocabulary's own method: byte-level pair merging inside the words of the pre-tokenizer, or
+ * wants them, and user-defined ones always), the longest at each place. What lies between is brought
+ * into normalization form C, where the vocabulary was made with it, and goes to its own method: byte-level pair merging inside the words of the pre-tokenizer, or
  * merging by score over the whole run. */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/text/merge.h"
+#include "engine/text/nfc.h"
 #include "engine/text/pretok.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocab_view.h"
@@ -19,6 +20,7 @@ struct tokenizer {
     unsigned flags;
     struct merger merger;
     struct pretok *pretok; /* owned; NULL for SentencePiece */
+    struct buf normal;     /* the fragment in normalization form C, where it has another */
     struct buf text;       /* the fragment as it is merged: repaired, or with space marks */
     struct buf subject;    /* the same with surrogates replaced, as the pattern may see it */
     int32_t *ids;          /* borrowed */
@@ -104,9 +106,18 @@ static int repair(struct tokenizer *t, const char *text, size_t n)
 
 static int put_bytelevel(struct tokenizer *t, const char *text, size_t n)
 {
-    const char *subject = text;
     int r = TOKENIZE_OK;
 
+    if (t->v->h->flags & VOCAB_NFC) {
+        struct strview normal;
+        r = nfc_normalize(&t->normal, text, n, &normal);
+        if (r != NFC_OK) {
+            return r == NFC_HARD ? TOKENIZE_HARD : r;
+        }
+        text = normal.data;
+        n = normal.n;
+    }
+    const char *subject = text;
     if (!utf8_valid(text, n)) {
         r = repair(t, text, n);
         if (r < 0) {
@@ -274,6 +285,7 @@ int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsign
     if (n > MERGE_BYTES_MAX / 3) { /* a byte may become three */
         return -E2BIG;
     }
+    buf_init(&t.normal, MERGE_BYTES_MAX);
     buf_init(&t.text, MERGE_BYTES_MAX + 3);
     buf_init(&t.subject, MERGE_BYTES_MAX + 3);
     if (vocab->pretok) {
@@ -289,6 +301,7 @@ int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsign
         r = put(&t, h->eos);
     }
     merger_deinit(&t.merger);
+    buf_deinit(&t.normal);
     buf_deinit(&t.text);
     buf_deinit(&t.subject);
     pretok_delete(t.pretok);

@@ -14,6 +14,7 @@
 #include "engine/engine.h"
 #include "engine/gguf.h"
 #include "engine/text/letters.h"
+#include "engine/text/marks.h"
 #include "engine/text/packer.h"
 
 #define BLOB_BYTES_MAX ((size_t)1 << 30) /* offsets into it are 32 bits */
@@ -33,16 +34,34 @@ static void packer_deinit(struct packer *p)
 
 /* ---- what the keys say ---- */
 
+/* BitNet b1.58 2B4T's files leave the pre-tokenizer out: its tokenizer is that of Llama 3. */
+static bool is_bitnet_2b4t(const struct packer *p)
+{
+    struct strview arch;
+
+    return gguf_str(p->g, "general.architecture", &arch, NULL) == GGUF_FOUND &&
+           (strview_is(arch, "bitnet-b1.58") || strview_is(arch, "bitnet-25")) &&
+           p->h.n_tokens == 128256;
+}
+
 static int pick_pre(struct packer *p)
 {
+    enum { LLAMA3 = VOCAB_ADD_BOS | VOCAB_WHOLE_WORDS | VOCAB_TIDY };
     static const struct {
         const char *name;
         enum vocab_pre pre;
+        uint32_t flags; /* BOS: unless the file says otherwise */
     } known[] = {
-        {"gpt-2", PRE_GPT2},      {"llama-bpe", PRE_LLAMA3}, {"llama3", PRE_LLAMA3},
-        {"llama-v3", PRE_LLAMA3}, {"falcon3", PRE_LLAMA3}, /* the same in all respects */
-        {"falcon_e", PRE_LLAMA3},                          /* how Falcon-E's own files call it */
-        {"qwen2", PRE_QWEN2},     {"falcon", PRE_FALCON},    {"deepseek-llm", PRE_DEEPSEEK_LLM},
+        {"gpt-2", PRE_GPT2, VOCAB_TIDY},
+        {"olmo", PRE_GPT2, VOCAB_TIDY | VOCAB_NFC}, /* the GPT-NeoX vocabulary */
+        {"llama-bpe", PRE_LLAMA3, LLAMA3},
+        {"llama3", PRE_LLAMA3, LLAMA3},
+        {"llama-v3", PRE_LLAMA3, LLAMA3},
+        {"falcon3", PRE_LLAMA3, LLAMA3},
+        {"falcon_e", PRE_LLAMA3, LLAMA3}, /* how Falcon-E's own files call it */
+        {"qwen2", PRE_QWEN2, VOCAB_NFC},
+        {"falcon", PRE_FALCON, VOCAB_TIDY},
+        {"deepseek-llm", PRE_DEEPSEEK_LLM, 0},
     };
     struct strview pre;
     const int r = gguf_str(p->g, "tokenizer.ggml.pre", &pre, p->d);
@@ -50,14 +69,19 @@ static int pick_pre(struct packer *p)
     if (r == GGUF_WRONG_TYPE) {
         return MODEL_MALFORMED;
     }
-    if (r == GGUF_ABSENT) {
-        diag_set(p->d, p->g->keys_end,
-                 "tokenizer.ggml.pre is missing: the pre-tokenizer is not known");
+    if (r == GGUF_ABSENT && is_bitnet_2b4t(p)) {
+        pre = strview_of("llama-bpe");
+    } else if (r == GGUF_ABSENT) {
+        diag_set(
+            p->d, p->g->keys_end,
+            "tokenizer.ggml.pre is missing, so how text is cut into words is not known; convert "
+            "the model with a converter that writes it");
         return MODEL_UNSUPPORTED;
     }
     for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
         if (strview_is(pre, known[i].name)) {
             p->h.pre = known[i].pre;
+            p->h.flags = known[i].flags;
             return MODEL_OK;
         }
     }
@@ -77,6 +101,7 @@ static int pick_kind(struct packer *p)
     }
     if (strview_is(model, "llama")) {
         p->h.kind = VOCAB_SPM;
+        p->h.flags = VOCAB_ADD_BOS | VOCAB_SPACE_PREFIX; /* unless the file says otherwise */
         return MODEL_OK;
     }
     if (strview_is(model, "gpt2")) {
@@ -193,60 +218,16 @@ static int read_id(struct packer *p, const char *name, int32_t fallback, int32_t
     return MODEL_OK;
 }
 
-static int read_flag(struct packer *p, const char *name, bool fallback, uint32_t flag)
+/* A flag that stays as it is where the key is absent. */
+static int read_flag(struct packer *p, const char *name, uint32_t flag)
 {
-    bool on = fallback;
+    bool on = p->h.flags & flag;
 
     if (gguf_bool(p->g, name, &on, p->d) == GGUF_WRONG_TYPE) {
         return MODEL_MALFORMED;
     }
-    p->h.flags |= on ? flag : 0;
+    p->h.flags = on ? p->h.flags | flag : p->h.flags & ~flag;
     return MODEL_OK;
-}
-
-/* ---- tokens known by their text ---- */
-
-static bool is_end_text(struct strview text)
-{
-    static const char *const known[] = {
-        "<|im_end|>",
-        "<|eot_id|>",
-        "<|end_of_text|>",
-        "<|endoftext|>",
-        "<|eom_id|>",
-        "</s>",
-        "<|end|>",
-        "<end_of_turn>",
-        "<|return|>",
-        "<end_of_utterance>",
-        "<EOT>",
-        ("<\xef\xbd\x9c"
-         "end\xe2\x96\x81of\xe2\x96\x81sentence\xef\xbd\x9c>"), /* one text, with bars and blanks of its own */
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-        if (strview_is(text, known[i])) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Marks that some files call user-defined and that steer the model all the same: text must not be
- * able to spell them. */
-static bool is_control_text(struct strview text)
-{
-    static const char *const known[] = {
-        "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|fim_pad|>",
-        "<|fim_repo|>",   "<|repo_name|>",  "<|file_sep|>",
-    };
-
-    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-        if (strview_is(text, known[i])) {
-            return true;
-        }
-    }
-    return strview_starts(text, "<|") && is_end_text(text);
 }
 
 /* ---- tokens ---- */
@@ -275,7 +256,7 @@ static int byte_text(struct strview s)
 /* The bytes to keep for one token; `scratch` has room for the text. */
 static struct strview kept_text(struct packer *p, uint32_t id, struct strview text, char *scratch)
 {
-    if (p->types[id] == TOKEN_USER && is_control_text(text)) {
+    if (mark_is_control(text, (enum token_type)p->types[id])) {
         p->types[id] = TOKEN_CONTROL;
     }
     const uint8_t type = p->types[id];
@@ -347,22 +328,72 @@ static int read_texts(struct packer *p)
 
 /* ---- ends ---- */
 
-static int list_ends(struct packer *p)
+/* @id: -1 for none */
+static int add_end(struct packer *p, int32_t id)
 {
-    int32_t named[3] = {p->h.eos, -1, -1};
-    int r = read_id(p, "tokenizer.ggml.eot_token_id", -1, &named[1]);
-
-    if (r == MODEL_OK) {
-        r = read_id(p, "tokenizer.ggml.eom_token_id", -1, &named[2]);
-    }
-    for (uint32_t id = 0; r == MODEL_OK && id < p->h.n_tokens; id++) {
-        const int32_t s = (int32_t)id;
-        const bool end = s == named[0] || s == named[1] || s == named[2] ||
-                         (p->types[id] == TOKEN_CONTROL && is_end_text(packer_text(p, id)));
-        if (end && p->h.n_ends < VOCAB_ENDS_MAX) {
-            p->ends[p->h.n_ends++] = id;
+    for (uint32_t i = 0; i < p->h.n_ends; i++) {
+        if (p->ends[i] == (uint32_t)id) {
+            return MODEL_OK;
         }
     }
+    if (id < 0) {
+        return MODEL_OK;
+    }
+    if (p->h.n_ends == VOCAB_ENDS_MAX) {
+        diag_set(p->d, p->tokens->offset, "more than %u tokens end a generation", VOCAB_ENDS_MAX);
+        return MODEL_TOO_BIG;
+    }
+    p->ends[p->h.n_ends++] = (uint32_t)id;
+    return MODEL_OK;
+}
+
+static int add_named_ends(struct packer *p)
+{
+    static const char *const names[] = {"tokenizer.ggml.eot_token_id",
+                                        "tokenizer.ggml.eom_token_id"};
+    static const char list[] = "tokenizer.ggml.eos_token_ids"; /* where a file has more than one */
+    const struct gguf_key *key = gguf_find(p->g, list);
+    int r = add_end(p, p->h.eos);
+
+    for (size_t i = 0; r == MODEL_OK && i < ARRAY_SIZE(names); i++) {
+        int32_t id = -1;
+        r = read_id(p, names[i], -1, &id);
+        if (r == MODEL_OK) {
+            r = add_end(p, id);
+        }
+    }
+    if (r != MODEL_OK || !key) {
+        return r;
+    }
+    if (key->type != GGUF_ARR || (key->elem != GGUF_I32 && key->elem != GGUF_U32)) {
+        diag_set(p->d, key->offset, "%s is no array of token ids", list);
+        return MODEL_MALFORMED;
+    }
+    for (uint64_t i = 0; r == MODEL_OK && i < key->n; i++) {
+        uint32_t id;
+        memcpy(&id, key->data + i * 4, 4);
+        r = id < p->h.n_tokens ? add_end(p, (int32_t)id) : MODEL_OK;
+    }
+    return r;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static int list_ends(struct packer *p)
+{
+    int r = add_named_ends(p);
+
+    for (uint32_t id = 0; r == MODEL_OK && id < p->h.n_tokens; id++) {
+        if (p->types[id] == TOKEN_CONTROL && mark_is_end(packer_text(p, id))) {
+            r = add_end(p, (int32_t)id);
+        }
+    }
+    qsort(p->ends, p->h.n_ends, sizeof(*p->ends), by_id);
     return r;
 }
 
@@ -378,20 +409,13 @@ static int read_settings(struct packer *p)
         r = read_id(p, "tokenizer.ggml.unknown_token_id", spm ? 0 : -1, &p->h.unk);
     }
     if (r == MODEL_OK) {
-        r = read_flag(p, "tokenizer.ggml.add_bos_token", spm || p->h.pre == PRE_LLAMA3,
-                      VOCAB_ADD_BOS);
+        r = read_flag(p, "tokenizer.ggml.add_bos_token", VOCAB_ADD_BOS);
     }
     if (r == MODEL_OK) {
-        r = read_flag(p, "tokenizer.ggml.add_eos_token", false, VOCAB_ADD_EOS);
+        r = read_flag(p, "tokenizer.ggml.add_eos_token", VOCAB_ADD_EOS);
     }
     if (r == MODEL_OK && spm) {
-        r = read_flag(p, "tokenizer.ggml.add_space_prefix", true, VOCAB_SPACE_PREFIX);
-    }
-    if (p->h.pre == PRE_LLAMA3) {
-        p->h.flags |= VOCAB_WHOLE_WORDS;
-    }
-    if (p->h.pre == PRE_LLAMA3 || p->h.pre == PRE_GPT2 || p->h.pre == PRE_FALCON) {
-        p->h.flags |= VOCAB_TIDY;
+        r = read_flag(p, "tokenizer.ggml.add_space_prefix", VOCAB_SPACE_PREFIX);
     }
     return r != MODEL_OK ? r : list_ends(p);
 }

@@ -53,7 +53,8 @@ enum { /* flags of a vocabulary */
        VOCAB_SPACE_PREFIX = 4, /* a space goes before a text */
        VOCAB_WHOLE_WORDS = 8,  /* a word that is a token is taken as it is, merges or not */
        VOCAB_TIDY = 16,        /* detokenizing drops spaces before punctuation */
-       VOCAB_FLAGS_ALL = 31,
+       VOCAB_NFC = 32,         /* text is brought into normalization form C before it is cut */
+       VOCAB_FLAGS_ALL = 63,
 };
 
 struct vocab_section {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
@@ -184,6 +185,94 @@ static bool check_vocab(const char *root, const char *vocab, const char *name)
     return ok;
 }
 
+/* The texts on which two references differ, because only one of them brings text into normalization
+ * form C as the model's tokenizer does: that one's ids. */
+static bool check_normalized(const char *root)
+{
+    char *model = path_in(root, "qwen3", ".gguf"), *path = path_in(root, "disagreements", ".json");
+    json_t *all = json_load_file(path, JSON_ALLOW_NUL, NULL), *record;
+    const int fd = open(model, O_RDONLY | O_CLOEXEC);
+    struct tally t = {0};
+    struct vocab *v = NULL;
+    size_t i;
+
+    printf("%s\n", path);
+    if (fd >= 0 && vocab_open_gguf(&v, fd, NULL) == MODEL_OK) {
+        json_array_foreach(all, i, record)
+        {
+            json_object_set(record, "ids", json_object_get(record, "javascript"));
+            check_text(v, record, i + 1, &t);
+        }
+    }
+    printf("  %zu of %zu equal\n", t.n - t.failed, t.n);
+    vocab_free(v);
+    json_decref(all);
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(model);
+    free(path);
+    return t.failed == 0 && t.n == 20;
+}
+
+/* A copy of Llama 3's file of the architecture "bitnet-b1.58" and without a pre-tokenizer: a descriptor
+ * for the caller to close. The key is renamed, so that everything else stays. */
+static int as_bitnet(const char *path)
+{
+    static const char key[] = "general.architecture", pre[] = "tokenizer.ggml.pre";
+    static const struct {
+        uint64_t n;
+        char text[12];
+    } arch = {12, "bitnet-b1.58"};
+    const size_t key_n = sizeof(key) - 1, old_n = 8 + strlen("llama");
+    const int in = open(path, O_RDONLY | O_CLOEXEC), out = memfd_create("bitnet", MFD_CLOEXEC);
+    const off_t n = lseek(in, 0, SEEK_END);
+    char *file = n > 0 ? malloc((size_t)n) : NULL;
+
+    if (out < 0 || !file || pread(in, file, (size_t)n, 0) != n) {
+        abort();
+    }
+    char *at = memmem(file, (size_t)n, key, key_n),
+         *name = memmem(file, (size_t)n, pre, sizeof(pre) - 1);
+    if (!at || !name) {
+        abort();
+    }
+    name[sizeof(pre) - 2] = 'X';
+    at += key_n + 4; /* past the value's type */
+    if (write(out, file, (size_t)(at - file)) != at - file || write(out, &arch, 20) != 20 ||
+        write(out, at + old_n, (size_t)(file + n - at) - old_n) !=
+            (ssize_t)((size_t)(file + n - at) - old_n)) {
+        abort();
+    }
+    free(file);
+    close(in);
+    return out;
+}
+
+/* BitNet b1.58 2B4T: its vocabulary is Llama 3's, its files leave the pre-tokenizer out and name one of
+ * its two ends. */
+static bool check_bitnet(const char *root)
+{
+    char *model = path_in(root, "llama-bpe", ".gguf"), *texts = path_in(root, "llama3", ".jsonl");
+    const int fd = as_bitnet(model);
+    struct vocab *v = NULL;
+    struct diag d = {0};
+    bool ok = false;
+
+    if (vocab_open_gguf(&v, fd, &d) != MODEL_OK) {
+        printf("%s as BitNet's: not opened: %s\n", model, d.text);
+    } else {
+        printf("as BitNet b1.58 2B4T: ");
+        ok = check_file(v, texts, check_text) && vocab_is_end(v, 128001) &&
+             vocab_is_end(v, 128009) && !vocab_is_end(v, 128000) && !vocab_is_end(v, 128006);
+    }
+    vocab_free(v);
+    close(fd);
+    free(model);
+    free(texts);
+    return ok;
+}
+
 /* A whole path from messages to ids: one question to Qwen 3 that is not to think. */
 static bool check_prompt(const char *root)
 {
@@ -228,6 +317,8 @@ int main(void)
     ok = check_vocab(root, "gpt-2", "gpt-2") && ok;
     ok = check_vocab(root, "falcon", "falcon") && ok;
     ok = check_vocab(root, "llama-spm", "llama-spm") && ok;
+    ok = check_normalized(root) && ok;
+    ok = check_bitnet(root) && ok;
     ok = check_prompt(root) && ok;
     return ok ? 0 : 1;
 }

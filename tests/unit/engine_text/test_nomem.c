@@ -11,7 +11,7 @@
 /* One pass over everything that allocates; 0 or the first error. */
 static int everything(int fd)
 {
-    static const char text[] = "abc the <think>\xff the";
+    static const char text[] = "abc the <think>\xff the e\xcc\x81";
     const struct chat_message m = {.role = strview_of("user"), .content = strview_of("hi")};
     const struct chat_options options = {.generation_prompt = true};
     const struct strview stop = strview_of("ab");
@@ -45,8 +45,10 @@ static int everything(int fd)
  * leak). Method: none succeeds, then one, then two, until all do. */
 static void every_failed_allocation_is_reported(void **state)
 {
-    for (int k = 0; k < 2; k++) {
-        struct gguf_make m = k ? tiny_spm() : tiny_bpe("llama-bpe");
+    static const char *const pres[] = {"llama-bpe", "qwen2", "deepseek-llm", NULL};
+
+    for (size_t k = 0; k < ARRAY_SIZE(pres); k++) {
+        struct gguf_make m = pres[k] ? tiny_bpe(pres[k]) : tiny_spm();
         const int fd = make_done(&m);
         size_t i = 0;
         for (bool failed = true; failed; i++) {

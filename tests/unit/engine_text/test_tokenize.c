@@ -131,6 +131,91 @@ static void special_tokens_split_text(void **state)
     vocab_free(v);
 }
 
+/* Goal: of tokens that overlap, the leftmost wins, then the longest, whichever type; one that is not
+ * asked for hides none. Method: tokens that begin inside each other, in every order. */
+static void overlapping_tokens_are_taken_leftmost_longest(void **state)
+{
+    static const char *const more[] = {"<a>", "<a><b>", "<b><c>", "a><b", "<c>", "<a><b><c>!"};
+    static const int32_t more_types[] = {4, 3, 4, 4, 3, 4};
+    enum { A = 256, AB, BC, IN, C, ABC };
+    struct gguf_make m = {0};
+    int32_t types[256 + ARRAY_SIZE(more)];
+
+    make_key_str(&m, "tokenizer.ggml.model", "gpt2");
+    make_key_str(&m, "tokenizer.ggml.pre", "gpt-2");
+    make_array(&m, "tokenizer.ggml.tokens", GGUF_STR, ARRAY_SIZE(types));
+    for (unsigned b = 0; b < 256; b++) {
+        char letter[2];
+        make_text(&m, letter, tiny_letter(b, letter));
+        types[b] = 1;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(more); i++) {
+        make_text(&m, more[i], strlen(more[i]));
+        types[256 + i] = more_types[i];
+    }
+    make_key_i32s(&m, "tokenizer.ggml.token_type", types, ARRAY_SIZE(types));
+    make_key_strs(&m, "tokenizer.ggml.merges", (const char *const[]){"x y"}, 1);
+    struct vocab *v = tiny_opened(m);
+
+    IDS_ARE(v, "<a><b><c>", TOKENIZE_SPECIAL, AB, C);
+    IDS_ARE(v, "<a><b><c>", 0, A, BC);
+    IDS_ARE(v, "<a><b><c>!", 0, ABC);
+    IDS_ARE(v, "<a><b><c>!", TOKENIZE_SPECIAL, ABC);
+    IDS_ARE(v, "<a><a><b", TOKENIZE_SPECIAL, A, A, '<', 'b');
+    IDS_ARE(v, "a><b><c>", 0, IN, '>', '<', 'c', '>');
+    IDS_ARE(v, "<<b><c><c>", TOKENIZE_SPECIAL, '<', BC, C);
+    IDS_ARE(v, "<b><b><c>", 0, '<', 'b', '>', BC);
+    IDS_ARE(v, "<a", TOKENIZE_SPECIAL, '<', 'a');
+    vocab_free(v);
+}
+
+/* Goal: qwen2 reads text in form C, the others as it is; tokens that split text are found before and
+ * part it. Method: a letter and its mark; the same across a token, and beside bytes that are none. */
+static void only_some_families_normalize(void **state)
+{
+    static const char *const as_is[] = {"gpt-2", "llama-bpe", "falcon", "falcon3", "deepseek-llm"};
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
+
+    IDS_ARE(v, "e\xcc\x81", 0, 0xc3, 0xa9);
+    IDS_ARE(v, "ab<think>\xcc\x81", 0, B_AB, B_THINK, 0xcc, 0x81);
+    IDS_ARE(v,
+            "e<think>\xcc\x81"
+            "e\xcc\x81",
+            0, 'e', B_THINK, 0xcc, 0x81, 0xc3, 0xa9);
+    IDS_ARE(v,
+            "\xff"
+            "e\xcc\x81\xe2",
+            0, 0xef, 0xbf, 0xbd, 0xc3, 0xa9, 0xef, 0xbf, 0xbd);
+    vocab_free(v);
+    v = tiny_opened(tiny_bpe("olmo"));
+    IDS_ARE(v, "e\xcc\x81", 0, 0xc3, 0xa9);
+    vocab_free(v);
+    for (size_t i = 0; i < ARRAY_SIZE(as_is); i++) {
+        v = tiny_opened(tiny_bpe(as_is[i]));
+        IDS_ARE(v, "e\xcc\x81", 0, 'e', 0xcc, 0x81);
+        vocab_free(v);
+    }
+}
+
+/* Goal: marks without end are an outcome, in the family that puts them in order. */
+static void endless_marks_are_hard_where_text_is_normalized(void **state)
+{
+    struct vocab *v = tiny_opened(tiny_bpe("qwen2"));
+    char text[4096];
+    int32_t ids[4096];
+    size_t n = 0;
+
+    for (size_t i = 0; i < sizeof(text); i += 2) {
+        memcpy(text + i, "\xcc\x81", 2);
+    }
+    assert_int_equal(vocab_tokenize(v, text, sizeof(text), 0, ids, 4096, &n), TOKENIZE_HARD);
+    vocab_free(v);
+    v = tiny_opened(tiny_bpe("gpt-2"));
+    assert_int_equal(vocab_tokenize(v, text, sizeof(text), 0, ids, 4096, &n), TOKENIZE_OK);
+    assert_int_equal(n, sizeof(text));
+    vocab_free(v);
+}
+
 /* Goal: BOS and EOS as file and family say. */
 static void special_ends_are_added_as_the_file_says(void **state)
 {
@@ -264,6 +349,9 @@ int main(void)
         cmocka_unit_test(each_pattern_cuts_its_own_words),
         cmocka_unit_test(whole_words_need_no_merges_in_llama_bpe),
         cmocka_unit_test(special_tokens_split_text),
+        cmocka_unit_test(overlapping_tokens_are_taken_leftmost_longest),
+        cmocka_unit_test(only_some_families_normalize),
+        cmocka_unit_test(endless_marks_are_hard_where_text_is_normalized),
         cmocka_unit_test(special_ends_are_added_as_the_file_says),
         cmocka_unit_test(sentencepiece_merges_by_score),
         cmocka_unit_test(too_many_ids_are_reported),

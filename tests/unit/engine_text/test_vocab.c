@@ -76,8 +76,9 @@ static void unknown_tokenizers_are_unsupported_by_name(void **state)
 /* Goal: every pre-tokenizer that the families in use name opens. Method: the names one by one. */
 static void known_pretokenizers_open(void **state)
 {
-    static const char *const names[] = {"gpt-2",    "llama-bpe", "llama3", "llama-v3",    "falcon3",
-                                        "falcon_e", "qwen2",     "falcon", "deepseek-llm"};
+    static const char *const names[] = {"gpt-2",        "llama-bpe", "llama3", "llama-v3",
+                                        "falcon3",      "falcon_e",  "qwen2",  "falcon",
+                                        "deepseek-llm", "olmo"};
 
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         vocab_free(tiny_opened(tiny_bpe(names[i])));
@@ -159,6 +160,154 @@ static void piece_is(const struct vocab *v, int32_t id, bool special, const char
 
     assert_int_equal(n, strlen(want));
     assert_memory_equal(got, want, n);
+}
+
+/* A vocabulary of the 256 bytes and these tokens. */
+static struct gguf_make marked(const char *const *more, const int32_t *more_types, size_t n)
+{
+    struct gguf_make m = {0};
+    int32_t types[300];
+
+    make_key_str(&m, "tokenizer.ggml.model", "gpt2");
+    make_key_str(&m, "tokenizer.ggml.pre", "qwen2");
+    make_array(&m, "tokenizer.ggml.tokens", GGUF_STR, 256 + n);
+    for (unsigned b = 0; b < 256; b++) {
+        char letter[2];
+        make_text(&m, letter, tiny_letter(b, letter));
+        types[b] = TOKEN_NORMAL;
+    }
+    for (size_t i = 0; i < n; i++) {
+        make_text(&m, more[i], strlen(more[i]));
+        types[256 + i] = more_types[i];
+    }
+    make_key_i32s(&m, "tokenizer.ggml.token_type", types, 256 + n);
+    make_key_strs(&m, "tokenizer.ggml.merges", (const char *const[]){"a b"}, 1);
+    return m;
+}
+
+/* Goal: every way in which files name ends: eos, eot, eom, a list of eos; ids out of range name none;
+ * other keys make none. */
+static void every_key_that_names_ends_is_read(void **state)
+{
+    static const int32_t list[] = {'d', 'e', 'd', 1 << 20, -1};
+    struct gguf_make m = marked(NULL, NULL, 0);
+
+    make_key_u32(&m, "tokenizer.ggml.bos_token_id", 'z');
+    make_key_u32(&m, "tokenizer.ggml.padding_token_id", 'y');
+    make_key_u32(&m, "tokenizer.ggml.eos_token_id", 'a');
+    make_key_u32(&m, "tokenizer.ggml.eot_token_id", 'c');
+    make_key_u32(&m, "tokenizer.ggml.eom_token_id", 'b');
+    make_key_i32s(&m, "tokenizer.ggml.eos_token_ids", list, ARRAY_SIZE(list));
+    struct vocab *v = tiny_opened(m);
+    for (int32_t id = 0; id < 256; id++) {
+        assert_int_equal(vocab_is_end(v, id), id >= 'a' && id <= 'e');
+    }
+    vocab_free(v);
+}
+
+/* Goal: lists of ends that cannot be are refused. Method: strings, and more than a vocabulary may
+ * have. */
+static void odd_lists_of_ends_are_refused(void **state)
+{
+    struct gguf_make m = marked(NULL, NULL, 0);
+    int32_t many[VOCAB_ENDS_MAX + 1];
+
+    make_key_strs(&m, "tokenizer.ggml.eos_token_ids", (const char *const[]){"1"}, 1);
+    refused(m, MODEL_MALFORMED, "eos_token_ids");
+    m = marked(NULL, NULL, 0);
+    make_key_u32(&m, "tokenizer.ggml.eos_token_ids", 1);
+    refused(m, MODEL_MALFORMED, "eos_token_ids");
+    for (size_t i = 0; i < ARRAY_SIZE(many); i++) {
+        many[i] = (int32_t)i;
+    }
+    m = marked(NULL, NULL, 0);
+    make_key_i32s(&m, "tokenizer.ggml.eos_token_ids", many, ARRAY_SIZE(many));
+    refused(m, MODEL_TOO_BIG, "64");
+}
+
+/* Goal: ends that no key names are known by their text, whatever the file calls them, unless it is a
+ * text that plain tokens may spell. Method: every known text as control, user-defined and normal. */
+static void known_texts_end_a_generation(void **state)
+{
+    static const char *const ends[] = {"<|im_end|>",    "<|eot_id|>",
+                                       "<|eom_id|>",    "<|end_of_text|>",
+                                       "<|endoftext|>", "<|end|>",
+                                       "<|return|>",    "<|fim_pad|>",
+                                       "<|fim_repo|>",  "<|repo_name|>",
+                                       "<|file_sep|>",  "</s>",
+                                       "<end_of_turn>", "<end_of_utterance>",
+                                       "<eos>",         "<EOT>",
+                                       "_<EOT>",        "[EOT]",
+                                       "[EOS]"};
+    static const char *const others[] = {"<|im_start|>", "<s>", "<think>", "<|eot_id|> ",
+                                         "<|fim_prefix|>"};
+
+    for (int32_t type = TOKEN_NORMAL; type <= TOKEN_USER; type++) {
+        int32_t types[ARRAY_SIZE(ends)];
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+            types[i] = type;
+        }
+        struct vocab *v = tiny_opened(marked(ends, types, ARRAY_SIZE(ends)));
+        for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+            const int32_t id = 256 + (int32_t)i;
+            const bool bars = strncmp(ends[i], "<|", 2) == 0;
+            const bool end =
+                type == TOKEN_CONTROL || type == TOKEN_USER || (type == TOKEN_NORMAL && bars);
+            char piece[TEXT_PIECE_MAX];
+            assert_int_equal(vocab_is_end(v, id), end);
+            assert_int_equal(vocab_piece(v, id, false, piece) == 0, end || type == TOKEN_UNKNOWN);
+        }
+        vocab_free(v);
+        v = tiny_opened(marked(others, types, ARRAY_SIZE(others)));
+        for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+            assert_false(vocab_is_end(v, 256 + (int32_t)i));
+        }
+        vocab_free(v);
+    }
+}
+
+/* Goal: only BitNet b1.58 2B4T may leave its pre-tokenizer out. Method: its architecture's names with
+ * another number of tokens, its number of tokens with another architecture, and both. */
+static void only_bitnet_2b4t_needs_no_pretokenizer(void **state)
+{
+    static const struct {
+        const char *arch;
+        unsigned n;
+        bool opens;
+    } cases[] = {
+        {"bitnet-b1.58", 128256, true},  {"bitnet-25", 128256, true},
+        {"bitnet-b1.58", 128255, false}, {"bitnet", 128256, false},
+        {"llama", 128256, false},        {NULL, 128256, false},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct gguf_make m = {0};
+        struct vocab *v = NULL;
+        struct diag d = {0};
+        if (cases[i].arch) {
+            make_key_str(&m, "general.architecture", cases[i].arch);
+        }
+        make_key_str(&m, "tokenizer.ggml.model", "gpt2");
+        make_array(&m, "tokenizer.ggml.tokens", GGUF_STR, cases[i].n);
+        for (unsigned id = 0; id < cases[i].n; id++) {
+            char text[16];
+            const int n = snprintf(text, sizeof(text), id == 128009 ? "<|eot_id|>" : "t%u", id);
+            make_text(&m, text, (size_t)n);
+        }
+        make_key_strs(&m, "tokenizer.ggml.merges", (const char *const[]){"t 1"}, 1);
+        make_key_u32(&m, "tokenizer.ggml.bos_token_id", 128000);
+        make_key_u32(&m, "tokenizer.ggml.eos_token_id", 128001);
+        if (!cases[i].opens) {
+            refused(m, MODEL_UNSUPPORTED, "tokenizer.ggml.pre is missing");
+            continue;
+        }
+        assert_int_equal(tiny_open(&m, &v, &d), MODEL_OK);
+        assert_false(d.set);
+        assert_true(vocab_is_end(v, 128001));
+        assert_true(vocab_is_end(v, 128009)); /* though its type says normal and no key names it */
+        assert_false(vocab_is_end(v, 128000));
+        vocab_free(v);
+    }
 }
 
 /* Goal: the bytes of each kind of token. */
@@ -279,6 +428,10 @@ int main(void)
         cmocka_unit_test(special_ids_out_of_range_count_as_absent),
         cmocka_unit_test(odd_token_texts_are_survived),
         cmocka_unit_test(ends_are_named_or_known_by_text),
+        cmocka_unit_test(every_key_that_names_ends_is_read),
+        cmocka_unit_test(odd_lists_of_ends_are_refused),
+        cmocka_unit_test(known_texts_end_a_generation),
+        cmocka_unit_test(only_bitnet_2b4t_needs_no_pretokenizer),
         cmocka_unit_test(pieces_are_exact_bytes),
         cmocka_unit_test(packing_twice_gives_the_same_bytes),
         cmocka_unit_test(damage_never_leads_outside),
