@@ -91,7 +91,8 @@ void format_decode_row(enum format f, const uint8_t *row, float scale, size_t n_
 bool format_can_encode(enum format f);
 
 /**
- * format_encode_row() - floats to one GGUF row
+ * format_encode_row() - floats to one GGUF row, byte for byte as the format's usual encoder writes it
+ * (formulas and rounding: engine/NUMERICS.md, "Encoding")
  * @scale: of the tensor: for I2_S the largest magnitude of all its weights; else ignored
  * @ret:   format_row_bytes() written. NaN and infinities give a scale that is none of either's
  *         business to hide: it becomes NaN or infinite.

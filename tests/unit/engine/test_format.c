@@ -105,6 +105,35 @@ static void encoders_take_zeros_and_nan(void **state)
     }
 }
 
+/* Goal: scales and codes are those of the usual encoders, ties included. Method: blocks whose bytes were
+ * computed by hand from engine/NUMERICS.md. d = 2 in all but Q1_0; a half of d rounds away from zero. */
+static void blocks_encode_as_the_formulas_say(void **state)
+{
+    float x[256] = {2, 1, -1, -2, 0.99f, -0.99f, 0};
+    uint8_t row[128];
+    (void)state;
+
+    format_encode_row(FORMAT_Q2_0, x, 0, 64, row);
+    assert_memory_equal(row, "\x00\x40\x0a\x55", 4); /* codes 2 2 0 0, 1 1 1 1: low bits first */
+    format_encode_row(FORMAT_PQ2_0, x, 0, 128, row);
+    assert_memory_equal(row, "\x00\x40\x0a\x55", 4);
+    assert_int_equal(row[33], 0x55);
+    format_encode_row(FORMAT_IQ2_BN, x, 0, 64, row);
+    assert_memory_equal(row, "\x00\x00\x00\x40\x56\x56\x54\x54\x55", 9); /* f32; 16 apart */
+    format_encode_row(FORMAT_TQ1_0, x, 0, 256, row);
+    /* Digits 2 1 1 1 1 are 202, 0 1 1 1 1 are 40, all ones 121 and, of four, 120: times 256 / 243, up. */
+    assert_memory_equal(row, "\xd5\xd5\x2b\x2b\x80", 5);
+    assert_memory_equal(row + 48, "\x7f\x7f\x7f\x7f\x00\x40", 6);
+    /* The first of largest magnitude takes code 0, so d = -0.25: 1 is code 4, -2 would be 16, thus 15. */
+    format_encode_row(FORMAT_Q4_0, x, 0, 32, row);
+    assert_memory_equal(row, "\x00\xb4\x80\x84\x8c\x8f\x84\x8c\x88", 9);
+    x[0] = -2; /* d = 0.25: 0.125 is half a step, and goes up, as -0.125 does */
+    x[1] = 0.125f;
+    x[2] = -0.125f;
+    format_encode_row(FORMAT_Q4_0, x, 0, 32, row);
+    assert_memory_equal(row, "\x00\x34\x80\x89\x88\x80", 6);
+}
+
 static void bf16_rounds_to_nearest_even(void **state)
 {
     static const uint32_t in[] = {0x3f808000, 0x3f818000, 0x3f808001, 0x7f800000};
@@ -229,6 +258,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(blocks_decode_as_their_layout_says),
         cmocka_unit_test(encoding_decoded_rows_gives_the_same_bytes),
+        cmocka_unit_test(blocks_encode_as_the_formulas_say),
         cmocka_unit_test(encoders_take_zeros_and_nan),
         cmocka_unit_test(bf16_rounds_to_nearest_even),
         cmocka_unit_test(packed_rows_decode_to_what_the_file_says),

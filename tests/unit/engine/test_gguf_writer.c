@@ -72,7 +72,7 @@ static void broken_tensors_are_refused(void **state)
     name[sizeof(name) - 1] = '\0';
     assert_int_equal(gguf_writer_new(&w), 0);
     assert_int_equal(gguf_put_tensor(w, "t", "Q4_K", 256, 1, false), -22);
-    assert_int_equal(gguf_put_tensor(w, "t", "Q4_0", 256, 1, false), -22); /* read, never written */
+    assert_int_equal(gguf_put_tensor(w, "t", "Q4_1", 256, 1, false), -22); /* read, never written */
     assert_int_equal(gguf_put_tensor(w, "t", "Q8_0", 33, 1, false), -22);
     assert_int_equal(gguf_put_tensor(w, "t", "F32", 0, 1, false), -22);
     assert_int_equal(gguf_put_tensor(w, "t", "F32", 4, 0, false), -22);
