@@ -436,8 +436,16 @@ MUST_USE int gguf_put_str_array(struct gguf_writer *w, const char *key, const st
                                 size_t n);
 MUST_USE int gguf_put_i32_array(struct gguf_writer *w, const char *key, const int32_t *v, size_t n);
 MUST_USE int gguf_put_f32_array(struct gguf_writer *w, const char *key, const float *v, size_t n);
+/** gguf_writable() - the i-th format that tensors can be written in; false past the last. Its name is
+ * static, and a row is a whole number of blocks. */
+struct gguf_writable {
+    const char *name;
+    uint32_t block; /* weights */
+    bool encodes;   /* gguf_writer_rows() takes floats for it; else only gguf_writer_raw() serves */
+};
+MUST_USE bool gguf_writable(size_t i, struct gguf_writable *ret);
 /** gguf_put_tensor() - announce a tensor of n_rows rows of n_cols; data follows in this order.
- * @format: a name of engine/format.h that can be encoded; -EINVAL for another or a broken row */
+ * @format: a name of gguf_writable(); -EINVAL for another or a broken row */
 MUST_USE int gguf_put_tensor(struct gguf_writer *w, const char *name, const char *format,
                              uint64_t n_cols, uint64_t n_rows, bool vector);
 /** gguf_writer_begin() - write header and infos to fd (borrowed) */
@@ -445,7 +453,8 @@ MUST_USE int gguf_writer_begin(struct gguf_writer *w, int fd);
 /** gguf_writer_scale() - the scale of the tensor whose turn it is, before its first row. Only I2_S has one:
  * the largest magnitude of all its weights. -EINVAL when rows of it are written. */
 MUST_USE int gguf_writer_scale(struct gguf_writer *w, float scale);
-/** gguf_writer_rows() - encode and append rows of the tensor whose turn it is; rows may come in pieces */
+/** gguf_writer_rows() - encode and append rows of the tensor whose turn it is; rows may come in pieces.
+ * -EINVAL for a format without an encoder. */
 MUST_USE int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows);
 /** gguf_writer_raw() - the same for rows that are already in the tensor's format */
 MUST_USE int gguf_writer_raw(struct gguf_writer *w, const void *rows, uint64_t n_rows);

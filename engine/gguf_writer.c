@@ -191,6 +191,17 @@ static const struct writer_tensor *tensor_at(const struct gguf_writer *w, size_t
     return (const struct writer_tensor *)(const void *)w->tensors.data + i;
 }
 
+bool gguf_writable(size_t i, struct gguf_writable *ret)
+{
+    if (i >= FORMATS) {
+        return false;
+    }
+    const struct format_info *info = format_info((enum format)i);
+    *ret = (struct gguf_writable){
+        .name = info->name, .block = info->block, .encodes = format_can_encode((enum format)i)};
+    return true;
+}
+
 int gguf_put_tensor(struct gguf_writer *w, const char *name, const char *format, uint64_t n_cols,
                     uint64_t n_rows, bool vector)
 {
@@ -198,10 +209,9 @@ int gguf_put_tensor(struct gguf_writer *w, const char *name, const char *format,
     uint64_t bytes;
 
     if (w->fd >= 0 || strlen(name) == 0 || strlen(name) > GGUF_NAME_BYTES_MAX ||
-        !format_of_name(format, &t.format) || !format_can_encode(t.format) || n_cols == 0 ||
-        n_cols > KERN_COLS_MAX || n_rows == 0 || n_cols % format_info(t.format)->block != 0 ||
-        (vector && n_rows != 1) || !format_tensor_bytes(t.format, n_cols, n_rows, &bytes) ||
-        bytes > INT64_MAX / 2) {
+        !format_of_name(format, &t.format) || n_cols == 0 || n_cols > KERN_COLS_MAX ||
+        n_rows == 0 || n_cols % format_info(t.format)->block != 0 || (vector && n_rows != 1) ||
+        !format_tensor_bytes(t.format, n_cols, n_rows, &bytes) || bytes > INT64_MAX / 2) {
         return -EINVAL;
     }
     for (size_t i = 0; i < n_tensors(w); i++) {
@@ -349,7 +359,7 @@ int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows)
 {
     const struct writer_tensor *t = tensor_due(w, n_rows);
 
-    if (!t) {
+    if (!t || !format_can_encode(t->format)) {
         return -EINVAL;
     }
     const size_t row_bytes = format_row_bytes(t->format, (size_t)t->n_cols);

@@ -2,22 +2,53 @@
  *
  * Speed, memory and file handling do not depend on what the weights are, so such a model measures
  * like the real one. */
+#include <stdio.h>
 #include <string.h>
 
 #include "engine/lab/lab.h"
 #include "engine/lab/make.h"
 
-/* Every shape's rows are whole blocks of every one of these. */
-static int check_format(const char *option, const char *format)
-{
-    static const char *const formats[] = {"Q1_0", "Q8_0", "TQ2_0", "F16", "BF16", "F32"};
+#define LIST_BYTES 512u
 
-    for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
-        if (strcmp(format, formats[i]) == 0) {
-            return LAB_OK;
-        }
+static void list_add(char list[LIST_BYTES], const char *name)
+{
+    const size_t n = strlen(list);
+
+    (void)snprintf(list + n, LIST_BYTES - n, "%s%s", n ? ", " : "", name);
+}
+
+static int no_such_shape(const char *name)
+{
+    char list[LIST_BYTES] = "";
+    const struct shape *s;
+
+    for (size_t i = 0; (s = shape_at(i)) != NULL; i++) {
+        list_add(list, s->name);
     }
-    lab_error("%s: %s is none of Q1_0, Q8_0, TQ2_0, F16, BF16, F32", option, format);
+    lab_error("--shape: none is called %s (%s)", name, list);
+    return LAB_USAGE;
+}
+
+/* Can the writer encode it, and does it fit the shape's rows? */
+static int check_format(const char *option, const char *format, const struct shape *s, bool head)
+{
+    struct gguf_writable f;
+    char list[LIST_BYTES] = "";
+
+    for (size_t i = 0; gguf_writable(i, &f); i++) {
+        list_add(list, f.name);
+        if (strcmp(f.name, format) != 0) {
+            continue;
+        }
+        const uint64_t odd = shape_misfit(s, head, f.block);
+        if (odd != 0) {
+            lab_error("%s: %s has rows of %llu weights, %s wants multiples of %u", option, s->name,
+                      (unsigned long long)odd, format, f.block);
+            return LAB_USAGE;
+        }
+        return LAB_OK;
+    }
+    lab_error("%s: %s is none of %s", option, format, list);
     return LAB_USAGE;
 }
 
@@ -45,13 +76,12 @@ int verb_make(const struct lab_args *a)
     }
     const struct shape *shape = shape_find(a->shape);
     if (!shape) {
-        lab_error("--shape: none is called %s (%s)", a->shape, shape_names());
-        return LAB_USAGE;
+        return no_such_shape(a->shape);
     }
-    const char *head = a->head ? a->head : a->format;
-    int r = check_format("--format", a->format);
+    const char *head = a->head ? a->head : shape->head ? shape->head : a->format;
+    int r = check_format("--format", a->format, shape, /* head= */ false);
     if (r == LAB_OK) {
-        r = check_format("--head", head);
+        r = check_format("--head", head, shape, /* head= */ true);
     }
     return r == LAB_OK ? write_file(a, shape, head) : r;
 }

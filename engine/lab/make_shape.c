@@ -1,4 +1,4 @@
-/* Shapes of real models, and the keys and tensors that make a file of one.
+/* The keys and tensors that make a file of a shape.
  *
  * One walk over the tensors serves twice: first to announce them, then to write them. */
 #include <errno.h>
@@ -8,80 +8,11 @@
 
 #include "engine/lab/make.h"
 
-static const struct shape shapes[] = {
-    {.name = "tiny",
-     .arch = "qwen3",
-     .n_layer = 2,
-     .n_embd = 256,
-     .n_ff = 512,
-     .n_head = 4,
-     .n_head_kv = 2,
-     .head_dim = 64,
-     .n_vocab = 512,
-     .n_ctx = 2048,
-     .rope_base = 1e6f,
-     .rms_eps = 1e-6f,
-     .tied = true},
-    {.name = "bonsai-1.7b",
-     .arch = "qwen3",
-     .n_layer = 28,
-     .n_embd = 2048,
-     .n_ff = 6144,
-     .n_head = 16,
-     .n_head_kv = 8,
-     .head_dim = 128,
-     .n_vocab = 151669,
-     .n_ctx = 32768,
-     .rope_base = 1e6f,
-     .rms_eps = 1e-6f,
-     .tied = true},
-    {.name = "bonsai-8b",
-     .arch = "qwen3",
-     .n_layer = 36,
-     .n_embd = 4096,
-     .n_ff = 12288,
-     .n_head = 32,
-     .n_head_kv = 8,
-     .head_dim = 128,
-     .n_vocab = 151669,
-     .n_ctx = 65536,
-     .rope_base = 1e6f,
-     .rms_eps = 1e-6f,
-     .tied = false},
-    {.name = "llama-160m",
-     .arch = "llama",
-     .n_layer = 12,
-     .n_embd = 768,
-     .n_ff = 3072,
-     .n_head = 12,
-     .n_head_kv = 12,
-     .head_dim = 64,
-     .n_vocab = 32000,
-     .n_ctx = 2048,
-     .rope_base = 1e4f,
-     .rms_eps = 1e-6f,
-     .tied = false},
-};
-
-const struct shape *shape_find(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
-        if (strcmp(shapes[i].name, name) == 0) {
-            return &shapes[i];
-        }
-    }
-    return NULL;
-}
-
-const char *shape_names(void)
-{
-    return "tiny, bonsai-1.7b, bonsai-8b, llama-160m";
-}
-
 /* ---- tensors ---- */
 
 struct walk {
     const struct shape *shape;
+    const struct family *family;
     const char *format, *head;
     uint64_t seed;
     struct gguf_writer *w;
@@ -109,51 +40,111 @@ static void matrix(struct walk *k, const char *name, const char *format, uint64_
     }
 }
 
-static void vector(struct walk *k, const char *name, uint64_t n)
+static void vector(struct walk *k, const char *name, uint64_t n, double middle, double reach)
 {
     if (k->r != 0) {
         return;
     }
     k->i++;
     if (k->writing) {
-        k->r = make_ones(k->w, n, tensor_seed(k));
+        k->r = make_vector(k->w, n, middle, reach, tensor_seed(k));
     } else {
         k->r = gguf_put_tensor(k->w, name, "F32", n, 1, /* vector= */ true);
     }
 }
 
-static const char *in_layer(char *buf, size_t n, uint32_t layer, const char *what)
+/* ---- those of a layer ---- */
+
+#define NAME_BYTES 64
+
+struct place {
+    struct walk *k;
+    uint32_t layer;
+};
+
+static const char *name_of(char buf[NAME_BYTES], struct place p, const char *what, const char *kind)
 {
-    (void)snprintf(buf, n, "blk.%u.%s.weight", layer, what);
+    (void)snprintf(buf, NAME_BYTES, "blk.%u.%s.%s", p.layer, what, kind);
     return buf;
 }
+
+static void norm(struct place p, const char *what, uint64_t n)
+{
+    char name[NAME_BYTES];
+
+    vector(p.k, name_of(name, p, what, "weight"), n, 1, 0.1);
+}
+
+static void bias(struct place p, const char *what, uint64_t n)
+{
+    char name[NAME_BYTES];
+
+    if (p.k->family->biases) {
+        vector(p.k, name_of(name, p, what, "bias"), n, 0, 0.3);
+    }
+}
+
+/* Where a float stands beside the matrix, that one gives the size and the weights are -1, 0 and +1. */
+static void weights(struct place p, const char *what, uint64_t n_cols, uint64_t n_rows, double std)
+{
+    char name[NAME_BYTES];
+
+    if (p.k->family->matrix_scale) {
+        vector(p.k, name_of(name, p, what, "scale"), 1, std / MAKE_TERNARY_STD, 0);
+        std = MAKE_TERNARY_STD;
+    }
+    matrix(p.k, name_of(name, p, what, "weight"), p.k->format, n_cols, n_rows, std);
+}
+
+/* MiniCPM multiplies what each half of a layer adds by this: scale_depth / sqrt(layers). */
+static double residual_scale(const struct shape *s)
+{
+    return 1.4 / sqrt(s->n_layer);
+}
+
+#define EMBEDDING_SCALE 12.0 /* MiniCPM's scale_emb */
+#define LOGIT_SCALE 2.0      /* MiniCPM's hidden_size / dim_model_base */
 
 /* A matrix of standard deviation 1/sqrt(columns) keeps a vector's length. What the layers add to the
  * residual stream comes to a few units at any depth, well above the embedding: else a tied head would
  * see little but the token that came in and say it again for ever. */
+static double gain_of(const struct walk *k)
+{
+    const double gain = 6 / sqrt(2.0 * k->shape->n_layer);
+
+    return k->family->mup ? gain * EMBEDDING_SCALE * LOGIT_SCALE / residual_scale(k->shape) : gain;
+}
+
 static void layer(struct walk *k, uint32_t i)
 {
     const struct shape *s = k->shape;
+    const struct family *f = k->family;
+    const struct place p = {.k = k, .layer = i};
     const uint64_t q = (uint64_t)s->n_head * s->head_dim, kv = (uint64_t)s->n_head_kv * s->head_dim;
-    const double gain = 6 / sqrt(2.0 * s->n_layer);
-    const double embd = 1 / sqrt(s->n_embd);
-    char name[64];
+    const double gain = gain_of(k), embd = 1 / sqrt(s->n_embd);
 
-    vector(k, in_layer(name, sizeof(name), i, "attn_norm"), s->n_embd);
-    matrix(k, in_layer(name, sizeof(name), i, "attn_q"), k->format, s->n_embd, q, embd);
-    matrix(k, in_layer(name, sizeof(name), i, "attn_k"), k->format, s->n_embd, kv, embd);
-    matrix(k, in_layer(name, sizeof(name), i, "attn_v"), k->format, s->n_embd, kv, embd);
-    matrix(k, in_layer(name, sizeof(name), i, "attn_output"), k->format, q, s->n_embd,
-           gain / sqrt((double)q));
-    if (strcmp(s->arch, "qwen3") == 0) {
-        vector(k, in_layer(name, sizeof(name), i, "attn_q_norm"), s->head_dim);
-        vector(k, in_layer(name, sizeof(name), i, "attn_k_norm"), s->head_dim);
+    norm(p, "attn_norm", s->n_embd);
+    weights(p, "attn_q", s->n_embd, q, embd);
+    bias(p, "attn_q", q);
+    weights(p, "attn_k", s->n_embd, kv, embd);
+    bias(p, "attn_k", kv);
+    weights(p, "attn_v", s->n_embd, kv, embd);
+    bias(p, "attn_v", kv);
+    if (f->sub_norms) {
+        norm(p, "attn_sub_norm", s->n_embd);
     }
-    vector(k, in_layer(name, sizeof(name), i, "ffn_norm"), s->n_embd);
-    matrix(k, in_layer(name, sizeof(name), i, "ffn_gate"), k->format, s->n_embd, s->n_ff, embd);
-    matrix(k, in_layer(name, sizeof(name), i, "ffn_up"), k->format, s->n_embd, s->n_ff, embd);
-    matrix(k, in_layer(name, sizeof(name), i, "ffn_down"), k->format, s->n_ff, s->n_embd,
-           gain / sqrt(s->n_ff));
+    weights(p, "attn_output", q, s->n_embd, gain / sqrt((double)q));
+    if (f->qk_norms) {
+        norm(p, "attn_q_norm", s->head_dim);
+        norm(p, "attn_k_norm", s->head_dim);
+    }
+    norm(p, "ffn_norm", s->n_embd);
+    weights(p, "ffn_gate", s->n_embd, s->n_ff, embd);
+    weights(p, "ffn_up", s->n_embd, s->n_ff, embd);
+    if (f->sub_norms) {
+        norm(p, "ffn_sub_norm", s->n_ff);
+    }
+    weights(p, "ffn_down", s->n_ff, s->n_embd, gain / sqrt(s->n_ff));
 }
 
 /* The head turns a vector of unit mean square into logits of standard deviation 3, as trained models
@@ -161,11 +152,11 @@ static void layer(struct walk *k, uint32_t i)
 static int tensors(struct walk *k)
 {
     const struct shape *s = k->shape;
-    const double head = 3 / sqrt(s->n_embd);
+    const double head = 3 / sqrt(s->n_embd) * (k->family->mup ? LOGIT_SCALE : 1);
 
     k->i = 0;
     matrix(k, "token_embd.weight", k->head, s->n_embd, s->n_vocab, head);
-    vector(k, "output_norm.weight", s->n_embd);
+    vector(k, "output_norm.weight", s->n_embd, 1, 0.1);
     if (!s->tied) {
         matrix(k, "output.weight", k->head, s->n_embd, s->n_vocab, head);
     }
@@ -178,23 +169,34 @@ static int tensors(struct walk *k)
 /* ---- keys ---- */
 
 /* A number under "<arch>.<what>". */
-static int put(struct gguf_writer *w, const struct shape *s, const char *what, uint32_t v)
+static int put(struct gguf_writer *w, const struct family *f, const char *what, uint32_t v)
 {
     char key[96];
 
-    (void)snprintf(key, sizeof(key), "%s.%s", s->arch, what);
+    (void)snprintf(key, sizeof(key), "%s.%s", f->arch, what);
     return gguf_put_u32(w, key, v);
 }
 
-static int put_f32(struct gguf_writer *w, const struct shape *s, const char *what, float v)
+static int put_f32(struct gguf_writer *w, const struct family *f, const char *what, double v)
 {
     char key[96];
 
-    (void)snprintf(key, sizeof(key), "%s.%s", s->arch, what);
-    return gguf_put_f32(w, key, v);
+    (void)snprintf(key, sizeof(key), "%s.%s", f->arch, what);
+    return gguf_put_f32(w, key, (float)v);
 }
 
-static int keys(struct gguf_writer *w, const struct shape *s, const char *format)
+static int put_mup(struct gguf_writer *w, const struct shape *s, const struct family *f)
+{
+    int r = put_f32(w, f, "embedding_scale", EMBEDDING_SCALE);
+
+    if (r == 0) {
+        r = put_f32(w, f, "residual_scale", residual_scale(s));
+    }
+    return r == 0 ? put_f32(w, f, "logit_scale", LOGIT_SCALE) : r;
+}
+
+static int keys(struct gguf_writer *w, const struct shape *s, const struct family *f,
+                const char *format)
 {
     const struct {
         const char *what;
@@ -209,7 +211,7 @@ static int keys(struct gguf_writer *w, const struct shape *s, const char *format
     char name[96];
 
     (void)snprintf(name, sizeof(name), "%s %s, random weights", s->name, format);
-    int r = gguf_put_str(w, "general.architecture", strview_of(s->arch));
+    int r = gguf_put_str(w, "general.architecture", strview_of(f->arch));
     if (r == 0) {
         r = gguf_put_str(w, "general.name", strview_of(name));
     }
@@ -217,28 +219,30 @@ static int keys(struct gguf_writer *w, const struct shape *s, const char *format
         r = gguf_put_u32(w, "general.quantization_version", 2);
     }
     for (size_t i = 0; r == 0 && i < ARRAY_SIZE(numbers); i++) {
-        r = put(w, s, numbers[i].what, numbers[i].v);
+        r = put(w, f, numbers[i].what, numbers[i].v);
     }
     if (r == 0) {
-        r = put_f32(w, s, "attention.layer_norm_rms_epsilon", s->rms_eps);
+        r = put_f32(w, f, "attention.layer_norm_rms_epsilon", s->rms_eps);
     }
     if (r == 0) {
-        r = put_f32(w, s, "rope.freq_base", s->rope_base);
+        r = put_f32(w, f, "rope.freq_base", s->rope_base);
     }
-    return r;
+    return r == 0 && f->mup ? put_mup(w, s, f) : r;
 }
 
 int shape_write(const struct shape *shape, const char *format, const char *head, uint64_t seed,
                 int fd)
 {
-    struct walk k = {.shape = shape, .format = format, .head = head, .seed = seed};
+    const struct family *family = shape_family(shape, format);
+    struct walk k = {
+        .shape = shape, .family = family, .format = format, .head = head, .seed = seed};
     int r = gguf_writer_new(&k.w);
 
     if (r == 0) {
-        r = keys(k.w, shape, format);
+        r = keys(k.w, shape, family, format);
     }
     if (r == 0) {
-        r = make_vocab(k.w, shape->n_vocab, strcmp(shape->arch, "qwen3") == 0 ? "qwen2" : "gpt-2");
+        r = make_vocab(k.w, shape->n_vocab, family->pre);
     }
     if (r == 0) {
         r = tensors(&k);

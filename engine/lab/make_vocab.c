@@ -173,7 +173,7 @@ static int put_tables(struct gguf_writer *w, const struct tables *t, uint32_t n,
     const uint32_t n_plain = n - N_CONTROLS;
 
     int r = gguf_put_str(w, "tokenizer.ggml.model", strview_of("gpt2"));
-    if (r == 0) {
+    if (r == 0 && pre) {
         r = gguf_put_str(w, "tokenizer.ggml.pre", strview_of(pre));
     }
     if (r == 0) {

@@ -2,6 +2,7 @@
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,7 +11,6 @@ SOURCE = pathlib.Path(os.environ.get('ONEBIT_SOURCE', '.')).resolve()
 SHARED = pathlib.Path(os.environ.get('ONEBIT_SHARED', SOURCE / '../shared'))
 LAB = BUILD / 'engine/onebit-lab'
 HOME_MODEL = SOURCE / 'models/home-q1_0.gguf'
-FORMATS = ['Q1_0', 'Q8_0', 'TQ2_0', 'F16', 'BF16', 'F32']
 LEVELS = ['scalar', 'avx2', 'avx512', 'neon', 'dotprod', 'i8mm']
 
 
@@ -35,6 +35,13 @@ def fine_json(*args, stdin=b''):
 def levels_present():
     """The CPU levels of this machine, as the program itself says by accepting them."""
     return [level for level in LEVELS if lab('info', HOME_MODEL, '--cpu', level).returncode == 0]
+
+
+def makes():
+    """The shapes and the formats that `make` names when it is asked for what it has not."""
+    said = [lab('make', '--shape', shape, '--format', fmt, os.devnull).stderr.decode().splitlines()[0]
+            for shape, fmt in (('?', 'F32'), ('tiny', '?'))]
+    return [re.search(r'(?:\(| none of )([^()]+)\)?$', line).group(1).split(', ') for line in said]
 
 
 def make(folder, shape='tiny', fmt='Q1_0', *more):

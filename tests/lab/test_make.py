@@ -10,7 +10,13 @@ import subprocess
 import tempfile
 import unittest
 
-from lab import FORMATS, LAB, fine, fine_json, lab, make
+from lab import LAB, fine, fine_json, lab, make, makes
+
+ARCHES = {'tiny': 'qwen3', 'tiny-llama': 'llama'}
+PENDING = {'tiny-qwen2', 'tiny-minicpm', 'tiny-bitnet', 'tiny-bitnet158'}
+QUANTIZATION = {'Q1_0': 'binary', 'Q8_0': 'int8', 'F16': 'f16', 'BF16': 'bf16', 'F32': 'f32',
+                **dict.fromkeys(['TQ1_0', 'TQ2_0', 'Q2_0', 'Q2_0_g128', 'PQ2_0', 'I2_S', 'IQ2_BN'], 'ternary'),
+                **dict.fromkeys(['Q4_0', 'Q4_1', 'Q4_K'], 'int4'), **dict.fromkeys(['Q5_0', 'Q5_K', 'Q6_K'], 'mixed')}
 
 
 def no_room():
@@ -26,30 +32,57 @@ class Make(unittest.TestCase):
         self.addCleanup(home.cleanup)
         self.home = pathlib.Path(home.name)
 
-    def test_every_format_loads_and_generates(self):
-        names = {'Q1_0': 'binary', 'Q8_0': 'int8', 'TQ2_0': 'ternary', 'F16': 'f16', 'BF16': 'bf16', 'F32': 'f32'}
-        for fmt in FORMATS:
-            model = make(self.home, 'tiny', fmt)
-            fine('verify', model)
-            info = fine_json('info', model, '--json')
-            self.assertEqual((info['quantization'], info['vocabulary']), (names[fmt], 512))
-            said = fine_json('generate', model, '--prompt', 'the other', '-n', 12, '--ignore-eos', '--json')
+    def test_the_formats_are_those_that_the_engine_reads(self):
+        self.assertEqual(set(makes()[1]), set(QUANTIZATION))
+
+    def test_every_tiny_shape_works_in_every_format(self):
+        """Goal: no graph and no format is without a model that every verb runs.
+        Method: all pairs; logits must be finite and of the size that trained models have."""
+        for shape, arch in ARCHES.items():
+            for fmt, quantization in QUANTIZATION.items():
+                with self.subTest(shape=shape, format=fmt):
+                    model = make(self.home, shape, fmt)
+                    fine('verify', model)
+                    info = fine_json('info', model, '--json')
+                    self.assertEqual((info['quantization'], info['vocabulary'], info['architecture']),
+                                     (quantization, 512, arch))
+                    data = fine('logits', model, '--ids', ','.join(str(i * 7 % 500) for i in range(40)), '--all')
+                    rows = struct.unpack(f'<{len(data) // 4}f', data)
+                    self.assertTrue(len(rows) == 40 * 512 and all(map(math.isfinite, rows)))
+                    mean = sum(rows) / len(rows)
+                    std = math.sqrt(sum((x - mean) ** 2 for x in rows) / len(rows))
+                    self.assertTrue(1 < std < 10, std)
+                    fine('bench', model, '-p', 8, '-n', 2, '-r', 1)
+                    model.unlink()
+
+    def test_a_made_model_generates(self):
+        for fmt in ('Q1_0', 'TQ2_0', 'F16'):
+            said = fine_json('generate', make(self.home, 'tiny', fmt), '--prompt', 'the other', '-n', 12,
+                             '--ignore-eos', '--json')
             self.assertEqual(len(said['ids']), 12)
+
+    def test_every_shape_is_tried_here_or_by_the_bench(self):
+        shapes = makes()[0]
+        self.assertEqual({s for s in shapes if s.startswith('tiny')}, set(ARCHES) | PENDING)
+        self.assertTrue({'bitnet-2b', 'bitnet-3b', 'bonsai-1.7b', 'bonsai-4b', 'bonsai-8b', 'llama-160m'} <= set(shapes))
+
+    def test_what_does_not_exist_or_fit_is_refused_with_the_reason(self):
+        for args, reason in ((['--shape', 'round', '--format', 'Q1_0'], 'none is called round (tiny, '),
+                             (['--shape', 'tiny', '--format', 'Q9_9'], 'Q9_9 is none of F32, '),
+                             (['--shape', 'tiny', '--format', 'Q1_0', '--head', 'X'], '--head: X is none of'),
+                             (['--shape', 'bitnet-3b', '--format', 'TQ2_0'], 'rows of 3200 weights, TQ2_0 wants multi'),
+                             (['--shape', 'bitnet-3b', '--format', 'I2_S'], 'rows of 8640 weights, I2_S wants multi'),
+                             (['--shape', 'bitnet-3b', '--format', 'F16', '--head', 'Q6_K'], '--head: bitnet-3b has')):
+            done = lab('make', *args, self.home / 'x')
+            self.assertEqual((done.returncode, done.stdout), (64, b''))
+            self.assertIn(reason, done.stderr.decode())
+        self.assertEqual(list(self.home.iterdir()), [])
 
     def test_heads_may_have_a_format_of_their_own(self):
         model = make(self.home, 'tiny', 'Q1_0', '--head', 'Q8_0')
         formats = {t['name']: t['format'] for t in fine_json('info', model, '--json')['tensors']}
         self.assertEqual(formats['token_embd.weight'], 'Q8_0')
         self.assertEqual(formats['blk.0.attn_q.weight'], 'Q1_0')
-
-    def test_logits_are_of_the_size_that_trained_models_have(self):
-        for fmt in FORMATS:
-            model = make(self.home, 'tiny', fmt)
-            data = fine('logits', model, '--ids', ','.join(str(i * 7 % 500) for i in range(40)), '--all')
-            rows = struct.unpack(f'<{len(data) // 4}f', data)
-            mean = sum(rows) / len(rows)
-            std = math.sqrt(sum((x - mean) ** 2 for x in rows) / len(rows))
-            self.assertTrue(1 < std < 10, (fmt, std))
 
     def test_the_bytes_depend_on_the_seed_alone(self):
         def data(seed):
