@@ -16,8 +16,8 @@ bool nfc_begins(uint32_t c)
     if (c < 0x300) {
         return true;
     }
-    if (c >= 0x1160 && c < 0x1200) { /* Hangul vowels and finals */
-        return false;
+    if (c - 0x1161u < 21 || c - 0x11a8u < 27) {
+        return false; /* the Hangul vowels and finals that syllables are composed of */
     }
     switch (utf8proc_category((utf8proc_int32_t)c)) {
     case UTF8PROC_CATEGORY_MN:

@@ -1,10 +1,19 @@
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine.h"
+#include "engine/text/utf8.h"
 #include "tests/fuzz/use.h"
 
 #define TEXT_MAX 512u
+
+static void check_valid(struct strview text)
+{
+    if (!utf8_valid(text.data, text.n)) {
+        abort(); /* what clients get is text */
+    }
+}
 
 static void stream(const struct vocab *v, const int32_t *ids, size_t n)
 {
@@ -17,25 +26,24 @@ static void stream(const struct vocab *v, const int32_t *ids, size_t n)
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        if (textout_feed(t, ids[i], &text)) {
+        const bool stop = textout_feed(t, ids[i], &text);
+        check_valid(text);
+        if (stop) {
             break;
         }
     }
     textout_finish(t, &text);
+    check_valid(text);
     textout_free(t);
 }
 
-void use_vocab(const struct vocab *v, const uint8_t *data, size_t n)
+static void use_text(const struct vocab *v, const char *text, size_t n, unsigned flags)
 {
-    const size_t n_text = n < TEXT_MAX ? n : TEXT_MAX;
     int32_t ids[4 * TEXT_MAX];
     char *back = NULL;
     size_t n_ids = 0, n_back = 0;
-    const int r =
-        vocab_tokenize(v, (const char *)data + n - n_text, n_text,
-                       TOKENIZE_SPECIAL | TOKENIZE_ADD_SPECIAL, ids, 4 * TEXT_MAX, &n_ids);
 
-    if (r != TOKENIZE_OK) {
+    if (vocab_tokenize(v, text, n, flags, ids, 4 * TEXT_MAX, &n_ids) != TOKENIZE_OK) {
         return;
     }
     for (size_t i = 0; i < n_ids; i++) {
@@ -48,4 +56,13 @@ void use_vocab(const struct vocab *v, const uint8_t *data, size_t n)
         free(back);
     }
     stream(v, ids, n_ids);
+}
+
+void use_vocab(const struct vocab *v, const uint8_t *data, size_t n)
+{
+    const size_t n_text = n < TEXT_MAX ? n : TEXT_MAX;
+    const char *text = (const char *)data + n - n_text;
+
+    use_text(v, text, n_text, TOKENIZE_SPECIAL | TOKENIZE_ADD_SPECIAL);
+    use_text(v, text, n_text, 0);
 }

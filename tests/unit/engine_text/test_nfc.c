@@ -51,9 +51,12 @@ static void other_text_is_normalized(void **state)
     gives("a\xcc\x87\xcc\xa3", "\xe1\xba\xa1\xcc\x87"); /* put in order, then composed */
     gives("\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xab", "\xed\x95\x9c"); /* Hangul from its parts */
     gives("\xed\x95\x98\xe1\x86\xab", "\xed\x95\x9c");             /* and from a syllable */
-    gives("\xe2\x84\xa6", "\xce\xa9");                             /* a sign that is a letter */
-    gives("\xe0\xa5\x98", "\xe0\xa4\x95\xe0\xa4\xbc");             /* excluded from composing */
-    gives("\xcd\x84", "\xcc\x88\xcc\x81");                         /* a mark of two */
+    /* U+11A7 lies just before the finals and is none; utf8proc 2.8 would drop it. */
+    gives("\xe1\x84\x92\xe1\x85\xa1\xe1\x86\xa7", "\xed\x95\x98\xe1\x86\xa7");
+    gives("\xed\x95\x98\xe1\x86\xa7", "\xed\x95\x98\xe1\x86\xa7");
+    gives("\xe2\x84\xa6", "\xce\xa9");                 /* a sign that is a letter */
+    gives("\xe0\xa5\x98", "\xe0\xa4\x95\xe0\xa4\xbc"); /* excluded from composing */
+    gives("\xcd\x84", "\xcc\x88\xcc\x81");             /* a mark of two */
     gives("\xf0\x9d\x85\xa0",
           "\xf0\x9d\x85\x98\xf0\x9d\x85\xa5\xf0\x9d\x85\xae"); /* grows to three times */
     gives("\xef\xa4\x80\xe8\xb1\x88", "\xe8\xb1\x88\xe8\xb1\x88");
