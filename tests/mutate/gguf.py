@@ -29,9 +29,9 @@ class Key:
         return head + self.value
 
     def strings(self):
-        """The strings of an array of strings, or the one of a string."""
+        """The strings of an array of strings, or the one of a string; of bent ones, what is there."""
         at, out = 0, []
-        while at < len(self.value):
+        while at + 8 <= len(self.value):
             n, = struct.unpack_from('<Q', self.value, at)
             out.append(self.value[at + 8:at + 8 + n])
             at += 8 + n
@@ -96,7 +96,7 @@ class Gguf:
 
     def range_of(self, tensor):
         """Where a tensor's bytes lie in the data: from its offset to the next one's."""
-        begin = min(tensor.offset, len(self.data))
+        begin = max(0, min(tensor.offset, len(self.data)))
         return begin, min([t.offset for t in self.tensors if t.offset > begin] + [len(self.data)])
 
 

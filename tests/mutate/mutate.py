@@ -162,9 +162,8 @@ def key_array(g, dice):
     elif way == 2:
         key.elem, key.n, key.value = ARR, 1, struct.pack('<IQ', ARR, 1) * dice.below(2000)
     elif way == 3 and key.elem == STR:  # one string says another length
-        at = 0
-        for _ in range(dice.below(key.n)):
-            at += 8 + struct.unpack_from('<Q', key.value, at)[0]
+        before = key.strings()[:dice.below(key.n)]
+        at = sum(8 + len(s) for s in before)
         key.value = key.value[:at] + struct.pack('<Q', dice.pick(LARGE)) + key.value[at + 8:]
     elif key.elem in SCALAR:
         size = struct.calcsize(SCALAR[key.elem])
@@ -205,10 +204,10 @@ def tokens(g, dice):
 def token_numbers(g, dice):
     """Types and scores; ids out of range."""
     key = g.find(dice.pick([b'tokenizer.ggml.token_type', b'tokenizer.ggml.scores']))
-    if not key or key.kind != ARR or not key.n or key.elem not in (I32, F32):
+    if not key or key.kind != ARR or len(key.value) < 4 or key.elem not in (I32, F32):
         return
     value = bytearray(key.value)
-    for _ in range(dice.pick([1, 10, key.n])):
+    for _ in range(dice.pick([1, 10, len(value) // 4])):
         number = dice.pick(FLOATS) if key.elem == F32 else dice.pick([0, 1, 2, 3, 4, 5, 6, 7, -1, 1 << 30])
         struct.pack_into('<f' if key.elem == F32 else '<i', value, 4 * dice.below(len(value) // 4), number)
     key.value = bytes(value)
@@ -251,21 +250,22 @@ def many_strings(g, dice):
 def many_tokens(g, dice):
     """A vocabulary that grows, and with it the matrices whose rows it numbers, as in a sound file."""
     key = g.find(b'tokenizer.ggml.tokens')
-    wide = [t for t in g.tensors if t.name in (b'token_embd.weight', b'output.weight') and len(t.dims) == 2]
-    if not key or not wide or not key.n:
+    wide = [t for t in g.tensors if t.name in (b'token_embd.weight', b'output.weight') and
+            len(t.dims) == 2 and 0 < t.dims[1] <= len(g.data)]
+    if not key or not wide or key.elem != STR or not key.strings():
         return
     row = max((g.range_of(t)[1] - g.range_of(t)[0]) // t.dims[1] for t in wide)
     n = min(dice.pick([5000, 20000, 100000]), (4 << 20) // max(row, 1))
     if n <= key.n or row == 0:
         return
-    items = key.strings()
-    same = dice.pick([[b''], [b'x'], [dice.pick(items)], [b'%d' % i for i in range(n - key.n)]])
-    key.set_strings(items + same * ((n - key.n) // len(same)))
+    items = key.strings()[:n]
+    same = dice.pick([[b''], [b'x'], [dice.pick(items)], [b'%d' % i for i in range(n - len(items))]])
+    key.set_strings(items + same * ((n - len(items)) // len(same)))
     n = key.n
-    for name, word in ((b'tokenizer.ggml.token_type', 4), (b'tokenizer.ggml.scores', 4)):
+    for name in (b'tokenizer.ggml.token_type', b'tokenizer.ggml.scores'):
         side = g.find(name)
         if side and side.value:
-            side.n, side.value = n, (side.value * (n * word // len(side.value) + 1))[:n * word]
+            side.n, side.value = n, (side.value * (4 * n // len(side.value) + 1))[:4 * n]
     for t in wide:
         begin, end = g.range_of(t)
         rows = g.data[begin:end] * (n // t.dims[1] + 1)
