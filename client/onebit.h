@@ -201,10 +201,11 @@ struct onebit_request {
     const int32_t *ids;                    /* token ids */
     size_t n_ids;
 
-    const char *chat_template; /* by name, instead of the model's own; NULL: the model's own */
-    const char *quantization;  /* what the file must have ("binary", ...); NULL: any */
-    const char *const *stops;  /* strings that end the answer; not part of it */
-    size_t n_stops;            /* at most 16 */
+    const char *
+        chat_template; /* by name ("chatml", ...); NULL: the configured one, else the model's own */
+    const char *quantization; /* what the file must have ("binary", ...); NULL: any */
+    const char *const *stops; /* strings that end the answer; not part of it */
+    size_t n_stops;           /* at most 16 */
     enum onebit_class request_class;
     uint32_t max_tokens; /* 0: the daemon's default */
     uint32_t n_logprobs; /* alternatives told per token: 0 (none) to 20 */

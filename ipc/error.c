@@ -61,7 +61,8 @@ static const struct error_info table[ERR_CODES] = {
         "Wait for the requests to end, or cancel them first."),
     ROW(ERR_NO_TEMPLATE, 409, false, 65, "no_template",
         "The model has no chat template that this server knows.",
-        "Name a template in `chat_template`, or send a plain prompt."),
+        "Name a template in `chat_template`, of the request or of the model's configuration, or "
+        "send a plain prompt."),
     ROW(ERR_CONTEXT_TOO_LONG, 413, false, 64, "context_too_long",
         "The prompt and the room for an answer do not fit the model's context.",
         "Shorten the prompt, or ask for fewer tokens; `have` and `limit` give both counts."),

@@ -33,6 +33,7 @@ static const struct field load_rows[] = {
     {"default_temperature", FIELD_F32,
      .has_at = offsetof(struct seam_load, has_default_temperature), AT(default_temperature),
      .lo = 0.0f, .hi = MSG_TEMPERATURE_MAX, .range = TEMPERATURE_RANGE},
+    {"chat_template", FIELD_TEXT, AT(chat_template), .max = MSG_NAME_MAX},
 };
 #undef AT
 

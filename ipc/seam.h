@@ -53,6 +53,7 @@ struct seam_load {
     /* Temperature of a request that names none. Unset: what the file recommends, else 0.7. */
     bool has_default_temperature;
     float default_temperature;
+    struct strview chat_template; /* by name, instead of the file's own; empty: the file's own */
 };
 
 struct seam_start {

@@ -55,7 +55,8 @@ static const struct opt opts[] = {
     {"no-thinking", 0, OPTS_GENERATE, FLAG, AT(request.no_thinking), 0, 0, 0, NULL,
      "templates that can: answer without thinking first"},
     {"template", 0, OPTS_GENERATE, TEXT, AT(request.chat_template), 0, 0, 0, "NAME",
-     "this chat template instead of the model's own"},
+     "this chat template instead of the model's own: bitnet, chatml, falcon3, llama3, minicpm, "
+     "qwen3"},
     {"quantization", 0, OPTS_GENERATE, TEXT, AT(request.quantization), 0, 0, 0, "NAME",
      "refuse unless the model's file has it (binary, ternary, ...)"},
     {"class", 0, OPTS_GENERATE, CLASS, AT(request.request_class), 0, 0, 0, "CLASS",

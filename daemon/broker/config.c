@@ -19,8 +19,16 @@
 #define SECTION_MAX (MODEL_NAME_MAX + 8u)
 #define MODEL_PREFIX "model "
 
-enum { MODEL_KEY_TEMPERATURE, MODEL_KEY_N_CTX, MODEL_KEY_KV, MODEL_KEY_PINNED, MODEL_KEYS };
-static const char *const model_keys[MODEL_KEYS] = {"temperature", "n_ctx", "kv", "pinned"};
+enum {
+    MODEL_KEY_TEMPERATURE,
+    MODEL_KEY_N_CTX,
+    MODEL_KEY_KV,
+    MODEL_KEY_CHAT_TEMPLATE,
+    MODEL_KEY_PINNED,
+    MODEL_KEYS
+};
+static const char *const model_keys[MODEL_KEYS] = {"temperature", "n_ctx", "kv", "chat_template",
+                                                   "pinned"};
 
 struct reading {
     struct config *config; /* borrowed */
@@ -286,6 +294,13 @@ static void model_key(struct reading *r, const char *name, const char *value)
         }
         (void)set_string(r, &m->kv, value);
         break;
+    case MODEL_KEY_CHAT_TEMPLATE:
+        if (!word_among(CONFIG_CHAT_TEMPLATES, value)) {
+            refuse(r, "chat_template: '%s' is none of: " CONFIG_CHAT_TEMPLATES, value);
+            return;
+        }
+        (void)set_string(r, &m->chat_template, value);
+        break;
     default:
         if (!value_bool(value, &m->pinned)) {
             refuse(r, "pinned: '%s' is neither yes nor no", value);
@@ -389,6 +404,7 @@ void config_deinit(struct config *c)
     }
     for (size_t i = 0; i < c->n_models; i++) {
         free(c->models[i].kv);
+        free(c->models[i].chat_template);
     }
     c->n_models = 0;
 }

@@ -15,16 +15,18 @@
 #define CONFIG_MAX_TOKENS 2048u       /* what the engine takes by itself */
 #define CONFIG_LINE_MAX 1024u         /* bytes of one line */
 #define CONFIG_MODELS_MAX 64u         /* [model NAME] sections */
-#define MODEL_NAME_MAX 200u           /* bytes; leaves room for a hash in a pack's file name */
+#define CONFIG_CHAT_TEMPLATES "bitnet chatml falcon3 llama3 minicpm qwen3 " /* the engine's */
+#define MODEL_NAME_MAX 200u /* bytes; leaves room for a hash in a pack's file name */
 
 /* What [model NAME] says about one model. */
 struct model_options {
     char name[MODEL_NAME_MAX + 1];
     bool has_temperature;
     double temperature;
-    uint64_t n_ctx; /* 0: what the model was trained for, at most 4096 */
-    char *kv;       /* owned: "f16" or "f32" */
-    bool pinned;    /* loaded at start, never unloaded to make room */
+    uint64_t n_ctx;      /* 0: what the model was trained for, at most 4096 */
+    char *kv;            /* owned: "f16" or "f32" */
+    char *chat_template; /* owned: one of CONFIG_CHAT_TEMPLATES; NULL: the file's own */
+    bool pinned;         /* loaded at start, never unloaded to make room */
 };
 
 struct config {

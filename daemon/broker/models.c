@@ -321,6 +321,7 @@ static void load(struct model *m)
         .n_streams_max = (uint32_t)b->config.streams_max,
         .has_default_temperature = o && o->has_temperature,
         .default_temperature = o ? (float)o->temperature : 0,
+        .chat_template = strview_of(o ? o->chat_template : NULL),
     };
     const struct seam_message message = {.type = SEAM_LOAD, .load = l};
     const int fd = fcntl(m->pack_fd, F_DUPFD_CLOEXEC, 0);

@@ -70,6 +70,11 @@ void resident_load(struct runner *rn, struct seam_item *item)
         report_load_failed(rn, load->model, ERR_INTERNAL, "the model's number is in use", 0, 0);
         return;
     }
+    enum chat_template chat = CHAT_NONE;
+    if (load->chat_template.n > 0 && !chat_template_parse(load->chat_template, &chat)) {
+        report_load_failed(rn, load->model, ERR_INTERNAL, "there is no such chat template", 0, 0);
+        return;
+    }
     struct resident *m = slot ? calloc(1, sizeof(*m)) : NULL;
     if (!m) {
         report_load_failed(rn, load->model, ERR_OVERLOADED, "too many models at once",
@@ -82,6 +87,7 @@ void resident_load(struct runner *rn, struct seam_item *item)
     m->n_streams_max = load->n_streams_max;
     m->kv_bytes_max = load->kv_bytes_max;
     m->temperature = load->has_default_temperature ? load->default_temperature : -1;
+    m->chat = chat;
     m->begin_ns = clock_now_ns();
     m->io = rn->io;
     m->fd = item->fd;
@@ -182,6 +188,7 @@ static bool resident_ready(struct runner *rn, struct resident *m)
     int r = m->result;
     if (r == MODEL_OK) {
         model_info(m->model, &m->info);
+        m->chat = m->chat != CHAT_NONE ? m->chat : m->info.chat;
         if (!resident_size(rn, m)) {
             return false;
         }

@@ -74,7 +74,7 @@ void report_loaded(struct runner *rn, const struct resident *m)
                               .n_ctx_train = info->n_ctx_train,
                               .n_vocab = info->n_vocab,
                               .n_streams = m->n_streams,
-                              .chat = info->chat != CHAT_NONE,
+                              .chat = m->chat != CHAT_NONE,
                               .load_us = (clock_now_ns() - m->begin_ns) / 1000},
                });
 }

@@ -104,7 +104,7 @@ static int prompt_chat(struct prompt *ret, const struct resident *m, const struc
     struct chat_message messages[MSG_MESSAGES_MAX];
     const struct chat_options options = {.generation_prompt = true, .no_thinking = g->no_thinking};
     const struct vocab *vocab = model_vocab(m->model);
-    enum chat_template template = m->info.chat;
+    enum chat_template template = m->chat;
     struct diag diag = {0};
     char bos[TEXT_PIECE_MAX];
     size_t bos_n = 0, text_n = 0;
@@ -126,8 +126,11 @@ static int prompt_chat(struct prompt *ret, const struct resident *m, const struc
                         (struct strview){.data = bos, .n = bos_n}, &text, &text_n, &diag);
     if (r == CHAT_NO_TEMPLATE) {
         return refuse(ret_refusal, ERR_NO_TEMPLATE, 0, 0,
+                      "%s; chat_template, in the request or in the model's section of the "
+                      "configuration, can be %s",
                       m->info.has_chat_template ? "the model's chat template is not a known one"
-                                                : "the model has no chat template");
+                                                : "the model has no chat template",
+                      chat_template_names);
     }
     if (r == CHAT_BAD_MESSAGES) {
         return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0, "messages: %s", diag.text);

@@ -36,6 +36,8 @@ struct resident {
     uint32_t n_ctx_asked, n_streams_max;
     uint64_t kv_bytes_max;
     float temperature; /* of a request that names none; < 0: what the file says */
+    enum chat_template
+        chat;          /* of a request that names none; until ready only what was configured */
     uint64_t begin_ns; /* of the load */
 
     /* Loading: the loader thread writes these and then sets opened; the engine reads afterwards. */

@@ -514,6 +514,7 @@ static void scan_all(struct scan *s)
             const char *close = memmem(s->at, (size_t)(s->end - s->at), "#}", 2);
             strip = close && close > s->at && close[-1] == '-';
             s->at = close ? close + 2 : s->end;
+            s->uses |= close ? 0 : UNKNOWN;
             after_block = true;
             continue;
         }

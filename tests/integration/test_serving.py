@@ -167,6 +167,29 @@ class Process(unittest.TestCase):
             wait_for(the_refusal_is_logged)
             self.assertEqual(d.cli('run', PROMPTS[0]).returncode, 0)
 
+    def test_a_template_that_is_not_known_can_be_named(self):
+        """Goal: a chat with a model whose template is not known is refused and told how to name one; a
+        request can, and so can the configuration. Method: the shipped model with one mark changed."""
+        with tempfile.TemporaryDirectory() as folder:
+            odd = pathlib.Path(folder) / 'odd.gguf'
+            data = (SOURCE / 'models/home-q1_0.gguf').read_bytes()
+            self.assertEqual(data.count(b"{{'<|im_start|>"), 1)
+            odd.write_bytes(data.replace(b"{{'<|im_start|>", b"{{'<|im_begin|>"))
+            with Daemon(models=[odd]) as d:
+                refused = d.cli('run', '--temperature', 0, PROMPTS[0])
+                self.assertEqual(refused.returncode, 65)
+                for word in (b'no_template', b'chat_template', b'chatml', b'configuration'):
+                    self.assertIn(word, refused.stderr)
+                named = d.cli('run', '--temperature', 0, '--template', 'chatml', PROMPTS[0])
+                self.assertEqual(named.returncode, 0, named.stderr)
+                wrong = d.cli('run', '--template', 'chatnl', PROMPTS[0])
+                self.assertEqual(wrong.returncode, 64, wrong.stderr)
+                self.assertIn(b'chatml', wrong.stderr)
+            with Daemon(models=[odd], config='[model odd]\nchat_template = chatml\n') as d:
+                configured = d.cli('run', '--temperature', 0, PROMPTS[0])
+                self.assertEqual((configured.returncode, configured.stdout), (0, named.stdout), configured.stderr)
+                self.assertIs(json.loads(d.cli('list', '--json').stdout)[0]['chat'], True)
+
     def test_a_bad_configuration_is_refused_by_name_and_line(self):
         with tempfile.TemporaryDirectory() as home:
             bad = pathlib.Path(home) / 'bad.ini'

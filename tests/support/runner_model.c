@@ -47,6 +47,9 @@ static size_t byte_letter(unsigned byte, char *ret)
 static void put_vocabulary(struct gguf_writer *w, unsigned flags)
 {
     static const char *const control[] = {"<|im_start|>", "<|im_end|>", "<|endoftext|>"};
+    static const char chatml[] = "{% for m in messages %}{{'<|im_start|>' + m.role + '\n' + "
+                                 "m.content + '<|im_end|>' + '\n'}}{% endfor %}";
+    static const char odd[] = "{% for m in messages %}{{'<|im_start|>' + m.content}}{% endfor %}";
     static char letters[256][2];
     struct strview tokens[RUNNER_MODEL_VOCAB];
     const struct strview merges[] = {strview_of("t h"), strview_of("o n")};
@@ -72,9 +75,7 @@ static void put_vocabulary(struct gguf_writer *w, unsigned flags)
     assert_int_equal(gguf_put_u32(w, "tokenizer.ggml.eos_token_id", RUNNER_MODEL_END), 0);
     if (!(flags & RUNNER_MODEL_NO_TEMPLATE)) {
         assert_int_equal(gguf_put_str(w, "tokenizer.chat_template",
-                                      strview_of("{% for m in messages %}{{'<|im_start|>' + m.role "
-                                                 "+ '\n' + m.content + '<|im_end|>' + '\n'}}"
-                                                 "{% endfor %}")),
+                                      strview_of(flags & RUNNER_MODEL_ODD_TEMPLATE ? odd : chatml)),
                          0);
     }
 }

@@ -7,8 +7,9 @@
 #define RUNNER_MODEL_END 259 /* <|im_end|>; the one behind it, <|endoftext|>, ends an answer too */
 
 enum {
-    RUNNER_MODEL_NO_TEMPLATE = 1, /* without tokenizer.chat_template */
-    RUNNER_MODEL_NAN = 2,         /* computes numbers that are not finite */
+    RUNNER_MODEL_NO_TEMPLATE = 1,  /* without tokenizer.chat_template */
+    RUNNER_MODEL_NAN = 2,          /* computes numbers that are not finite */
+    RUNNER_MODEL_ODD_TEMPLATE = 4, /* with one that is not known */
 };
 
 /** runner_model_gguf() - a new memory file with the GGUF; the caller closes it. Fails the test. */

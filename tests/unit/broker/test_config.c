@@ -54,6 +54,10 @@ static void each_mistake_is_refused_by_name_and_line(void **state)
         {"[model m]\nn_ctx = 1048577\n", "line 2", "n_ctx"},
         {"[model m]\nn_ctx = 99999999\n", "line 2", "n_ctx"},
         {"[model m]\nkv = i8\n", "line 2", "i8"},
+        {"[model m]\nchat_template = ChatML\n", "'ChatML'", "bitnet chatml falcon3"},
+        {"[model m]\nchat_template = none\n", "line 2", "none of"},
+        {"[model m]\nchat_template = chat\n", "line 2", "none of"},
+        {"[model m]\nchat_template = qwen3\nchat_template = qwen3\n", "line 3", "twice"},
         {"[model m]\npinned = maybe\n", "line 2", "maybe"},
         {"[model m]\nkv = f16\n[model m]\nkv = f16\n", "line 4", "twice"},
         {"[policy]\nuid.1 = fly\n", "line 2", "fly"},
@@ -124,14 +128,16 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     assert_true(home->temperature == 0);
     config_deinit(&c);
 
-    assert_int_equal(read_text(&c,
-                               "; a comment\n# another\n[queue]\nper_identity = 0 ; none\n"
-                               "[engine]\nkv_bytes = 64M\ncpu = avx2\n[socket]\nmode = 0600\r\n"
-                               "path = /tmp/a b.sock\n[model m]\nkv = f32\ntemperature = 0.25\n"
-                               "pinned = yes\n[policy]\nuid.7 = use, load\ngid.9 = none\n"
-                               "default = none\n",
-                               &d),
-                     CONFIG_OK);
+    assert_int_equal(
+        read_text(
+            &c,
+            "; a comment\n# another\n[queue]\nper_identity = 0 ; none\n"
+            "[engine]\nkv_bytes = 64M\ncpu = avx2\n[socket]\nmode = 0600\r\n"
+            "path = /tmp/a b.sock\n[model m]\nkv = f32\ntemperature = 0.25\n"
+            "pinned = yes\nchat_template = falcon3\n[policy]\nuid.7 = use, load\ngid.9 = none\n"
+            "default = none\n",
+            &d),
+        CONFIG_OK);
     assert_int_equal(c.queue_per_identity, 0);
     assert_int_equal(c.kv_bytes, 64 << 20);
     assert_string_equal(c.cpu, "avx2");
@@ -140,6 +146,7 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     const struct model_options *m = config_model(&c, strview_of("m"));
     assert_non_null(m);
     assert_string_equal(m->kv, "f32");
+    assert_string_equal(m->chat_template, "falcon3");
     assert_true(m->temperature == 0.25);
     assert_true(m->pinned);
     assert_int_equal(c.policy.n_rules, 2);

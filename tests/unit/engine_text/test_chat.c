@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/broker/config.h"
 #include "engine/text/chat.h"
 
 #define MSG(r, c)                                                                                  \
@@ -363,6 +364,19 @@ static void limits_make_a_text_unknown(void **state)
     assert_int_equal(chat_detect((struct strview){big, 4000}, (struct strview){0}), CHAT_NONE);
 }
 
+/* Goal: the daemon's configuration, which does not know the engine, takes the same names. */
+static void the_configuration_takes_the_same_names(void **state)
+{
+    enum chat_template t;
+    unsigned n = 0;
+
+    for (const char *at = CONFIG_CHAT_TEMPLATES; *at; at += strcspn(at, " ") + 1) {
+        assert_true(chat_template_parse((struct strview){at, strcspn(at, " ")}, &t));
+        n++;
+    }
+    assert_int_equal(n, CHAT_TEMPLATES - 1);
+}
+
 /* Goal: every template has a name that leads back to it and stands in the list for people. */
 static void names_lead_back_to_templates(void **state)
 {
@@ -401,6 +415,7 @@ int main(void)
         cmocka_unit_test(a_placeholder_is_bitnet_only_in_bitnet),
         cmocka_unit_test(limits_make_a_text_unknown),
         cmocka_unit_test(names_lead_back_to_templates),
+        cmocka_unit_test(the_configuration_takes_the_same_names),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

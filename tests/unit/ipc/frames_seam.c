@@ -58,7 +58,8 @@ static int put_load(struct buf *out)
                                                    .kv_bytes_max = UINT64_C(1) << 33,
                                                    .n_streams_max = SEAM_STREAMS_MAX,
                                                    .has_default_temperature = true,
-                                                   .default_temperature = 0.0f}};
+                                                   .default_temperature = 0.0f,
+                                                   .chat_template = S("falcon3")}};
     return put(out, &m);
 }
 
@@ -73,6 +74,7 @@ static void check_load(const uint8_t *body, size_t n)
     assert_true(m.kv_bytes_max == UINT64_C(1) << 33);
     assert_int_equal(m.n_streams_max, SEAM_STREAMS_MAX);
     assert_true(m.has_default_temperature && m.default_temperature == 0.0f);
+    is(m.chat_template, "falcon3");
 }
 
 static int put_drop(struct buf *out)

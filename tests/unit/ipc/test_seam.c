@@ -70,6 +70,8 @@ static const struct {
     {"{'type': 'load', 'model': 1, 'default_temperature': 10.5}", "default_temperature"},
     {"{'type': 'load', 'model': 1, 'name': <1024>}", NULL},
     {"{'type': 'load', 'model': 1, 'name': <1025>}", "name"},
+    {"{'type': 'load', 'model': 1, 'chat_template': <255>}", NULL},
+    {"{'type': 'load', 'model': 1, 'chat_template': <256>}", "chat_template"},
     {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048576>}", NULL},
     {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1048577>}", "request"},
     {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<0>}", "request"},

@@ -118,6 +118,11 @@ static void a_load_that_cannot_be_is_refused_by_kind(void **state)
     assert_true(failed.have > 1000);
     assert_int_equal(failed.limit, 1000);
 
+    load.chat_template = strview_of("no-such-template");
+    failed = load_must_fail(&rig, &load, packed);
+    assert_int_equal(failed.code, ERR_INTERNAL);
+    load.chat_template = (struct strview){0};
+
     load.kv_bytes_max = 64u << 20; /* and the number is free again after each failure */
     rig_load(&rig, &load, packed, NULL);
     failed = load_must_fail(&rig, &load, packed);

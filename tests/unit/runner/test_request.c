@@ -7,18 +7,20 @@
 #include <unistd.h>
 
 #include "base/compiler.h"
+#include "engine/engine.h"
 #include "tests/support/runner_model.h"
 #include "tests/support/runner_rig.h"
 
 static struct rig rig; /* one runner for all: a refusal must leave it well */
 static uint64_t seq;
 
-static void load(uint32_t number, unsigned flags)
+static void load(uint32_t number, unsigned flags, const char *template)
 {
     const struct seam_load m = {.model = number,
                                 .kv_bytes_max = 64u << 20,
                                 .n_streams_max = 4,
-                                .has_default_temperature = number == 2};
+                                .has_default_temperature = number == 2,
+                                .chat_template = strview_of(template)};
     const int fd = runner_model_packed(flags);
 
     rig_load(&rig, &m, fd, NULL);
@@ -29,9 +31,12 @@ static int setup(void **state)
 {
     (void)state;
     rig_open(&rig, RIG_HOOKED, NULL);
-    load(1, 0);
-    load(2, RUNNER_MODEL_NO_TEMPLATE);
-    load(3, RUNNER_MODEL_NAN);
+    load(1, 0, "");
+    load(2, RUNNER_MODEL_NO_TEMPLATE, "");
+    load(3, RUNNER_MODEL_NAN, "");
+    load(4, RUNNER_MODEL_ODD_TEMPLATE, "");
+    load(5, RUNNER_MODEL_ODD_TEMPLATE, "chatml");
+    load(6, 0, "llama3");
     return 0;
 }
 
@@ -75,14 +80,53 @@ static void chat_is_rendered_by_the_models_template(void **state)
     assert_int_equal(ask(&q)->prompt_tokens, 1 + 5 + 2 + 1 + 1 + 1 + 10);
 }
 
+/* Goal: without a template, or with one that is not known, a chat is refused, and told what can be
+ * named where. */
 static void a_chat_without_a_template_is_refused(void **state)
 {
-    struct rig_request q = chat(2, "user", "");
+    static const uint32_t models[] = {2, 4};
     (void)state;
 
-    assert_int_equal(ask(&q)->failed, ERR_NO_TEMPLATE);
-    q = chat(1, "user", "no-such-template");
+    for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
+        struct rig_request q = chat(models[i], "user", "");
+        const struct rig_answer *a = ask(&q);
+        assert_int_equal(a->failed, ERR_NO_TEMPLATE);
+        assert_non_null(strstr(a->said, i == 0 ? "no chat template" : "not a known one"));
+        assert_non_null(strstr(a->said, "chat_template"));
+        assert_non_null(strstr(a->said, chat_template_names));
+    }
+    struct rig_request q = chat(1, "user", "no-such-template");
+    const struct rig_answer *a = ask(&q);
+    assert_int_equal(a->failed, ERR_BAD_REQUEST);
+    assert_non_null(strstr(a->said, chat_template_names));
+}
+
+/* Goal: a configured template goes before the file's own, and a request's before both. */
+static void a_configured_template_is_used(void **state)
+{
+    struct rig_request q = chat(5, "user", "");
+    (void)state;
+
+    assert_int_equal(ask(&q)->prompt_tokens, 1 + 5 + 2 + 1 + 1 + 1 + 10);
+    q = chat(6, "user", "");
+    assert_int_equal(ask(&q)->prompt_tokens,
+                     strlen("<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
+                            "<|start_header_id|>assistant<|end_header_id|>\n\n"));
+    q = chat(6, "user", "chatml");
+    assert_int_equal(ask(&q)->prompt_tokens, 1 + 5 + 2 + 1 + 1 + 1 + 10);
+}
+
+/* Goal: roles that a template has no place for are refused by name. */
+static void a_role_without_a_place_is_refused(void **state)
+{
+    struct rig_request q = chat(1, "critic", "falcon3");
+    (void)state;
+
     assert_int_equal(ask(&q)->failed, ERR_BAD_REQUEST);
+    q = chat(1, "critic", "falcon3");
+    assert_non_null(strstr(ask(&q)->said, "critic"));
+    q = chat(1, "critic", "chatml");
+    assert_int_equal(ask(&q)->failed, ERR_NONE);
 }
 
 /* Goal: control tokens are control tokens in a chat's frame only, never in a plain prompt. */
@@ -250,6 +294,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(chat_is_rendered_by_the_models_template),
         cmocka_unit_test(a_chat_without_a_template_is_refused),
+        cmocka_unit_test(a_configured_template_is_used),
+        cmocka_unit_test(a_role_without_a_place_is_refused),
         cmocka_unit_test(a_plain_prompt_has_no_control_tokens),
         cmocka_unit_test(ids_outside_the_vocabulary_are_refused),
         cmocka_unit_test(a_prompt_past_the_context_is_refused_with_both_counts),
