@@ -1,46 +1,12 @@
-/* AVX2: keep the +1 activations, and let no int8 ever be negated.
+/* AVX2: keep the +1 activations, and let no int8 ever be negated. This file has B1, I8 and everything
+ * that is no panel.
  *
  * B1: the sum over +1 and -1 weights is 2 * sum(kept) - sum(all), where kept are the activations whose
  * bit is set. The bits of half a tile (8 rows, 32 bits) become 32 bytes of 0 or 1, and maddubs(bytes,
- * activations) adds neighbouring pairs into int16; eight tiles of a block stay within 8 * 256. T2 has
- * the codes 0..3 in place of the bits, so that at most 8 lines of 4 planes (8 * 4 * 768) are added
- * before widening. I8 splits even and odd columns into int16 and uses madd, since the product of two
- * int8 pairs does not fit maddubs. A 32-bit lane is one row throughout, so nothing is summed across.
- *
- * An expansion of weights costs more than its use: it is made once for up to four tokens. */
-#include "engine/kernels/levels.h"
-
-#include <assert.h>
-#include <immintrin.h>
-#include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-#define TOKENS 4   /* tokens that share one expansion: 8 accumulators of the 16 registers */
-#define AHEAD 2048 /* bytes of software prefetch */
-
-INLINE __m256i load(const void *p)
-{
-    return _mm256_loadu_si256(p);
-}
-
-/* Four neighbouring activations in every lane. */
-INLINE __m256i broadcast4(const void *q)
-{
-    int32_t four;
-    memcpy(&four, q, sizeof(four));
-    return _mm256_set1_epi32(four);
-}
-
-INLINE void scales(const uint8_t *group, __m256 ret[2])
-{
-    ret[0] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)group));
-    ret[1] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(group + 16)));
-}
-
-INLINE __m256 add_block(float d, __m256i s, __m256 part)
-{
-    return _mm256_fmadd_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(s), part);
-}
+ * activations) adds neighbouring pairs into int16; eight tiles of a block stay within 8 * 256. I8
+ * splits even and odd columns into int16 and uses madd, since the product of two int8 pairs does not
+ * fit maddubs. */
+#include "engine/kernels/avx2_common.h"
 
 INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
@@ -164,98 +130,8 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     }
 }
 
-/* Eight lines of a T2 group, 128 columns: adds sum(code * q) to sum. */
-INLINE void t2_half(const uint8_t *line, const int8_t *q, size_t q_stride, const size_t n,
-                    __m256i sum[TOKENS][2])
-{
-    const __m256i threes = _mm256_set1_epi8(3), ones16 = _mm256_set1_epi16(1);
-    __m256i part[TOKENS][2];
-
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        part[t][0] = part[t][1] = _mm256_setzero_si256();
-    }
-    for (size_t l = 0; l < 8; l++) {
-        const __m256i w0 = load(line + l * 64), w1 = load(line + l * 64 + 32);
-        _mm_prefetch((const char *)line + l * 64 + AHEAD, _MM_HINT_T0);
-        UNROLL for (int p = 0; p < 4; p++)
-        {
-            const __m256i c0 = _mm256_and_si256(_mm256_srli_epi16(w0, 2 * p), threes);
-            const __m256i c1 = _mm256_and_si256(_mm256_srli_epi16(w1, 2 * p), threes);
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                const __m256i x = broadcast4(q + t * q_stride + l * 16 + (size_t)p * 4);
-                part[t][0] = _mm256_add_epi16(part[t][0], _mm256_maddubs_epi16(c0, x));
-                part[t][1] = _mm256_add_epi16(part[t][1], _mm256_maddubs_epi16(c1, x));
-            }
-        }
-    }
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        sum[t][0] = _mm256_add_epi32(sum[t][0], _mm256_madd_epi16(part[t][0], ones16));
-        sum[t][1] = _mm256_add_epi32(sum[t][1], _mm256_madd_epi16(part[t][1], ones16));
-    }
-}
-
-INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
-{
-    __m256 acc[TOKENS][2], scale[2];
-
-    for (size_t t = 0; t < n; t++) {
-        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
-    }
-    for (size_t g = 0; g < n_cols / T256_GROUP; g++) {
-        const uint8_t *group = panel + g * T256_GROUP_BYTES;
-        const int8_t *q = act->q + t0 * act->q_stride + g * T256_GROUP;
-        __m256i sum[TOKENS][2];
-
-        scales(group, scale);
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            /* weight = code - 1 */
-            sum[t][0] = _mm256_set1_epi32(-act->s[(t0 + t) * act->d_stride + g]);
-            sum[t][1] = sum[t][0];
-        }
-        t2_half(group + 32, q, act->q_stride, n, sum);
-        t2_half(group + 32 + 512, q + 128, act->q_stride, n, sum);
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            const float d = act->d[(t0 + t) * act->d_stride + g];
-            for (size_t h = 0; h < 2; h++) {
-                const __m256 part = add_block(d, sum[t][h], _mm256_setzero_ps());
-                acc[t][h] = _mm256_fmadd_ps(scale[h], part, acc[t][h]);
-            }
-        }
-    }
-    for (size_t t = 0; t < n; t++) {
-        _mm256_storeu_ps(out + (t0 + t) * out_stride, acc[t][0]);
-        _mm256_storeu_ps(out + (t0 + t) * out_stride + 8, acc[t][1]);
-    }
-}
-
-/* Tokens by fours, then by ones: each count is compiled for itself. */
-#define PANEL(name, group, tokens)                                                                 \
-    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
-              size_t out_stride)                                                                   \
-    {                                                                                              \
-        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
-                                                                                                   \
-        size_t t = 0;                                                                              \
-        for (; t + TOKENS <= act->n_tokens; t += TOKENS) {                                         \
-            tokens(panel, n_cols, act, t, TOKENS, out, out_stride);                                \
-        }                                                                                          \
-        for (; t + 2 <= act->n_tokens; t += 2) {                                                   \
-            tokens(panel, n_cols, act, t, 2, out, out_stride);                                     \
-        }                                                                                          \
-        for (; t < act->n_tokens; t++) {                                                           \
-            tokens(panel, n_cols, act, t, 1, out, out_stride);                                     \
-        }                                                                                          \
-    }
-
 PANEL(panel_b1_avx2, B1_GROUP, b1_tokens)
 PANEL(panel_i8_avx2, I8_GROUP, i8_tokens)
-PANEL(panel_t256_avx2, T256_GROUP, t2_tokens)
 
 /* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
 INLINE uint32_t top_bits(const float *x, size_t n)

@@ -37,7 +37,15 @@ static void take_avx2(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_avx2;
     k->panel[PANEL_I8] = panel_i8_avx2;
+    k->panel[PANEL_T64] = panel_t64_avx2;
+    k->panel[PANEL_T128] = panel_t128_avx2;
     k->panel[PANEL_T256] = panel_t256_avx2;
+    k->panel[PANEL_TROW] = panel_trow_avx2;
+    k->panel[PANEL_N4] = panel_n4_avx2;
+    k->panel[PANEL_N4M] = panel_n4m_avx2;
+    k->panel[PANEL_K4] = panel_k4_avx2;
+    k->panel[PANEL_K5] = panel_k5_avx2;
+    k->panel[PANEL_K6] = panel_k6_avx2;
     k->quant = quant_avx2;
     k->dot_f32 = dot_f32_avx2;
     k->dot_f16 = dot_f16_avx2;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Everything `./dev lint` checks without running a program of ours. Prints each fault on a line."""
 import pathlib
+import platform
 import re
 import subprocess
 import sys
@@ -8,7 +9,10 @@ import sys
 ROOMS = ['base', 'engine', 'ipc', 'daemon', 'client', 'tests', 'bench', 'train']
 FUNCTION_LINES = 70  # between the braces
 FILE_LINES = 600
-OTHER_MACHINE = 'engine/kernels/neon_common.h'  # compiles on aarch64 alone
+MACHINE_HEADERS = {  # compile on one machine alone, with these flags
+    'engine/kernels/avx2_common.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c']),
+    'engine/kernels/neon_common.h': ('aarch64', []),
+}
 KERNELS = 'engine/kernels/'  # kernels and flat tables may be longer
 UNFINISHED = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
 
@@ -46,10 +50,11 @@ def size_faults(root, files):
 def header_faults(root, files):
     """Every header compiles alone."""
     for name in files:
-        if not name.endswith('.h') or name == OTHER_MACHINE or name.startswith('tests/'):
+        machine, args = MACHINE_HEADERS.get(name, (platform.machine(), []))
+        if not name.endswith('.h') or machine != platform.machine() or name.startswith('tests/'):
             continue
         done = subprocess.run(['cc', '-std=gnu11', '-D_GNU_SOURCE', '-DONEBIT_VERSION="0"', '-Wall', '-Wextra', '-Wno-unused-function',
-                               '-I.', '-fsyntax-only', '-x', 'c', '-'], cwd=root,
+                               '-I.', *args, '-fsyntax-only', '-x', 'c', '-'], cwd=root,
                               input=f'#include "{name}"\n', capture_output=True, text=True)
         if done.returncode or done.stderr:
             yield f'{name}: does not compile alone: {done.stderr.splitlines()[:1]}'

@@ -1,0 +1,110 @@
+/* What the files of the AVX2 level share: small static functions, compiled with each file's own flags.
+ * A register holds eight rows x four columns of a panel, so two are the 16 rows; a 32-bit lane is one
+ * row throughout, and nothing is summed across.
+ *
+ * Sums are made by maddubs, unsigned codes times signed activations, whose two neighbouring products
+ * are added into int16: such a pair is within 2 * code * 128, and each file says how many pairs it adds
+ * before it widens. An expansion of weights costs more than its use: it is made once for up to four
+ * tokens. */
+#ifndef ENGINE_KERNELS_AVX2_COMMON_H
+#define ENGINE_KERNELS_AVX2_COMMON_H
+
+#include <assert.h>
+#include <immintrin.h>
+#include <string.h>
+
+#include "engine/kernels/levels.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define TOKENS 4   /* tokens that share one expansion: 8 accumulators of the 16 registers */
+#define AHEAD 2048 /* bytes of software prefetch */
+
+INLINE __m256i load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+
+INLINE void prefetch(const void *p)
+{
+    _mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
+}
+
+/* Four neighbouring activations in every lane. */
+INLINE __m256i broadcast4(const void *q)
+{
+    int32_t four;
+    memcpy(&four, q, sizeof(four));
+    return _mm256_set1_epi32(four);
+}
+
+/* 16 f16 of as many rows. */
+INLINE void scales(const uint8_t *group, __m256 ret[2])
+{
+    ret[0] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)group));
+    ret[1] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(group + 16)));
+}
+
+/* The two halves of an int16 lane pair, added up in its 32-bit lane. */
+INLINE __m256i widen(__m256i pairs)
+{
+    return _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+}
+
+INLINE __m256 add_block(float d, __m256i s, __m256 part)
+{
+    return _mm256_fmadd_ps(_mm256_set1_ps(d), _mm256_cvtepi32_ps(s), part);
+}
+
+/* One block whose group it is: the part is a single product, rounded, then scaled into acc. */
+INLINE void add_group(float d, const __m256i s[2], const __m256 scale[2], __m256 acc[2])
+{
+    for (size_t h = 0; h < 2; h++) {
+        acc[h] = _mm256_fmadd_ps(scale[h], add_block(d, s[h], _mm256_setzero_ps()), acc[h]);
+    }
+}
+
+INLINE void clear_rows(__m256 (*acc)[2], const size_t n)
+{
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
+    }
+}
+
+INLINE void clear_sums(__m256i (*sum)[2], const size_t n)
+{
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        sum[t][0] = sum[t][1] = _mm256_setzero_si256();
+    }
+}
+
+INLINE void store_rows(float *out, size_t out_stride, __m256 (*acc)[2], const size_t n)
+{
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        _mm256_storeu_ps(out + t * out_stride, acc[t][0]);
+        _mm256_storeu_ps(out + t * out_stride + 8, acc[t][1]);
+    }
+}
+
+/* Tokens by fours, then by ones: each count is compiled for itself. */
+#define PANEL(name, group, tokens)                                                                 \
+    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
+              size_t out_stride)                                                                   \
+    {                                                                                              \
+        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
+                                                                                                   \
+        size_t t = 0;                                                                              \
+        for (; t + TOKENS <= act->n_tokens; t += TOKENS) {                                         \
+            tokens(panel, n_cols, act, t, TOKENS, out, out_stride);                                \
+        }                                                                                          \
+        for (; t + 2 <= act->n_tokens; t += 2) {                                                   \
+            tokens(panel, n_cols, act, t, 2, out, out_stride);                                     \
+        }                                                                                          \
+        for (; t < act->n_tokens; t++) {                                                           \
+            tokens(panel, n_cols, act, t, 1, out, out_stride);                                     \
+        }                                                                                          \
+    }
+
+#endif

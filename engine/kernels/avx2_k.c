@@ -1,0 +1,251 @@
+/* AVX2, the formats of 256 columns with integer scales inside: K4, K5 and K6.
+ *
+ * Codes are made into bytes and go through maddubs as in the other files; what is added in int16 then
+ * meets its integer scale in madd, which multiplies and widens at once. A pair of K4's codes 0..15 is
+ * within 3,840, a block of eight column quads within 30,720. A pair of K5's codes 0..31 is within 7,936,
+ * so that four quads (31,744) make one of the two int16 sums of a block. A pair of K6's codes 0..63 is
+ * within 16,128: two quads (32,256), half of the 16 columns that share a scale. Scales are 0..255 or
+ * any int8, so that every product fits int32 with room to add.
+ *
+ * K6's weight is code - 32: 32 * scale, which fits int16, times the sums of 16 activations is taken off,
+ * both scales of a block in one madd. */
+#include "engine/kernels/avx2_common.h"
+
+#define BLOCKS 8 /* blocks of activations in a group */
+
+/* Bytes of the rows 8h to 8h + 7, each as the high bytes of its lane's two int16. */
+INLINE __m256i high_bytes(const uint8_t *rows, const size_t h)
+{
+    const __m256i first = _mm256_setr_epi8(-1, 0, -1, 0, -1, 1, -1, 1, -1, 2, -1, 2, -1, 3, -1, 3,
+                                           -1, 4, -1, 4, -1, 5, -1, 5, -1, 6, -1, 6, -1, 7, -1, 7);
+    const __m256i order = _mm256_add_epi8(first, _mm256_set1_epi16((short)(h * 8 << 8)));
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)rows);
+
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(bytes), order);
+}
+
+INLINE __m256i unsigned_scales(const uint8_t *rows, const size_t h)
+{
+    return _mm256_srli_epi16(high_bytes(rows, h), 8);
+}
+
+INLINE __m256i signed_scales(const uint8_t *rows, const size_t h)
+{
+    return _mm256_srai_epi16(high_bytes(rows, h), 8);
+}
+
+/* Bytes of 8 rows as floats. */
+INLINE __m256 float_bytes(const uint8_t *rows)
+{
+    const __m128i bytes = _mm_loadl_epi64((const __m128i *)rows);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
+}
+
+/* A block of 32 columns: sum = scale * sum(code * q), by eight rows. `fifth` is NULL for K4. */
+INLINE void k45_block(const uint8_t *tile, const uint8_t *fifth, const uint8_t *sc, const int8_t *q,
+                      size_t q_stride, const size_t n, const size_t h, __m256i sum[TOKENS])
+{
+    const __m256i low = _mm256_set1_epi8(15), bit = _mm256_set1_epi8(16);
+    const __m256i scale = unsigned_scales(sc, h);
+    const __m256i fifths = fifth ? load(fifth + h * 32) : _mm256_setzero_si256();
+    __m256i part[TOKENS];
+
+    UNROLL for (int c = 0; c < 4; c++)
+    {
+        const __m256i w = load(tile + c * 64 + h * 32);
+        __m256i w0 = _mm256_and_si256(w, low);
+        __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
+        if (fifth) {
+            const __m256i f0 =
+                c < 2 ? _mm256_slli_epi16(fifths, 4 - 2 * c) : _mm256_srli_epi16(fifths, 2 * c - 4);
+            const __m256i f1 =
+                c < 2 ? _mm256_slli_epi16(fifths, 3 - 2 * c) : _mm256_srli_epi16(fifths, 2 * c - 3);
+            w0 = _mm256_or_si256(w0, _mm256_and_si256(f0, bit));
+            w1 = _mm256_or_si256(w1, _mm256_and_si256(f1, bit));
+        }
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const int8_t *x = q + t * q_stride + c * 8;
+            const __m256i a = _mm256_maddubs_epi16(w0, broadcast4(x));
+            const __m256i b = _mm256_maddubs_epi16(w1, broadcast4(x + 4));
+            const __m256i both = _mm256_add_epi16(a, b);
+            part[t] = c == 0 || (fifth && c == 2) ? both : _mm256_add_epi16(part[t], both);
+            if (fifth && c == 1) {
+                sum[t] = _mm256_madd_epi16(part[t], scale);
+            } else if (c == 3) {
+                const __m256i scaled = _mm256_madd_epi16(part[t], scale);
+                sum[t] = fifth ? _mm256_add_epi32(sum[t], scaled) : scaled;
+            }
+        }
+    }
+}
+
+INLINE void k45_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
+                       const size_t n, float *out, size_t out_stride, const bool five)
+{
+    __m256 acc[TOKENS][2], part[TOKENS][2], less[TOKENS][2], scale[2], min[2];
+
+    clear_rows(acc, n);
+    for (size_t g = 0; g < n_cols / K_GROUP; g++) {
+        const uint8_t *group = panel + g * (five ? K5_GROUP_BYTES : K4_GROUP_BYTES);
+        const uint8_t *sc = group + 64, *mn = sc + 128, *tiles = mn + 128, *fifth = tiles + 2048;
+        const int8_t *q = act->q + t0 * act->q_stride + g * K_GROUP;
+
+        clear_rows(part, n);
+        clear_rows(less, n);
+        for (size_t j = 0; j < BLOCKS; j++) {
+            const size_t at = t0 * act->d_stride + g * BLOCKS + j;
+            for (size_t c = 0; c < 4; c++) {
+                prefetch(tiles + j * 256 + c * 64);
+            }
+            if (five) {
+                prefetch(fifth + j * 64);
+            }
+            UNROLL for (size_t h = 0; h < 2; h++)
+            {
+                const __m256 m = float_bytes(mn + j * 16 + h * 8);
+                __m256i sum[TOKENS];
+                k45_block(tiles + j * 256, five ? fifth + j * 64 : NULL, sc + j * 16, q + j * 32,
+                          act->q_stride, n, h, sum);
+                UNROLL for (size_t t = 0; t < n; t++)
+                {
+                    const __m256i s = _mm256_set1_epi32(act->s[at + t * act->d_stride]);
+                    const __m256 d = _mm256_set1_ps(act->d[at + t * act->d_stride]);
+                    const __m256 ms = _mm256_mul_ps(m, _mm256_cvtepi32_ps(s)); /* exact */
+                    part[t][h] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum[t]), part[t][h]);
+                    less[t][h] = _mm256_fmadd_ps(d, ms, less[t][h]);
+                }
+            }
+        }
+        scales(group, scale);
+        scales(group + 32, min);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            for (size_t h = 0; h < 2; h++) {
+                acc[t][h] = _mm256_fmadd_ps(scale[h], part[t][h], acc[t][h]);
+                acc[t][h] = _mm256_fnmadd_ps(min[h], less[t][h], acc[t][h]);
+            }
+        }
+    }
+    store_rows(out + t0 * out_stride, out_stride, acc, n);
+}
+
+INLINE void k4_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
+                      const size_t n, float *out, size_t out_stride)
+{
+    k45_tokens(panel, n_cols, act, t0, n, out, out_stride, false);
+}
+
+INLINE void k5_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
+                      const size_t n, float *out, size_t out_stride)
+{
+    k45_tokens(panel, n_cols, act, t0, n, out, out_stride, true);
+}
+
+/* The sums of 16 activations: ret[j] holds the two of block j as int16. */
+INLINE void sums_of_16(const int8_t *q, int32_t ret[BLOCKS])
+{
+    const __m256i ones = _mm256_set1_epi8(1);
+    __m256i four[2];
+
+    for (size_t i = 0; i < 2; i++) {
+        /* 16 activations are 128 bits, within which hadd adds neighbours and keeps sums apart. */
+        const int8_t *x = q + i * 128;
+        const __m256i a = _mm256_hadd_epi16(_mm256_maddubs_epi16(ones, load(x)),
+                                            _mm256_maddubs_epi16(ones, load(x + 32)));
+        const __m256i b = _mm256_hadd_epi16(_mm256_maddubs_epi16(ones, load(x + 64)),
+                                            _mm256_maddubs_epi16(ones, load(x + 96)));
+        four[i] = _mm256_hadd_epi16(a, b);
+    }
+    const __m256i all = _mm256_hadd_epi16(four[0], four[1]); /* of each block first, then second */
+    const __m128i first = _mm256_castsi256_si128(all), second = _mm256_extracti128_si256(all, 1);
+    _mm_storeu_si128((__m128i *)ret, _mm_unpacklo_epi16(first, second));
+    _mm_storeu_si128((__m128i *)ret + 1, _mm_unpackhi_epi16(first, second));
+}
+
+/* Sixteen columns, eight rows: two tiles and the line with the upper two bits of their codes. Adds
+ * scale * sum(code * q) to sum. */
+INLINE void k6_columns(const uint8_t *tile, const uint8_t *line, __m256i scale, const int8_t *q,
+                       size_t q_stride, const size_t n, __m256i sum[TOKENS])
+{
+    const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(48);
+    const __m256i upper = load(line);
+    const __m256i up[4] = {_mm256_slli_epi16(upper, 4), _mm256_slli_epi16(upper, 2), upper,
+                           _mm256_srli_epi16(upper, 2)};
+
+    UNROLL for (size_t c = 0; c < 2; c++)
+    {
+        const __m256i w = load(tile + c * 64);
+        const __m256i w0 = _mm256_or_si256(_mm256_and_si256(w, low), //
+                                           _mm256_and_si256(up[2 * c], high));
+        const __m256i w1 = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(w, 4), low),
+                                           _mm256_and_si256(up[2 * c + 1], high));
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const int8_t *x = q + t * q_stride + c * 8;
+            const __m256i a = _mm256_maddubs_epi16(w0, broadcast4(x));
+            const __m256i b = _mm256_maddubs_epi16(w1, broadcast4(x + 4));
+            const __m256i scaled = _mm256_madd_epi16(_mm256_add_epi16(a, b), scale);
+            sum[t] = _mm256_add_epi32(sum[t], scaled);
+        }
+    }
+}
+
+INLINE void k6_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
+                      const size_t n, float *out, size_t out_stride)
+{
+    __m256 acc[TOKENS][2], part[TOKENS][2], scale[2];
+
+    clear_rows(acc, n);
+    for (size_t g = 0; g < n_cols / K_GROUP; g++) {
+        const uint8_t *group = panel + g * K6_GROUP_BYTES;
+        const uint8_t *sc = group + 32, *tiles = sc + 256, *lines = tiles + 2048;
+        const int8_t *q = act->q + t0 * act->q_stride + g * K_GROUP;
+        int32_t sums[TOKENS][BLOCKS];
+
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            sums_of_16(q + t * act->q_stride, sums[t]);
+        }
+        clear_rows(part, n);
+        for (size_t j = 0; j < BLOCKS; j++) {
+            for (size_t c = 0; c < 4; c++) {
+                prefetch(tiles + j * 256 + c * 64);
+            }
+            prefetch(lines + j * 128);
+            prefetch(lines + j * 128 + 64);
+            UNROLL for (size_t h = 0; h < 2; h++)
+            {
+                const __m256i first = signed_scales(sc + j * 32, h);
+                const __m256i second = signed_scales(sc + j * 32 + 16, h);
+                const __m256i both = _mm256_slli_epi16(_mm256_blend_epi16(first, second, 0xaa), 5);
+                const uint8_t *tile = tiles + j * 256 + h * 32, *line = lines + j * 128 + h * 32;
+                __m256i sum[TOKENS];
+
+                UNROLL for (size_t t = 0; t < n; t++)
+                {
+                    const __m256i offset = _mm256_madd_epi16(both, _mm256_set1_epi32(sums[t][j]));
+                    sum[t] = _mm256_sub_epi32(_mm256_setzero_si256(), offset);
+                }
+                k6_columns(tile, line, first, q + j * 32, act->q_stride, n, sum);
+                k6_columns(tile + 128, line + 64, second, q + j * 32 + 16, act->q_stride, n, sum);
+                UNROLL for (size_t t = 0; t < n; t++)
+                {
+                    const float d = act->d[(t0 + t) * act->d_stride + g * BLOCKS + j];
+                    part[t][h] = add_block(d, sum[t], part[t][h]);
+                }
+            }
+        }
+        scales(group, scale);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            acc[t][0] = _mm256_fmadd_ps(scale[0], part[t][0], acc[t][0]);
+            acc[t][1] = _mm256_fmadd_ps(scale[1], part[t][1], acc[t][1]);
+        }
+    }
+    store_rows(out + t0 * out_stride, out_stride, acc, n);
+}
+
+PANEL(panel_k4_avx2, K_GROUP, k4_tokens)
+PANEL(panel_k5_avx2, K_GROUP, k5_tokens)
+PANEL(panel_k6_avx2, K_GROUP, k6_tokens)
