@@ -138,14 +138,21 @@ INLINE uint32_t top_bits(const float *x, size_t n)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
     __m256i top = _mm256_setzero_si256();
-    uint32_t each[8], ret = 0;
+    size_t i = 0;
 
-    for (size_t i = 0; i < n; i += 8) {
+    for (; i < n - n % 8; i += 8) {
         top = _mm256_max_epu32(top, _mm256_and_si256(load(x + i), magnitude));
     }
-    _mm256_storeu_si256((__m256i *)each, top);
-    for (size_t i = 0; i < 8; i++) {
-        ret = each[i] > ret ? each[i] : ret;
+    const __m128i four = _mm_max_epu32(_mm256_castsi256_si128(top), //
+                                       _mm256_extracti128_si256(top, 1));
+    const __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
+    const __m128i one = _mm_max_epu32(two, _mm_shuffle_epi32(two, 0xb1));
+    uint32_t ret = (uint32_t)_mm_cvtsi128_si32(one);
+    for (; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof(bits));
+        bits &= 0x7fffffff;
+        ret = bits > ret ? bits : ret;
     }
     return ret;
 }
@@ -169,37 +176,100 @@ INLINE __m256i quant32(const float *x, __m256 inverse, int8_t *q)
                              _mm256_set1_epi16(1));
 }
 
+INLINE int32_t add_lanes(__m256i sum)
+{
+    const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), //
+                                       _mm256_extracti128_si256(sum, 1));
+    const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+/* q = x * factor, rounded and clamped; returns the sum of q. */
+INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
+{
+    const __m256 inverse = _mm256_set1_ps(factor);
+    __m256i sum = _mm256_setzero_si256();
+    size_t i = 0;
+
+    for (; i < n - n % 32; i += 32) {
+        sum = _mm256_add_epi32(sum, quant32(x + i, inverse, q + i));
+    }
+    int32_t ret = add_lanes(sum);
+    for (; i < n; i++) {
+        const int v = _mm_cvtss_si32(_mm_set_ss(x[i] * factor)); /* to nearest even */
+        q[i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);
+        ret += q[i];
+    }
+    return ret;
+}
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
 void quant_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
 {
-    if (block != ACT_BLOCK && block != ACT_BLOCK_T256) {
-        quant_scalar(x, n, block, q, d, s);
-        return;
-    }
-    assert(n % block == 0);
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
 
     for (size_t b = 0; b < n / block; b++) {
         const uint32_t top = top_bits(x + b * block, block);
-        float amax;
-        memcpy(&amax, &top, sizeof(amax));
-        s[b] = 0;
+        const float amax = float_of(top);
         if (top >= 0x7f800000 || amax < 0x1p-100f) {
-            const uint32_t bits = top >= 0x7f800000 ? 0x7fc00000 : 0;
-            memcpy(&d[b], &bits, sizeof(bits));
+            d[b] = float_of(top >= 0x7f800000 ? 0x7fc00000 : 0);
             memset(q + b * block, 0, block);
+            s[b] = 0;
             continue;
         }
-        const __m256 inverse = _mm256_set1_ps(127.0f / amax);
-        __m256i sum = _mm256_setzero_si256();
-        for (size_t i = b * block; i < (b + 1) * block; i += 32) {
-            sum = _mm256_add_epi32(sum, quant32(x + i, inverse, q + i));
-        }
-        int32_t each[8];
-        _mm256_storeu_si256((__m256i *)each, sum);
-        for (size_t i = 0; i < 8; i++) {
-            s[b] += each[i];
-        }
         d[b] = amax / 127.0f;
+        s[b] = quant_block(x + b * block, block, 127.0f / amax, q + b * block);
     }
+}
+
+void quant_token_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
+{
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
+
+    const uint32_t top = top_bits(x, n);
+    const bool broken = top >= 0x7f800000;
+    const float a = float_of(top) > 1e-5f ? float_of(top) : 1e-5f;
+    if (broken) {
+        memset(q, 0, n);
+    }
+    for (size_t b = 0; b < n / block; b++) {
+        d[b] = broken ? float_of(0x7fc00000) : a / 127.0f;
+        s[b] = broken ? 0 : quant_block(x + b * block, block, 127.0f / a, q + b * block);
+    }
+}
+
+/* Sixteen int8, exactly widened. */
+INLINE __m256i widen_i8(const int8_t *p)
+{
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+
+int32_t dot_i8_avx2(const int8_t *a, const int8_t *b, size_t n)
+{
+    __m256i even = _mm256_setzero_si256(), odd = even;
+    size_t i = 0;
+
+    for (; i + 32 <= n; i += 32) {
+        const __m256i x = _mm256_madd_epi16(widen_i8(a + i), widen_i8(b + i));
+        const __m256i y = _mm256_madd_epi16(widen_i8(a + i + 16), widen_i8(b + i + 16));
+        even = _mm256_add_epi32(even, x);
+        odd = _mm256_add_epi32(odd, y);
+    }
+    if (i + 16 <= n) {
+        even = _mm256_add_epi32(even, _mm256_madd_epi16(widen_i8(a + i), widen_i8(b + i)));
+        i += 16;
+    }
+    int32_t ret = add_lanes(_mm256_add_epi32(even, odd));
+    for (; i < n; i++) {
+        ret += a[i] * b[i];
+    }
+    return ret;
 }
 
 INLINE float tree(__m256 low, __m256 high)
@@ -256,6 +326,12 @@ DOT(dot_f32_avx2, float, _mm256_loadu_ps, same)
 DOT(dot_f16_avx2, uint16_t, widen_f16, f16_to_f32)
 DOT(dot_bf16_avx2, uint16_t, widen_bf16, bf16_to_f32)
 
+/* Eight int8 as floats. */
+INLINE __m256 float_i8(const int8_t *p)
+{
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
 #define AXPY(name, type, load8, widen)                                                             \
     void name(float a, const type *x, float *y, size_t n)                                          \
     {                                                                                              \
@@ -273,6 +349,7 @@ DOT(dot_bf16_avx2, uint16_t, widen_bf16, bf16_to_f32)
 
 AXPY(axpy_f32_avx2, float, _mm256_loadu_ps, same)
 AXPY(axpy_f16_avx2, uint16_t, widen_f16, f16_to_f32)
+AXPY(axpy_i8_avx2, int8_t, float_i8, (float))
 
 void f32_to_f16_avx2(const float *x, uint16_t *ret, size_t n)
 {

@@ -47,6 +47,9 @@ static void take_avx2(struct kernels *k)
     k->panel[PANEL_K5] = panel_k5_avx2;
     k->panel[PANEL_K6] = panel_k6_avx2;
     k->quant = quant_avx2;
+    k->quant_token = quant_token_avx2;
+    k->dot_i8 = dot_i8_avx2;
+    k->axpy_i8 = axpy_i8_avx2;
     k->dot_f32 = dot_f32_avx2;
     k->dot_f16 = dot_f16_avx2;
     k->dot_bf16 = dot_bf16_avx2;

@@ -26,7 +26,9 @@ f32_to_f16_fn f32_to_f16_scalar;
 
 panel_fn panel_b1_avx2, panel_i8_avx2, panel_t64_avx2, panel_t128_avx2, panel_t256_avx2,
     panel_trow_avx2, panel_n4_avx2, panel_n4m_avx2, panel_k4_avx2, panel_k5_avx2, panel_k6_avx2;
-quant_fn quant_avx2;
+quant_fn quant_avx2, quant_token_avx2;
+dot_i8_fn dot_i8_avx2;
+axpy_i8_fn axpy_i8_avx2;
 dot_f32_fn dot_f32_avx2;
 dot_half_fn dot_f16_avx2, dot_bf16_avx2;
 axpy_f32_fn axpy_f32_avx2;
