@@ -9,21 +9,54 @@
 
 #include "engine/format.h"
 #include "engine/gguf.h"
+#include "tests/unit/engine/reference_math.h"
+
+/* What tells the architectures apart. Everything else they share:
+ *
+ *     x = token_embd[t]
+ *     h = rms(x) * attn_norm;  q, k, v = Wq h, Wk h, Wv h;  rotate q, k
+ *     x += Wo softmax(q k / sqrt(head_dim)) v
+ *     h = rms(x) * ffn_norm;   x += Wdown (silu(Wgate h) * Wup h)
+ *     logits = W (rms(x) * output_norm),  W = output.weight, or token_embd.weight without it
+ *
+ * minicpm (arXiv 2404.06395, and `modeling_minicpm.py` of openbmb/MiniCPM-2B-sft-bf16): embeddings
+ * are multiplied by scale_emb, what a block adds to x by scale_depth / sqrt(layers), and the last
+ * hidden state is divided by hidden_size / dim_model_base. llama.cpp's converter
+ * (conversion/minicpm.py) writes these as embedding_scale, residual_scale and logit_scale =
+ * hidden_size / dim_model_base; its graph (src/models/granite.cpp, which minicpm takes) multiplies
+ * by the first two and *divides* the logits by the third. The embedding's scale is no part of a
+ * tied head. Where logit_scale is missing, llama.cpp puts 256 / embedding_length in its place and
+ * still divides: the inverse of what the model does. Nothing here depends on it, since the keys
+ * must be there. */
+struct family {
+    const char *arch;
+    bool neighbours;   /* rotated pairs are neighbours */
+    bool head_norms;   /* q and k are normed per head, before they are rotated (arXiv 2505.09388) */
+    bool biases;       /* of q, k and v (arXiv 2407.10671) */
+    bool bit_linear;   /* sub-norms before Wo and Wdown, .scale tensors, ternary W by token */
+    bool relu_squared; /* for silu (arXiv 2504.12285) */
+    bool scales;       /* of embeddings, blocks and logits */
+};
+
+static const struct family families[] = {
+    {.arch = "llama", .neighbours = true},
+    {.arch = "qwen2", .biases = true},
+    {.arch = "qwen3", .head_norms = true},
+    {.arch = "minicpm", .neighbours = true, .scales = true},
+    {.arch = "bitnet", .bit_linear = true},
+    {.arch = "bitnet-b1.58", .bit_linear = true, .relu_squared = true},
+    {.arch = "bitnet-25", .bit_linear = true, .relu_squared = true},
+};
 
 struct net {
     struct gguf g;
-    char arch[32];
+    const struct family *family;
     size_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ids;
-    double eps, rope_base, rope_factor;
+    double eps, embedding_scale, residual_scale, logit_scale;
+    struct rotation rotation;
+    enum reference_activations activations;
+    double *tie; /* (n_ids) */
 };
-
-static double *zeros(size_t n)
-{
-    double *ret = calloc(n, sizeof(*ret));
-
-    assert_non_null(ret);
-    return ret;
-}
 
 /* ---- the file ---- */
 
@@ -31,7 +64,7 @@ static const char *key_of(const struct net *net, const char *what)
 {
     static char key[96];
 
-    (void)snprintf(key, sizeof(key), "%s.%s", net->arch, what);
+    (void)snprintf(key, sizeof(key), "%s.%s", net->family->arch, what);
     return key;
 }
 
@@ -44,45 +77,122 @@ static size_t count(const struct net *net, const char *what, size_t otherwise)
     return v;
 }
 
-static double real(const struct net *net, const char *what, float otherwise)
+static double real(const struct net *net, const char *what, double otherwise)
 {
-    float v = otherwise;
+    float v = 0;
 
-    assert_int_not_equal(gguf_f32(&net->g, key_of(net, what), &v, NULL), GGUF_WRONG_TYPE);
-    return v;
+    switch (gguf_f32(&net->g, key_of(net, what), &v, NULL)) {
+    case GGUF_FOUND:
+        return v;
+    case GGUF_ABSENT:
+        assert_false(isnan(otherwise));
+        return otherwise;
+    default:
+        fail_msg("%s is no number", what);
+        return 0;
+    }
 }
 
-/* The decoded weights of "blk.LAYER.WHAT", or of WHAT when layer is -1; the caller frees. NULL when the
- * file has no such tensor. */
-static double *weights(const struct net *net, int layer, const char *what, size_t n_cols,
-                       size_t n_rows)
+static const char *name_of(int layer, const char *what, const char *kind)
 {
-    char name[64], prefix[16] = "";
-    enum format f;
+    static char name[96];
 
-    if (layer >= 0) {
-        (void)snprintf(prefix, sizeof(prefix), "blk.%d.", layer);
+    if (layer < 0) {
+        (void)snprintf(name, sizeof(name), "%s.%s", what, kind);
+    } else {
+        (void)snprintf(name, sizeof(name), "blk.%d.%s.%s", layer, what, kind);
     }
-    (void)snprintf(name, sizeof(name), "%s%s", prefix, what);
+    return name;
+}
+
+/* Bytes from a tensor's first to the next tensor, or to the end of the file. */
+static uint64_t room_of(const struct net *net, const struct gguf_tensor_info *t)
+{
+    uint64_t end = net->g.size;
+
+    for (size_t i = 0; i < net->g.n_tensors; i++) {
+        const uint64_t other = net->g.tensors[i].offset;
+        end = other > t->offset && other < end ? other : end;
+    }
+    return end - t->offset;
+}
+
+/* A tensor and its format; fails the test unless it has n_rows rows of n_cols. Number 42 is Q2_0
+ * in groups of 64, or of 128 when there is no room for more. */
+static const struct gguf_tensor_info *tensor(const struct net *net, const char *name, size_t n_cols,
+                                             size_t n_rows, enum format *ret_format)
+{
     const struct gguf_tensor_info *t = gguf_tensor_find(&net->g, name);
+
     if (!t) {
-        return NULL;
+        fail_msg("the file has no %s", name);
     }
-    assert_true(format_of_id(t->type, &f));
-    assert_true(t->dims[0] == n_cols && t->dims[1] == n_rows);
-    double *ret = zeros(n_cols * n_rows);
-    float *row = malloc(n_cols * sizeof(*row));
-    const float scale = format_tensor_scale(f, net->g.data + t->offset, n_cols, n_rows);
+    assert_true(format_of_id(t->type, ret_format));
+    assert_true(t->dims[0] == n_cols && t->dims[1] == n_rows && t->dims[2] == 1);
+    uint64_t bytes;
+    assert_true(format_tensor_bytes(*ret_format, n_cols, n_rows, &bytes));
+    if (*ret_format == FORMAT_Q2_0 && bytes > room_of(net, t)) {
+        *ret_format = FORMAT_Q2_0_G128;
+    }
+    return t;
+}
+
+/* A tensor of one row, which the caller frees. */
+static double *vector(const struct net *net, const char *name, size_t n)
+{
+    enum format f;
+    const uint8_t *data = net->g.data + tensor(net, name, n, 1, &f)->offset;
+    double *ret = zeros(n);
+    float *row = malloc(n * sizeof(*row));
+
     assert_non_null(row);
-    for (size_t r = 0; r < n_rows; r++) {
-        const uint8_t *data = net->g.data + t->offset + r * format_row_bytes(f, n_cols);
-        format_decode_row(f, data, scale, n_cols, row);
-        for (size_t c = 0; c < n_cols; c++) {
-            ret[r * n_cols + c] = row[c];
-        }
+    format_decode_row(f, data, format_tensor_scale(f, data, n, 1), n, row);
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = row[i];
     }
     free(row);
     return ret;
+}
+
+/* Scaling of rotations, as the keys below rope.scaling name it. Factors of rope_freqs.weight, and
+ * of longrope (arXiv 2402.13753), divide the frequencies. Of the two sets of longrope the long one
+ * is for contexts past the original; here the context is the one that the file is made for. */
+static void read_rotation(struct net *net)
+{
+    struct rotation *r = &net->rotation;
+    const double base = real(net, "rope.freq_base", 10000);
+    const double factor = real(net, "rope.scaling.factor", real(net, "rope.scale_linear", 1));
+    const size_t n_ctx = count(net, "context_length", 0);
+    const size_t n_ctx_old = count(net, "rope.scaling.original_context_length", n_ctx);
+    struct strview type = strview_of(factor != 1 ? "linear" : "none");
+    const char *factors = "rope_freqs.weight";
+
+    rotation_init(r, count(net, "rope.dimension_count", net->head_dim), net->family->neighbours,
+                  base);
+    assert_int_not_equal(gguf_str(&net->g, key_of(net, "rope.scaling.type"), &type, NULL),
+                         GGUF_WRONG_TYPE);
+    if (strview_is(type, "longrope")) {
+        factors = n_ctx > n_ctx_old ? "rope_factors_long.weight" : "rope_factors_short.weight";
+    }
+    if (gguf_tensor_find(&net->g, factors)) {
+        double *by = vector(net, factors, r->n_rot / 2);
+        rotation_divide(r, by);
+        free(by);
+    }
+    if (strview_is(type, "yarn")) {
+        const struct yarn yarn = {
+            .factor = factor,
+            .extrapolation = real(net, "rope.scaling.yarn_ext_factor", 1),
+            .fast = real(net, "rope.scaling.yarn_beta_fast", 32),
+            .slow = real(net, "rope.scaling.yarn_beta_slow", 1),
+            .n_ctx_old = (double)n_ctx_old,
+        };
+        rotation_yarn(r, base, &yarn);
+    }
+    for (size_t i = 0; strview_is(type, "linear") && i < r->n_rot / 2; i++) {
+        r->frequency[i] /= factor;
+    }
+    r->magnitude *= real(net, "rope.scaling.attn_factor", 1);
 }
 
 static void read_net(struct net *net, const uint8_t *gguf, size_t n_bytes)
@@ -91,8 +201,10 @@ static void read_net(struct net *net, const uint8_t *gguf, size_t n_bytes)
 
     assert_int_equal(gguf_parse(&net->g, gguf, n_bytes, NULL), GGUF_OK);
     assert_int_equal(gguf_str(&net->g, "general.architecture", &arch, NULL), GGUF_FOUND);
-    assert_true(arch.n < sizeof(net->arch));
-    memcpy(net->arch, arch.data, arch.n);
+    for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+        net->family = strview_is(arch, families[i].arch) ? &families[i] : net->family;
+    }
+    assert_non_null(net->family);
     net->n_layer = count(net, "block_count", 0);
     net->n_embd = count(net, "embedding_length", 0);
     net->n_ff = count(net, "feed_forward_length", 0);
@@ -100,46 +212,107 @@ static void read_net(struct net *net, const uint8_t *gguf, size_t n_bytes)
     net->n_head_kv = count(net, "attention.head_count_kv", net->n_head);
     net->head_dim = count(net, "attention.key_length", net->n_embd / net->n_head);
     net->n_vocab = gguf_tensor_find(&net->g, "token_embd.weight")->dims[1];
-    net->eps = real(net, "attention.layer_norm_rms_epsilon", 0);
-    net->rope_base = real(net, "rope.freq_base", 10000);
-    net->rope_factor = real(net, "rope.scaling.factor", 1);
+    net->eps = real(net, "attention.layer_norm_rms_epsilon", NAN);
+    net->embedding_scale = net->residual_scale = net->logit_scale = 1;
+    if (net->family->scales) {
+        net->embedding_scale = real(net, "embedding_scale", NAN);
+        net->residual_scale = real(net, "residual_scale", NAN);
+        net->logit_scale = real(net, "logit_scale", NAN);
+    }
+    read_rotation(net);
 }
 
 /* ---- pieces: x holds one row a token ---- */
 
-/* W x for every token; the caller frees */
-static double *product(const struct net *net, int layer, const char *what, const double *x,
-                       size_t n_in, size_t n_out)
-{
-    double *w = weights(net, layer, what, n_in, n_out), *ret = zeros(net->n_ids * n_out);
+enum int8 { NOT, BLOCKS_OF_32, BLOCKS_OF_256, BY_TOKEN };
 
-    assert_non_null(w);
-    for (size_t t = 0; t < net->n_ids; t++) {
-        for (size_t o = 0; o < n_out; o++) {
-            for (size_t i = 0; i < n_in; i++) {
-                ret[t * n_out + o] += w[o * n_in + i] * x[t * n_in + i];
-            }
-        }
+/* How the input of a matrix of this format is quantized (NUMERICS.md, "Weights and activations").
+ */
+static enum int8 int8_of(const struct net *net, enum format f)
+{
+    const bool bit_linear = net->family->bit_linear;
+
+    switch (f) {
+    case FORMAT_F32:
+    case FORMAT_F16:
+    case FORMAT_BF16:
+        return NOT;
+    case FORMAT_I2_S:
+    case FORMAT_IQ2_BN:
+        return BY_TOKEN;
+    case FORMAT_TQ2_0:
+    case FORMAT_TQ1_0:
+        return bit_linear ? BY_TOKEN : BLOCKS_OF_256;
+    case FORMAT_Q2_0:
+    case FORMAT_Q2_0_G128:
+    case FORMAT_PQ2_0:
+        return bit_linear ? BY_TOKEN : BLOCKS_OF_32;
+    default:
+        return BLOCKS_OF_32;
     }
-    free(w);
+}
+
+/* x as a matrix of this format sees it; the caller frees. */
+static double *seen(const struct net *net, enum format f, const double *x, size_t n)
+{
+    const enum int8 how = net->activations == REFERENCE_INT8 ? int8_of(net, f) : NOT;
+    double *ret = zeros(net->n_ids * n);
+
+    memcpy(ret, x, net->n_ids * n * sizeof(*ret));
+    for (size_t t = 0; how != NOT && t < net->n_ids; t++) {
+        double *row = ret + t * n;
+        const double tie = how == BY_TOKEN ? int8_token(row, n)
+                                           : int8_blocks(row, n, how == BLOCKS_OF_32 ? 32 : 256);
+        net->tie[t] = fmin(net->tie[t], tie);
+    }
     return ret;
 }
 
-/* x / sqrt(mean(x^2) + eps) * w, in runs of n; leaves x alone when there is no such norm */
+/* W x for every token, times the tensor's .scale where there is one, plus its .bias in families
+ * that have them; the caller frees */
+static double *product(const struct net *net, int layer, const char *what, const double *x,
+                       size_t n_in, size_t n_out)
+{
+    enum format f;
+    const struct gguf_tensor_info *w = tensor(net, name_of(layer, what, "weight"), n_in, n_out, &f);
+    const uint8_t *data = net->g.data + w->offset;
+    const float tensor_scale = format_tensor_scale(f, data, n_in, n_out);
+    const bool in_layer = layer >= 0, qkv = strcmp(what, "attn_q") == 0 ||
+                                            strcmp(what, "attn_k") == 0 ||
+                                            strcmp(what, "attn_v") == 0;
+    const char *scale_name = name_of(layer, what, "scale");
+    double *scale = in_layer && net->family->bit_linear && gguf_tensor_find(&net->g, scale_name)
+                        ? vector(net, scale_name, 1)
+                        : NULL;
+    double *bias =
+        net->family->biases && qkv ? vector(net, name_of(layer, what, "bias"), n_out) : NULL;
+    double *in = seen(net, f, x, n_in), *ret = zeros(net->n_ids * n_out);
+    float *row = malloc(n_in * sizeof(*row));
+
+    assert_non_null(row);
+    for (size_t o = 0; o < n_out; o++) {
+        format_decode_row(f, data + o * format_row_bytes(f, n_in), tensor_scale, n_in, row);
+        for (size_t t = 0; t < net->n_ids; t++) {
+            double sum = 0;
+            for (size_t i = 0; i < n_in; i++) {
+                sum += (double)row[i] * in[t * n_in + i];
+            }
+            ret[t * n_out + o] = sum * (scale ? *scale : 1) + (bias ? bias[o] : 0);
+        }
+    }
+    free(row);
+    free(in);
+    free(scale);
+    free(bias);
+    return ret;
+}
+
 static void norm(const struct net *net, int layer, const char *what, double *x, size_t n,
                  size_t n_runs)
 {
-    double *w = weights(net, layer, what, n, 1);
+    double *w = vector(net, name_of(layer, what, "weight"), n);
 
-    for (size_t run = 0; w && run < n_runs; run++, x += n) {
-        double square = 0;
-        for (size_t i = 0; i < n; i++) {
-            square += x[i] * x[i];
-        }
-        for (size_t i = 0; i < n; i++) {
-            x[i] *= w[i] / sqrt(square / (double)n + net->eps);
-        }
-    }
+    rms_norm(x, w, n, n_runs, net->eps);
     free(w);
 }
 
@@ -153,54 +326,13 @@ static double *normed(const struct net *net, int layer, const char *what, const 
     return ret;
 }
 
-/* Pair i of a head turns by position * base^(-2i / head_dim). */
-static void rope(const struct net *net, double *x, size_t n_head)
-{
-    const size_t hd = net->head_dim;
-    const bool neighbours = strcmp(net->arch, "llama") == 0; /* else i and i + head_dim / 2 */
-
-    for (size_t at = 0; at < net->n_ids * n_head; at++, x += hd) {
-        const double pos = (double)(at / n_head) / net->rope_factor;
-        for (size_t i = 0; i < hd / 2; i++) {
-            const double angle = pos * pow(net->rope_base, -2.0 * (double)i / (double)hd);
-            double *a = &x[neighbours ? 2 * i : i], *b = &x[neighbours ? 2 * i + 1 : i + hd / 2];
-            const double a0 = *a, b0 = *b;
-            *a = a0 * cos(angle) - b0 * sin(angle);
-            *b = a0 * sin(angle) + b0 * cos(angle);
-        }
-    }
-}
-
-/* One query vector over positions 0..t of one head of keys and values, `stride` apart. */
-static void attend(const struct net *net, const double *q, const double *k, const double *v,
-                   size_t stride, size_t t, double *ret)
-{
-    const size_t hd = net->head_dim;
-    double *score = zeros(t + 1), max = -INFINITY, sum = 0;
-
-    for (size_t p = 0; p <= t; p++) {
-        for (size_t i = 0; i < hd; i++) {
-            score[p] += q[i] * k[p * stride + i] / sqrt((double)hd);
-        }
-        max = fmax(max, score[p]);
-    }
-    for (size_t p = 0; p <= t; p++) {
-        sum += score[p] = exp(score[p] - max);
-    }
-    for (size_t p = 0; p <= t; p++) {
-        for (size_t i = 0; i < hd; i++) {
-            ret[i] += score[p] / sum * v[p * stride + i];
-        }
-    }
-    free(score);
-}
-
 /* ---- the graph ---- */
 
-static void add(double *x, double *y, size_t n)
+/* x += what a block made of it */
+static void add(const struct net *net, double *x, double *y)
 {
-    for (size_t i = 0; i < n; i++) {
-        x[i] += y[i];
+    for (size_t i = 0; i < net->n_ids * net->n_embd; i++) {
+        x[i] += y[i] * net->residual_scale;
     }
     free(y);
 }
@@ -208,24 +340,28 @@ static void add(double *x, double *y, size_t n)
 static void attention(const struct net *net, int layer, double *x)
 {
     const size_t hd = net->head_dim, n_q = net->n_head * hd, n_kv = net->n_head_kv * hd;
-    double *h = normed(net, layer, "attn_norm.weight", x);
-    double *q = product(net, layer, "attn_q.weight", h, net->n_embd, n_q);
-    double *k = product(net, layer, "attn_k.weight", h, net->n_embd, n_kv);
-    double *v = product(net, layer, "attn_v.weight", h, net->n_embd, n_kv);
+    double *h = normed(net, layer, "attn_norm", x);
+    double *q = product(net, layer, "attn_q", h, net->n_embd, n_q);
+    double *k = product(net, layer, "attn_k", h, net->n_embd, n_kv);
+    double *v = product(net, layer, "attn_v", h, net->n_embd, n_kv);
     double *o = zeros(net->n_ids * n_q);
 
-    norm(net, layer, "attn_q_norm.weight", q, hd, net->n_ids * net->n_head);
-    norm(net, layer, "attn_k_norm.weight", k, hd, net->n_ids * net->n_head_kv);
-    rope(net, q, net->n_head);
-    rope(net, k, net->n_head_kv);
+    if (net->family->head_norms) {
+        norm(net, layer, "attn_q_norm", q, hd, net->n_ids * net->n_head);
+        norm(net, layer, "attn_k_norm", k, hd, net->n_ids * net->n_head_kv);
+    }
+    rotate(&net->rotation, q, net->n_ids, net->n_head, hd);
+    rotate(&net->rotation, k, net->n_ids, net->n_head_kv, hd);
     for (size_t t = 0; t < net->n_ids; t++) {
         for (size_t head = 0; head < net->n_head; head++) {
-            const size_t kv = head / (net->n_head / net->n_head_kv) * hd;
-            attend(net, q + t * n_q + head * hd, k + kv, v + kv, n_kv, t, o + t * n_q + head * hd);
+            const size_t at = t * n_q + head * hd, kv = head / (net->n_head / net->n_head_kv) * hd;
+            attend(q + at, k + kv, v + kv, n_kv, t + 1, hd, o + at);
         }
     }
-    add(x, product(net, layer, "attn_output.weight", o, n_q, net->n_embd),
-        net->n_ids * net->n_embd);
+    if (net->family->bit_linear) {
+        norm(net, layer, "attn_sub_norm", o, n_q, net->n_ids);
+    }
+    add(net, x, product(net, layer, "attn_output", o, n_q, net->n_embd));
     free(h);
     free(q);
     free(k);
@@ -235,42 +371,72 @@ static void attention(const struct net *net, int layer, double *x)
 
 static void feed_forward(const struct net *net, int layer, double *x)
 {
-    double *h = normed(net, layer, "ffn_norm.weight", x);
-    double *gate = product(net, layer, "ffn_gate.weight", h, net->n_embd, net->n_ff);
-    double *up = product(net, layer, "ffn_up.weight", h, net->n_embd, net->n_ff);
+    double *h = normed(net, layer, "ffn_norm", x);
+    double *gate = product(net, layer, "ffn_gate", h, net->n_embd, net->n_ff);
+    double *up = product(net, layer, "ffn_up", h, net->n_embd, net->n_ff);
 
     for (size_t i = 0; i < net->n_ids * net->n_ff; i++) {
-        up[i] *= gate[i] / (1 + exp(-gate[i]));
+        const double relu = fmax(gate[i], 0), silu = gate[i] / (1 + exp(-gate[i]));
+        up[i] *= net->family->relu_squared ? relu * relu : silu;
     }
-    add(x, product(net, layer, "ffn_down.weight", up, net->n_ff, net->n_embd),
-        net->n_ids * net->n_embd);
+    if (net->family->bit_linear) {
+        norm(net, layer, "ffn_sub_norm", up, net->n_ff, net->n_ids);
+    }
+    add(net, x, product(net, layer, "ffn_down", up, net->n_ff, net->n_embd));
     free(h);
     free(gate);
     free(up);
 }
 
-void reference_logits(const uint8_t *gguf, size_t n_bytes, const int32_t *ids, size_t n_ids,
-                      double *ret)
+/* x = the rows of the ids; the caller frees. */
+static double *embed(const struct net *net, const int32_t *ids)
 {
-    struct net net = {.n_ids = n_ids};
+    const size_t n = net->n_embd;
+    enum format f;
+    const uint8_t *data =
+        net->g.data + tensor(net, "token_embd.weight", n, net->n_vocab, &f)->offset;
+    const float scale = format_tensor_scale(f, data, n, net->n_vocab);
+    double *x = zeros(net->n_ids * n);
+    float *row = malloc(n * sizeof(*row));
+
+    assert_non_null(row);
+    for (size_t t = 0; t < net->n_ids; t++) {
+        assert_true(ids[t] >= 0 && (size_t)ids[t] < net->n_vocab);
+        format_decode_row(f, data + (size_t)ids[t] * format_row_bytes(f, n), scale, n, row);
+        for (size_t i = 0; i < n; i++) {
+            x[t * n + i] = row[i] * net->embedding_scale;
+        }
+    }
+    free(row);
+    return x;
+}
+
+void reference_logits(const uint8_t *gguf, size_t n_bytes, const int32_t *ids, size_t n_ids,
+                      enum reference_activations activations, double *ret, double *ret_tie)
+{
+    struct net net = {.n_ids = n_ids, .activations = activations, .tie = zeros(n_ids)};
 
     read_net(&net, gguf, n_bytes);
-    double *embd = weights(&net, -1, "token_embd.weight", net.n_embd, net.n_vocab);
-    double *x = zeros(n_ids * net.n_embd);
     for (size_t t = 0; t < n_ids; t++) {
-        memcpy(x + t * net.n_embd, embd + (size_t)ids[t] * net.n_embd, net.n_embd * sizeof(*x));
+        net.tie[t] = 0.5;
     }
-    free(embd);
+    double *x = embed(&net, ids);
     for (size_t layer = 0; layer < net.n_layer; layer++) {
         attention(&net, (int)layer, x);
         feed_forward(&net, (int)layer, x);
     }
-    norm(&net, -1, "output_norm.weight", x, net.n_embd, n_ids);
+    norm(&net, -1, "output_norm", x, net.n_embd, n_ids);
     const bool tied = !gguf_tensor_find(&net.g, "output.weight");
-    double *logits =
-        product(&net, -1, tied ? "token_embd.weight" : "output.weight", x, net.n_embd, net.n_vocab);
-    memcpy(ret, logits, n_ids * net.n_vocab * sizeof(*ret));
+    double *logits = product(&net, -1, tied ? "token_embd" : "output", x, net.n_embd, net.n_vocab);
+    for (size_t i = 0; i < n_ids * net.n_vocab; i++) {
+        ret[i] = logits[i] / net.logit_scale;
+    }
+    if (ret_tie) {
+        memcpy(ret_tie, net.tie, n_ids * sizeof(*ret_tie));
+    }
     free(logits);
     free(x);
+    free(net.tie);
+    free(net.rotation.frequency);
     gguf_deinit(&net.g);
 }

@@ -8,7 +8,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define EMBD_MAX 256u
+#include "engine/format.h"
+
+#define COLS_MAX 512u
 #define HEADS 4u
 #define HEADS_KV 2u
 
@@ -41,11 +43,25 @@ int tiny_file(const void *data, size_t n)
     return fd;
 }
 
-/* Embedding and feed-forward length: one block of the widest format in use, since tests run at every
- * level under every sanitizer. */
+/* Embedding length: one block of the widest format in use, since tests run at every level under
+ * every sanitizer. */
 static uint32_t embd_of(const struct tiny *t)
 {
-    return strcmp(t->format, "TQ2_0") == 0 || strcmp(t->head, "TQ2_0") == 0 ? EMBD_MAX : 128;
+    enum format layers, head;
+
+    assert_true(format_of_name(t->format, &layers) && format_of_name(t->head, &head));
+    return format_info(layers)->block > 128 || format_info(head)->block > 128 ? 256 : 128;
+}
+
+/* Length of the feed-forward, and of all heads together. */
+static uint32_t wide_of(const struct tiny *t)
+{
+    return t->uneven ? 2 * embd_of(t) : embd_of(t);
+}
+
+static bool is_bitnet(const struct tiny *t)
+{
+    return strncmp(t->arch, "bitnet", 6) == 0;
 }
 
 /* ---- keys ---- */
@@ -79,18 +95,23 @@ static void put_shape(struct gguf_writer *w, const struct tiny *t)
     put_u32(w, t, "block_count", TINY_LAYERS);
     put_u32(w, t, "context_length", TINY_CTX);
     put_u32(w, t, "embedding_length", embd_of(t));
-    put_u32(w, t, "feed_forward_length", embd_of(t));
+    put_u32(w, t, "feed_forward_length", wide_of(t));
     put_u32(w, t, "attention.head_count", HEADS);
     put_u32(w, t, "attention.head_count_kv", HEADS_KV);
-    put_u32(w, t, "attention.key_length", embd_of(t) / HEADS);
-    put_u32(w, t, "attention.value_length", embd_of(t) / HEADS);
-    put_f32(w, t, "attention.layer_norm_rms_epsilon", 1e-5f);
+    put_u32(w, t, "attention.key_length", wide_of(t) / HEADS);
+    put_u32(w, t, "attention.value_length", wide_of(t) / HEADS);
+    put_f32(w, t, "attention.layer_norm_rms_epsilon", t->eps > 0 ? t->eps : 1e-5f);
     put_f32(w, t, "rope.freq_base", 10000.0f);
     if (t->scaling) {
         (void)snprintf(key, sizeof(key), "%s.rope.scaling.type", t->arch);
         assert_int_equal(gguf_put_str(w, key, strview_of(t->scaling)), 0);
         put_f32(w, t, "rope.scaling.factor", 4.0f);
-        put_u32(w, t, "rope.scaling.original_context_length", 64);
+        put_u32(w, t, "rope.scaling.original_context_length", t->n_ctx_old ? t->n_ctx_old : 64);
+    }
+    if (strcmp(t->arch, "minicpm") == 0) {
+        put_f32(w, t, "embedding_scale", TINY_EMBEDDING_SCALE);
+        put_f32(w, t, "residual_scale", TINY_RESIDUAL_SCALE);
+        put_f32(w, t, "logit_scale", TINY_LOGIT_SCALE);
     }
 }
 
@@ -127,59 +148,137 @@ static void put_vocab(struct gguf_writer *w)
 
 /* ---- tensors ---- */
 
+enum kind { MATRIX, NORM, BIAS, SCALE };
+
 struct plan {
     char name[64];
     const char *format;
     uint64_t n_cols, n_rows;
-    bool norm;
+    enum kind kind;
 };
 
-static size_t add(const struct tiny *t, struct plan *p, size_t n, const char *name,
-                  const char *format, uint64_t n_cols, uint64_t n_rows, bool norm)
+struct plans {
+    const struct tiny *t;
+    struct plan p[96];
+    size_t n;
+};
+
+static void add(struct plans *plans, const char *name, enum kind kind, const char *format,
+                uint64_t n_cols, uint64_t n_rows)
 {
-    if (t->skip_tensor && strcmp(t->skip_tensor, name) == 0) {
-        return n;
+    struct plan *p = &plans->p[plans->n];
+
+    if (plans->t->skip_tensor && strcmp(plans->t->skip_tensor, name) == 0) {
+        return;
     }
-    p[n] = (struct plan){.format = format, .n_cols = n_cols, .n_rows = n_rows, .norm = norm};
-    (void)snprintf(p[n].name, sizeof(p[n].name), "%s", name);
-    return n + 1;
+    assert_true(plans->n < ARRAY_SIZE(plans->p));
+    *p = (struct plan){.format = format, .n_cols = n_cols, .n_rows = n_rows, .kind = kind};
+    (void)snprintf(p->name, sizeof(p->name), "%s", name);
+    plans->n++;
 }
 
-static size_t plan_layer(const struct tiny *t, struct plan *p, size_t n, unsigned layer)
+static void plan_layer(struct plans *plans, unsigned layer)
 {
-    const uint64_t embd = embd_of(t), head_dim = embd / HEADS, kv = HEADS_KV * head_dim;
+    const struct tiny *t = plans->t;
+    const uint64_t embd = embd_of(t), wide = wide_of(t), kv = wide / HEADS * HEADS_KV;
+    const bool qwen2 = strcmp(t->arch, "qwen2") == 0, qwen3 = strcmp(t->arch, "qwen3") == 0;
     const struct {
         const char *name;
         uint64_t n_cols, n_rows;
-        bool norm, qwen3;
+        enum kind kind;
+        bool there;
     } parts[] = {
-        {"attn_norm", embd, 1, true, false},      {"ffn_norm", embd, 1, true, false},
-        {"attn_q_norm", head_dim, 1, true, true}, {"attn_k_norm", head_dim, 1, true, true},
-        {"attn_q", embd, embd, false, false},     {"attn_k", embd, kv, false, false},
-        {"attn_v", embd, kv, false, false},       {"attn_output", embd, embd, false, false},
-        {"ffn_gate", embd, embd, false, false},   {"ffn_up", embd, embd, false, false},
-        {"ffn_down", embd, embd, false, false},
+        {"attn_norm.weight", embd, 1, NORM, true},
+        {"ffn_norm.weight", embd, 1, NORM, true},
+        {"attn_q_norm.weight", wide / HEADS, 1, NORM, qwen3},
+        {"attn_k_norm.weight", wide / HEADS, 1, NORM, qwen3},
+        {"attn_sub_norm.weight", wide, 1, NORM, is_bitnet(t)},
+        {"ffn_sub_norm.weight", wide, 1, NORM, is_bitnet(t)},
+        {"attn_q.weight", embd, wide, MATRIX, true},
+        {"attn_k.weight", embd, kv, MATRIX, true},
+        {"attn_v.weight", embd, kv, MATRIX, true},
+        {"attn_output.weight", wide, embd, MATRIX, true},
+        {"ffn_gate.weight", embd, wide, MATRIX, true},
+        {"ffn_up.weight", embd, wide, MATRIX, true},
+        {"ffn_down.weight", wide, embd, MATRIX, true},
+        {"attn_q.bias", wide, 1, BIAS, qwen2},
+        {"attn_k.bias", kv, 1, BIAS, qwen2},
+        {"attn_v.bias", kv, 1, BIAS, qwen2},
+        {"attn_q.scale", 1, 1, SCALE, t->scales},
+        {"attn_k.scale", 1, 1, SCALE, t->scales},
+        {"attn_v.scale", 1, 1, SCALE, t->scales},
+        {"attn_output.scale", 1, 1, SCALE, t->scales},
+        {"ffn_gate.scale", 1, 1, SCALE, t->scales},
+        {"ffn_up.scale", 1, 1, SCALE, t->scales},
+        {"ffn_down.scale", 1, 1, SCALE, t->scales},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
         char name[64];
-        (void)snprintf(name, sizeof(name), "blk.%u.%s.weight", layer, parts[i].name);
-        if (!parts[i].qwen3 || strcmp(t->arch, "qwen3") == 0) {
-            n = add(t, p, n, name, parts[i].norm ? "F32" : t->format, parts[i].n_cols,
-                    parts[i].n_rows, parts[i].norm);
+        (void)snprintf(name, sizeof(name), "blk.%u.%s", layer, parts[i].name);
+        if (parts[i].there) {
+            add(plans, name, parts[i].kind, parts[i].kind == MATRIX ? t->format : "F32",
+                parts[i].n_cols, parts[i].n_rows);
         }
     }
-    return n;
+}
+
+static void plan_file(struct plans *plans)
+{
+    const struct tiny *t = plans->t;
+    const uint32_t n_vocab = t->n_vocab ? t->n_vocab : TINY_VOCAB;
+    const uint64_t pairs = wide_of(t) / HEADS / 2;
+
+    add(plans, "token_embd.weight", MATRIX, t->head, embd_of(t), n_vocab);
+    add(plans, "output_norm.weight", NORM, "F32", embd_of(t), 1);
+    if (t->untied) {
+        add(plans, "output.weight", MATRIX, t->head, embd_of(t), n_vocab);
+    }
+    for (unsigned layer = 0; layer < TINY_LAYERS; layer++) {
+        plan_layer(plans, layer);
+    }
+    if (t->factors) {
+        add(plans, "rope_freqs.weight", SCALE, "F32", pairs, 1);
+    }
+    if (t->scaling && strcmp(t->scaling, "longrope") == 0) {
+        add(plans, "rope_factors_long.weight", SCALE, "F32", pairs, 1);
+        add(plans, "rope_factors_short.weight", SCALE, "F32", pairs, 1);
+    }
+    if (t->extra_tensor) {
+        add(plans, t->extra_tensor, NORM, "F32", 4, 1);
+    }
+}
+
+static float weight(enum kind kind, uint64_t seed, uint64_t i)
+{
+    const float x = tiny_random(seed << 32 | i);
+
+    switch (kind) {
+    case NORM:
+        return 1.0f + 0.3f * x;
+    case BIAS:
+        return x;
+    case SCALE:
+        return 1.5f + x;
+    default:
+        return 0.15f * x;
+    }
 }
 
 static void write_tensor(struct gguf_writer *w, const struct plan *p, uint64_t seed)
 {
-    float row[EMBD_MAX];
+    float row[COLS_MAX], most = 0;
 
+    for (uint64_t i = 0; i < p->n_rows * p->n_cols; i++) {
+        const float x = weight(p->kind, seed, i);
+        most = x > most ? x : -x > most ? -x : most;
+    }
+    if (strcmp(p->format, "I2_S") == 0) {
+        assert_int_equal(gguf_writer_scale(w, most), 0);
+    }
     for (uint64_t r = 0; r < p->n_rows; r++) {
         for (uint64_t c = 0; c < p->n_cols; c++) {
-            const float x = tiny_random(seed << 32 | (r * p->n_cols + c));
-            row[c] = p->norm ? 1.0f + 0.3f * x : 0.15f * x;
+            row[c] = weight(p->kind, seed, r * p->n_cols + c);
         }
         assert_int_equal(gguf_writer_rows(w, row, 1), 0);
     }
@@ -188,33 +287,22 @@ static void write_tensor(struct gguf_writer *w, const struct plan *p, uint64_t s
 int tiny_write(const struct tiny *t)
 {
     const int fd = memfd_create("tiny", MFD_CLOEXEC);
-    const uint32_t n_vocab = t->n_vocab ? t->n_vocab : TINY_VOCAB;
     struct gguf_writer *w = NULL;
-    struct plan p[64];
-    size_t n = 0;
+    struct plans plans = {.t = t};
 
     assert_true(fd >= 0);
     assert_int_equal(gguf_writer_new(&w), 0);
     put_shape(w, t);
     put_vocab(w);
-    n = add(t, p, n, "token_embd.weight", t->head, embd_of(t), n_vocab, false);
-    n = add(t, p, n, "output_norm.weight", "F32", embd_of(t), 1, true);
-    if (t->untied) {
-        n = add(t, p, n, "output.weight", t->head, embd_of(t), n_vocab, false);
-    }
-    for (unsigned layer = 0; layer < TINY_LAYERS; layer++) {
-        n = plan_layer(t, p, n, layer);
-    }
-    if (t->extra_tensor) {
-        n = add(t, p, n, t->extra_tensor, "F32", 4, 1, true);
-    }
-    for (size_t i = 0; i < n; i++) {
+    plan_file(&plans);
+    for (size_t i = 0; i < plans.n; i++) {
+        const struct plan *p = &plans.p[i];
         assert_int_equal(
-            gguf_put_tensor(w, p[i].name, p[i].format, p[i].n_cols, p[i].n_rows, p[i].norm), 0);
+            gguf_put_tensor(w, p->name, p->format, p->n_cols, p->n_rows, p->kind != MATRIX), 0);
     }
     assert_int_equal(gguf_writer_begin(w, fd), 0);
-    for (size_t i = 0; i < n; i++) {
-        write_tensor(w, &p[i], i + 1);
+    for (size_t i = 0; i < plans.n; i++) {
+        write_tensor(w, &plans.p[i], i + 1);
     }
     assert_int_equal(gguf_writer_end(w), 0);
     gguf_writer_free(w);

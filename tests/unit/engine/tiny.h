@@ -7,11 +7,16 @@
 #define TINY_VOCAB 264u /* three control tokens, the bytes, five words */
 
 struct tiny {
-    const char *arch;   /* "llama" or "qwen3" */
+    const char *arch;   /* llama, qwen2, qwen3, minicpm, bitnet, bitnet-b1.58 or bitnet-25 */
     const char *format; /* of the layers' matrices */
     const char *head;   /* of embedding and head */
     bool untied;
-    const char *scaling;                /* rope.scaling.type, or NULL */
+    bool uneven;         /* heads and feed-forward wider than the embedding */
+    bool scales;         /* a .scale tensor beside every matrix of a layer */
+    float eps;           /* of the norms; 0: 1e-5 */
+    const char *scaling; /* rope.scaling.type, or NULL; longrope brings its factors */
+    uint32_t n_ctx_old;  /* the original context of a scaling; 0: 64 */
+    bool factors;        /* rope_freqs.weight */
     const char *skip_key, *skip_tensor; /* left out, or NULL */
     const char *extra_tensor;           /* an F32 vector of four more, or NULL */
     uint32_t n_vocab;                   /* rows of the embedding; 0: TINY_VOCAB */
@@ -19,6 +24,9 @@ struct tiny {
 
 #define TINY_LAYERS 2u
 #define TINY_CTX 256u
+#define TINY_EMBEDDING_SCALE 3.0f /* of minicpm */
+#define TINY_RESIDUAL_SCALE 0.6f
+#define TINY_LOGIT_SCALE 2.5f
 
 /** tiny_write() - a GGUF in a memfd that the caller closes; never fails */
 int tiny_write(const struct tiny *t);
