@@ -38,7 +38,8 @@ enum {
     MODEL_STALE,   /* packed by another version of this program, or for another file: pack again */
 };
 
-enum kv_type { KV_F32 = 0, KV_F16 };
+/* What a cache keeps of each key and value: floats, halves, or int8 with a scale per position and head. */
+enum kv_type { KV_F32 = 0, KV_F16, KV_I8 };
 
 /* ---- the machine: kernels and threads ---- */
 

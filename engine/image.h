@@ -78,7 +78,7 @@ _Static_assert(sizeof(struct image_meta) % 8 == 0, "arrays of 8-byte members fol
 
 struct image_tensor {
     uint32_t format; /* enum format */
-    uint32_t zero;
+    float scale;     /* multiplies the product; 1 where the file has no number beside it */
     uint64_t offset; /* into WEIGHTS */
     uint64_t bytes;  /* 0: absent */
 };

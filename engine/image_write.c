@@ -86,7 +86,7 @@ static int write_plain(struct sink *s, const uint8_t *data, uint64_t n)
     return 0;
 }
 
-static int write_norm(struct sink *s, enum format f, const uint8_t *data, size_t n)
+static int write_vector(struct sink *s, enum format f, const uint8_t *data, size_t n)
 {
     float *x = malloc(n * sizeof(*x));
 
@@ -131,8 +131,8 @@ static int write_weights(const struct image_parts *p, struct sink *s)
             continue;
         }
         const uint8_t *data = p->data + t->offset;
-        if (role_is_norm(image_role(i))) {
-            r = write_norm(s, f, data, (size_t)t->dims[0]);
+        if (role_is_vector(image_role(i))) {
+            r = write_vector(s, f, data, (size_t)t->dims[0]);
         } else if (format_info(f)->panel == PANEL_NONE) {
             r = write_plain(s, data, p->tensors[i].bytes);
         } else {

@@ -34,7 +34,16 @@ bool kv_type_parse(const char *name, enum kv_type *ret)
 
 static size_t head_bytes_of(const struct model *model, enum kv_type type)
 {
-    return (size_t)KV_BLOCK * model->shape.head_dim * (type == KV_F32 ? 4 : 2);
+    const size_t values = (size_t)KV_BLOCK * model->shape.head_dim;
+
+    switch (type) {
+    case KV_F32:
+        return values * sizeof(float);
+    case KV_F16:
+        return values * sizeof(uint16_t);
+    default:
+        return values + KV_BLOCK * sizeof(float);
+    }
 }
 
 uint64_t kv_block_bytes(const struct model *model, enum kv_type type)
@@ -50,7 +59,7 @@ int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type ty
     struct kv_pool *p;
     uint64_t bytes;
 
-    if (n_blocks == 0 || n_blocks > KV_BLOCKS_MAX || (type != KV_F32 && type != KV_F16) ||
+    if (n_blocks == 0 || n_blocks > KV_BLOCKS_MAX || type > KV_I8 ||
         __builtin_mul_overflow(kv_block_bytes(model, type), (uint64_t)n_blocks, &bytes) ||
         bytes > SIZE_MAX / 2) {
         return -EINVAL;
@@ -67,6 +76,7 @@ int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type ty
         .head_bytes = head_bytes_of(model, type),
         .n_blocks = n_blocks,
         .n_head_kv = model->shape.n_head_kv,
+        .head_dim = model->shape.head_dim,
         .free_blocks = calloc(n_blocks, sizeof(*p->free_blocks)),
         .dirty = calloc(n_blocks, sizeof(*p->dirty)),
     };

@@ -137,35 +137,51 @@ static int read_tensor(const struct model *m, size_t i, struct matrix *ret, stru
     if (!role_dims(&m->shape, role, &n_cols, &n_rows) || (role == ROLE_OUTPUT && t->bytes == 0)) {
         return t->bytes == 0 ? MODEL_OK : damaged(d, s->offset, "a tensor that the graph has not");
     }
-    if (t->format >= FORMATS || (role_is_norm(role) && t->format != FORMAT_F32) ||
+    if (t->format >= FORMATS || (role_is_vector(role) && t->format != FORMAT_F32) ||
         !format_packed_bytes((enum format)t->format, n_cols, n_rows, &bytes) || t->bytes != bytes ||
         t->offset % IMAGE_ALIGN != 0 || t->offset > s->bytes || bytes > s->bytes - t->offset) {
         return damaged(d, s->offset, "a tensor passes the end of the weights");
     }
+    if (!isfinite(t->scale)) {
+        return damaged(d, s->offset, "a tensor's scale is no number");
+    }
     *ret = (struct matrix){.format = (enum format)t->format,
                            .n_cols = (size_t)n_cols,
                            .n_rows = (size_t)n_rows,
-                           .data = m->file.data + s->offset + t->offset};
+                           .data = m->file.data + s->offset + t->offset,
+                           .act_per_token = arch_info((enum arch)m->shape.arch)->bitlinear &&
+                                            format_info((enum format)t->format)->ternary,
+                           .scale = t->scale};
     return MODEL_OK;
 }
 
-static void put_layer_tensor(struct layer *l, enum role role, const struct matrix *x)
+static void put_layer_vector(struct layer *l, enum role role, const struct matrix *x)
 {
-    const float *norm = (const void *)x->data;
+    const struct {
+        enum role role;
+        const float **at;
+    } vectors[] = {
+        {ROLE_ATTN_NORM, &l->attn_norm},
+        {ROLE_FFN_NORM, &l->ffn_norm},
+        {ROLE_Q_NORM, &l->q_norm},
+        {ROLE_K_NORM, &l->k_norm},
+        {ROLE_ATTN_SUB_NORM, &l->attn_sub_norm},
+        {ROLE_FFN_SUB_NORM, &l->ffn_sub_norm},
+        {ROLE_Q_BIAS, &l->q.bias}, /* a matrix comes before its bias */
+        {ROLE_K_BIAS, &l->k.bias},
+        {ROLE_V_BIAS, &l->v.bias},
+    };
 
+    for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
+        if (vectors[i].role == role) {
+            *vectors[i].at = (const void *)x->data;
+        }
+    }
+}
+
+static void put_layer_matrix(struct layer *l, enum role role, const struct matrix *x)
+{
     switch (role) {
-    case ROLE_ATTN_NORM:
-        l->attn_norm = norm;
-        break;
-    case ROLE_FFN_NORM:
-        l->ffn_norm = norm;
-        break;
-    case ROLE_Q_NORM:
-        l->q_norm = norm;
-        break;
-    case ROLE_K_NORM:
-        l->k_norm = norm;
-        break;
     case ROLE_Q:
         l->q = *x;
         break;
@@ -215,13 +231,15 @@ static int read_tensors(struct model *m, struct diag *d)
             m->head = x;
             break;
         default:
-            put_layer_tensor(&m->layers[(i - ROLES_GLOBAL) / ROLES_LAYER], image_role(i), &x);
+            (role_is_vector(image_role(i)) ? put_layer_vector : put_layer_matrix)(
+                &m->layers[(i - ROLES_GLOBAL) / ROLES_LAYER], image_role(i), &x);
             break;
         }
     }
     if (!m->head.data) {
         m->head = m->embd;
     }
+    m->head.scale = m->shape.logit_scale;
     return MODEL_OK;
 }
 
@@ -324,7 +342,7 @@ void model_info(const struct model *model, struct model_info *ret)
     const struct shape *s = &model->shape;
 
     *ret = (struct model_info){
-        .arch = arch_name((enum arch)s->arch),
+        .arch = arch_info((enum arch)s->arch)->name,
         .name = model->strings + meta->name_at,
         .formats = model->strings + meta->formats_at,
         .quantization = quantization_names[meta->quantization],

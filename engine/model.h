@@ -17,11 +17,16 @@ struct matrix {
     size_t n_cols, n_rows;
     const uint8_t *data; /* borrowed from the map; packed form */
     bool act_per_token;  /* ternary in a BitNet graph: activations have one scale a token */
+    float scale;         /* multiplies the product */
+    const float *bias;   /* (n_rows) then added to it; borrowed; NULL where the graph has none */
 };
 
 struct layer {
     const float *attn_norm, *ffn_norm; /* (n_embd) borrowed from the map */
-    const float *q_norm, *k_norm;      /* (head_dim) borrowed; NULL where the graph has none */
+    /* NULL where the graph has none: */
+    const float *q_norm, *k_norm; /* (head_dim) */
+    const float *attn_sub_norm;   /* (n_head * head_dim) */
+    const float *ffn_sub_norm;    /* (n_ff) */
     struct matrix q, k, v, o, gate, up, down;
 };
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,14 +39,9 @@ struct packer {
 
 /* ---- tensors ---- */
 
-static void tensor_name(size_t i, char ret[64])
+static size_t layer_of(size_t i)
 {
-    if (i < ROLES_GLOBAL) {
-        (void)snprintf(ret, 64, "%s", role_name(image_role(i)));
-    } else {
-        (void)snprintf(ret, 64, "blk.%zu.%s", (i - ROLES_GLOBAL) / ROLES_LAYER,
-                       role_name(image_role(i)));
-    }
+    return i < ROLES_GLOBAL ? 0 : (i - ROLES_GLOBAL) / ROLES_LAYER;
 }
 
 /* Does the tensor have these dimensions, a format of ours, and its bytes inside the file? Tensors may
@@ -75,19 +71,58 @@ static int check_tensor(struct packer *p, const struct gguf_tensor_info *t, uint
     return MODEL_OK;
 }
 
+static bool same_bytes(const struct packer *p, const struct gguf_tensor_info *a,
+                       const struct gguf_tensor_info *b)
+{
+    const enum format f = p->source[ROLE_EMBD].format;
+    uint64_t bytes;
+
+    return a->type == b->type && format_tensor_bytes(f, b->dims[0], b->dims[1], &bytes) &&
+           bytes <= p->g->size - a->offset &&
+           memcmp(p->g->data + a->offset, p->g->data + b->offset, (size_t)bytes) == 0;
+}
+
+/* The number that may stand beside a matrix of 1bitLLM's files and multiplies its product. */
+static int read_scale(const struct packer *p, enum role role, size_t layer, float *ret)
+{
+    char name[ROLE_NAME_BYTES];
+
+    *ret = 1;
+    if (role < ROLES_GLOBAL || role_is_vector(role) ||
+        !arch_info((enum arch)p->shape.arch)->weight_scales) {
+        return MODEL_OK;
+    }
+    role_scale_name(role, layer, name);
+    const struct gguf_tensor_info *t = gguf_tensor_find(p->g, name);
+    if (!t) {
+        return MODEL_OK;
+    }
+    if (t->type != format_info(FORMAT_F32)->id || t->dims[0] != 1 || t->dims[1] != 1 ||
+        t->dims[2] != 1 || t->dims[3] != 1 || sizeof(*ret) > p->g->size - t->offset) {
+        diag_set(p->d, t->info_offset, "tensor %s is no single F32", name);
+        return MODEL_MALFORMED;
+    }
+    memcpy(ret, p->g->data + t->offset, sizeof(*ret));
+    if (!isfinite(*ret)) {
+        diag_set(p->d, t->offset, "tensor %s is no finite number", name);
+        return MODEL_MALFORMED;
+    }
+    return MODEL_OK;
+}
+
 /* Find what fills entry i of the tensor table and give it its place. */
 static int place_tensor(struct packer *p, size_t i)
 {
     struct image_tensor *it = &p->tensors[i];
     const enum role role = image_role(i);
     uint64_t n_cols, n_rows;
-    char name[64];
+    char name[ROLE_NAME_BYTES];
     enum format f;
 
     if (!role_dims(&p->shape, role, &n_cols, &n_rows)) {
         return MODEL_OK; /* not a part of this graph */
     }
-    tensor_name(i, name);
+    role_full_name(role, layer_of(i), name);
     const struct gguf_tensor_info *t = gguf_tensor_find(p->g, name);
     if (!t) {
         if (role == ROLE_OUTPUT) {
@@ -100,7 +135,14 @@ static int place_tensor(struct packer *p, size_t i)
     if (r != MODEL_OK) {
         return r;
     }
-    it->format = role_is_norm(role) ? FORMAT_F32 : f;
+    if (role == ROLE_OUTPUT && same_bytes(p, t, p->source[ROLE_EMBD].info)) {
+        return MODEL_OK; /* the embedding again, as early BitNet files have it */
+    }
+    const int scaled = read_scale(p, role, layer_of(i), &it->scale);
+    if (scaled != MODEL_OK) {
+        return scaled;
+    }
+    it->format = role_is_vector(role) ? FORMAT_F32 : f;
     if (!format_packed_bytes((enum format)it->format, n_cols, n_rows, &it->bytes) ||
         it->bytes > INT64_MAX / 2 - p->weight_bytes) {
         diag_set(p->d, t->info_offset, "tensor %s is too large", name);
@@ -129,22 +171,18 @@ static int place_tensors(struct packer *p)
     return MODEL_OK;
 }
 
-/* Is this a name that the graph gives a meaning to? @name is NUL-terminated. */
-static bool name_in_graph(const struct shape *s, const char *name)
+static bool in_graph(const struct packer *p, const char *name)
 {
-    uint64_t cols, rows;
+    static const char *const of_rope[] = {"rope_freqs.weight", "rope_factors_short.weight",
+                                          "rope_factors_long.weight"};
+    enum role role;
 
-    for (unsigned r = 0; r < ROLES; r++) {
-        const char *tail = name;
-        if (r >= ROLES_GLOBAL) {
-            tail = strchr(name + strlen("blk."), '.');
-            tail = tail && strncmp(name, "blk.", 4) == 0 ? tail + 1 : "";
-        }
-        if (strcmp(tail, role_name((enum role)r)) == 0) {
-            return role_dims(s, (enum role)r, &cols, &rows);
+    for (size_t i = 0; i < ARRAY_SIZE(of_rope); i++) {
+        if (strcmp(name, of_rope[i]) == 0) {
+            return true;
         }
     }
-    return strcmp(name, "rope_freqs.weight") == 0;
+    return role_of_name(&p->shape, name, &role);
 }
 
 /* A tensor inside a layer, or at the ends of the graph, that this engine does not apply (a bias, a
@@ -161,9 +199,9 @@ static int refuse_foreign_tensors(const struct packer *p)
 
         memcpy(name, t->name.data, t->name.n);
         for (size_t k = 0; k < ARRAY_SIZE(of_the_graph); k++) {
-            if (strview_starts(t->name, of_the_graph[k]) && !name_in_graph(&p->shape, name)) {
+            if (strview_starts(t->name, of_the_graph[k]) && !in_graph(p, name)) {
                 diag_set(p->d, t->info_offset, "tensor %s is unsupported in architecture %s", name,
-                         arch_name((enum arch)p->shape.arch));
+                         arch_info((enum arch)p->shape.arch)->name);
                 return MODEL_UNSUPPORTED;
             }
         }
@@ -189,7 +227,7 @@ static enum quantization quantization_of(const struct packer *p)
     enum quantization all = QUANTS;
 
     for (size_t i = ROLES_GLOBAL; i < p->n_tensors; i++) {
-        if (p->tensors[i].bytes == 0 || role_is_norm(image_role(i))) {
+        if (p->tensors[i].bytes == 0 || role_is_vector(image_role(i))) {
             continue;
         }
         const enum quantization q = of_format[p->tensors[i].format];
@@ -208,7 +246,7 @@ static void formats_of(const struct packer *p, char ret[64])
     size_t at = 0;
 
     for (size_t i = 0; i < p->n_tensors; i++) {
-        if (!role_is_norm(image_role(i))) {
+        if (!role_is_vector(image_role(i))) {
             bytes[p->tensors[i].format] += p->tensors[i].bytes;
         }
     }

@@ -65,6 +65,21 @@ static size_t panels_of(const struct matrix *m)
 
 /* ---- one panel ---- */
 
+/* What a family does to a product: multiply it by the number beside the matrix, add a bias. */
+static void finish(const struct matrix *m, size_t row, size_t n_rows, float *out)
+{
+    if (m->scale != 1.0f) {
+        for (size_t i = 0; i < n_rows; i++) {
+            out[i] *= m->scale;
+        }
+    }
+    if (m->bias) {
+        for (size_t i = 0; i < n_rows; i++) {
+            out[i] += m->bias[row + i];
+        }
+    }
+}
+
 static void panel_quantized(const struct job *j, const struct product *p, size_t panel,
                             size_t first, size_t n)
 {
@@ -87,6 +102,15 @@ static void panel_quantized(const struct job *j, const struct product *p, size_t
     fn(data, m->n_cols, &act, whole, PANEL_ROWS);
     for (size_t t = 0; t < n; t++) {
         memcpy(out + t * p->stride, whole + t * PANEL_ROWS, rows * sizeof(*out));
+    }
+}
+
+static void finish_panel(const struct product *p, size_t panel, size_t first, size_t n)
+{
+    const size_t row = panel * PANEL_ROWS, left = p->m->n_rows - row;
+
+    for (size_t t = first; t < first + n; t++) {
+        finish(p->m, row, left < PANEL_ROWS ? left : PANEL_ROWS, p->out + t * p->stride + row);
     }
 }
 
@@ -131,6 +155,7 @@ static void do_item(void *ctx, size_t item, unsigned thread_i)
             } else {
                 panel_floats(j, p, u - base, first, n);
             }
+            finish_panel(p, u - base, first, n);
         }
     }
 }

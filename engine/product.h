@@ -49,7 +49,7 @@ size_t act_block(enum act_kind kind, size_t n);
 /** act_of_token() - one scale for all columns of a token, so that all must be there to find it */
 bool act_of_token(enum act_kind kind);
 
-/** products_run() - out = m * input for each of n matrices with the same columns */
+/** products_run() - out = (m * input) * m->scale + m->bias for each of n matrices with the same columns */
 void products_run(const struct engine *e, const struct input *in, size_t n_tokens,
                   const struct product *products, size_t n);
 

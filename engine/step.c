@@ -244,7 +244,7 @@ static size_t gather_wanted(struct stepper *st, const struct step_item *items, s
             const float *x = st->x + (row - t) * n, *h = st->h + (row - t) * n;
             float *out = st->wanted + n_wanted * n;
             for (size_t c = 0; c < n; c++) {
-                out[c] = x[c] + h[c];
+                out[c] = x[c] + h[c] * st->model->shape.residual_scale;
             }
         }
     }

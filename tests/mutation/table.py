@@ -24,39 +24,34 @@ SCALAR = 'tests/unit/engine_kernels/test-engine-kernels-scalar'
 
 MUTATIONS = [
     Mutation('q norm after rope',
-             '''        if (lc->l->q_norm) {
-            rms_norm(k, x, lc->l->q_norm, hd, s->eps, x);
+             '''        if (a->l->q_norm) {
+            rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
         }
         rotate(s, cosines, sines, x);
 ''',
              '''        rotate(s, cosines, sines, x);
-        if (lc->l->q_norm) {
-            rms_norm(k, x, lc->l->q_norm, hd, s->eps, x);
+        if (a->l->q_norm) {
+            rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
         }
 ''', (GRAPH, LOGITS)),
     Mutation('k norm after rope',
-             '''        if (lc->l->k_norm) {
-            rms_norm(k, x, lc->l->k_norm, hd, s->eps, x);
+             '''        if (a->l->k_norm) {
+            rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
         }
         rotate(s, cosines, sines, x);
 ''',
              '''        rotate(s, cosines, sines, x);
-        if (lc->l->k_norm) {
-            rms_norm(k, x, lc->l->k_norm, hd, s->eps, x);
+        if (a->l->k_norm) {
+            rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
         }
 ''', (GRAPH, LOGITS)),
     Mutation('epsilon of another model', 'sqrtf(mean + eps)', 'sqrtf(mean + 1e-5f)', (GRAPH, LOGITS)),
     Mutation('epsilon outside the root', 'sqrtf(mean + eps)', '(sqrtf(mean) + eps)', (GRAPH, LOGITS)),
     Mutation('heads share keys in turn', 'head / (s->n_head / s->n_head_kv)', 'head % s->n_head_kv', (GRAPH, LOGITS)),
     Mutation('rope pairs the other way',
-             '''    const size_t step = s->arch == ARCH_LLAMA ? 2 : 1;     /* llama: neighbours make a pair */
-    const size_t apart = s->arch == ARCH_LLAMA ? 1 : half; /* qwen3: i and i + n_rot / 2 */
-''',
-             '''    const size_t step = s->arch != ARCH_LLAMA ? 2 : 1;
-    const size_t apart = s->arch != ARCH_LLAMA ? 1 : half;
-''', (GRAPH, LOGITS)),
+             'pairs == PAIRS_NEIGHBOURS;', 'pairs != PAIRS_NEIGHBOURS;', (GRAPH, LOGITS)),
     Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH, LOGITS)),
-    Mutation('another activation function', 'math_siluf(gate[i]) * up[i]', '(gate[i] > 0 ? gate[i] * gate[i] : 0) * up[i]',
+    Mutation('squared ReLU for SiLU', 'squared ? relu2(gate[i]) : math_siluf(gate[i])', 'relu2(gate[i])',
              (GRAPH, LOGITS)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
              (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),

@@ -232,8 +232,8 @@ static void what_the_graph_does_not_do_is_refused_by_name(void **state)
     struct tiny t = q8;
     (void)state;
 
-    t.arch = "qwen2";
-    refused(&t, MODEL_UNSUPPORTED, "qwen2");
+    t.arch = "gemma";
+    refused(&t, MODEL_UNSUPPORTED, "gemma");
     t = q8;
     t.extra_tensor = "blk.0.attn_q.bias";
     refused(&t, MODEL_UNSUPPORTED, "blk.0.attn_q.bias");
@@ -244,8 +244,10 @@ static void what_the_graph_does_not_do_is_refused_by_name(void **state)
     t.extra_tensor = "blk.0.attn_q_norm.weight";
     refused(&t, MODEL_UNSUPPORTED, "attn_q_norm");
     t = q8;
+    t.scaling = "dynamic";
+    refused(&t, MODEL_UNSUPPORTED, "dynamic");
     t.scaling = "longrope";
-    refused(&t, MODEL_UNSUPPORTED, "longrope");
+    refused(&t, MODEL_MALFORMED, "rope_factors_short.weight is missing");
 }
 
 static void tensors_outside_the_graph_are_left_alone(void **state)

@@ -1,0 +1,57 @@
+#include "engine/rows.h"
+
+#include <assert.h>
+#include <math.h>
+
+void rows_share(struct stepper *st, threads_fn *fn, void *ctx, size_t n_items, bool alone)
+{
+    if (alone) {
+        for (size_t i = 0; i < n_items; i++) {
+            fn(ctx, i, 0);
+        }
+    } else {
+        threads_run(st->engine->threads, fn, ctx, n_items);
+    }
+}
+
+void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n, float eps,
+              float *ret)
+{
+    const float mean = k->dot_f32(x, x, n) / (float)n;
+    const float scale = 1.0f / sqrtf(mean + eps);
+
+    for (size_t i = 0; i < n; i++) {
+        ret[i] = x[i] * scale * w[i];
+    }
+}
+
+void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,
+                   unsigned kinds)
+{
+    for (unsigned kind = 0; kind < ACT_KINDS; kind++) {
+        if ((kinds & 1u << kind) == 0) {
+            continue;
+        }
+        assert(first == 0 || !act_of_token((enum act_kind)kind));
+        const struct act_room *room = &st->act[kind];
+        const size_t block = act_block((enum act_kind)kind, n), cols = st->plan.act_cols;
+        const size_t at = row * (cols / ACT_BLOCK) + first / block;
+        act_quantize(&st->engine->kernels, (enum act_kind)kind, x + first, n,
+                     room->q + row * cols + first, room->d + at, room->s + at);
+    }
+}
+
+struct input rows_input(const struct stepper *st, const float *x, size_t stride)
+{
+    struct input in = {.x = x, .stride = stride};
+
+    for (unsigned kind = 0; kind < ACT_KINDS; kind++) {
+        in.act[kind] = (struct act_q8){.q = st->act[kind].q,
+                                       .d = st->act[kind].d,
+                                       .s = st->act[kind].s,
+                                       .q_stride = st->plan.act_cols,
+                                       .d_stride = st->plan.act_cols / ACT_BLOCK,
+                                       .n_tokens = st->n_rows};
+    }
+    return in;
+}

@@ -1,0 +1,32 @@
+/* Work on the rows (tokens) of a step that both halves of a layer share: handing it out, norms, and
+ * quantizing what goes into a product. */
+#ifndef ENGINE_ROWS_H
+#define ENGINE_ROWS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "engine/step.h"
+#include "engine/threads.h"
+
+#define ALONE_FLOATS ((size_t)16 << 10) /* work on fewer floats than this stays with the caller */
+
+/** rows_share() - call fn for every item, on the pool unless there is too little to do (`alone`) */
+void rows_share(struct stepper *st, threads_fn *fn, void *ctx, size_t n_items, bool alone);
+
+/** rms_norm() - x / sqrt(mean(x^2) + eps) * w (arXiv 1910.07467); ret may be x */
+void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n, float eps,
+              float *ret);
+
+/**
+ * rows_quantize() - columns [first, first + n) of one row's input, in the kinds asked for
+ * @x:     the row
+ * @kinds: bits of act_wanted(); for kinds with one scale a token, the columns are all there are
+ */
+void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,
+                   unsigned kinds);
+
+/** rows_input() - the input of a product: floats with this stride, and what rows_quantize() made of them */
+struct input rows_input(const struct stepper *st, const float *x, size_t stride);
+
+#endif
