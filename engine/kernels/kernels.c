@@ -80,13 +80,24 @@ static void take_neon(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_neon;
     k->panel[PANEL_I8] = panel_i8_neon;
+    k->panel[PANEL_T64] = panel_t64_neon;
+    k->panel[PANEL_T128] = panel_t128_neon;
     k->panel[PANEL_T256] = panel_t256_neon;
+    k->panel[PANEL_TROW] = panel_trow_neon;
+    k->panel[PANEL_N4] = panel_n4_neon;
+    k->panel[PANEL_N4M] = panel_n4m_neon;
+    k->panel[PANEL_K4] = panel_k4_neon;
+    k->panel[PANEL_K5] = panel_k5_neon;
+    k->panel[PANEL_K6] = panel_k6_neon;
     k->quant = quant_neon;
+    k->quant_token = quant_token_neon;
     k->dot_f32 = dot_f32_neon;
     k->dot_f16 = dot_f16_neon;
     k->dot_bf16 = dot_bf16_neon;
+    k->dot_i8 = dot_i8_neon;
     k->axpy_f32 = axpy_f32_neon;
     k->axpy_f16 = axpy_f16_neon;
+    k->axpy_i8 = axpy_i8_neon;
     k->f32_to_f16 = f32_to_f16_neon;
 }
 #endif
@@ -96,7 +107,16 @@ static void take_dotprod(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_dotprod;
     k->panel[PANEL_I8] = panel_i8_dotprod;
+    k->panel[PANEL_T64] = panel_t64_dotprod;
+    k->panel[PANEL_T128] = panel_t128_dotprod;
     k->panel[PANEL_T256] = panel_t256_dotprod;
+    k->panel[PANEL_TROW] = panel_trow_dotprod;
+    k->panel[PANEL_N4] = panel_n4_dotprod;
+    k->panel[PANEL_N4M] = panel_n4m_dotprod;
+    k->panel[PANEL_K4] = panel_k4_dotprod;
+    k->panel[PANEL_K5] = panel_k5_dotprod;
+    k->panel[PANEL_K6] = panel_k6_dotprod;
+    k->dot_i8 = dot_i8_dotprod;
 }
 #endif
 
@@ -105,7 +125,15 @@ static void take_i8mm(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_i8mm;
     k->panel[PANEL_I8] = panel_i8_i8mm;
+    k->panel[PANEL_T64] = panel_t64_i8mm;
+    k->panel[PANEL_T128] = panel_t128_i8mm;
     k->panel[PANEL_T256] = panel_t256_i8mm;
+    k->panel[PANEL_TROW] = panel_trow_i8mm;
+    k->panel[PANEL_N4] = panel_n4_i8mm;
+    k->panel[PANEL_N4M] = panel_n4m_i8mm;
+    k->panel[PANEL_K4] = panel_k4_i8mm;
+    k->panel[PANEL_K5] = panel_k5_i8mm;
+    k->panel[PANEL_K6] = panel_k6_i8mm;
 }
 #endif
 

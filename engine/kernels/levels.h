@@ -43,16 +43,23 @@ axpy_f32_fn axpy_f32_avx512;
 axpy_f16_fn axpy_f16_avx512;
 f32_to_f16_fn f32_to_f16_avx512;
 
-panel_fn panel_b1_neon, panel_i8_neon, panel_t256_neon;
-quant_fn quant_neon;
+panel_fn panel_b1_neon, panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t256_neon,
+    panel_trow_neon, panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;
+quant_fn quant_neon, quant_token_neon;
+dot_i8_fn dot_i8_neon;
+axpy_i8_fn axpy_i8_neon;
 dot_f32_fn dot_f32_neon;
 dot_half_fn dot_f16_neon, dot_bf16_neon;
 axpy_f32_fn axpy_f32_neon;
 axpy_f16_fn axpy_f16_neon;
 f32_to_f16_fn f32_to_f16_neon;
 
-panel_fn panel_b1_dotprod, panel_i8_dotprod, panel_t256_dotprod;
+panel_fn panel_b1_dotprod, panel_i8_dotprod, panel_t64_dotprod, panel_t128_dotprod,
+    panel_t256_dotprod, panel_trow_dotprod, panel_n4_dotprod, panel_n4m_dotprod, panel_k4_dotprod,
+    panel_k5_dotprod, panel_k6_dotprod;
+dot_i8_fn dot_i8_dotprod;
 
-panel_fn panel_b1_i8mm, panel_i8_i8mm, panel_t256_i8mm;
+panel_fn panel_b1_i8mm, panel_i8_i8mm, panel_t64_i8mm, panel_t128_i8mm, panel_t256_i8mm,
+    panel_trow_i8mm, panel_n4_i8mm, panel_n4m_i8mm, panel_k4_i8mm, panel_k5_i8mm, panel_k6_i8mm;
 
 #endif

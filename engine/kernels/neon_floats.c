@@ -1,0 +1,223 @@
+/* NEON for plain vectors: quantization of activations, dot products, sums and conversions. Lengths that
+ * fill no register end element by element, or in a copy filled up with zeros where zeros change
+ * nothing. */
+#include "engine/kernels/neon_common.h"
+
+/* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
+INLINE uint32_t top_bits(const float *x, size_t n)
+{
+    const uint32x4_t sign = vdupq_n_u32(0x80000000);
+    uint32x4_t top[4] = {vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0), vdupq_n_u32(0)};
+    size_t i = 0;
+
+    for (; i < n - n % 16; i += 16) {
+        UNROLL for (size_t j = 0; j < 4; j++)
+        {
+            const uint32x4_t bits = vreinterpretq_u32_f32(vld1q_f32(x + i + j * 4));
+            top[j] = vmaxq_u32(top[j], vbicq_u32(bits, sign));
+        }
+    }
+    uint32_t most = vmaxvq_u32(vmaxq_u32(vmaxq_u32(top[0], top[1]), vmaxq_u32(top[2], top[3])));
+    for (; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof(bits));
+        bits &= 0x7fffffff;
+        most = bits > most ? bits : most;
+    }
+    return most;
+}
+
+INLINE int16x4_t quant4(const float *x, float inverse)
+{
+    return vqmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x), inverse)));
+}
+
+INLINE int8x8_t quant8(const float *x, float inverse)
+{
+    const int16x8_t wide = vcombine_s16(quant4(x, inverse), quant4(x + 4, inverse));
+    return vmax_s8(vqmovn_s16(wide), vdup_n_s8(-127));
+}
+
+/* q of one block; returns their sum */
+INLINE int32_t quant_block(const float *x, size_t n, float inverse, int8_t *q)
+{
+    int32x4_t sum = vdupq_n_s32(0);
+    size_t i = 0;
+
+    for (; i < n - n % 8; i += 8) {
+        const int8x8_t bytes = quant8(x + i, inverse);
+        vst1_s8(q + i, bytes);
+        sum = vpadalq_s16(sum, vmovl_s8(bytes));
+    }
+    if (i < n) {
+        float rest[8] = {0};
+        int8_t ends[8];
+        memcpy(rest, x + i, (n - i) * sizeof(*x));
+        const int8x8_t bytes = quant8(rest, inverse);
+        vst1_s8(ends, bytes);
+        memcpy(q + i, ends, n - i);
+        sum = vpadalq_s16(sum, vmovl_s8(bytes));
+    }
+    return vaddvq_s32(sum);
+}
+
+void quant_neon(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
+{
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
+
+    for (size_t b = 0; b < n / block; b++) {
+        const uint32_t top = top_bits(x + b * block, block);
+        float amax;
+        memcpy(&amax, &top, sizeof(amax));
+        if (top >= 0x7f800000 || amax < 0x1p-100f) {
+            const uint32_t bits = top >= 0x7f800000 ? 0x7fc00000 : 0;
+            memcpy(&d[b], &bits, sizeof(bits));
+            memset(q + b * block, 0, block);
+            s[b] = 0;
+            continue;
+        }
+        d[b] = amax / 127.0f;
+        s[b] = quant_block(x + b * block, block, 127.0f / amax, q + b * block);
+    }
+}
+
+void quant_token_neon(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
+{
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
+
+    const uint32_t top = top_bits(x, n), broken = 0x7fc00000;
+    float amax;
+    memcpy(&amax, &top, sizeof(amax));
+    const float a = amax > 1e-5f ? amax : 1e-5f;
+    const float inverse = 127.0f / a, each = a / 127.0f;
+    for (size_t b = 0; b < n / block; b++) {
+        if (top >= 0x7f800000) {
+            memcpy(&d[b], &broken, sizeof(broken));
+            memset(q + b * block, 0, block);
+            s[b] = 0;
+        } else {
+            d[b] = each;
+            s[b] = quant_block(x + b * block, block, inverse, q + b * block);
+        }
+    }
+}
+
+/* Two products of -128 * -128 do not fit int16: they are added in int32. */
+int32_t dot_i8_neon(const int8_t *a, const int8_t *b, size_t n)
+{
+    int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);
+    size_t i = 0;
+
+    for (; i < n - n % 16; i += 16) {
+        const int8x16_t x = vld1q_s8(a + i), y = vld1q_s8(b + i);
+        low = vpadalq_s16(low, vmull_s8(vget_low_s8(x), vget_low_s8(y)));
+        high = vpadalq_s16(high, vmull_high_s8(x, y));
+    }
+    int32_t sum = vaddvq_s32(vaddq_s32(low, high));
+    for (; i < n; i++) {
+        sum += a[i] * b[i];
+    }
+    return sum;
+}
+
+void axpy_i8_neon(float a, const int8_t *x, float *y, size_t n)
+{
+    size_t i = 0;
+
+    for (; i < n - n % 16; i += 16) {
+        int32x4_t wide[4];
+        widen_s8((const uint8_t *)x + i, wide);
+        UNROLL for (size_t j = 0; j < 4; j++)
+        {
+            float *to = y + i + j * 4;
+            vst1q_f32(to, vfmaq_n_f32(vld1q_f32(to), vcvtq_f32_s32(wide[j]), a));
+        }
+    }
+    for (; i < n; i++) {
+        y[i] = __builtin_fmaf(a, (float)x[i], y[i]);
+    }
+}
+
+INLINE float tree(const float32x4_t p[4])
+{
+    const float32x4_t p4 = vaddq_f32(vaddq_f32(p[0], p[2]), vaddq_f32(p[1], p[3]));
+    const float32x2_t p2 = vadd_f32(vget_low_f32(p4), vget_high_f32(p4));
+
+    return vget_lane_f32(p2, 0) + vget_lane_f32(p2, 1);
+}
+
+INLINE float32x4_t load_f32(const float *p)
+{
+    return vld1q_f32(p);
+}
+
+INLINE float32x4_t load_f16(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+
+INLINE float32x4_t load_bf16(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+
+INLINE float same(float x)
+{
+    return x;
+}
+
+/* The last n % 16 elements go one by one: a zero added in their place could turn -0 into 0. */
+#define DOT(name, type, load4, widen)                                                              \
+    float name(const type *w, const float *x, size_t n)                                            \
+    {                                                                                              \
+        float32x4_t p[4] = {vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0), vdupq_n_f32(0)};       \
+        size_t i = 0;                                                                              \
+                                                                                                   \
+        for (; i < n - n % 16; i += 16) {                                                          \
+            UNROLL for (size_t j = 0; j < 4; j++)                                                  \
+            {                                                                                      \
+                p[j] = vfmaq_f32(p[j], load4(w + i + j * 4), vld1q_f32(x + i + j * 4));            \
+            }                                                                                      \
+        }                                                                                          \
+        if (i < n) {                                                                               \
+            float each[16];                                                                        \
+            memcpy(each, p, sizeof(each));                                                         \
+            for (; i < n; i++) {                                                                   \
+                each[i % 16] = __builtin_fmaf(widen(w[i]), x[i], each[i % 16]);                    \
+            }                                                                                      \
+            memcpy(p, each, sizeof(each));                                                         \
+        }                                                                                          \
+        return tree(p);                                                                            \
+    }
+
+DOT(dot_f32_neon, float, load_f32, same)
+DOT(dot_f16_neon, uint16_t, load_f16, f16_to_f32)
+DOT(dot_bf16_neon, uint16_t, load_bf16, bf16_to_f32)
+
+#define AXPY(name, type, load4, widen)                                                             \
+    void name(float a, const type *x, float *y, size_t n)                                          \
+    {                                                                                              \
+        size_t i = 0;                                                                              \
+                                                                                                   \
+        for (; i < n - n % 4; i += 4) {                                                            \
+            vst1q_f32(y + i, vfmaq_n_f32(vld1q_f32(y + i), load4(x + i), a));                      \
+        }                                                                                          \
+        for (; i < n; i++) {                                                                       \
+            y[i] = __builtin_fmaf(a, widen(x[i]), y[i]);                                           \
+        }                                                                                          \
+    }
+
+AXPY(axpy_f32_neon, float, load_f32, same)
+AXPY(axpy_f16_neon, uint16_t, load_f16, f16_to_f32)
+
+void f32_to_f16_neon(const float *x, uint16_t *ret, size_t n)
+{
+    size_t i = 0;
+
+    for (; i < n - n % 4; i += 4) {
+        vst1_u16(ret + i, vreinterpret_u16_f16(vcvt_f16_f32(vld1q_f32(x + i))));
+    }
+    for (; i < n; i++) {
+        ret[i] = f16_from_f32(x[i]);
+    }
+}
