@@ -142,7 +142,7 @@ static double *vector(const struct net *net, const char *name, size_t n)
 {
     enum format f;
     const uint8_t *data = net->g.data + tensor(net, name, n, 1, &f)->offset;
-    double *ret = zeros(n);
+    double *ret = ref_zeros(n);
     float *row = malloc(n * sizeof(*row));
 
     assert_non_null(row);
@@ -155,8 +155,9 @@ static double *vector(const struct net *net, const char *name, size_t n)
 }
 
 /* Scaling of rotations, as the keys below rope.scaling name it. Factors of rope_freqs.weight, and
- * of longrope (arXiv 2402.13753), divide the frequencies. Of the two sets of longrope the long one
- * is for contexts past the original; here the context is the one that the file is made for. */
+ * of longrope (arXiv 2402.13753), divide the frequencies; of longrope's two sets, the long one is
+ * for texts past the original context (`modeling_minicpm.py`; llama.cpp, which makes its tables
+ * before it knows the text, asks the context that it was started with). */
 static void read_rotation(struct net *net)
 {
     struct rotation *r = &net->rotation;
@@ -167,16 +168,16 @@ static void read_rotation(struct net *net)
     struct strview type = strview_of(factor != 1 ? "linear" : "none");
     const char *factors = "rope_freqs.weight";
 
-    rotation_init(r, count(net, "rope.dimension_count", net->head_dim), net->family->neighbours,
-                  base);
+    ref_rotation_init(r, count(net, "rope.dimension_count", net->head_dim), net->family->neighbours,
+                      base);
     assert_int_not_equal(gguf_str(&net->g, key_of(net, "rope.scaling.type"), &type, NULL),
                          GGUF_WRONG_TYPE);
     if (strview_is(type, "longrope")) {
-        factors = n_ctx > n_ctx_old ? "rope_factors_long.weight" : "rope_factors_short.weight";
+        factors = net->n_ids > n_ctx_old ? "rope_factors_long.weight" : "rope_factors_short.weight";
     }
     if (gguf_tensor_find(&net->g, factors)) {
         double *by = vector(net, factors, r->n_rot / 2);
-        rotation_divide(r, by);
+        ref_rotation_divide(r, by);
         free(by);
     }
     if (strview_is(type, "yarn")) {
@@ -187,7 +188,7 @@ static void read_rotation(struct net *net)
             .slow = real(net, "rope.scaling.yarn_beta_slow", 1),
             .n_ctx_old = (double)n_ctx_old,
         };
-        rotation_yarn(r, base, &yarn);
+        ref_rotation_yarn(r, base, &yarn);
     }
     for (size_t i = 0; strview_is(type, "linear") && i < r->n_rot / 2; i++) {
         r->frequency[i] /= factor;
@@ -256,13 +257,14 @@ static enum int8 int8_of(const struct net *net, enum format f)
 static double *seen(const struct net *net, enum format f, const double *x, size_t n)
 {
     const enum int8 how = net->activations == REFERENCE_INT8 ? int8_of(net, f) : NOT;
-    double *ret = zeros(net->n_ids * n);
+    double *ret = ref_zeros(net->n_ids * n);
 
     memcpy(ret, x, net->n_ids * n * sizeof(*ret));
     for (size_t t = 0; how != NOT && t < net->n_ids; t++) {
         double *row = ret + t * n;
-        const double tie = how == BY_TOKEN ? int8_token(row, n)
-                                           : int8_blocks(row, n, how == BLOCKS_OF_32 ? 32 : 256);
+        const double tie = how == BY_TOKEN
+                               ? ref_int8_token(row, n)
+                               : ref_int8_blocks(row, n, how == BLOCKS_OF_32 ? 32 : 256);
         net->tie[t] = fmin(net->tie[t], tie);
     }
     return ret;
@@ -286,7 +288,7 @@ static double *product(const struct net *net, int layer, const char *what, const
                         : NULL;
     double *bias =
         net->family->biases && qkv ? vector(net, name_of(layer, what, "bias"), n_out) : NULL;
-    double *in = seen(net, f, x, n_in), *ret = zeros(net->n_ids * n_out);
+    double *in = seen(net, f, x, n_in), *ret = ref_zeros(net->n_ids * n_out);
     float *row = malloc(n_in * sizeof(*row));
 
     assert_non_null(row);
@@ -312,14 +314,14 @@ static void norm(const struct net *net, int layer, const char *what, double *x, 
 {
     double *w = vector(net, name_of(layer, what, "weight"), n);
 
-    rms_norm(x, w, n, n_runs, net->eps);
+    ref_rms_norm(x, w, n, n_runs, net->eps);
     free(w);
 }
 
 static double *normed(const struct net *net, int layer, const char *what, const double *x)
 {
     const size_t n = net->n_ids * net->n_embd;
-    double *ret = zeros(n);
+    double *ret = ref_zeros(n);
 
     memcpy(ret, x, n * sizeof(*ret));
     norm(net, layer, what, ret, net->n_embd, net->n_ids);
@@ -344,18 +346,18 @@ static void attention(const struct net *net, int layer, double *x)
     double *q = product(net, layer, "attn_q", h, net->n_embd, n_q);
     double *k = product(net, layer, "attn_k", h, net->n_embd, n_kv);
     double *v = product(net, layer, "attn_v", h, net->n_embd, n_kv);
-    double *o = zeros(net->n_ids * n_q);
+    double *o = ref_zeros(net->n_ids * n_q);
 
     if (net->family->head_norms) {
         norm(net, layer, "attn_q_norm", q, hd, net->n_ids * net->n_head);
         norm(net, layer, "attn_k_norm", k, hd, net->n_ids * net->n_head_kv);
     }
-    rotate(&net->rotation, q, net->n_ids, net->n_head, hd);
-    rotate(&net->rotation, k, net->n_ids, net->n_head_kv, hd);
+    ref_rotate(&net->rotation, q, net->n_ids, net->n_head, hd);
+    ref_rotate(&net->rotation, k, net->n_ids, net->n_head_kv, hd);
     for (size_t t = 0; t < net->n_ids; t++) {
         for (size_t head = 0; head < net->n_head; head++) {
             const size_t at = t * n_q + head * hd, kv = head / (net->n_head / net->n_head_kv) * hd;
-            attend(q + at, k + kv, v + kv, n_kv, t + 1, hd, o + at);
+            ref_attend(q + at, k + kv, v + kv, n_kv, t + 1, hd, o + at);
         }
     }
     if (net->family->bit_linear) {
@@ -396,7 +398,7 @@ static double *embed(const struct net *net, const int32_t *ids)
     const uint8_t *data =
         net->g.data + tensor(net, "token_embd.weight", n, net->n_vocab, &f)->offset;
     const float scale = format_tensor_scale(f, data, n, net->n_vocab);
-    double *x = zeros(net->n_ids * n);
+    double *x = ref_zeros(net->n_ids * n);
     float *row = malloc(n * sizeof(*row));
 
     assert_non_null(row);
@@ -414,7 +416,7 @@ static double *embed(const struct net *net, const int32_t *ids)
 void reference_logits(const uint8_t *gguf, size_t n_bytes, const int32_t *ids, size_t n_ids,
                       enum reference_activations activations, double *ret, double *ret_tie)
 {
-    struct net net = {.n_ids = n_ids, .activations = activations, .tie = zeros(n_ids)};
+    struct net net = {.n_ids = n_ids, .activations = activations, .tie = ref_zeros(n_ids)};
 
     read_net(&net, gguf, n_bytes);
     for (size_t t = 0; t < n_ids; t++) {

@@ -7,7 +7,7 @@
 
 #define PI 3.14159265358979323846
 
-double *zeros(size_t n)
+double *ref_zeros(size_t n)
 {
     double *ret = calloc(n, sizeof(*ret));
 
@@ -15,7 +15,7 @@ double *zeros(size_t n)
     return ret;
 }
 
-void rms_norm(double *x, const double *w, size_t n, size_t n_runs, double eps)
+void ref_rms_norm(double *x, const double *w, size_t n, size_t n_runs, double eps)
 {
     for (size_t run = 0; run < n_runs; run++, x += n) {
         double square = 0;
@@ -30,16 +30,16 @@ void rms_norm(double *x, const double *w, size_t n, size_t n_runs, double eps)
 
 /* ---- rotation ---- */
 
-void rotation_init(struct rotation *r, size_t n_rot, bool neighbours, double base)
+void ref_rotation_init(struct rotation *r, size_t n_rot, bool neighbours, double base)
 {
     *r = (struct rotation){.n_rot = n_rot, .neighbours = neighbours, .magnitude = 1};
-    r->frequency = zeros(n_rot / 2);
+    r->frequency = ref_zeros(n_rot / 2);
     for (size_t i = 0; i < n_rot / 2; i++) {
         r->frequency[i] = pow(base, -2.0 * (double)i / (double)n_rot);
     }
 }
 
-void rotation_divide(struct rotation *r, const double *by)
+void ref_rotation_divide(struct rotation *r, const double *by)
 {
     for (size_t i = 0; i < r->n_rot / 2; i++) {
         r->frequency[i] /= by[i];
@@ -52,7 +52,7 @@ static double pair_of(const struct rotation *r, double base, double n_ctx, doubl
     return (double)r->n_rot * log(n_ctx / (2 * PI * turns)) / (2 * log(base));
 }
 
-void rotation_yarn(struct rotation *r, double base, const struct yarn *y)
+void ref_rotation_yarn(struct rotation *r, double base, const struct yarn *y)
 {
     const double last = (double)r->n_rot - 1;
     const double from = fmax(floor(pair_of(r, base, y->n_ctx_old, y->fast)), 0);
@@ -68,7 +68,8 @@ void rotation_yarn(struct rotation *r, double base, const struct yarn *y)
     }
 }
 
-void rotate(const struct rotation *r, double *x, size_t n_tokens, size_t n_head, size_t head_dim)
+void ref_rotate(const struct rotation *r, double *x, size_t n_tokens, size_t n_head,
+                size_t head_dim)
 {
     const size_t step = r->neighbours ? 2 : 1, apart = r->neighbours ? 1 : r->n_rot / 2;
 
@@ -85,10 +86,10 @@ void rotate(const struct rotation *r, double *x, size_t n_tokens, size_t n_head,
 
 /* ---- attention ---- */
 
-void attend(const double *q, const double *k, const double *v, size_t stride, size_t n,
-            size_t head_dim, double *ret)
+void ref_attend(const double *q, const double *k, const double *v, size_t stride, size_t n,
+                size_t head_dim, double *ret)
 {
-    double *score = zeros(n), max = -INFINITY, sum = 0;
+    double *score = ref_zeros(n), max = -INFINITY, sum = 0;
 
     for (size_t p = 0; p < n; p++) {
         for (size_t i = 0; i < head_dim; i++) {
@@ -133,7 +134,7 @@ static double int8_scaled(double *x, size_t n, double amax)
     return tie;
 }
 
-double int8_blocks(double *x, size_t n, size_t n_block)
+double ref_int8_blocks(double *x, size_t n, size_t n_block)
 {
     double tie = 0.5;
 
@@ -151,7 +152,7 @@ double int8_blocks(double *x, size_t n, size_t n_block)
     return tie;
 }
 
-double int8_token(double *x, size_t n)
+double ref_int8_token(double *x, size_t n)
 {
     return int8_scaled(x, n, fmax(largest(x, n), 1e-5));
 }

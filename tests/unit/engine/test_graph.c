@@ -184,6 +184,20 @@ static const struct tiny models[] = {
     {.arch = "qwen3", .format = "F16", .head = "BF16", .untied = true},
     {.arch = "qwen3", .format = "F16", .head = "F16", .scaling = "yarn"},
     {.arch = "qwen3", .format = "Q1_0", .head = "Q1_0"},
+    {.arch = "qwen2", .format = "F32", .head = "F32"},
+    {.arch = "qwen2", .format = "Q8_0", .head = "F16", .untied = true, .uneven = true},
+    {.arch = "minicpm", .format = "F32", .head = "F32"},
+    {.arch = "minicpm", .format = "F16", .head = "F16", .untied = true, .uneven = true},
+    {.arch = "minicpm", .format = "F32", .head = "F32", .scaling = "longrope"},
+    {.arch = "minicpm", .format = "TQ2_0", .head = "Q8_0"},
+    {.arch = "bitnet", .format = "F32", .head = "F32", .uneven = true},
+    {.arch = "bitnet", .format = "F32", .head = "F32", .scales = true},
+    {.arch = "bitnet", .format = "TQ2_0", .head = "F16", .scales = true},
+    {.arch = "bitnet", .format = "I2_S", .head = "F16", .scales = true},
+    {.arch = "bitnet-b1.58", .format = "F32", .head = "F32", .uneven = true},
+    {.arch = "bitnet-b1.58", .format = "I2_S", .head = "F16", .uneven = true},
+    {.arch = "bitnet-25", .format = "F16", .head = "F16", .untied = true},
+    {.arch = "bitnet-25", .format = "I2_S", .head = "F16", .untied = true},
 };
 
 /* Goal: a graph computes what its paper says. Method: models of every architecture, with an f32
@@ -198,16 +212,18 @@ static void logits_are_those_of_the_written_out_pass(void **state)
     }
 }
 
-/* Goal: a matrix of every format is multiplied with the activations that NUMERICS.md has for it.
- * Method: the same with every format that can be written, in a graph of llama. */
+/* Goal: a matrix of every format is multiplied with the activations that NUMERICS.md has for it,
+ * which in a BitNet are others. Method: the same with every format that can be written. */
 static void every_format_takes_its_activations(void **state)
 {
+    static const char *const archs[] = {"llama", "bitnet-b1.58"};
     (void)state;
 
-    for (unsigned f = 0; f < FORMATS; f++) {
-        if (format_can_encode((enum format)f)) {
+    for (unsigned i = 0; i < ARRAY_SIZE(archs) * FORMATS; i++) {
+        const enum format f = (enum format)(i % FORMATS);
+        if (format_can_encode(f)) {
             check((struct tiny){
-                .arch = "llama", .format = format_info((enum format)f)->name, .head = "F16"});
+                .arch = archs[i / FORMATS], .format = format_info(f)->name, .head = "F16"});
         }
     }
 }
