@@ -196,6 +196,8 @@ bool vocab_is_end(const struct vocab *vocab, int32_t id);
 
 /** vocab_bos() - the BOS id, or -1 */
 int32_t vocab_bos(const struct vocab *vocab);
+/** vocab_adds_bos() - does a text begin with BOS (TOKENIZE_ADD_SPECIAL) in this vocabulary? */
+bool vocab_adds_bos(const struct vocab *vocab);
 
 /**
  * vocab_piece() - the exact bytes one token stands for
@@ -264,12 +266,13 @@ extern const char chat_template_names[];
 
 struct chat_options {
     bool generation_prompt; /* end with the head of an assistant's turn */
+    bool add_bos;           /* begin with BOS although the template does not: vocab_adds_bos() */
     bool no_thinking;       /* qwen3: an empty think block in the generation prompt */
 };
 
 /**
  * chat_render() - messages to prompt text, as the model's own template does
- * @bos: text of the BOS token where the template writes one; may be empty
+ * @bos: text of the BOS token, for templates that write one and for add_bos; may be empty
  * @ret: malloc'ed, the caller frees; tokenize with TOKENIZE_SPECIAL and without ADD_SPECIAL
  *
  * Contents are written as they are (trimmed by llama3, bitnet and minicpm). Marks in a content are

@@ -102,8 +102,9 @@ static int prompt_chat(struct prompt *ret, const struct resident *m, const struc
                        struct refusal *ret_refusal)
 {
     struct chat_message messages[MSG_MESSAGES_MAX];
-    const struct chat_options options = {.generation_prompt = true, .no_thinking = g->no_thinking};
     const struct vocab *vocab = model_vocab(m->model);
+    const struct chat_options options = {
+        .generation_prompt = true, .add_bos = vocab_adds_bos(vocab), .no_thinking = g->no_thinking};
     enum chat_template template = m->chat;
     struct diag diag = {0};
     char bos[TEXT_PIECE_MAX];

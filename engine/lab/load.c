@@ -171,9 +171,10 @@ static int render(const struct lab_args *a, const struct model *model,
                   const struct chat_message *messages, size_t n_messages, bool generation_prompt,
                   char **ret, size_t *ret_n)
 {
-    const struct chat_options options = {.generation_prompt = generation_prompt,
-                                         .no_thinking = a->no_thinking};
     const struct vocab *vocab = model_vocab(model);
+    const struct chat_options options = {.generation_prompt = generation_prompt,
+                                         .add_bos = vocab_adds_bos(vocab),
+                                         .no_thinking = a->no_thinking};
     struct model_info info;
     struct diag diag = {0};
     char bos[TEXT_PIECE_MAX];

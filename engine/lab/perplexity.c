@@ -88,25 +88,12 @@ static int score_window(const struct lab_args *a, const struct model *model, str
     return LAB_OK;
 }
 
-/* Does this vocabulary put BOS before a text? Then the id, else -1. */
-static int32_t bos_added(const struct vocab *vocab)
-{
-    int32_t ids[16];
-    size_t n = 0;
-
-    if (vocab_tokenize(vocab, "", 0, TOKENIZE_ADD_SPECIAL, ids, ARRAY_SIZE(ids), &n) !=
-            TOKENIZE_OK ||
-        n == 0 || ids[0] != vocab_bos(vocab)) {
-        return -1;
-    }
-    return ids[0];
-}
-
 static int score_text(const struct lab_args *a, const struct model *model, int32_t *ids, size_t n,
                       struct score *score)
 {
     const size_t ctx = (size_t)a->ctx;
-    const int32_t bos = bos_added(model_vocab(model));
+    const struct vocab *vocab = model_vocab(model);
+    const int32_t bos = vocab_adds_bos(vocab) ? vocab_bos(vocab) : -1;
     const struct lab_need need = {
         .n_seqs = 1, .n_ctx = ctx, .n_tokens = (size_t)a->chunk, .n_logits = (size_t)a->chunk};
     struct lab_run run = {0};

@@ -291,7 +291,7 @@ int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsign
     if (vocab->pretok) {
         r = pretok_new(&t.pretok, vocab->pretok);
     }
-    if (r == TOKENIZE_OK && add && h->flags & VOCAB_ADD_BOS && h->bos >= 0) {
+    if (r == TOKENIZE_OK && add && vocab_adds_bos(vocab)) {
         r = put(&t, h->bos);
     }
     if (r == TOKENIZE_OK) {

@@ -272,6 +272,11 @@ int32_t vocab_bos(const struct vocab *vocab)
     return vocab->h->bos;
 }
 
+bool vocab_adds_bos(const struct vocab *vocab)
+{
+    return vocab->h->flags & VOCAB_ADD_BOS && vocab->h->bos >= 0;
+}
+
 bool vocab_is_end(const struct vocab *vocab, int32_t id)
 {
     for (uint32_t i = 0; id >= 0 && i < vocab->h->n_ends; i++) {

@@ -193,7 +193,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     const bool flagged = split + 1 < end;
     const unsigned flags = flagged ? (uint8_t)split[1] : 0;
-    const struct chat_options options = {.generation_prompt = flags & 1, .no_thinking = flags & 2};
+    const struct chat_options options = {
+        .generation_prompt = flags & 1, .no_thinking = flags & 2, .add_bos = flags & 4};
     for (at = split + 1 + flagged; at < end && n_messages < MESSAGES_MAX;) {
         const char *stop = memchr(at, 0xfe, (size_t)(end - at));
         stop = stop ? stop : end;

@@ -166,6 +166,20 @@ static void minicpm_marks_the_users_turns(void **state)
             "s<\xe7\x94\xa8\xe6\x88\xb7>hi<AI>yes<\xe7\x94\xa8\xe6\x88\xb7>why<AI>");
 }
 
+/* Goal: where the vocabulary begins texts with BOS, every template's prompt begins with one. */
+static void bos_is_written_once(void **state)
+{
+    static const struct chat_options added = {.add_bos = true};
+    static const struct chat_message m[] = {MSG("user", "a")};
+
+    renders(CHAT_CHATML, m, 1, &added, "<B><|im_start|>user\na<|im_end|>\n");
+    renders(CHAT_MINICPM, m, 1, &added, "<B><\xe7\x94\xa8\xe6\x88\xb7>a<AI>");
+    renders(CHAT_FALCON3, m, 1, &added, "<B><|user|>\na\n");
+    renders(CHAT_LLAMA3, m, 1, &added,
+            "<B><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>");
+    renders(CHAT_BITNET, m, 1, &added, "<B>User: a<|eot_id|>");
+}
+
 /* Goal: every template writes every message, empty ones and a system message in the middle too, in
  * their order. */
 static void nothing_is_left_out(void **state)
@@ -407,6 +421,7 @@ int main(void)
         cmocka_unit_test(bitnet_names_roles_in_words),
         cmocka_unit_test(falcon3_ends_answers),
         cmocka_unit_test(minicpm_marks_the_users_turns),
+        cmocka_unit_test(bos_is_written_once),
         cmocka_unit_test(nothing_is_left_out),
         cmocka_unit_test(marks_in_contents_are_not_told_apart),
         cmocka_unit_test(spelling_makes_no_difference),

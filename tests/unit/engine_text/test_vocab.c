@@ -116,6 +116,29 @@ static void special_ids_out_of_range_count_as_absent(void **state)
     vocab_free(v);
 }
 
+/* Goal: whether texts begin with BOS is the file's to say, and only where there is one. */
+static void the_file_says_whether_texts_begin_with_bos(void **state)
+{
+    static const struct {
+        bool key;
+        uint32_t bos;
+        bool want;
+    } cases[] = {{true, 2, true}, {false, 2, false}, {true, 999999, false}};
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct gguf_make m = three("llama", 3, 3);
+        make_key_u32(&m, "tokenizer.ggml.bos_token_id", cases[i].bos);
+        make_key_bool(&m, "tokenizer.ggml.add_bos_token", cases[i].key);
+        struct vocab *v = tiny_opened(m);
+        int32_t ids[8] = {-1};
+        size_t n = 0;
+        assert_int_equal(vocab_tokenize(v, "", 0, TOKENIZE_ADD_SPECIAL, ids, 8, &n), TOKENIZE_OK);
+        assert_int_equal(vocab_adds_bos(v), cases[i].want);
+        assert_int_equal(n > 0 && ids[0] == vocab_bos(v), cases[i].want);
+        vocab_free(v);
+    }
+}
+
 /* Goal: empty, equal and broken texts do no harm. Method: a vocabulary of nothing else. */
 static void odd_token_texts_are_survived(void **state)
 {
@@ -426,6 +449,7 @@ int main(void)
         cmocka_unit_test(known_pretokenizers_open),
         cmocka_unit_test(an_overlong_token_is_too_big),
         cmocka_unit_test(special_ids_out_of_range_count_as_absent),
+        cmocka_unit_test(the_file_says_whether_texts_begin_with_bos),
         cmocka_unit_test(odd_token_texts_are_survived),
         cmocka_unit_test(ends_are_named_or_known_by_text),
         cmocka_unit_test(every_key_that_names_ends_is_read),
