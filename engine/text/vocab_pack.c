@@ -46,7 +46,7 @@ static bool is_bitnet_2b4t(const struct packer *p)
 
 static int pick_pre(struct packer *p)
 {
-    enum { LLAMA3 = VOCAB_ADD_BOS | VOCAB_WHOLE_WORDS | VOCAB_TIDY };
+    enum { FALCON3 = VOCAB_WHOLE_WORDS | VOCAB_TIDY, LLAMA3 = FALCON3 | VOCAB_ADD_BOS };
     static const struct {
         const char *name;
         enum vocab_pre pre;
@@ -57,8 +57,8 @@ static int pick_pre(struct packer *p)
         {"llama-bpe", PRE_LLAMA3, LLAMA3},
         {"llama3", PRE_LLAMA3, LLAMA3},
         {"llama-v3", PRE_LLAMA3, LLAMA3},
-        {"falcon3", PRE_LLAMA3, LLAMA3},
-        {"falcon_e", PRE_LLAMA3, LLAMA3}, /* how Falcon-E's own files call it */
+        {"falcon3", PRE_LLAMA3, FALCON3}, /* Llama 3's words, but its tokenizer has no BOS to add */
+        {"falcon_e", PRE_LLAMA3, FALCON3}, /* how Falcon-E's own files call it */
         {"qwen2", PRE_QWEN2, VOCAB_NFC},
         {"falcon", PRE_FALCON, VOCAB_TIDY},
         {"deepseek-llm", PRE_DEEPSEEK_LLM, 0},

@@ -226,6 +226,16 @@ static void special_ends_are_added_as_the_file_says(void **state)
     IDS_ARE(v, "ab", 0, B_AB);
     vocab_free(v);
 
+    v = tiny_opened(tiny_bpe("falcon3")); /* its tokenizer has none, though files name one */
+    assert_false(vocab_adds_bos(v));
+    IDS_ARE(v, "ab", TOKENIZE_ADD_SPECIAL, B_AB);
+    vocab_free(v);
+    m = tiny_bpe("falcon_e");
+    make_key_bool(&m, "tokenizer.ggml.add_bos_token", true);
+    v = tiny_opened(m);
+    IDS_ARE(v, "ab", TOKENIZE_ADD_SPECIAL, B_END, B_AB);
+    vocab_free(v);
+
     m = tiny_bpe("qwen2"); /* adds none unless told otherwise */
     make_key_bool(&m, "tokenizer.ggml.add_eos_token", true);
     v = tiny_opened(m);
