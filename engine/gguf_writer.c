@@ -1,6 +1,6 @@
 /* Writing GGUF v3: keys and tensor infos are collected, then written at once; weights are encoded and
  * appended row by row, so a model of any size is written in little memory. */
-#include "engine/engine.h"
+#include "engine/gguf_writer.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "engine/engine.h"
 #include "engine/format.h"
 #include "engine/gguf.h"
 #include "engine/kernels/kernels.h"
@@ -97,14 +98,13 @@ static bool has_key(const struct gguf_writer *w, struct strview key)
 }
 
 /* A whole record, or nothing: name, type, then the value's parts. */
-static int put_key(struct gguf_writer *w, const char *key, enum gguf_value type, const void *head,
-                   size_t head_bytes, const void *data, size_t bytes)
+static int put_record(struct gguf_writer *w, struct strview name, enum gguf_value type,
+                      const void *head, size_t head_bytes, const void *data, size_t bytes)
 {
-    const struct strview name = strview_of(key);
     const size_t before = w->keys.n;
     int r;
 
-    if (w->fd >= 0 || name.n == 0 || name.n > GGUF_KEY_BYTES_MAX || has_key(w, name)) {
+    if (w->fd >= 0 || name.n == 0 || name.n > GGUF_KEY_BYTES_MAX) {
         return -EINVAL;
     }
     if ((r = put_str(&w->keys, name)) < 0 || (r = put_u32(&w->keys, type)) < 0 ||
@@ -115,6 +115,14 @@ static int put_key(struct gguf_writer *w, const char *key, enum gguf_value type,
         return r;
     }
     return 0;
+}
+
+static int put_key(struct gguf_writer *w, const char *key, enum gguf_value type, const void *head,
+                   size_t head_bytes, const void *data, size_t bytes)
+{
+    const struct strview name = strview_of(key);
+
+    return has_key(w, name) ? -EINVAL : put_record(w, name, type, head, head_bytes, data, bytes);
 }
 
 int gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v)
@@ -141,15 +149,22 @@ int gguf_put_str(struct gguf_writer *w, const char *key, struct strview v)
     return put_key(w, key, GGUF_STR, &n, sizeof(n), v.data, v.n);
 }
 
-/* An array's head: element type and count. */
+#define ARRAY_HEAD 12u
+
+static void array_head(uint8_t *ret, enum gguf_value elem, uint64_t n)
+{
+    const uint32_t type = elem;
+
+    memcpy(ret, &type, sizeof(type));
+    memcpy(ret + sizeof(type), &n, sizeof(n));
+}
+
 static int put_array(struct gguf_writer *w, const char *key, enum gguf_value elem, uint64_t n,
                      const void *data, size_t bytes)
 {
-    uint8_t head[12];
-    const uint32_t type = elem;
+    uint8_t head[ARRAY_HEAD];
 
-    memcpy(head, &type, sizeof(type));
-    memcpy(head + sizeof(type), &n, sizeof(n));
+    array_head(head, elem, n);
     return put_key(w, key, GGUF_ARR, head, sizeof(head), data, bytes);
 }
 
@@ -177,6 +192,35 @@ int gguf_put_i32_array(struct gguf_writer *w, const char *key, const int32_t *v,
 int gguf_put_f32_array(struct gguf_writer *w, const char *key, const float *v, size_t n)
 {
     return put_array(w, key, GGUF_F32, n, v, n * sizeof(*v));
+}
+
+/* Bytes of a checked value, after an array's head. */
+static size_t value_bytes(const struct gguf_key *key)
+{
+    static const uint8_t size[GGUF_VALUES] = {
+        [GGUF_U8] = 1,  [GGUF_I8] = 1,  [GGUF_U16] = 2, [GGUF_I16] = 2,
+        [GGUF_U32] = 4, [GGUF_I32] = 4, [GGUF_F32] = 4, [GGUF_BOOL] = 1,
+        [GGUF_U64] = 8, [GGUF_I64] = 8, [GGUF_F64] = 8,
+    };
+    const enum gguf_value type = key->type == GGUF_ARR ? key->elem : key->type;
+    struct strview s;
+
+    if (type != GGUF_STR) {
+        return size[type] * (size_t)key->n;
+    }
+    struct gguf_str_iter it = gguf_strings(key);
+    while (gguf_str_next(&it, &s)) {
+    }
+    return (size_t)(it.at - key->data);
+}
+
+int gguf_put_copy(struct gguf_writer *w, const struct gguf_key *key)
+{
+    uint8_t head[ARRAY_HEAD];
+
+    array_head(head, key->elem, key->n);
+    return put_record(w, key->name, key->type, head, key->type == GGUF_ARR ? sizeof(head) : 0,
+                      key->data, value_bytes(key));
 }
 
 /* ---- tensors ---- */

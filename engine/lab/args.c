@@ -40,7 +40,8 @@ static const struct option options[] = {
     INT("--threads", threads, VERB_ALL, 1, 64),
     {.name = "--kv", .kind = KIND_KV, .field = FIELD(kv), .verbs = VERB_ALL},
     {.name = "--cpu", .kind = KIND_CPU, .field = FIELD(cpu), .verbs = VERB_ALL},
-    FLAG("--json", json, VERB_INFO | VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH),
+    FLAG("--json", json,
+         VERB_INFO | VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH | VERB_QUANTIZE),
     FLAG("--jsonl", jsonl, VERB_TOKENIZE | VERB_DETOKENIZE),
     FLAG("--special", special, VERB_TOKENIZE),
     FLAG("--add-special", add_special, VERB_TOKENIZE),
@@ -68,8 +69,9 @@ static const struct option options[] = {
     INT("--streams", b, VERB_INFO, 1, LAB_STREAMS_MAX),
     {.name = "--board", .kind = KIND_BOARD, .field = FIELD(board), .verbs = VERB_INFO},
     TEXT("--shape", shape, VERB_MAKE),
-    TEXT("--format", format, VERB_MAKE),
-    TEXT("--head", head, VERB_MAKE),
+    TEXT("--format", format, VERB_MAKE | VERB_QUANTIZE),
+    TEXT("--head", head, VERB_MAKE | VERB_QUANTIZE),
+    TEXT("--plan", plan, VERB_QUANTIZE),
     INT("-p", p, VERB_BENCH, 0, MODEL_CTX_MAX / 2),
     INT("-b", b, VERB_BENCH, 1, LAB_STREAMS_MAX),
     INT("-r", r, VERB_BENCH, 1, 1000),
@@ -184,10 +186,14 @@ static int set(struct lab_args *a, const struct option *o, const char *value)
     return LAB_USAGE;
 }
 
-static int positional(struct lab_args *a, const char *word)
+static int positional(struct lab_args *a, unsigned verb, const char *word)
 {
+    if (a->path && verb == VERB_QUANTIZE && !a->out) {
+        a->out = word;
+        return LAB_OK;
+    }
     if (a->path) {
-        lab_error("%s: one file is enough", word);
+        lab_error("%s: one file %s", word, verb == VERB_QUANTIZE ? "too many" : "is enough");
         return LAB_USAGE;
     }
     a->path = word;
@@ -250,7 +256,7 @@ int args_parse(struct lab_args *ret, unsigned verb, int n, char **argv)
             continue;
         }
         if (only_files || word[0] != '-' || word[1] == '\0') {
-            r = positional(&a, word);
+            r = positional(&a, verb, word);
             at++;
         } else {
             r = option(&a, verb, n, argv, &at);

@@ -45,17 +45,18 @@ enum { /* verbs, as bits: which options belong to which */
        VERB_MAKE = 1 << 8,
        VERB_BENCH = 1 << 9,
        VERB_PACK = 1 << 10,
-       VERB_ALL = (1 << 11) - 1,
+       VERB_QUANTIZE = 1 << 11,
+       VERB_ALL = (1 << 12) - 1,
 };
 
 /* A command line. Strings borrow from argv; NULL where not given. */
 struct lab_args {
-    const char *path; /* MODEL, or OUT.gguf for `make` */
+    const char *path; /* MODEL, IN.gguf, or OUT.gguf for `make` */
     enum cpu_level cpu;
     enum kv_type kv;
     uint64_t threads; /* 0: not given (info) */
     bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt;
-    const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template, *board;
+    const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template, *board, *plan;
     uint64_t n;     /* tokens to generate */
     uint64_t p;     /* tokens of a prompt */
     uint64_t b;     /* streams; 0: not given (info) */
@@ -99,6 +100,7 @@ int verb_template(const struct lab_args *a);
 int verb_make(const struct lab_args *a);
 int verb_bench(const struct lab_args *a);
 int verb_pack(const struct lab_args *a);
+int verb_quantize(const struct lab_args *a);
 
 /** predict_print() - what running a model on a->board takes: `info --board` */
 int predict_print(const struct lab_args *a, const struct model *model);
@@ -151,10 +153,29 @@ MUST_USE int outfile_begin(const char *path, int *ret_fd);
 MUST_USE int outfile_commit(const char *path, int fd);
 void outfile_abort(int fd);
 
+/* ---- progress.c ---- */
+
+/* Zeroed is a bar that is not drawn yet. */
+struct progress {
+    bool begun, terminal, drawn;
+    uint64_t at_ns; /* when it was drawn */
+};
+
+/** progress_show() - draw it, some times a second at most; nothing where stderr is no terminal
+ * @label: what is being done; any bytes but NUL */
+void progress_show(struct progress *p, const char *label, uint64_t done, uint64_t total);
+
+/** progress_end() - wipe it away, before anything else is printed */
+void progress_end(struct progress *p);
+
 /* ---- load.c: models and running them ---- */
 
 /** lab_open() - a regular file for reading. Return: LAB_OK, or an exit code with the reason printed. */
 MUST_USE int lab_open(const char *path, int *ret_fd);
+
+/** lab_outcome() - the exit code for what opening, checking or packing a model came to, with the reason
+ * printed unless it is MODEL_OK */
+MUST_USE int lab_outcome(const char *path, int r, const struct diag *d);
 
 /** lab_pack() - model_pack() with its outcomes printed. @path: of fd_in, for the message. */
 MUST_USE int lab_pack(const char *path, int fd_in, int fd_out);

@@ -27,8 +27,7 @@ int lab_open(const char *path, int *ret_fd)
     return LAB_OK;
 }
 
-/* One line for an outcome of model_open_gguf() and its kin. */
-static int opened(const char *path, int r, const struct diag *d)
+int lab_outcome(const char *path, int r, const struct diag *d)
 {
     const char *why = d->set ? d->text : "no reason given";
 
@@ -61,7 +60,7 @@ int lab_pack(const char *path, int fd_in, int fd_out)
     const struct model_limits limits = {0};
     struct diag diag = {0};
 
-    return opened(path, model_pack(fd_in, fd_out, &limits, &diag), &diag);
+    return lab_outcome(path, model_pack(fd_in, fd_out, &limits, &diag), &diag);
 }
 
 int lab_model(const char *path, struct model **ret, double *ret_seconds)
@@ -77,7 +76,7 @@ int lab_model(const char *path, struct model **ret, double *ret_seconds)
     const uint64_t start = clock_now_ns();
     const int outcome = model_is_packed(fd) ? model_open_packed(ret, fd, &diag)
                                             : model_open_gguf(ret, fd, &limits, &diag);
-    r = opened(path, outcome, &diag);
+    r = lab_outcome(path, outcome, &diag);
     if (r == LAB_OK && ret_seconds) {
         *ret_seconds = (double)(clock_now_ns() - start) * 1e-9;
     }
@@ -92,7 +91,7 @@ int lab_vocab(const char *path, struct vocab **ret)
     int r = lab_open(path, &fd);
 
     if (r == LAB_OK) {
-        r = opened(path, vocab_open_gguf(ret, fd, &diag), &diag);
+        r = lab_outcome(path, vocab_open_gguf(ret, fd, &diag), &diag);
         (void)close(fd);
     }
     return r;

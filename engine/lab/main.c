@@ -51,6 +51,9 @@ static const struct verb verbs[] = {
      "measure speed and memory"},
     {"pack", VERB_PACK, verb_pack, "MODEL --out FILE",
      "write a model's packed form, which every verb takes in place of the GGUF"},
+    {"quantize", VERB_QUANTIZE, verb_quantize,
+     "IN.gguf OUT.gguf [--format FMT] [--head FMT] [--plan FILE] [--json]",
+     "write a model of float weights in smaller formats; a plan has lines `PATTERN FORMAT`"},
 };
 
 static void print_usage(FILE *f)

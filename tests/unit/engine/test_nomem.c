@@ -2,6 +2,7 @@
 #include "tests/support/test.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/kv.h"
@@ -29,6 +30,33 @@ static void packing_and_opening_survive_every_failed_allocation(void **state)
         (void)nomem_off();
         assert_true((r == MODEL_OK) == (m != NULL));
         model_free(m);
+    }
+    assert_int_equal(r, MODEL_OK);
+    assert_true(n > 10);
+    (void)close(fd);
+}
+
+static void writing_in_other_formats_survives_every_failed_allocation(void **state)
+{
+    static const struct tiny f32 = {.arch = "qwen3", .format = "F32", .head = "F32"};
+    const int fd = tiny_write(&f32);
+    int r = -12;
+    size_t n = 0;
+    (void)state;
+
+    for (; r == -12; n++) {
+        const int out = memfd_create("requant", MFD_CLOEXEC);
+        struct requant *q = NULL;
+        assert_true(n < ALLOCATIONS_MAX);
+        nomem_after(n);
+        r = requant_open(&q, fd, NULL);
+        assert_true((r == MODEL_OK) == (q != NULL));
+        if (r == MODEL_OK) {
+            r = requant_write(q, out, NULL, NULL, NULL);
+        }
+        (void)nomem_off();
+        requant_free(q);
+        (void)close(out);
     }
     assert_int_equal(r, MODEL_OK);
     assert_true(n > 10);
@@ -127,6 +155,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packing_and_opening_survive_every_failed_allocation),
+        cmocka_unit_test(writing_in_other_formats_survives_every_failed_allocation),
         cmocka_unit_test(constructors_survive_every_failed_allocation),
         cmocka_unit_test(steps_and_samples_allocate_nothing),
     };
