@@ -26,15 +26,15 @@
  * hidden_size / dim_model_base; its graph (src/models/granite.cpp, which minicpm takes) multiplies
  * by the first two and *divides* the logits by the third. The embedding's scale is no part of a
  * tied head. Where logit_scale is missing, llama.cpp puts 256 / embedding_length in its place and
- * still divides: the inverse of what the model does. Nothing here depends on it, since the keys
- * must be there. */
+ * still divides: the inverse of what the model does. Here a missing key stands for the number of
+ * the paper, as the model has it. */
 struct family {
     const char *arch;
     bool neighbours;   /* rotated pairs are neighbours */
     bool head_norms;   /* q and k are normed per head, before they are rotated (arXiv 2505.09388) */
     bool biases;       /* of q, k and v (arXiv 2407.10671) */
     bool bit_linear;   /* sub-norms before Wo and Wdown, .scale tensors, ternary W by token */
-    bool relu_squared; /* for silu (arXiv 2504.12285) */
+    bool relu_squared; /* for silu (arXiv 2504.12285), unless hidden_activation says otherwise */
     bool scales;       /* of embeddings, blocks and logits */
 };
 
@@ -53,6 +53,7 @@ struct net {
     const struct family *family;
     size_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ids;
     double eps, embedding_scale, residual_scale, logit_scale;
+    bool relu_squared;
     struct rotation rotation;
     enum reference_activations activations;
     double *tie; /* (n_ids) */
@@ -198,7 +199,7 @@ static void read_rotation(struct net *net)
 
 static void read_net(struct net *net, const uint8_t *gguf, size_t n_bytes)
 {
-    struct strview arch;
+    struct strview arch, activation;
 
     assert_int_equal(gguf_parse(&net->g, gguf, n_bytes, NULL), GGUF_OK);
     assert_int_equal(gguf_str(&net->g, "general.architecture", &arch, NULL), GGUF_FOUND);
@@ -216,9 +217,14 @@ static void read_net(struct net *net, const uint8_t *gguf, size_t n_bytes)
     net->eps = real(net, "attention.layer_norm_rms_epsilon", NAN);
     net->embedding_scale = net->residual_scale = net->logit_scale = 1;
     if (net->family->scales) {
-        net->embedding_scale = real(net, "embedding_scale", NAN);
-        net->residual_scale = real(net, "residual_scale", NAN);
-        net->logit_scale = real(net, "logit_scale", NAN);
+        net->embedding_scale = real(net, "embedding_scale", 12);
+        net->residual_scale = real(net, "residual_scale", 1.4 / sqrt((double)net->n_layer));
+        net->logit_scale = real(net, "logit_scale", (double)net->n_embd / 256);
+    }
+    net->relu_squared = net->family->relu_squared;
+    if (gguf_str(&net->g, key_of(net, "hidden_activation"), &activation, NULL) == GGUF_FOUND) {
+        net->relu_squared = strview_is(activation, "relu2");
+        assert_true(net->relu_squared || strview_is(activation, "silu"));
     }
     read_rotation(net);
 }
@@ -379,7 +385,7 @@ static void feed_forward(const struct net *net, int layer, double *x)
 
     for (size_t i = 0; i < net->n_ids * net->n_ff; i++) {
         const double relu = fmax(gate[i], 0), silu = gate[i] / (1 + exp(-gate[i]));
-        up[i] *= net->family->relu_squared ? relu * relu : silu;
+        up[i] *= net->relu_squared ? relu * relu : silu;
     }
     if (net->family->bit_linear) {
         norm(net, layer, "ffn_sub_norm", up, net->n_ff, net->n_ids);

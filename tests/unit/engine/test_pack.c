@@ -1,11 +1,13 @@
 #include "tests/support/test.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "engine/gguf.h"
 #include "engine/image.h"
 #include "engine/model.h"
 #include "tests/unit/engine/tiny.h"
@@ -99,8 +101,8 @@ static void another_version_is_stale(void **state)
     (void)close(fd);
 }
 
-/* Goal: damage in header and tables is found on opening, in the weights by verifying. Method: flip a
- * bit at places all over the file. */
+/* Goal: damage in header and tables is found on opening, in the weights by verifying. Method: flip
+ * a bit at places all over the file. */
 static void damage_is_found(void **state)
 {
     const int fd = pack_of(&q8);
@@ -142,9 +144,9 @@ static void damage_is_found(void **state)
     (void)close(fd);
 }
 
-/* Goal: bounds hold on their own, without the checksums. Method: every 32-bit word of META is set to
- * several hostile values and the checksums are made right again; opening must refuse or stay inside
- * the file (a sanitizer watches). */
+/* Goal: bounds hold on their own, without the checksums. Method: every 32-bit word of META is set
+ * to several hostile values and the checksums are made right again; opening must refuse or stay
+ * inside the file (a sanitizer watches). */
 static void bounds_hold_when_the_checksums_do(void **state)
 {
     static const uint32_t hostile[] = {0, 1, 0x7fffffff, 0x80000000, 0xffffffff};
@@ -247,7 +249,119 @@ static void what_the_graph_does_not_do_is_refused_by_name(void **state)
     t.scaling = "dynamic";
     refused(&t, MODEL_UNSUPPORTED, "dynamic");
     t.scaling = "longrope";
+    t.skip_tensor = "rope_factors_short.weight";
     refused(&t, MODEL_MALFORMED, "rope_factors_short.weight is missing");
+    t = q8;
+    t.activation = "gelu";
+    refused(&t, MODEL_UNSUPPORTED, "hidden_activation");
+}
+
+static const struct {
+    const char *arch, *tensor;
+} parts[] = {
+    {"qwen2", "blk.0.attn_q.bias"},
+    {"qwen2", "blk.1.attn_k.bias"},
+    {"qwen2", "blk.0.attn_v.bias"},
+    {"qwen3", "blk.1.attn_k_norm.weight"},
+    {"bitnet", "blk.0.attn_sub_norm.weight"},
+    {"bitnet", "blk.1.ffn_sub_norm.weight"},
+    {"bitnet-b1.58", "blk.1.attn_sub_norm.weight"},
+    {"bitnet-b1.58", "blk.0.ffn_sub_norm.weight"},
+    {"bitnet-25", "blk.1.attn_sub_norm.weight"},
+    {"bitnet-25", "blk.0.ffn_sub_norm.weight"},
+};
+
+/* Goal: a family's own tensors are neither done without nor overlooked in another's file. Method:
+ * each is left out of its family's file, and put into those that have no such part. */
+static void a_familys_own_tensors_are_wanted_there_and_refused_elsewhere(void **state)
+{
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+        struct tiny t = {.arch = parts[i].arch, .format = "F32", .head = "F32"};
+        t.skip_tensor = parts[i].tensor;
+        refused(&t, MODEL_MALFORMED, parts[i].tensor);
+        t = (struct tiny){.arch = "llama", .format = "F32", .head = "F32"};
+        t.extra_tensor = parts[i].tensor;
+        refused(&t, MODEL_UNSUPPORTED, parts[i].tensor);
+        t.arch = "minicpm";
+        refused(&t, MODEL_UNSUPPORTED, parts[i].tensor);
+    }
+}
+
+/* The place of a tensor's data in a file, or of a key's value. */
+static uint8_t *place_of(uint8_t *data, size_t n, const char *tensor, const char *key)
+{
+    struct gguf g;
+
+    assert_int_equal(gguf_parse(&g, data, n, NULL), GGUF_OK);
+    const struct gguf_tensor_info *t = tensor ? gguf_tensor_find(&g, tensor) : NULL;
+    const struct gguf_key *k = key ? gguf_find(&g, key) : NULL;
+    assert_true(t || k);
+    const size_t at = (size_t)(t ? t->offset : k->offset);
+    gguf_deinit(&g);
+    return data + at;
+}
+
+/* What opening says to a file in which one float has another value. */
+static int open_changed(const struct tiny *t, const char *tensor, const char *key, float v,
+                        struct diag *d)
+{
+    struct model *m = NULL;
+    size_t n;
+    int fd = tiny_write(t);
+    uint8_t *data = tiny_slurp(fd, &n);
+
+    (void)close(fd);
+    memcpy(place_of(data, n, tensor, key), &v, sizeof(v));
+    fd = tiny_file(data, n);
+    *d = (struct diag){0};
+    const int r = model_open_gguf(&m, fd, NULL, d);
+    (void)close(fd);
+    free(data);
+    model_free(m);
+    return r;
+}
+
+static void numbers_that_scale_a_model_are_checked(void **state)
+{
+    static const char *const keys[] = {"minicpm.embedding_scale", "minicpm.residual_scale",
+                                       "minicpm.logit_scale"};
+    static const float bad[] = {0.0f, -1.0f, NAN, INFINITY};
+    const struct tiny minicpm = {.arch = "minicpm", .format = "F32", .head = "F32"};
+    const struct tiny scaled = {.arch = "bitnet", .format = "F32", .head = "F32", .scales = true};
+    struct diag d;
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(keys) * ARRAY_SIZE(bad); i++) {
+        const char *key = keys[i / ARRAY_SIZE(bad)];
+        assert_int_equal(open_changed(&minicpm, NULL, key, bad[i % ARRAY_SIZE(bad)], &d),
+                         MODEL_MALFORMED);
+        assert_non_null(strstr(d.text, key));
+    }
+    assert_int_equal(open_changed(&minicpm, NULL, keys[2], 9.0f, &d), MODEL_OK);
+    assert_int_equal(open_changed(&scaled, "blk.1.ffn_up.scale", NULL, NAN, &d), MODEL_MALFORMED);
+    assert_non_null(strstr(d.text, "blk.1.ffn_up.scale"));
+    assert_int_equal(open_changed(&scaled, "blk.1.ffn_up.scale", NULL, -2.0f, &d), MODEL_OK);
+}
+
+/* Goal: numbers beside matrices have the length that their use has. Method: four where one, or one
+ * per rotated pair, belongs; and a .scale where the family has none. */
+static void scales_and_factors_of_another_length_are_refused(void **state)
+{
+    struct tiny t = {.arch = "bitnet", .format = "F32", .head = "F32"};
+    (void)state;
+
+    t.extra_tensor = "blk.0.attn_q.scale";
+    refused(&t, MODEL_MALFORMED, "blk.0.attn_q.scale");
+    t.arch = "bitnet-b1.58";
+    refused(&t, MODEL_UNSUPPORTED, "blk.0.attn_q.scale");
+    t.arch = "llama";
+    refused(&t, MODEL_UNSUPPORTED, "blk.0.attn_q.scale");
+    t.extra_tensor = "rope_freqs.weight";
+    refused(&t, MODEL_MALFORMED, "rope_freqs.weight");
+    t.extra_tensor = "rope_factors_short.weight";
+    refused(&t, MODEL_MALFORMED, "rope_factors_short.weight");
 }
 
 static void tensors_outside_the_graph_are_left_alone(void **state)
@@ -292,6 +406,9 @@ int main(void)
         cmocka_unit_test(a_cut_file_is_refused),
         cmocka_unit_test(missing_parts_are_named),
         cmocka_unit_test(what_the_graph_does_not_do_is_refused_by_name),
+        cmocka_unit_test(a_familys_own_tensors_are_wanted_there_and_refused_elsewhere),
+        cmocka_unit_test(numbers_that_scale_a_model_are_checked),
+        cmocka_unit_test(scales_and_factors_of_another_length_are_refused),
         cmocka_unit_test(tensors_outside_the_graph_are_left_alone),
         cmocka_unit_test(a_vocabulary_of_another_size_is_refused),
         cmocka_unit_test(a_file_beyond_the_limit_is_refused_unread),

@@ -108,6 +108,10 @@ static void put_shape(struct gguf_writer *w, const struct tiny *t)
         put_f32(w, t, "rope.scaling.factor", 4.0f);
         put_u32(w, t, "rope.scaling.original_context_length", t->n_ctx_old ? t->n_ctx_old : 64);
     }
+    if (t->activation) {
+        (void)snprintf(key, sizeof(key), "%s.hidden_activation", t->arch);
+        assert_int_equal(gguf_put_str(w, key, strview_of(t->activation)), 0);
+    }
     if (strcmp(t->arch, "minicpm") == 0) {
         put_f32(w, t, "embedding_scale", TINY_EMBEDDING_SCALE);
         put_f32(w, t, "residual_scale", TINY_RESIDUAL_SCALE);

@@ -11,12 +11,13 @@ struct tiny {
     const char *format; /* of the layers' matrices */
     const char *head;   /* of embedding and head */
     bool untied;
-    bool uneven;         /* heads and feed-forward wider than the embedding */
-    bool scales;         /* a .scale tensor beside every matrix of a layer */
-    float eps;           /* of the norms; 0: 1e-5 */
-    const char *scaling; /* rope.scaling.type, or NULL; longrope brings its factors */
-    uint32_t n_ctx_old;  /* the original context of a scaling; 0: 64 */
-    bool factors;        /* rope_freqs.weight */
+    bool uneven;            /* heads and feed-forward wider than the embedding */
+    bool scales;            /* a .scale tensor beside every matrix of a layer */
+    const char *activation; /* hidden_activation, or NULL */
+    float eps;              /* of the norms; 0: 1e-5 */
+    const char *scaling;    /* rope.scaling.type, or NULL; longrope brings its factors */
+    uint32_t n_ctx_old;     /* the original context of a scaling; 0: 64 */
+    bool factors;           /* rope_freqs.weight */
     const char *skip_key, *skip_tensor; /* left out, or NULL */
     const char *extra_tensor;           /* an F32 vector of four more, or NULL */
     uint32_t n_vocab;                   /* rows of the embedding; 0: TINY_VOCAB */
