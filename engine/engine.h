@@ -266,8 +266,8 @@ extern const char chat_template_names[];
 
 struct chat_options {
     bool generation_prompt; /* end with the head of an assistant's turn */
-    bool add_bos;           /* begin with BOS although the template does not: vocab_adds_bos() */
-    bool no_thinking;       /* qwen3: an empty think block in the generation prompt */
+    bool add_bos; /* vocab_adds_bos(): chatml and minicpm, which leave it open, begin with BOS */
+    bool no_thinking; /* qwen3: an empty think block in the generation prompt */
 };
 
 /**

@@ -282,16 +282,16 @@ static const struct template
     const char *name;
     render_fn *render;
     const char *roles; /* with a blank behind each; NULL: the template writes any */
-    bool writes_bos;
+    bool bos_of_vocab; /* it says nothing of BOS, and its models differ */
 }
 templates[CHAT_TEMPLATES] = {
     [CHAT_NONE] = {"none"},
-    [CHAT_CHATML] = {"chatml", render_chatml},
-    [CHAT_LLAMA3] = {"llama3", render_llama3, NULL, true},
+    [CHAT_CHATML] = {"chatml", render_chatml, NULL, true},
+    [CHAT_LLAMA3] = {"llama3", render_llama3},
     [CHAT_QWEN3] = {"qwen3", render_qwen3, "system user assistant tool "},
-    [CHAT_BITNET] = {"bitnet", render_bitnet, NULL, true},
+    [CHAT_BITNET] = {"bitnet", render_bitnet},
     [CHAT_FALCON3] = {"falcon3", render_falcon3, "system user assistant "},
-    [CHAT_MINICPM] = {"minicpm", render_minicpm, "system user assistant "},
+    [CHAT_MINICPM] = {"minicpm", render_minicpm, "system user assistant ", true},
 };
 
 const char chat_template_names[] = "bitnet, chatml, falcon3, llama3, minicpm or qwen3";
@@ -357,7 +357,7 @@ int chat_render(enum chat_template t, const struct chat_message *messages, size_
     }
     buf_init(&out, PROMPT_BYTES_MAX);
     r = buf_reserve(&out, 1); /* a result even for no text */
-    if (options->add_bos && !templates[t].writes_bos) {
+    if (options->add_bos && templates[t].bos_of_vocab) {
         add(&out, &r, bos);
     }
     templates[t].render(&out, &r, messages, n, options, bos);

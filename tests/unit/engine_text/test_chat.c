@@ -166,7 +166,7 @@ static void minicpm_marks_the_users_turns(void **state)
             "s<\xe7\x94\xa8\xe6\x88\xb7>hi<AI>yes<\xe7\x94\xa8\xe6\x88\xb7>why<AI>");
 }
 
-/* Goal: where the vocabulary begins texts with BOS, every template's prompt begins with one. */
+/* Goal: BOS is written once, by the template or, where that leaves it open, as the vocabulary does. */
 static void bos_is_written_once(void **state)
 {
     static const struct chat_options added = {.add_bos = true};
@@ -174,7 +174,8 @@ static void bos_is_written_once(void **state)
 
     renders(CHAT_CHATML, m, 1, &added, "<B><|im_start|>user\na<|im_end|>\n");
     renders(CHAT_MINICPM, m, 1, &added, "<B><\xe7\x94\xa8\xe6\x88\xb7>a<AI>");
-    renders(CHAT_FALCON3, m, 1, &added, "<B><|user|>\na\n");
+    renders(CHAT_FALCON3, m, 1, &added, "<|user|>\na\n");
+    renders(CHAT_QWEN3, m, 1, &added, "<|im_start|>user\na<|im_end|>\n");
     renders(CHAT_LLAMA3, m, 1, &added,
             "<B><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>");
     renders(CHAT_BITNET, m, 1, &added, "<B>User: a<|eot_id|>");
