@@ -11,7 +11,10 @@ static const struct family qwen2 = {.arch = "qwen2", .pre = "qwen2", .biases = t
 static const struct family minicpm = {.arch = "minicpm", .pre = "gpt-2", .mup = true};
 static const struct family bitnet = {
     .arch = "bitnet", .pre = "llama-bpe", .sub_norms = true, .matrix_scale = true};
-static const struct family bitnet_158 = {.arch = "bitnet-b1.58", .sub_norms = true};
+static const struct family bitnet_158 = {
+    .arch = "bitnet-b1.58", .pre = "llama-bpe", .sub_norms = true};
+static const struct family bitnet_2b4t = {.arch = "bitnet-b1.58", .sub_norms = true};
+static const struct family bitnet_25 = {.arch = "bitnet-25", .pre = "llama-bpe", .sub_norms = true};
 
 #define TINY                                                                                       \
     .n_layer = 2, .n_embd = 256, .n_ff = 512, .n_head = 4, .n_head_kv = 2, .head_dim = 64,         \
@@ -44,6 +47,7 @@ static const struct shape shapes[] = {
      .rope_base = 5e5f,
      .rms_eps = 1e-5f,
      .tied = true},
+    {.name = "tiny-bitnet25", .family = &bitnet_25, TINY, .rope_base = 5e5f, .rms_eps = 1e-5f},
     {.name = "llama-160m",
      .family = &llama,
      .n_layer = 12,
@@ -58,7 +62,7 @@ static const struct shape shapes[] = {
      .rms_eps = 1e-6f},
     {.name = "bitnet-2b",
      .family = &bitnet,
-     .family_i2 = &bitnet_158,
+     .family_i2 = &bitnet_2b4t,
      .head = "F16",
      .n_layer = 30,
      .n_embd = 2560,

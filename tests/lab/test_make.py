@@ -13,7 +13,7 @@ import unittest
 from lab import LAB, fine, fine_json, lab, make, makes
 
 ARCHES = {'tiny': 'qwen3', 'tiny-llama': 'llama'}
-PENDING = {'tiny-qwen2', 'tiny-minicpm', 'tiny-bitnet', 'tiny-bitnet158'}
+PENDING = {'tiny-qwen2', 'tiny-minicpm', 'tiny-bitnet', 'tiny-bitnet158', 'tiny-bitnet25'}
 QUANTIZATION = {'Q1_0': 'binary', 'Q8_0': 'int8', 'F16': 'f16', 'BF16': 'bf16', 'F32': 'f32',
                 **dict.fromkeys(['TQ1_0', 'TQ2_0', 'Q2_0', 'Q2_0_g128', 'PQ2_0', 'I2_S', 'IQ2_BN'], 'ternary'),
                 **dict.fromkeys(['Q4_0', 'Q4_1', 'Q4_K'], 'int4'), **dict.fromkeys(['Q5_0', 'Q5_K', 'Q6_K'], 'mixed')}
