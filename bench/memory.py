@@ -20,7 +20,7 @@ import tempfile
 
 from run import ROOT, machine
 
-MODELS = ['bonsai-1.7b:Q1_0']
+MODELS = ['bonsai-1.7b:Q1_0', 'bitnet-2b:TQ2_0', 'bitnet-2b:I2_S']
 GENERATED = 8
 BOARD = 'pi5-8gb'  # memory does not depend on it: threads are given
 TOLERANCE = 0.05

@@ -104,7 +104,7 @@ def one(lab, shape, fmt, home, args):
 def print_row(row):
     def cell(key, width, form, scale=1):
         return f'{row[key] / scale:>{width}{form}}' if key in row else ' ' * width
-    print(f"{row['shape']:<15} {row['format']:<7} {row.get('arch', ''):<12} {cell('file', 9, '.1f', 2**20)} "
+    print(f"{row['shape']:<15} {row['format']:<9} {row.get('arch', ''):<12} {cell('file', 9, '.1f', 2**20)} "
           f"{cell('packed', 9, '.1f', 2**20)} {cell('peak', 9, '.1f', 2**20)} {cell('make', 7, '.1f')} "
           f"{cell('std', 6, '.2f')} {cell('prompt', 9, '.1f')} {cell('generate', 9, '.1f')}  {row['verdict']}", flush=True)
 
@@ -116,7 +116,7 @@ def main():
         sys.exit(f'{lab} is not built')
     here, rows = machine(), []
     print(f"{here['cpu']}, {args.threads} threads, Linux {here['kernel']}; sizes in MiB, speeds in tokens/s")
-    print(f"{'shape':<15} {'format':<7} {'arch':<12} {'file':>9} {'packed':>9} {'peak':>9} {'make s':>7} {'std':>6} "
+    print(f"{'shape':<15} {'format':<9} {'arch':<12} {'file':>9} {'packed':>9} {'peak':>9} {'make s':>7} {'std':>6} "
           f"{'prompt':>9} {'generate':>9}  verdict")
     with tempfile.TemporaryDirectory(prefix='onebit-shapes-') as home:
         for shape in args.shape or named(lab, '--shape'):
