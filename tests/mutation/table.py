@@ -20,6 +20,8 @@ class Mutation(typing.NamedTuple):
 
 GRAPH = Test('tests/unit/engine/test-engine-graph', 'logits_are_those_of_the_written_out_pass')
 LOGITS = Test('tests/oracle/oracle-logits')
+CHAT = 'tests/unit/engine_text/test-engine_text-chat'
+CHAT_ORACLE = Test('tests/oracle/oracle-chat')
 SCALAR = 'tests/unit/engine_kernels/test-engine-kernels-scalar'
 
 MUTATIONS = [
@@ -55,4 +57,13 @@ MUTATIONS = [
              (GRAPH, LOGITS)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
              (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),
+    Mutation('an answer without its end', 'answer ? "<|endoftext|>" : ""', '""',
+             (Test(CHAT, 'falcon3_ends_answers'), CHAT_ORACLE)),
+    Mutation('contents not trimmed', '''        add_z(out, r, ": ");
+        add(out, r, trim(m[i].content));''', '''        add_z(out, r, ": ");
+        add(out, r, m[i].content);''', (Test(CHAT, 'bitnet_names_roles_in_words'), CHAT_ORACLE)),
+    Mutation('a placeholder taken for a template', 'k->placeholder && !strview_starts(arch, "bitnet")', 'false',
+             (Test(CHAT, 'a_placeholder_is_bitnet_only_in_bitnet'),)),
+    Mutation('a text may say more than a known one', 'return at.n == 0 && ((all', 'return ((all',
+             (Test(CHAT, 'lookalikes_are_not_taken'),)),
 ]

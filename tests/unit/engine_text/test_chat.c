@@ -275,6 +275,7 @@ static void lookalikes_are_not_taken(void **state)
         "assistant<|im_end|>\n{% endif %}" CHATML_LOOP CHATML_HEAD,
         "{{ bos_token }}" CHATML_LOOP CHATML_HEAD,
         CHATML_LOOP "{{ '<|im_start|>assistant\\n<think>\\n' }}",
+        CHATML_LOOP "and so on",
         "{% for m in messages %}<|im_start|>{{ m.role }}<|im_sep|>{{ m.content }}<|im_end|>"
         "{% endfor %}",
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}",
