@@ -1,52 +1,9 @@
-/* AVX-512 with VNNI: one register is the panel. Its 16 lanes are the rows, and vpdpbusd adds four
- * unsigned times signed products into each of them.
+/* AVX-512 with VNNI: B1, I8 and everything that is no panel.
  *
  * B1: a tile is a 64-bit mask. It expands to bytes of 0 or 2, the lanes start at -sum(all), and what
- * stands there after a block is 2 * sum(kept) - sum(all), the sum over +1 and -1 weights. T2: the codes
- * are the bytes, lanes start at -sum(all) since the weight is code - 1. I8: weight + 128 is the byte,
- * lanes start at -128 * sum(all). No signed byte is negated anywhere, and no 16-bit sum saturates, as
- * vpdpbusd adds in 32 bits.
- *
- * An expansion of weights is used for up to eight tokens, whose activations enter as broadcasts from
- * memory. AVX512_INTRIN_HEADER is set where the intrinsics are emulated, to check this file's
- * arithmetic on machines without the instructions. */
-#include "engine/kernels/levels.h"
-
-#include <assert.h>
-#include <string.h>
-
-#ifdef AVX512_INTRIN_HEADER
-#include AVX512_INTRIN_HEADER
-#else
-#include <immintrin.h>
-#endif
-
-#define INLINE static inline __attribute__((always_inline))
-#define TOKENS 8
-#define AHEAD 2048 /* bytes of software prefetch */
-
-/* Four neighbouring activations in every lane. */
-INLINE __m512i broadcast4(const int8_t *q)
-{
-    int32_t four;
-    memcpy(&four, q, sizeof(four));
-    return _mm512_set1_epi32(four);
-}
-
-INLINE void prefetch(const void *p)
-{
-    __builtin_prefetch((const char *)p + AHEAD);
-}
-
-INLINE __m512 scales(const uint8_t *group)
-{
-    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)group));
-}
-
-INLINE __m512 add_block(float d, __m512i s, __m512 part)
-{
-    return _mm512_fmadd_ps(_mm512_set1_ps(d), _mm512_cvtepi32_ps(s), part);
-}
+ * stands there after a block is 2 * sum(kept) - sum(all), the sum over +1 and -1 weights. I8: weight +
+ * 128 is the byte, lanes start at -128 * sum(all). No signed byte is negated anywhere. */
+#include "engine/kernels/avx512_common.h"
 
 INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
@@ -54,27 +11,18 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     const __m512i twos = _mm512_set1_epi8(2);
     __m512 acc[TOKENS], part[TOKENS];
 
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        acc[t] = _mm512_setzero_ps();
-    }
+    clear_rows(acc, n);
     for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
         const uint8_t *group = panel + g * B1_GROUP_BYTES;
         const __m512 scale = scales(group);
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            part[t] = _mm512_setzero_ps();
-        }
+        clear_rows(part, n);
         for (size_t b = 0; b < 4; b++) {
             const uint8_t *tile = group + 32 + b * 64;
             const int8_t *q = act->q + t0 * act->q_stride + g * B1_GROUP + b * ACT_BLOCK;
             __m512i sum[TOKENS];
 
             prefetch(tile);
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                sum[t] = _mm512_set1_epi32(-act->s[(t0 + t) * act->d_stride + g * 4 + b]);
-            }
+            start_sums(act, t0, n, g * 4 + b, -1, sum);
             for (size_t c = 0; c < 8; c++) {
                 uint64_t bits;
                 memcpy(&bits, tile + c * 8, sizeof(bits));
@@ -96,22 +44,7 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
             acc[t] = _mm512_fmadd_ps(scale, part[t], acc[t]);
         }
     }
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        _mm512_storeu_ps(out + (t0 + t) * out_stride, acc[t]);
-    }
-}
-
-/* One block whose group it is: the part is a single product, rounded, then scaled into acc. */
-INLINE void add_group(const struct act_q8 *act, size_t t0, const size_t n, size_t g, __m512 scale,
-                      const __m512i *sum, __m512 *acc)
-{
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        const float d = act->d[(t0 + t) * act->d_stride + g];
-        const __m512 part = add_block(d, sum[t], _mm512_setzero_ps());
-        acc[t] = _mm512_fmadd_ps(scale, part, acc[t]);
-    }
+    store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
 INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
@@ -120,19 +53,13 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     const __m512i offset = _mm512_set1_epi8((char)-128);
     __m512 acc[TOKENS];
 
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        acc[t] = _mm512_setzero_ps();
-    }
+    clear_rows(acc, n);
     for (size_t g = 0; g < n_cols / I8_GROUP; g++) {
         const uint8_t *group = panel + g * I8_GROUP_BYTES;
         const int8_t *q = act->q + t0 * act->q_stride + g * I8_GROUP;
         __m512i sum[TOKENS];
 
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            sum[t] = _mm512_set1_epi32(act->s[(t0 + t) * act->d_stride + g] * -128);
-        }
+        start_sums(act, t0, n, g, -128, sum);
         for (size_t c = 0; c < 8; c++) {
             const uint8_t *tile = group + 32 + c * 64;
             const __m512i w = _mm512_xor_si512(_mm512_loadu_si512(tile), offset);
@@ -145,127 +72,93 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
         }
         add_group(act, t0, n, g, scales(group), sum, acc);
     }
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        _mm512_storeu_ps(out + (t0 + t) * out_stride, acc[t]);
-    }
+    store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
-
-INLINE void t2_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
-{
-    const __m512i threes = _mm512_set1_epi8(3);
-    __m512 acc[TOKENS];
-
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        acc[t] = _mm512_setzero_ps();
-    }
-    for (size_t g = 0; g < n_cols / T256_GROUP; g++) {
-        const uint8_t *group = panel + g * T256_GROUP_BYTES;
-        const int8_t *q = act->q + t0 * act->q_stride + g * T256_GROUP;
-        __m512i sum[TOKENS];
-
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            sum[t] = _mm512_set1_epi32(-act->s[(t0 + t) * act->d_stride + g]);
-        }
-        for (size_t l = 0; l < 16; l++) {
-            const uint8_t *line = group + 32 + l * 64;
-            const __m512i codes = _mm512_loadu_si512(line);
-            prefetch(line);
-            const __m512i w[4] = {
-                _mm512_and_si512(codes, threes),
-                _mm512_and_si512(_mm512_srli_epi16(codes, 2), threes),
-                _mm512_and_si512(_mm512_srli_epi16(codes, 4), threes),
-                _mm512_and_si512(_mm512_srli_epi16(codes, 6), threes),
-            };
-            UNROLL for (size_t p = 0; p < 4; p++)
-            {
-                UNROLL for (size_t t = 0; t < n; t++)
-                {
-                    const __m512i x = broadcast4(q + t * act->q_stride + l * 16 + p * 4);
-                    sum[t] = _mm512_dpbusd_epi32(sum[t], w[p], x);
-                }
-            }
-        }
-        add_group(act, t0, n, g, scales(group), sum, acc);
-    }
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        _mm512_storeu_ps(out + (t0 + t) * out_stride, acc[t]);
-    }
-}
-
-/* Tokens by eights, then what is left: each count is compiled for itself. */
-#define PANEL(name, group, tokens)                                                                 \
-    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
-              size_t out_stride)                                                                   \
-    {                                                                                              \
-        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
-                                                                                                   \
-        size_t t = 0;                                                                              \
-        for (; t + TOKENS <= act->n_tokens; t += TOKENS) {                                         \
-            tokens(panel, n_cols, act, t, TOKENS, out, out_stride);                                \
-        }                                                                                          \
-        for (; t + 4 <= act->n_tokens; t += 4) {                                                   \
-            tokens(panel, n_cols, act, t, 4, out, out_stride);                                     \
-        }                                                                                          \
-        for (; t + 2 <= act->n_tokens; t += 2) {                                                   \
-            tokens(panel, n_cols, act, t, 2, out, out_stride);                                     \
-        }                                                                                          \
-        for (; t < act->n_tokens; t++) {                                                           \
-            tokens(panel, n_cols, act, t, 1, out, out_stride);                                     \
-        }                                                                                          \
-    }
 
 PANEL(panel_b1_avx512, B1_GROUP, b1_tokens)
 PANEL(panel_i8_avx512, I8_GROUP, i8_tokens)
-PANEL(panel_t256_avx512, T256_GROUP, t2_tokens)
+
+static float float_of(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
 
 /* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
 INLINE uint32_t top_bits(const float *x, size_t n)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
     __m512i top = _mm512_setzero_si512();
+    size_t i = 0;
 
-    for (size_t i = 0; i < n; i += 16) {
+    for (; i < n - n % 16; i += 16) {
         top = _mm512_max_epu32(top, _mm512_and_si512(_mm512_loadu_si512(x + i), magnitude));
     }
-    return _mm512_reduce_max_epu32(top);
+    uint32_t ret = _mm512_reduce_max_epu32(top);
+    for (; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, x + i, sizeof(bits));
+        bits &= 0x7fffffff;
+        ret = bits > ret ? bits : ret;
+    }
+    return ret;
+}
+
+/* q = x * factor, rounded and clamped; returns the sum of q. */
+INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
+{
+    const __m512 inverse = _mm512_set1_ps(factor);
+    const __m512i most = _mm512_set1_epi32(127), least = _mm512_set1_epi32(-127);
+    __m512i sum = _mm512_setzero_si512();
+    size_t i = 0;
+
+    for (; i < n - n % 16; i += 16) {
+        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
+        v = _mm512_max_epi32(_mm512_min_epi32(v, most), least);
+        sum = _mm512_add_epi32(sum, v);
+        _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtsepi32_epi8(v));
+    }
+    int32_t ret = _mm512_reduce_add_epi32(sum);
+    for (; i < n; i++) {
+        const int v = _mm_cvtss_si32(_mm_set_ss(x[i] * factor)); /* to nearest even */
+        q[i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);
+        ret += q[i];
+    }
+    return ret;
 }
 
 void quant_avx512(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
 {
-    if (block != ACT_BLOCK && block != ACT_BLOCK_T256) {
-        quant_scalar(x, n, block, q, d, s);
-        return;
-    }
-    assert(n % block == 0);
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
 
     for (size_t b = 0; b < n / block; b++) {
         const uint32_t top = top_bits(x + b * block, block);
-        float amax;
-        memcpy(&amax, &top, sizeof(amax));
-        s[b] = 0;
+        const float amax = float_of(top);
         if (top >= 0x7f800000 || amax < 0x1p-100f) {
-            const uint32_t bits = top >= 0x7f800000 ? 0x7fc00000 : 0;
-            memcpy(&d[b], &bits, sizeof(bits));
+            d[b] = float_of(top >= 0x7f800000 ? 0x7fc00000 : 0);
             memset(q + b * block, 0, block);
+            s[b] = 0;
             continue;
         }
-        const __m512 inverse = _mm512_set1_ps(127.0f / amax);
-        const __m512i most = _mm512_set1_epi32(127), least = _mm512_set1_epi32(-127);
-        __m512i sum = _mm512_setzero_si512();
-        for (size_t i = b * block; i < (b + 1) * block; i += 16) {
-            const __m512 scaled = _mm512_mul_ps(_mm512_loadu_ps(x + i), inverse);
-            __m512i v = _mm512_cvtps_epi32(scaled); /* to nearest even */
-            v = _mm512_max_epi32(_mm512_min_epi32(v, most), least);
-            sum = _mm512_add_epi32(sum, v);
-            _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtsepi32_epi8(v));
-        }
-        s[b] = _mm512_reduce_add_epi32(sum);
         d[b] = amax / 127.0f;
+        s[b] = quant_block(x + b * block, block, 127.0f / amax, q + b * block);
+    }
+}
+
+void quant_token_avx512(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
+{
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
+
+    const uint32_t top = top_bits(x, n);
+    const bool broken = top >= 0x7f800000;
+    const float a = float_of(top) > 1e-5f ? float_of(top) : 1e-5f;
+    if (broken) {
+        memset(q, 0, n);
+    }
+    for (size_t b = 0; b < n / block; b++) {
+        d[b] = broken ? float_of(0x7fc00000) : a / 127.0f;
+        s[b] = broken ? 0 : quant_block(x + b * block, block, 127.0f / a, q + b * block);
     }
 }
 
@@ -321,6 +214,12 @@ DOT(dot_f32_avx512, float, _mm512_loadu_ps, same)
 DOT(dot_f16_avx512, uint16_t, load_f16, f16_to_f32)
 DOT(dot_bf16_avx512, uint16_t, load_bf16, bf16_to_f32)
 
+/* Sixteen int8 as floats. */
+INLINE __m512 float_i8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
 #define AXPY(name, type, load16, widen)                                                            \
     void name(float a, const type *x, float *y, size_t n)                                          \
     {                                                                                              \
@@ -338,6 +237,7 @@ DOT(dot_bf16_avx512, uint16_t, load_bf16, bf16_to_f32)
 
 AXPY(axpy_f32_avx512, float, _mm512_loadu_ps, same)
 AXPY(axpy_f16_avx512, uint16_t, load_f16, f16_to_f32)
+AXPY(axpy_i8_avx512, int8_t, float_i8, (float))
 
 void f32_to_f16_avx512(const float *x, uint16_t *ret, size_t n)
 {

@@ -64,8 +64,18 @@ static void take_avx512(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_avx512;
     k->panel[PANEL_I8] = panel_i8_avx512;
+    k->panel[PANEL_T64] = panel_t64_avx512;
+    k->panel[PANEL_T128] = panel_t128_avx512;
     k->panel[PANEL_T256] = panel_t256_avx512;
+    k->panel[PANEL_TROW] = panel_trow_avx512;
+    k->panel[PANEL_N4] = panel_n4_avx512;
+    k->panel[PANEL_N4M] = panel_n4m_avx512;
+    k->panel[PANEL_K4] = panel_k4_avx512;
+    k->panel[PANEL_K5] = panel_k5_avx512;
+    k->panel[PANEL_K6] = panel_k6_avx512;
     k->quant = quant_avx512;
+    k->quant_token = quant_token_avx512;
+    k->axpy_i8 = axpy_i8_avx512;
     k->dot_f32 = dot_f32_avx512;
     k->dot_f16 = dot_f16_avx512;
     k->dot_bf16 = dot_bf16_avx512;

@@ -42,6 +42,15 @@ static inline simde__m512 emulated_fmadd_ps(simde__m512 a, simde__m512 b, simde_
     return emulated_ps(z);
 }
 
+static inline simde__m512 emulated_fnmadd_ps(simde__m512 a, simde__m512 b, simde__m512 c)
+{
+    LANES(float, x, a);
+    for (int i = 0; i < 16; i++) {
+        x[i] = -x[i];
+    }
+    return emulated_fmadd_ps(emulated_ps(x), b, c);
+}
+
 static inline simde__m512 emulated_cvtepi32_ps(simde__m512i a)
 {
     LANES(int32_t, v, a);
@@ -98,6 +107,41 @@ static inline simde__m512i emulated_cvtepu16_epi32(simde__m256i a)
     return ret;
 }
 
+static inline simde__m512i emulated_cvtepu8_epi32(simde__m128i a)
+{
+    LANES(uint8_t, bytes, a);
+    int32_t v[16];
+    for (int i = 0; i < 16; i++) {
+        v[i] = bytes[i];
+    }
+    simde__m512i ret;
+    memcpy(&ret, v, sizeof(ret));
+    return ret;
+}
+
+static inline simde__m512i emulated_cvtepi8_epi32(simde__m128i a)
+{
+    LANES(int8_t, bytes, a);
+    int32_t v[16];
+    for (int i = 0; i < 16; i++) {
+        v[i] = bytes[i];
+    }
+    simde__m512i ret;
+    memcpy(&ret, v, sizeof(ret));
+    return ret;
+}
+
+static inline simde__m512i emulated_srai_epi32(simde__m512i a, unsigned bits)
+{
+    LANES(int32_t, v, a);
+    for (int i = 0; i < 16; i++) {
+        v[i] >>= bits;
+    }
+    simde__m512i ret;
+    memcpy(&ret, v, sizeof(ret));
+    return ret;
+}
+
 static inline int32_t emulated_reduce_add_epi32(simde__m512i a)
 {
     LANES(int32_t, v, a);
@@ -119,19 +163,27 @@ static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
 }
 
 #undef _mm512_fmadd_ps
+#undef _mm512_fnmadd_ps
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtps_epi32
 #undef _mm512_cvtph_ps
 #undef _mm512_cvtps_ph
 #undef _mm512_cvtepu16_epi32
+#undef _mm512_cvtepu8_epi32
+#undef _mm512_cvtepi8_epi32
+#undef _mm512_srai_epi32
 #undef _mm512_reduce_add_epi32
 #undef _mm512_reduce_max_epu32
 #define _mm512_fmadd_ps emulated_fmadd_ps
+#define _mm512_fnmadd_ps emulated_fnmadd_ps
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32
 #define _mm512_cvtph_ps emulated_cvtph_ps
 #define _mm512_cvtps_ph(a, rounding) emulated_cvtps_ph(a)
 #define _mm512_cvtepu16_epi32 emulated_cvtepu16_epi32
+#define _mm512_cvtepu8_epi32 emulated_cvtepu8_epi32
+#define _mm512_cvtepi8_epi32 emulated_cvtepi8_epi32
+#define _mm512_srai_epi32 emulated_srai_epi32
 #define _mm512_reduce_add_epi32 emulated_reduce_add_epi32
 #define _mm512_reduce_max_epu32 emulated_reduce_max_epu32
 
