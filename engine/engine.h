@@ -294,7 +294,7 @@ MUST_USE int chat_render(enum chat_template t, const struct chat_message *messag
 struct kv_pool; /* opaque: fixed blocks for one model; not thread-safe */
 struct seq;     /* opaque: one sequence's positions in a pool */
 
-/** kv_type_name/_parse() - "f32", "f16" */
+/** kv_type_name/_parse() - "f32", "f16", "int8" */
 const char *kv_type_name(enum kv_type type);
 MUST_USE bool kv_type_parse(const char *name, enum kv_type *ret);
 

@@ -13,7 +13,7 @@
 
 #define KV_BLOCKS_MAX ((size_t)1 << 24)
 
-static const char *const type_names[] = {[KV_F32] = "f32", [KV_F16] = "f16"};
+static const char *const type_names[] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_I8] = "int8"};
 
 const char *kv_type_name(enum kv_type type)
 {

@@ -64,7 +64,7 @@ static void print_usage(FILE *f)
     }
     (void)fputs(
         "\nEvery verb also takes --threads N (1 to 64; default: the processors this process "
-        "may use),\n--kv f32|f16 (default f16) and --cpu scalar|avx2|avx512|neon|dotprod|i8mm "
+        "may use),\n--kv f32|f16|int8 (default f16) and --cpu scalar|avx2|avx512|neon|dotprod|i8mm "
         "(default: the best present).\nonebit-lab help, --help and --version say what they "
         "say.\n",
         f);

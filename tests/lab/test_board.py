@@ -51,6 +51,9 @@ class Boards(unittest.TestCase):
         self.assertEqual(parts['kv'], kv * 512)
         for more, factor in ((['--streams', 3], 3), (['--kv', 'f32'], 2)):
             self.assertEqual(board(HOME_MODEL, 'pi5-4gb', '--ctx', 512, *more)['memory']['kv'], factor * kv * 512)
+        rows = info['layers'] * info['kv_heads'] * 2  # of int8, each with a float
+        int8 = board(HOME_MODEL, 'pi5-4gb', '--ctx', 512, '--kv', 'int8')
+        self.assertEqual(int8['memory']['kv'], rows * (info['head_dim'] + 4) * 512)
         self.assertEqual(board(HOME_MODEL, 'pi5-4gb', '--ctx', 33)['memory']['kv'], kv * 64)  # whole blocks
         self.assertEqual(one['read_per_token']['kv'], kv * 512)
         self.assertGreater(board(HOME_MODEL, 'pi5-4gb', '--chunk', 512)['memory']['scratch'], parts['scratch'])

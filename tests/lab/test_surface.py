@@ -293,14 +293,14 @@ class Invariance(unittest.TestCase):
         ids = ','.join(str(1 + i * 37 % 500) for i in range(50))
         with tempfile.TemporaryDirectory() as home:
             for model in [HOME_MODEL] + [make(home, 'tiny', fmt) for fmt in ('Q8_0', 'TQ2_0', 'F16')]:
-                seen = {'f16': set(), 'f32': set()}
+                seen = {'f16': set(), 'f32': set(), 'int8': set()}
                 for level in levels_present():
                     for threads, chunk, kv in ((1, 64, 'f16'), (2, 64, 'f16'), (2, 7, 'f16'), (3, 1, 'f16'),
-                                               (1, 64, 'f32'), (2, 7, 'f32')):
+                                               (1, 64, 'f32'), (2, 7, 'f32'), (1, 64, 'int8'), (2, 7, 'int8')):
                         rows = fine('logits', model, '--ids', ids, '--all', '--cpu', level, '--threads', threads,
                                     '--chunk', chunk, '--kv', kv)
                         seen[kv].add(hashlib.sha256(rows).hexdigest())
-                self.assertEqual([len(s) for s in seen.values()], [1, 1], model)
+                self.assertEqual([len(s) for s in seen.values()], [1, 1, 1], model)
 
 
 if __name__ == '__main__':
