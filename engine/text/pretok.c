@@ -223,7 +223,7 @@ int pretok_next(struct pretok *p, size_t *ret_end)
         if (fresh) {
             s->begin = at;
         }
-        if (fresh || s->match_end <= at) {
+        if (s->match_end <= at) {
             const int r = find_match(p, i, limit);
             if (r != PRETOK_OK) {
                 return r;
