@@ -217,7 +217,8 @@ static void logits_are_those_of_the_written_out_pass(void **state)
 }
 
 /* Goal: a matrix of every format is multiplied with the activations that NUMERICS.md has for it,
- * which in a BitNet are others. Method: the same with every format that can be written. */
+ * which in a BitNet are others. Method: the same with every format that can be written, and rows
+ * of more than a block. */
 static void every_format_takes_its_activations(void **state)
 {
     static const char *const archs[] = {"llama", "bitnet-b1.58"};
@@ -226,8 +227,10 @@ static void every_format_takes_its_activations(void **state)
     for (unsigned i = 0; i < ARRAY_SIZE(archs) * FORMATS; i++) {
         const enum format f = (enum format)(i % FORMATS);
         if (format_can_encode(f)) {
-            check((struct tiny){
-                .arch = archs[i / FORMATS], .format = format_info(f)->name, .head = "F16"});
+            check((struct tiny){.arch = archs[i / FORMATS],
+                                .format = format_info(f)->name,
+                                .head = "F16",
+                                .uneven = true});
         }
     }
 }
