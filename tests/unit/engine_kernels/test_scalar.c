@@ -69,8 +69,9 @@ static float expected(const struct dense *m, size_t row, size_t t, size_t group,
     return acc;
 }
 
-static void compare(const struct dense *m, const uint8_t *panel, panel_fn *fn, size_t group,
-                    size_t block)
+/* The panel's product against want, by token and row. */
+static void compare_with(const struct dense *m, const uint8_t *panel, panel_fn *fn,
+                         float want[N_TOKENS][PANEL_ROWS])
 {
     const struct act_q8 act = {.q = m->q[0],
                                .d = m->d[0],
@@ -81,12 +82,20 @@ static void compare(const struct dense *m, const uint8_t *panel, panel_fn *fn, s
     float out[N_TOKENS][PANEL_ROWS];
 
     fn(panel, N_COLS, &act, out[0], PANEL_ROWS);
+    assert_memory_equal(out, want, sizeof(out));
+}
+
+static void compare(const struct dense *m, const uint8_t *panel, panel_fn *fn, size_t group,
+                    size_t block)
+{
+    float want[N_TOKENS][PANEL_ROWS];
+
     for (size_t t = 0; t < N_TOKENS; t++) {
         for (size_t row = 0; row < PANEL_ROWS; row++) {
-            const float want = expected(m, row, t, group, block);
-            assert_memory_equal(&out[t][row], &want, sizeof(want));
+            want[t][row] = expected(m, row, t, group, block);
         }
     }
+    compare_with(m, panel, fn, want);
 }
 
 static void put_scales(const struct dense *m, uint8_t *group, size_t g)
@@ -145,22 +154,238 @@ static int ternary(void)
     return (int)(random_u32() % 4) - 1; /* the code 3 means 2 */
 }
 
-static void t256_multiplies_by_the_codes_its_layout_names(void **state)
+/* The code of one column in its line, by the header's words on T64. */
+static void put_two_bits(uint8_t *lines, size_t row, size_t col, int code)
 {
-    static uint8_t panel[N_COLS / T256_GROUP][T256_GROUP_BYTES];
-    static struct dense m;
+    lines[col / T_LINE * T_LINE_BYTES + 4 * row + col % 4] |=
+        (uint8_t)((unsigned)code << col % T_LINE / 4 * 2);
+}
 
-    dense_fill(&m, ACT_BLOCK_T256, ternary);
+static void lines_multiply(enum panel_kind kind, size_t group_cols, size_t block)
+{
+    static uint8_t panel[N_COLS / 64 * 288]; /* the largest, T64's */
+    static struct dense m;
+    const size_t group_bytes = 32 + group_cols / T_LINE * T_LINE_BYTES;
+
+    dense_fill(&m, block, ternary);
     memset(panel, 0, sizeof(panel));
     for (size_t col = 0; col < N_COLS; col++) {
-        uint8_t *line = panel[col / T256_GROUP] + 32 + col % T256_GROUP / 16 * 64;
+        uint8_t *group = panel + col / group_cols * group_bytes;
         for (size_t row = 0; row < PANEL_ROWS; row++) {
-            const unsigned code = (unsigned)(m.w[row][col] + 1);
-            line[4 * row + col % 4] |= (uint8_t)(code << col % 16 / 4 * 2);
+            put_two_bits(group + 32, row, col % group_cols, m.w[row][col] + 1);
         }
-        put_scales(&m, panel[col / T256_GROUP], col / T256_GROUP);
+        put_scales(&m, group, col / group_cols);
     }
-    compare(&m, panel[0], k.panel[PANEL_T256], T256_GROUP, ACT_BLOCK_T256);
+    compare(&m, panel, k.panel[kind], group_cols, block);
+}
+
+static void t64_multiplies_by_the_codes_its_layout_names(void **state)
+{
+    lines_multiply(PANEL_T64, 64, ACT_BLOCK);
+}
+
+static void t128_multiplies_by_the_codes_its_layout_names(void **state)
+{
+    lines_multiply(PANEL_T128, 128, ACT_BLOCK);
+}
+
+static void t256_multiplies_by_the_codes_its_layout_names(void **state)
+{
+    lines_multiply(PANEL_T256, T256_GROUP, ACT_BLOCK_T256);
+}
+
+static int sum_of(const struct dense *m, size_t row, size_t t, size_t first, size_t n)
+{
+    int sum = 0;
+
+    for (size_t col = first; col < first + n; col++) {
+        sum += m->w[row][col] * m->q[t][col];
+    }
+    return sum;
+}
+
+static void trow_multiplies_a_whole_row_by_one_scale(void **state)
+{
+    static uint8_t panel[TROW_HEAD_BYTES + N_COLS / T_LINE * T_LINE_BYTES];
+    static struct dense m;
+    float scale[PANEL_ROWS], want[N_TOKENS][PANEL_ROWS];
+
+    dense_fill(&m, N_COLS, ternary);
+    memset(panel, 0, sizeof(panel));
+    for (size_t row = 0; row < PANEL_ROWS; row++) {
+        scale[row] = 0.37f * (float)row - 2.0f;
+        for (size_t col = 0; col < N_COLS; col++) {
+            put_two_bits(panel + TROW_HEAD_BYTES, row, col, m.w[row][col] + 1);
+        }
+        for (size_t t = 0; t < N_TOKENS; t++) {
+            want[t][row] = scale[row] * (m.d[t][0] * (float)sum_of(&m, row, t, 0, N_COLS));
+        }
+    }
+    memcpy(panel, scale, sizeof(scale));
+    compare_with(&m, panel, k.panel[PANEL_TROW], want);
+}
+
+/* The low four bits of one column's code in its tile, by the header's words on N4. */
+static void put_four_bits(uint8_t *tiles, size_t row, size_t col, int code)
+{
+    tiles[col / 8 * 64 + 4 * row + col % 4] |= (uint8_t)((unsigned)(code & 15) << col % 8 / 4 * 4);
+}
+
+static int nibble(void)
+{
+    return (int)(random_u32() % 16);
+}
+
+static int offset_nibble(void)
+{
+    return nibble() - 8;
+}
+
+static void n4_multiplies_by_the_codes_less_eight(void **state)
+{
+    static uint8_t panel[N_COLS / N4_GROUP][N4_GROUP_BYTES];
+    static struct dense m;
+
+    dense_fill(&m, ACT_BLOCK, offset_nibble);
+    memset(panel, 0, sizeof(panel));
+    for (size_t col = 0; col < N_COLS; col++) {
+        uint8_t *group = panel[col / N4_GROUP];
+        for (size_t row = 0; row < PANEL_ROWS; row++) {
+            put_four_bits(group + 32, row, col % N4_GROUP, m.w[row][col] + 8);
+        }
+        put_scales(&m, group, col / N4_GROUP);
+    }
+    compare(&m, panel[0], k.panel[PANEL_N4], N4_GROUP, ACT_BLOCK);
+}
+
+static void n4m_adds_the_minimum_after_each_group(void **state)
+{
+    static uint8_t panel[N_COLS / N4_GROUP][N4M_GROUP_BYTES];
+    static struct dense m;
+    float want[N_TOKENS][PANEL_ROWS] = {{0}};
+
+    dense_fill(&m, ACT_BLOCK, nibble);
+    memset(panel, 0, sizeof(panel));
+    for (size_t g = 0; g < N_COLS / N4_GROUP; g++) {
+        put_scales(&m, panel[g], g);
+        for (size_t row = 0; row < PANEL_ROWS; row++) {
+            const uint16_t min = f16_from_f32((float)g - 0.3f * (float)row);
+            memcpy(panel[g] + 32 + 2 * row, &min, sizeof(min));
+            for (size_t c = 0; c < N4_GROUP; c++) {
+                put_four_bits(panel[g] + 64, row, c, m.w[row][g * N4_GROUP + c]);
+            }
+            for (size_t t = 0; t < N_TOKENS; t++) {
+                const float d = m.d[t][g], sum = (float)sum_of(&m, row, t, g * N4_GROUP, N4_GROUP);
+                want[t][row] = fmaf(f16_to_f32(m.scale[row][g]), d * sum, want[t][row]);
+                want[t][row] = fmaf(f16_to_f32(min), d * (float)m.s[t][g], want[t][row]);
+            }
+        }
+    }
+    compare_with(&m, panel[0], k.panel[PANEL_N4M], want);
+}
+
+static int five_bits(void)
+{
+    return (int)(random_u32() % 32);
+}
+
+/* One group and row of K4 or K5: the panel's bytes, and the results by the page's formula. */
+static void k45_row(const struct dense *m, uint8_t *group, size_t g, size_t row, bool five,
+                    float want[N_TOKENS][PANEL_ROWS])
+{
+    const uint16_t dmin = f16_from_f32(0.25f + 0.1f * (float)row);
+    uint8_t *sc = group + 64, *mn = group + 192, *tiles = group + 320, *fifth = group + 2368;
+
+    memcpy(group + 32 + 2 * row, &dmin, sizeof(dmin));
+    for (size_t j = 0; j < 8; j++) {
+        sc[j * 16 + row] = (uint8_t)random_u32(); /* 255 too */
+        mn[j * 16 + row] = (uint8_t)random_u32();
+    }
+    for (size_t c = 0; c < K_GROUP; c++) {
+        const int code = m->w[row][g * K_GROUP + c];
+        put_four_bits(tiles, row, c, code);
+        if (five) {
+            fifth[c / 32 * 64 + 4 * row + c % 4] |= (uint8_t)(code >> 4 << c % 32 / 4);
+        }
+    }
+    for (size_t t = 0; t < N_TOKENS; t++) {
+        float part = 0, less = 0;
+        for (size_t j = 0; j < 8; j++) {
+            const size_t b = g * 8 + j;
+            const int sum = sum_of(m, row, t, b * ACT_BLOCK, ACT_BLOCK);
+            part = fmaf(m->d[t][b], (float)(sc[j * 16 + row] * sum), part);
+            less = fmaf(m->d[t][b], (float)(mn[j * 16 + row] * m->s[t][b]), less);
+        }
+        want[t][row] = fmaf(f16_to_f32(m->scale[row][g]), part, want[t][row]);
+        want[t][row] = fmaf(-f16_to_f32(dmin), less, want[t][row]);
+    }
+}
+
+static void k45_multiply(enum panel_kind kind, size_t group_bytes, int (*code)(void))
+{
+    static uint8_t panel[N_COLS / K_GROUP * K5_GROUP_BYTES]; /* the larger one */
+    static struct dense m;
+    float want[N_TOKENS][PANEL_ROWS] = {{0}};
+
+    dense_fill(&m, ACT_BLOCK, code);
+    memset(panel, 0, sizeof(panel));
+    for (size_t g = 0; g < N_COLS / K_GROUP; g++) {
+        put_scales(&m, panel + g * group_bytes, g);
+        for (size_t row = 0; row < PANEL_ROWS; row++) {
+            k45_row(&m, panel + g * group_bytes, g, row, kind == PANEL_K5, want);
+        }
+    }
+    compare_with(&m, panel, k.panel[kind], want);
+}
+
+static void k4_scales_each_block_and_takes_its_minimum_off(void **state)
+{
+    k45_multiply(PANEL_K4, K4_GROUP_BYTES, nibble);
+}
+
+static void k5_puts_the_fifth_bit_on_top(void **state)
+{
+    k45_multiply(PANEL_K5, K5_GROUP_BYTES, five_bits);
+}
+
+static int offset_six_bits(void)
+{
+    return (int)(random_u32() % 64) - 32;
+}
+
+static void k6_scales_sixteen_columns_at_a_time(void **state)
+{
+    static uint8_t panel[N_COLS / K_GROUP][K6_GROUP_BYTES];
+    static struct dense m;
+    float want[N_TOKENS][PANEL_ROWS] = {{0}};
+
+    dense_fill(&m, ACT_BLOCK, offset_six_bits);
+    memset(panel, 0, sizeof(panel));
+    for (size_t g = 0; g < N_COLS / K_GROUP; g++) {
+        int8_t *sc = (int8_t *)panel[g] + 32;
+        put_scales(&m, panel[g], g);
+        for (size_t row = 0; row < PANEL_ROWS; row++) {
+            for (size_t c = 0; c < K_GROUP; c++) {
+                const int code = m.w[row][g * K_GROUP + c] + 32;
+                put_four_bits(panel[g] + 288, row, c, code);
+                put_two_bits(panel[g] + 2336, row, c, code >> 4);
+            }
+            for (size_t j = 0; j < 16; j++) {
+                sc[j * 16 + row] = (int8_t)random_u32(); /* -128 too */
+            }
+            for (size_t t = 0; t < N_TOKENS; t++) {
+                float part = 0;
+                for (size_t j = 0; j < 8; j++) {
+                    const size_t col = g * K_GROUP + j * 32;
+                    const int first = sc[j * 32 + row] * sum_of(&m, row, t, col, 16);
+                    const int second = sc[j * 32 + 16 + row] * sum_of(&m, row, t, col + 16, 16);
+                    part = fmaf(m.d[t][g * 8 + j], (float)(first + second), part);
+                }
+                want[t][row] = fmaf(f16_to_f32(m.scale[row][g]), part, want[t][row]);
+            }
+        }
+    }
+    compare_with(&m, panel[0], k.panel[PANEL_K6], want);
 }
 
 /* Goal: rounding is to nearest even. Method: the largest is 127, so that q is x, rounded. */
@@ -216,6 +441,62 @@ static void quant_takes_a_block_below_2_to_the_minus_100_for_zero(void **state)
     assert_int_equal(q[0], 127);
 }
 
+static void quant_takes_a_whole_row_as_one_block(void **state)
+{
+    float x[77] = {[3] = -254.0f, [76] = 3.0f}, d[1];
+    int8_t q[77];
+    int32_t s[1];
+
+    k.quant(x, 77, 77, q, d, s);
+    assert_true(d[0] == 2.0f);
+    assert_int_equal(q[3], -127);
+    assert_int_equal(q[76], 2); /* 1.5, to even */
+    assert_int_equal(s[0], -125);
+}
+
+/* Goal: one scale for every block of a token. Method: the largest value stands in the last block. */
+static void quant_token_takes_one_scale_for_all_blocks(void **state)
+{
+    float x[2 * ACT_BLOCK] = {[0] = 1.0f, [ACT_BLOCK] = -127.0f}, d[2];
+    int8_t q[2 * ACT_BLOCK];
+    int32_t s[2];
+
+    k.quant_token(x, ARRAY_SIZE(x), ACT_BLOCK, q, d, s);
+    assert_true(d[0] == 1.0f && d[1] == 1.0f);
+    assert_int_equal(q[0], 1);
+    assert_int_equal(q[ACT_BLOCK], -127);
+    assert_true(s[0] == 1 && s[1] == -127);
+    x[1] = NAN;
+    k.quant_token(x, ARRAY_SIZE(x), ACT_BLOCK, q, d, s);
+    assert_true(isnan(d[0]) && isnan(d[1]));
+    assert_true(q[ACT_BLOCK] == 0 && s[1] == 0);
+}
+
+static void quant_token_knows_no_scale_below_a_hundred_thousandth(void **state)
+{
+    float x[ACT_BLOCK] = {0.5e-5f}, d[1];
+    int8_t q[ACT_BLOCK];
+    int32_t s[1];
+
+    k.quant_token(x, ACT_BLOCK, ACT_BLOCK, q, d, s);
+    assert_true(d[0] == 1e-5f / 127.0f);
+    assert_int_equal(q[0], 64); /* 63.5, to even */
+    x[0] = 0;
+    k.quant_token(x, ACT_BLOCK, ACT_BLOCK, q, d, s);
+    assert_true(d[0] == 1e-5f / 127.0f && s[0] == 0);
+}
+
+static void int8_vectors_are_multiplied_at_their_extremes(void **state)
+{
+    static const int8_t a[] = {-128, -128, 127, 0, 5}, b[] = {-128, 127, 127, 9, -1};
+    float y[] = {1.0f, 2.0f, 3.0f, 4.0f, 5.0f};
+
+    assert_int_equal(k.dot_i8(a, b, ARRAY_SIZE(a)), 16384 - 16256 + 16129 - 5);
+    assert_int_equal(k.dot_i8(a, b, 0), 0);
+    k.axpy_i8(0.5f, a, y, ARRAY_SIZE(a));
+    assert_true(y[0] == -63.0f && y[2] == 66.5f && y[3] == 4.0f && y[4] == 7.5f);
+}
+
 /* Goal: the order of a float dot product. Method: values whose sum depends on it, summed by hand. */
 static void dot_adds_sixteen_chains_by_the_tree(void **state)
 {
@@ -247,10 +528,22 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(b1_multiplies_by_the_signs_its_layout_names),
         cmocka_unit_test(i8_multiplies_by_the_bytes_its_layout_names),
+        cmocka_unit_test(t64_multiplies_by_the_codes_its_layout_names),
+        cmocka_unit_test(t128_multiplies_by_the_codes_its_layout_names),
         cmocka_unit_test(t256_multiplies_by_the_codes_its_layout_names),
+        cmocka_unit_test(trow_multiplies_a_whole_row_by_one_scale),
+        cmocka_unit_test(n4_multiplies_by_the_codes_less_eight),
+        cmocka_unit_test(n4m_adds_the_minimum_after_each_group),
+        cmocka_unit_test(k4_scales_each_block_and_takes_its_minimum_off),
+        cmocka_unit_test(k5_puts_the_fifth_bit_on_top),
+        cmocka_unit_test(k6_scales_sixteen_columns_at_a_time),
         cmocka_unit_test(quant_rounds_ties_to_even_and_sums_what_it_wrote),
         cmocka_unit_test(quant_gives_nan_for_a_block_that_is_not_finite_and_only_for_that),
         cmocka_unit_test(quant_takes_a_block_below_2_to_the_minus_100_for_zero),
+        cmocka_unit_test(quant_takes_a_whole_row_as_one_block),
+        cmocka_unit_test(quant_token_takes_one_scale_for_all_blocks),
+        cmocka_unit_test(quant_token_knows_no_scale_below_a_hundred_thousandth),
+        cmocka_unit_test(int8_vectors_are_multiplied_at_their_extremes),
         cmocka_unit_test(dot_adds_sixteen_chains_by_the_tree),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
