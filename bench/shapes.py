@@ -3,9 +3,9 @@
 
     shapes.py [--shape NAME]... [--format FMT]... [--largest BYTES] [--threads N] [--build DIR] [--json FILE]
 
-Each file is made in the temporary folder (TMPDIR; bonsai-8b in F32 takes 33 GB), goes through info, verify, logits
-and bench, and is deleted. Combinations that `make` refuses are shown with its reason. --largest leaves out files
-of more bytes than so many (default 6e9) and says which; exit 1 when anything failed."""
+Each file is made in the temporary folder (TMPDIR; bonsai-8b in F32 takes 33 GB), goes through verify, then packed
+through info, logits and bench, and is deleted. Combinations that `make` refuses are shown with its reason. --largest
+leaves out files of more bytes than so many (default 6e9) and says which; exit 1 when anything failed."""
 import argparse
 import json
 import math
@@ -41,20 +41,27 @@ def weights(shape):
             'bonsai-8b': 8.19e9}.get(shape, 1e6)
 
 
-BYTES = {'F32': 4, 'F16': 2, 'BF16': 2, 'Q8_0': 34 / 32, 'Q5_0': 22 / 32, 'Q4_0': 18 / 32, 'Q4_1': 20 / 32}
+BYTES = {'F32': 4, 'F16': 2, 'BF16': 2, 'Q8_0': 34 / 32, 'Q6_K': 210 / 256, 'Q5_0': 22 / 32, 'Q5_K': 176 / 256,
+         'Q4_0': 18 / 32, 'Q4_1': 20 / 32, 'Q4_K': 144 / 256, 'Q1_0': 18 / 128}
 
 
 def failure(lab, path, threads):
     """Run the verbs; the first thing that is wrong, or None. Also the row of figures."""
     row = {}
+    code, _, err = run(lab, 'verify', path)
+    if code:
+        return f'verify: exit {code}: {err}', row
+    packed = path.with_suffix('.packed')  # once for the other three
+    code, _, err = run(lab, 'pack', path, '--out', packed)
+    path.unlink()
+    if code:
+        return f'pack: exit {code}: {err}', row
+    path = packed
     code, out, err = run(lab, 'info', path, '--json')
     if code:
         return f'info: exit {code}: {err}', row
     info = json.loads(out)
     row.update(arch=info['architecture'], formats=info['formats'], file=info['file_bytes'], packed=info['packed_bytes'])
-    code, _, err = run(lab, 'verify', path)
-    if code:
-        return f'verify: exit {code}: {err}', row
     code, out, err = run(lab, 'logits', path, '--ids', IDS, '--threads', threads)
     if code:
         return f'logits: exit {code}: {err}', row
@@ -97,7 +104,8 @@ def one(lab, shape, fmt, home, args):
         return {**row, 'verdict': f'FAILED: make: exit {code}: {err}'}
     row['make'] = time.monotonic() - start
     wrong, figures = failure(lab, path, args.threads)
-    path.unlink()
+    for left in home.iterdir():
+        left.unlink()
     return {**row, **figures, 'verdict': f'FAILED: {wrong}' if wrong else 'works'}
 
 
