@@ -62,20 +62,35 @@ def call(words):
     return done.returncode, done.stdout + done.stderr
 
 
+def users(source):
+    """The files to compile: a header stands for those that include it."""
+    if source.suffix == '.c':
+        return [source]
+    line = f'#include "{source.relative_to(SOURCE)}"'
+    return [path for path in sorted((SOURCE / 'engine').rglob('*.c')) if line in path.read_text(encoding='utf-8')]
+
+
 def compiled(source, text, folder):
-    copy, made = folder / source.name, folder / (source.stem + '.o')
+    """Objects with `text` in place of what `source` holds."""
+    copy, made = folder / source.relative_to(SOURCE), []
+    copy.parent.mkdir(parents=True)
     copy.write_text(text, encoding='utf-8')
-    code, said = call([*compile_command(source), '-o', made, '-c', copy])
-    if code != 0:
-        raise Fault(f'{source.name} does not compile: {said}')
+    for user in users(source):
+        words = compile_command(user)
+        at = next(i for i, word in enumerate(words) if word.startswith('-'))  # after the compiler's name
+        made.append(folder / f'{user.stem}.o')
+        code, said = call([*words[:at], '-I', folder, *words[at:], '-o', made[-1], '-c',
+                           copy if user == source else user])
+        if code != 0:
+            raise Fault(f'{user.name} does not compile: {said}')
     return made
 
 
 def linked(program, made, folder):
-    """The test with this object in place of the library's: symbols that are there already pull nothing in."""
+    """The test with these objects in place of the library's: symbols that are there already pull nothing in."""
     words, path = link_command(program), folder / pathlib.Path(program).name
     at = next(i for i, word in enumerate(words) if word.endswith('.o'))
-    code, said = call([*words[:at], made, *words[at:], '-o', path])
+    code, said = call([*words[:at], *made, *words[at:], '-o', path])
     if code != 0:
         raise Fault(f'{program} does not link: {said}')
     return path
@@ -85,7 +100,7 @@ def linked(program, made, folder):
 
 def place_of(mutation):
     """The one file of the engine that has the text, and what it becomes."""
-    found = [(path, path.read_text(encoding='utf-8')) for path in sorted((SOURCE / 'engine').rglob('*.c'))]
+    found = [(path, path.read_text(encoding='utf-8')) for path in sorted((SOURCE / 'engine').rglob('*.[ch]'))]
     found = [(path, text) for path, text in found if mutation.old in text]
     if len(found) != 1 or found[0][1].count(mutation.old) != 1:
         raise Fault(f'{mutation.old!r} stands in {[p.name for p, _ in found]}, should stand once in one file')

@@ -1,6 +1,6 @@
 """What may go wrong in a graph or a kernel without a crash, and who must notice.
 
-`old` stands exactly once in the engine's source; a text that was moved or rewritten fails the test until this table
+The tests of ../shared cost seconds each, so they take part in few. `old` stands exactly once in the engine's source; a text that was moved or rewritten fails the test until this table
 knows it again. Every mutation is noticed by a test that needs nothing outside the tree."""
 import typing
 
@@ -19,6 +19,10 @@ class Mutation(typing.NamedTuple):
 
 
 GRAPH = Test('tests/unit/engine/test-engine-graph', 'logits_are_those_of_the_written_out_pass')
+LAYOUTS = Test('tests/unit/engine/test-engine-layouts', 'rows_decode_as_their_descriptions_read')
+PACKED = Test('tests/unit/engine/test-engine-format', 'packed_rows_decode_to_what_the_file_says')
+PANELS = Test('tests/unit/engine/test-engine-format', 'panels_multiply_as_their_rows_do')
+QUANT = Test('tests/oracle/oracle-quant')
 LOGITS = Test('tests/oracle/oracle-logits')
 CHAT = 'tests/unit/engine_text/test-engine_text-chat'
 CHAT_ORACLE = Test('tests/oracle/oracle-chat')
@@ -46,13 +50,13 @@ MUTATIONS = [
         if (a->l->k_norm) {
             rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
         }
-''', (GRAPH, LOGITS)),
-    Mutation('epsilon of another model', 'sqrtf(mean + eps)', 'sqrtf(mean + 1e-5f)', (GRAPH, LOGITS)),
-    Mutation('epsilon outside the root', 'sqrtf(mean + eps)', '(sqrtf(mean) + eps)', (GRAPH, LOGITS)),
-    Mutation('heads share keys in turn', 'head / (s->n_head / s->n_head_kv)', 'head % s->n_head_kv', (GRAPH, LOGITS)),
+''', (GRAPH,)),
+    Mutation('epsilon of another model', 'sqrtf(mean + eps)', 'sqrtf(mean + 1e-5f)', (GRAPH,)),
+    Mutation('epsilon outside the root', 'sqrtf(mean + eps)', '(sqrtf(mean) + eps)', (GRAPH,)),
+    Mutation('heads share keys in turn', 'head / (s->n_head / s->n_head_kv)', 'head % s->n_head_kv', (GRAPH,)),
     Mutation('rope pairs the other way',
-             'pairs == PAIRS_NEIGHBOURS;', 'pairs != PAIRS_NEIGHBOURS;', (GRAPH, LOGITS)),
-    Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH, LOGITS)),
+             'pairs == PAIRS_NEIGHBOURS;', 'pairs != PAIRS_NEIGHBOURS;', (GRAPH,)),
+    Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH,)),
     Mutation('squared ReLU for SiLU', 'squared ? relu2(gate[i]) : math_siluf(gate[i])', 'relu2(gate[i])',
              (GRAPH, LOGITS)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
@@ -66,4 +70,20 @@ MUTATIONS = [
              (Test(CHAT, 'a_placeholder_is_bitnet_only_in_bitnet'),)),
     Mutation('a text may say more than a known one', 'return at.n == 0 && ((all', 'return ((all',
              (Test(CHAT, 'lookalikes_are_not_taken'),)),
+    Mutation('I2_S in blocks of 64 weights and 16 bytes', 'block[i % 32] >> (6 - 2 * (i / 32)) & 3u',
+             'block[i / 64 * 16 + i % 16] >> (6 - 2 * (i % 64 / 16)) & 3u', (LAYOUTS, QUANT)),
+    Mutation('I2_S from the lowest bits up', 'block[i % 32] >> (6 - 2 * (i / 32)) & 3u',
+             'block[i % 32] >> (2 * (i / 32)) & 3u', (LAYOUTS,)),
+    Mutation('I2_S without its scale', 'f == FORMAT_IQ2_BN ? load_f32(row_bytes) : scale',
+             'f == FORMAT_IQ2_BN ? load_f32(row_bytes) : 1.0f', (PACKED, QUANT)),
+    Mutation('the scale of a row left out of its product', 'return scale * (d[0] * (float)s);', 'return d[0] * (float)s;',
+             (PANELS,)),
+    Mutation('Q2_0 takes code 3 for zero', 'return block[2 + i / 4] >> (2 * (i % 4)) & 3u;',
+             'return 0x64u >> 2 * (block[2 + i / 4] >> (2 * (i % 4)) & 3u) & 3u;', (LAYOUTS,)),
+    Mutation('TQ1_0 from the last digit up', 'power[5] = {1, 3, 9, 27, 81}', 'power[5] = {81, 27, 9, 3, 1}',
+             (LAYOUTS,)),
+    Mutation('IQ2_BN from the highest bits down', 'block[i % 16] >> (2 * (i / 16)) & 3u',
+             'block[i % 16] >> (6 - 2 * (i / 16)) & 3u', (LAYOUTS,)),
+    Mutation('K scales without their upper bits', '(s[j + 4] & 15u) | (unsigned)(s[j - 4] >> 6) << 4', '(s[j + 4] & 15u)',
+             (LAYOUTS,)),
 ]
