@@ -23,6 +23,8 @@ LAYOUTS = Test('tests/unit/engine/test-engine-layouts', 'rows_decode_as_their_de
 PACKED = Test('tests/unit/engine/test-engine-format', 'packed_rows_decode_to_what_the_file_says')
 PANELS = Test('tests/unit/engine/test-engine-format', 'panels_multiply_as_their_rows_do')
 QUANT = Test('tests/oracle/oracle-quant')
+STEP = Test('tests/unit/engine/test-engine-step', 'a_long_step_is_many_short_ones')
+CACHE = Test('tests/unit/engine/test-engine-attention', 'a_cache_of_int8_is_near_one_of_floats')
 LOGITS = Test('tests/oracle/oracle-logits')
 CHAT = 'tests/unit/engine_text/test-engine_text-chat'
 CHAT_ORACLE = Test('tests/oracle/oracle-chat')
@@ -57,8 +59,21 @@ MUTATIONS = [
     Mutation('rope pairs the other way',
              'pairs == PAIRS_NEIGHBOURS;', 'pairs != PAIRS_NEIGHBOURS;', (GRAPH,)),
     Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH,)),
+    Mutation('SiLU for squared ReLU', 'squared ? relu2(gate[i]) : math_siluf(gate[i])', 'math_siluf(gate[i])',
+             (GRAPH,)),
     Mutation('squared ReLU for SiLU', 'squared ? relu2(gate[i]) : math_siluf(gate[i])', 'relu2(gate[i])',
-             (GRAPH, LOGITS)),
+             (GRAPH,)),
+    Mutation('attention without its sub-norm', 'if (lc->l->attn_sub_norm) {', 'if (false) {', (GRAPH,)),
+    Mutation('feed-forward without its sub-norm', 'if (lc->l->ffn_sub_norm) {', 'if (false) {', (GRAPH,)),
+    Mutation('the scale beside a matrix left out', 'out[i] *= m->scale;', '(void)out[i];', (GRAPH,)),
+    Mutation('the bias of a product left out', 'out[i] += m->bias[row + i];', '(void)out[i];', (GRAPH,)),
+    Mutation('the embedding not scaled', 'x[i] *= s->embd_scale;', '(void)x[i];', (GRAPH,)),
+    Mutation('what a layer adds not scaled', 'x[i] += h[i] * s->residual_scale;', 'x[i] += h[i];', (GRAPH,)),
+    Mutation('a key with the scale of its neighbour', 'kv_scales(h->seq->pool, keys)[at]',
+             'kv_scales(h->seq->pool, keys)[at ^ 1]', (CACHE,)),
+    Mutation('a value with the scale of its neighbour', 'kv_scales(h->seq->pool, values)[at]',
+             'kv_scales(h->seq->pool, values)[at ^ 1]', (CACHE,)),
+    Mutation('the scales of the first tokens for all of a long step', 'act.d += first * act.d_stride;', '', (STEP,)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
              (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),
     Mutation('an answer without its end', 'answer ? "<|endoftext|>" : ""', '""',

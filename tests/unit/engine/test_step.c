@@ -137,6 +137,39 @@ static void logits_never_depend_on_how_they_were_run(void **state)
     }
 }
 
+/* Goal: tokens beyond those that a product takes at once are no others. Method: a long prompt in one step
+ * and in short ones, on a quantized model, whose activations have scales of their own. */
+static void a_long_step_is_many_short_ones(void **state)
+{
+    enum { N_LONG = 150, N_SHORT = 6, N_ROWS = 5 };
+    static float want[N_ROWS * TINY_VOCAB];
+    struct model *m = tiny_open(&models[3]);
+    struct rig r = rig_up(m, CPU_SCALAR, 1, KV_F16);
+    struct step_item it = {0};
+    int32_t ids[N_LONG];
+    (void)state;
+
+    for (unsigned i = 0; i < N_LONG; i++) {
+        ids[i] = (int32_t)((i * i * 7 + 5) % TINY_VOCAB);
+    }
+    assert_int_equal(seq_new(&it.seq, r.pool, N_LONG), 0);
+    for (size_t at = 0; at < N_LONG; at += N_SHORT) {
+        it.ids = ids + at;
+        it.n_ids = N_SHORT;
+        it.n_logits = N_ROWS;
+        assert_int_equal(stepper_run(r.stepper, &it, 1, NULL), STEP_OK);
+    }
+    memcpy(want, it.logits, sizeof(want));
+    seq_rewind(it.seq, 0);
+    it.ids = ids;
+    it.n_ids = N_LONG;
+    assert_int_equal(stepper_run(r.stepper, &it, 1, NULL), STEP_OK);
+    assert_memory_equal(it.logits, want, sizeof(want));
+    seq_free(it.seq);
+    rig_down(&r);
+    model_free(m);
+}
+
 /* Goal: a sequence that was rewound goes on as if it had never gone further. */
 static void a_rewound_sequence_forgets(void **state)
 {
@@ -270,6 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_never_depend_on_how_they_were_run),
+        cmocka_unit_test(a_long_step_is_many_short_ones),
         cmocka_unit_test(a_rewound_sequence_forgets),
         cmocka_unit_test(refused_steps_change_nothing),
         cmocka_unit_test(absurd_steppers_are_refused),
