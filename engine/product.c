@@ -55,7 +55,15 @@ size_t act_block(enum act_kind kind, size_t n)
 void act_quantize(const struct kernels *k, enum act_kind kind, const float *x, size_t n, int8_t *q,
                   float *d, int32_t *s)
 {
-    (act_of_token(kind) ? k->quant_token : k->quant)(x, n, act_block(kind, n), q, d, s);
+    const size_t block = act_block(kind, n);
+
+    (act_of_token(kind) ? k->quant_token : k->quant)(x, n, block, q, d, s);
+    if (act_of_token(kind) && kind != ACT_TOKEN) {
+        const float scale = 1.0f / d[0];
+        for (size_t b = 0; b < n / block; b++) {
+            d[b] = scale;
+        }
+    }
 }
 
 static size_t panels_of(const struct matrix *m)

@@ -239,7 +239,7 @@ void quant_token_avx2(const float *x, size_t n, size_t block, int8_t *q, float *
         memset(q, 0, n);
     }
     for (size_t b = 0; b < n / block; b++) {
-        d[b] = broken ? float_of(0x7fc00000) : a / 127.0f;
+        d[b] = broken ? float_of(0x7fc00000) : 127.0f / a;
         s[b] = broken ? 0 : quant_block(x + b * block, block, 127.0f / a, q + b * block);
     }
 }

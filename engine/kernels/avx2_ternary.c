@@ -181,11 +181,11 @@ INLINE void trow_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8
     }
     UNROLL for (size_t t = 0; t < n; t++)
     {
-        const __m256 d = _mm256_set1_ps(act->d[(t0 + t) * act->d_stride]);
+        const __m256 r = _mm256_set1_ps(act->d[(t0 + t) * act->d_stride]);
         float *row = out + (t0 + t) * out_stride;
         for (size_t h = 0; h < 2; h++) {
-            const __m256 part = _mm256_mul_ps(d, _mm256_cvtepi32_ps(sum[t][h]));
-            _mm256_storeu_ps(row + h * 8, _mm256_mul_ps(scale[h], part));
+            const __m256 part = _mm256_mul_ps(_mm256_cvtepi32_ps(sum[t][h]), scale[h]);
+            _mm256_storeu_ps(row + h * 8, _mm256_div_ps(part, r));
         }
     }
 }

@@ -142,9 +142,9 @@ INLINE void trow_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8
     }
     UNROLL for (size_t t = 0; t < n; t++)
     {
-        const __m512 d = _mm512_set1_ps(act->d[(t0 + t) * act->d_stride]);
-        const __m512 part = _mm512_mul_ps(d, _mm512_cvtepi32_ps(sum[t]));
-        _mm512_storeu_ps(out + (t0 + t) * out_stride, _mm512_mul_ps(scale, part));
+        const __m512 r = _mm512_set1_ps(act->d[(t0 + t) * act->d_stride]);
+        const __m512 part = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[t]), scale);
+        _mm512_storeu_ps(out + (t0 + t) * out_stride, _mm512_div_ps(part, r));
     }
 }
 

@@ -33,8 +33,8 @@
  *       uint8_t line[16][64]             bits five and six, placed as in the lines of T64
  *                                        weight in the 16 columns j: d * sc[j] * (code - 32)
  *
- * Activations are quantized once per token into blocks (struct act_q8). How a row's result is summed up
- * stands in NUMERICS.md. */
+ * Activations are quantized once per token into blocks (struct act_q8); TROW wants quant_token's r in d. How
+ * a row's result is summed up stands in NUMERICS.md. */
 #ifndef ENGINE_KERNELS_KERNELS_H
 #define ENGINE_KERNELS_KERNELS_H
 
@@ -130,9 +130,9 @@ typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *
  * 0; when amax < 2^-100, d and q are 0; else d = amax / 127, q = x * (127 / amax) rounded to nearest
  * even and clamped to [-127, 127], all in float.
  *
- * `quant_token` takes one scale for all n, written to every d (the activations of BitLinear):
- * amax = max |x| of all; not finite: every d is NaN and q is 0; else a = max(amax, 1e-5), d = a / 127,
- * q = x * (127 / a) rounded and clamped as above.
+ * `quant_token` takes one scale for all n (the activations of BitLinear) and writes its reciprocal r to
+ * every d, since the layer's result is divided by it: amax = max |x| of all; not finite: every d is NaN and
+ * q is 0; else a = max(amax, 1e-5), r = 127 / a, q = x * r rounded and clamped as above.
  */
 typedef void quant_fn(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s);
 

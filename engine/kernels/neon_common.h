@@ -66,13 +66,14 @@ INLINE void store_rows(float32x4_t acc[][QUADS], size_t t0, const size_t n, floa
     }
 }
 
-/* The end of TROW: scale * (d * sum), three roundings. */
-INLINE void store_scaled(const uint8_t *panel, float d, const int32x4_t sum[QUADS], float *out)
+/* The end of TROW: (sum * scale) / r, three roundings. */
+INLINE void store_scaled(const uint8_t *panel, float r, const int32x4_t sum[QUADS], float *out)
 {
-    UNROLL for (int r = 0; r < QUADS; r++)
+    UNROLL for (int i = 0; i < QUADS; i++)
     {
-        const float32x4_t scale = vreinterpretq_f32_u8(vld1q_u8(panel + r * 16));
-        vst1q_f32(out + r * 4, vmulq_f32(scale, vmulq_n_f32(vcvtq_f32_s32(sum[r]), d)));
+        const float32x4_t scale = vreinterpretq_f32_u8(vld1q_u8(panel + i * 16));
+        const float32x4_t part = vmulq_f32(vcvtq_f32_s32(sum[i]), scale);
+        vst1q_f32(out + i * 4, vdivq_f32(part, vdupq_n_f32(r)));
     }
 }
 

@@ -89,14 +89,14 @@ void quant_token_neon(const float *x, size_t n, size_t block, int8_t *q, float *
     float amax;
     memcpy(&amax, &top, sizeof(amax));
     const float a = amax > 1e-5f ? amax : 1e-5f;
-    const float inverse = 127.0f / a, each = a / 127.0f;
+    const float inverse = 127.0f / a;
     for (size_t b = 0; b < n / block; b++) {
         if (top >= 0x7f800000) {
             memcpy(&d[b], &broken, sizeof(broken));
             memset(q + b * block, 0, block);
             s[b] = 0;
         } else {
-            d[b] = each;
+            d[b] = inverse;
             s[b] = quant_block(x + b * block, block, inverse, q + b * block);
         }
     }

@@ -124,7 +124,7 @@ void quant_token_scalar(const float *x, size_t n, size_t block, int8_t *q, float
     const bool broken = top >= 0x7f800000;
     const float a = float_of(top) > 1e-5f ? float_of(top) : 1e-5f;
     for (size_t b = 0; b < n / block; b++) {
-        d[b] = broken ? float_of(0x7fc00000) : a / 127.0f;
+        d[b] = broken ? float_of(0x7fc00000) : 127.0f / a;
         if (broken) {
             memset(q + b * block, 0, block);
             s[b] = 0;

@@ -129,7 +129,7 @@ static float trow_row(const uint8_t *panel, size_t row, size_t n_cols, const int
     for (size_t c = 0; c < n_cols; c++) {
         s += t_weight(panel + TROW_HEAD_BYTES, row, c) * q[c];
     }
-    return scale * (d[0] * (float)s);
+    return (float)s * scale / d[0];
 }
 
 static float n4_row(const uint8_t *panel, size_t row, size_t n_cols, const int8_t *q,

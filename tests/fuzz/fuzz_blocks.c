@@ -275,7 +275,8 @@ static void check_sum(const struct blocks *b, const struct acts *a, size_t t, si
     double want = 0, size = 0, sum = 0;
 
     for (size_t i = 0; i < b->n_cols; i++) {
-        const double x = (double)a->d[t * a->d_stride + i / a->block] * a->q[t * a->stride + i];
+        const double d = a->d[t * a->d_stride + i / a->block], q = a->q[t * a->stride + i];
+        const double x = b->info->panel == PANEL_TROW ? q / d : q * d; /* TROW divides */
         want += (double)w[i] * x;
         sum += fabs(x);
         size += (fabs((double)w[i]) + 2 * offset_of(b, bytes, i)) * fabs(x);

@@ -219,7 +219,7 @@ static void panels_multiply_as_their_rows_do(void **state)
             random_row(f, r, COLS, rows + r * row_bytes);
         }
         format_pack_panel(f, rows, 0.3f, PANEL_ROWS, COLS, panel);
-        k.quant(x, COLS, block, q, d, s);
+        (kind == PANEL_TROW ? k.quant_token : k.quant)(x, COLS, block, q, d, s);
         const struct act_q8 act = {
             .q = q, .d = d, .s = s, .q_stride = COLS, .d_stride = 16, .n_tokens = 1};
         k.panel[kind](panel, COLS, &act, out, PANEL_ROWS);
@@ -227,7 +227,9 @@ static void panels_multiply_as_their_rows_do(void **state)
             double want = 0, size = 0;
             format_decode_row(f, rows + r * row_bytes, 0.3f, COLS, w);
             for (size_t c = 0; c < COLS; c++) {
-                const double term = (double)w[c] * (double)(d[c / block] * (float)q[c]);
+                const double each = d[c / block],
+                             act = kind == PANEL_TROW ? q[c] / each : q[c] * each;
+                const double term = (double)w[c] * act;
                 want += term;
                 size += fabs(term);
             }

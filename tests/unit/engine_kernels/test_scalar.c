@@ -218,7 +218,7 @@ static void trow_multiplies_a_whole_row_by_one_scale(void **state)
             put_two_bits(panel + TROW_HEAD_BYTES, row, col, m.w[row][col] + 1);
         }
         for (size_t t = 0; t < N_TOKENS; t++) {
-            want[t][row] = scale[row] * (m.d[t][0] * (float)sum_of(&m, row, t, 0, N_COLS));
+            want[t][row] = (float)sum_of(&m, row, t, 0, N_COLS) * scale[row] / m.d[t][0];
         }
     }
     memcpy(panel, scale, sizeof(scale));
@@ -479,11 +479,11 @@ static void quant_token_knows_no_scale_below_a_hundred_thousandth(void **state)
     int32_t s[1];
 
     k.quant_token(x, ACT_BLOCK, ACT_BLOCK, q, d, s);
-    assert_true(d[0] == 1e-5f / 127.0f);
+    assert_true(d[0] == 127.0f / 1e-5f);
     assert_int_equal(q[0], 64); /* 63.5, to even */
     x[0] = 0;
     k.quant_token(x, ACT_BLOCK, ACT_BLOCK, q, d, s);
-    assert_true(d[0] == 1e-5f / 127.0f && s[0] == 0);
+    assert_true(d[0] == 127.0f / 1e-5f && s[0] == 0);
 }
 
 static void int8_vectors_are_multiplied_at_their_extremes(void **state)
