@@ -18,7 +18,8 @@ class Mutation(typing.NamedTuple):
     tests: tuple
 
 
-GRAPH = Test('tests/unit/engine/test-engine-graph', 'logits_are_those_of_the_written_out_pass')
+GRAPH = Test('tests/unit/engine/test-engine-graph', 'logits_are_those_of_the_written_out_pass', ('logits_*',))
+FORMATS = Test('tests/unit/engine/test-engine-graph', 'every_format_takes_its_activations', ('every_*',))
 LAYOUTS = Test('tests/unit/engine/test-engine-layouts', 'rows_decode_as_their_descriptions_read')
 PACKED = Test('tests/unit/engine/test-engine-format', 'packed_rows_decode_to_what_the_file_says')
 PANELS = Test('tests/unit/engine/test-engine-format', 'panels_multiply_as_their_rows_do')
@@ -58,6 +59,14 @@ MUTATIONS = [
     Mutation('heads share keys in turn', 'head / (s->n_head / s->n_head_kv)', 'head % s->n_head_kv', (GRAPH,)),
     Mutation('rope pairs the other way',
              'pairs == PAIRS_NEIGHBOURS;', 'pairs != PAIRS_NEIGHBOURS;', (GRAPH,)),
+    Mutation('no norm before the output of attention', 'if (lc->l->attn_sub_norm) {', 'if (0) {', (GRAPH,)),
+    Mutation('no norm before the last product', '    if (lc->l->ffn_sub_norm) {', '    if (0) {', (GRAPH,)),
+    Mutation('logits multiplied by what divides them', 's->logit_scale = 1.0f / s->logit_scale;', '', (GRAPH,)),
+    Mutation('biases left out', 'out[i] += m->bias[row + i];', '', (GRAPH,)),
+    Mutation('the factors of long contexts in short ones', 'gguf_tensor_find(g, "rope_factors_short.weight");',
+             'gguf_tensor_find(g, "rope_factors_long.weight");', (GRAPH,)),
+    Mutation('a scale per block in a BitNet', 'return m->act_per_token ? ACT_TOKEN_256 : ACT_256;', 'return ACT_256;',
+             (FORMATS,)),
     Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH,)),
     Mutation('SiLU for squared ReLU', 'squared ? relu2(gate[i]) : math_siluf(gate[i])', 'math_siluf(gate[i])',
              (GRAPH,)),
