@@ -88,6 +88,48 @@ INLINE void store_rows(float *out, size_t out_stride, __m256 (*acc)[2], const si
     }
 }
 
+/* A tile's codes of two column quads, c[half][quad], times their eight activations: adds to part. */
+INLINE void add_quads(__m256i c[2][2], const int8_t *q, size_t q_stride, const size_t n,
+                      __m256i (*part)[2])
+{
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        const __m256i x0 = broadcast4(q + t * q_stride), x1 = broadcast4(q + t * q_stride + 4);
+        for (size_t h = 0; h < 2; h++) {
+            const __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(c[h][0], x0),
+                                                  _mm256_maddubs_epi16(c[h][1], x1));
+            part[t][h] = _mm256_add_epi16(part[t][h], both);
+        }
+    }
+}
+
+/* The low and the high four bits of a tile's bytes, by its halves. */
+INLINE void split_tile(const uint8_t *tile, __m256i ret[2][2])
+{
+    const __m256i low = _mm256_set1_epi8(15);
+
+    for (size_t h = 0; h < 2; h++) {
+        const __m256i w = load(tile + h * 32);
+        ret[h][0] = _mm256_and_si256(w, low);
+        ret[h][1] = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
+    }
+}
+
+/* The four tiles of a block of 32 columns: part = sum(code * q), codes 0..15. */
+INLINE void nibbles(const uint8_t *tile, const int8_t *q, size_t q_stride, const size_t n,
+                    __m256i (*part)[2])
+{
+    clear_sums(part, n);
+    UNROLL for (size_t i = 0; i < 4; i++)
+    {
+        __m256i c[2][2];
+
+        prefetch(tile + i * 64);
+        split_tile(tile + i * 64, c);
+        add_quads(c, q + i * 8, q_stride, n, part);
+    }
+}
+
 /* Tokens by fours, then by ones: each count is compiled for itself. */
 #define PANEL(name, group, tokens)                                                                 \
     void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \

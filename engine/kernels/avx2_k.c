@@ -41,41 +41,50 @@ INLINE __m256 float_bytes(const uint8_t *rows)
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes));
 }
 
-/* A block of 32 columns: sum = scale * sum(code * q), by eight rows. `fifth` is NULL for K4. */
-INLINE void k45_block(const uint8_t *tile, const uint8_t *fifth, const uint8_t *sc, const int8_t *q,
-                      size_t q_stride, const size_t n, const size_t h, __m256i sum[TOKENS])
+/* K4, a block of 32 columns: sum = scale * sum(code * q). */
+INLINE void k4_block(const uint8_t *tile, const __m256i scale[2], const int8_t *q, size_t q_stride,
+                     const size_t n, __m256i (*sum)[2])
 {
-    const __m256i low = _mm256_set1_epi8(15), bit = _mm256_set1_epi8(16);
-    const __m256i scale = unsigned_scales(sc, h);
-    const __m256i fifths = fifth ? load(fifth + h * 32) : _mm256_setzero_si256();
-    __m256i part[TOKENS];
+    __m256i part[TOKENS][2];
 
-    UNROLL for (int c = 0; c < 4; c++)
+    nibbles(tile, q, q_stride, n, part);
+    UNROLL for (size_t t = 0; t < n; t++)
     {
-        const __m256i w = load(tile + c * 64 + h * 32);
-        __m256i w0 = _mm256_and_si256(w, low);
-        __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
-        if (fifth) {
+        sum[t][0] = _mm256_madd_epi16(part[t][0], scale[0]);
+        sum[t][1] = _mm256_madd_epi16(part[t][1], scale[1]);
+    }
+}
+
+/* K5, the first or the second 16 columns of a block: adds scale * sum(code * q) to sum. */
+INLINE void k5_half(const uint8_t *tile, const uint8_t *fifth, const __m256i scale[2],
+                    const int8_t *q, size_t q_stride, const size_t n, const bool second,
+                    __m256i (*sum)[2])
+{
+    const __m256i bit = _mm256_set1_epi8(16);
+    __m256i part[TOKENS][2];
+
+    clear_sums(part, n);
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        __m256i c[2][2];
+
+        prefetch(tile + i * 64);
+        split_tile(tile + i * 64, c);
+        for (size_t h = 0; h < 2; h++) {
+            const __m256i f = load(fifth + h * 32);
             const __m256i f0 =
-                c < 2 ? _mm256_slli_epi16(fifths, 4 - 2 * c) : _mm256_srli_epi16(fifths, 2 * c - 4);
+                second ? _mm256_srli_epi16(f, 2 * i) : _mm256_slli_epi16(f, 4 - 2 * i);
             const __m256i f1 =
-                c < 2 ? _mm256_slli_epi16(fifths, 3 - 2 * c) : _mm256_srli_epi16(fifths, 2 * c - 3);
-            w0 = _mm256_or_si256(w0, _mm256_and_si256(f0, bit));
-            w1 = _mm256_or_si256(w1, _mm256_and_si256(f1, bit));
+                second ? _mm256_srli_epi16(f, 2 * i + 1) : _mm256_slli_epi16(f, 3 - 2 * i);
+            c[h][0] = _mm256_or_si256(c[h][0], _mm256_and_si256(f0, bit));
+            c[h][1] = _mm256_or_si256(c[h][1], _mm256_and_si256(f1, bit));
         }
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            const int8_t *x = q + t * q_stride + c * 8;
-            const __m256i a = _mm256_maddubs_epi16(w0, broadcast4(x));
-            const __m256i b = _mm256_maddubs_epi16(w1, broadcast4(x + 4));
-            const __m256i both = _mm256_add_epi16(a, b);
-            part[t] = c == 0 || (fifth && c == 2) ? both : _mm256_add_epi16(part[t], both);
-            if (fifth && c == 1) {
-                sum[t] = _mm256_madd_epi16(part[t], scale);
-            } else if (c == 3) {
-                const __m256i scaled = _mm256_madd_epi16(part[t], scale);
-                sum[t] = fifth ? _mm256_add_epi32(sum[t], scaled) : scaled;
-            }
+        add_quads(c, q + i * 8, q_stride, n, part);
+    }
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        for (size_t h = 0; h < 2; h++) {
+            sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(part[t][h], scale[h]));
         }
     }
 }
@@ -95,25 +104,30 @@ INLINE void k45_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 
         clear_rows(less, n);
         for (size_t j = 0; j < BLOCKS; j++) {
             const size_t at = t0 * act->d_stride + g * BLOCKS + j;
-            for (size_t c = 0; c < 4; c++) {
-                prefetch(tiles + j * 256 + c * 64);
-            }
+            const uint8_t *tile = tiles + j * 256;
+            const int8_t *x = q + j * ACT_BLOCK;
+            const __m256i by[2] = {unsigned_scales(sc + j * 16, 0),
+                                   unsigned_scales(sc + j * 16, 1)};
+            const __m256 m[2] = {float_bytes(mn + j * 16), float_bytes(mn + j * 16 + 8)};
+            __m256i sum[TOKENS][2];
+
             if (five) {
-                prefetch(fifth + j * 64);
+                const uint8_t *bits = fifth + j * 64;
+                prefetch(bits);
+                clear_sums(sum, n);
+                k5_half(tile, bits, by, x, act->q_stride, n, false, sum);
+                k5_half(tile + 128, bits, by, x + 16, act->q_stride, n, true, sum);
+            } else {
+                k4_block(tile, by, x, act->q_stride, n, sum);
             }
-            UNROLL for (size_t h = 0; h < 2; h++)
+            UNROLL for (size_t t = 0; t < n; t++)
             {
-                const __m256 m = float_bytes(mn + j * 16 + h * 8);
-                __m256i sum[TOKENS];
-                k45_block(tiles + j * 256, five ? fifth + j * 64 : NULL, sc + j * 16, q + j * 32,
-                          act->q_stride, n, h, sum);
-                UNROLL for (size_t t = 0; t < n; t++)
-                {
-                    const __m256i s = _mm256_set1_epi32(act->s[at + t * act->d_stride]);
-                    const __m256 d = _mm256_set1_ps(act->d[at + t * act->d_stride]);
-                    const __m256 ms = _mm256_mul_ps(m, _mm256_cvtepi32_ps(s)); /* exact */
-                    part[t][h] = _mm256_fmadd_ps(d, _mm256_cvtepi32_ps(sum[t]), part[t][h]);
-                    less[t][h] = _mm256_fmadd_ps(d, ms, less[t][h]);
+                const __m256i s = _mm256_set1_epi32(act->s[at + t * act->d_stride]);
+                const float d = act->d[at + t * act->d_stride];
+                for (size_t h = 0; h < 2; h++) {
+                    const __m256 ms = _mm256_mul_ps(m[h], _mm256_cvtepi32_ps(s)); /* exact */
+                    part[t][h] = add_block(d, sum[t][h], part[t][h]);
+                    less[t][h] = _mm256_fmadd_ps(_mm256_set1_ps(d), ms, less[t][h]);
                 }
             }
         }
@@ -163,30 +177,36 @@ INLINE void sums_of_16(const int8_t *q, int32_t ret[BLOCKS])
     _mm_storeu_si128((__m128i *)ret + 1, _mm_unpackhi_epi16(first, second));
 }
 
-/* Sixteen columns, eight rows: two tiles and the line with the upper two bits of their codes. Adds
+/* Sixteen columns: two tiles and the line with the upper two bits of their codes. Adds
  * scale * sum(code * q) to sum. */
-INLINE void k6_columns(const uint8_t *tile, const uint8_t *line, __m256i scale, const int8_t *q,
-                       size_t q_stride, const size_t n, __m256i sum[TOKENS])
+INLINE void k6_columns(const uint8_t *tile, const uint8_t *line, const __m256i scale[2],
+                       const int8_t *q, size_t q_stride, const size_t n, __m256i (*sum)[2])
 {
-    const __m256i low = _mm256_set1_epi8(15), high = _mm256_set1_epi8(48);
-    const __m256i upper = load(line);
-    const __m256i up[4] = {_mm256_slli_epi16(upper, 4), _mm256_slli_epi16(upper, 2), upper,
-                           _mm256_srli_epi16(upper, 2)};
+    const __m256i high = _mm256_set1_epi8(48);
 
-    UNROLL for (size_t c = 0; c < 2; c++)
+    prefetch(line);
+    UNROLL for (size_t i = 0; i < 2; i++)
     {
-        const __m256i w = load(tile + c * 64);
-        const __m256i w0 = _mm256_or_si256(_mm256_and_si256(w, low), //
-                                           _mm256_and_si256(up[2 * c], high));
-        const __m256i w1 = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(w, 4), low),
-                                           _mm256_and_si256(up[2 * c + 1], high));
+        __m256i c[2][2];
+
+        prefetch(tile + i * 64);
+        split_tile(tile + i * 64, c);
+        for (size_t h = 0; h < 2; h++) {
+            const __m256i up = load(line + h * 32);
+            const __m256i up0 = i == 0 ? _mm256_slli_epi16(up, 4) : up;
+            const __m256i up1 = i == 0 ? _mm256_slli_epi16(up, 2) : _mm256_srli_epi16(up, 2);
+            c[h][0] = _mm256_or_si256(c[h][0], _mm256_and_si256(up0, high));
+            c[h][1] = _mm256_or_si256(c[h][1], _mm256_and_si256(up1, high));
+        }
         UNROLL for (size_t t = 0; t < n; t++)
         {
-            const int8_t *x = q + t * q_stride + c * 8;
-            const __m256i a = _mm256_maddubs_epi16(w0, broadcast4(x));
-            const __m256i b = _mm256_maddubs_epi16(w1, broadcast4(x + 4));
-            const __m256i scaled = _mm256_madd_epi16(_mm256_add_epi16(a, b), scale);
-            sum[t] = _mm256_add_epi32(sum[t], scaled);
+            const int8_t *x = q + t * q_stride + i * 8;
+            const __m256i x0 = broadcast4(x), x1 = broadcast4(x + 4);
+            for (size_t h = 0; h < 2; h++) {
+                const __m256i two = _mm256_add_epi16(_mm256_maddubs_epi16(c[h][0], x0),
+                                                     _mm256_maddubs_epi16(c[h][1], x1));
+                sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(two, scale[h]));
+            }
         }
     }
 }
@@ -209,31 +229,28 @@ INLINE void k6_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
         }
         clear_rows(part, n);
         for (size_t j = 0; j < BLOCKS; j++) {
-            for (size_t c = 0; c < 4; c++) {
-                prefetch(tiles + j * 256 + c * 64);
-            }
-            prefetch(lines + j * 128);
-            prefetch(lines + j * 128 + 64);
-            UNROLL for (size_t h = 0; h < 2; h++)
-            {
-                const __m256i first = signed_scales(sc + j * 32, h);
-                const __m256i second = signed_scales(sc + j * 32 + 16, h);
-                const __m256i both = _mm256_slli_epi16(_mm256_blend_epi16(first, second, 0xaa), 5);
-                const uint8_t *tile = tiles + j * 256 + h * 32, *line = lines + j * 128 + h * 32;
-                __m256i sum[TOKENS];
+            const uint8_t *two = sc + j * 32, *tile = tiles + j * 256, *line = lines + j * 128;
+            const int8_t *x = q + j * ACT_BLOCK;
+            const __m256i first[2] = {signed_scales(two, 0), signed_scales(two, 1)};
+            const __m256i second[2] = {signed_scales(two + 16, 0), signed_scales(two + 16, 1)};
+            __m256i sum[TOKENS][2];
 
+            for (size_t h = 0; h < 2; h++) {
+                const __m256i both = _mm256_blend_epi16(first[h], second[h], 0xaa);
+                const __m256i less =
+                    _mm256_slli_epi16(_mm256_sub_epi16(_mm256_setzero_si256(), both), 5);
                 UNROLL for (size_t t = 0; t < n; t++)
                 {
-                    const __m256i offset = _mm256_madd_epi16(both, _mm256_set1_epi32(sums[t][j]));
-                    sum[t] = _mm256_sub_epi32(_mm256_setzero_si256(), offset);
+                    sum[t][h] = _mm256_madd_epi16(less, _mm256_set1_epi32(sums[t][j]));
                 }
-                k6_columns(tile, line, first, q + j * 32, act->q_stride, n, sum);
-                k6_columns(tile + 128, line + 64, second, q + j * 32 + 16, act->q_stride, n, sum);
-                UNROLL for (size_t t = 0; t < n; t++)
-                {
-                    const float d = act->d[(t0 + t) * act->d_stride + g * BLOCKS + j];
-                    part[t][h] = add_block(d, sum[t], part[t][h]);
-                }
+            }
+            k6_columns(tile, line, first, x, act->q_stride, n, sum);
+            k6_columns(tile + 128, line + 64, second, x + 16, act->q_stride, n, sum);
+            UNROLL for (size_t t = 0; t < n; t++)
+            {
+                const float d = act->d[(t0 + t) * act->d_stride + g * BLOCKS + j];
+                part[t][0] = add_block(d, sum[t][0], part[t][0]);
+                part[t][1] = add_block(d, sum[t][1], part[t][1]);
             }
         }
         scales(group, scale);

@@ -5,31 +5,6 @@
  * code - 8: eight times the sum of the activations is taken off. */
 #include "engine/kernels/avx2_common.h"
 
-/* The four tiles of a block of 32 columns: part = sum(code * q) in int16 pairs. */
-INLINE void nibbles(const uint8_t *tile, const int8_t *q, size_t q_stride, const size_t n,
-                    __m256i (*part)[2])
-{
-    const __m256i low = _mm256_set1_epi8(15);
-
-    clear_sums(part, n);
-    UNROLL for (size_t c = 0; c < 4; c++)
-    {
-        prefetch(tile + c * 64);
-        for (size_t h = 0; h < 2; h++) {
-            const __m256i w = load(tile + c * 64 + h * 32);
-            const __m256i w0 = _mm256_and_si256(w, low);
-            const __m256i w1 = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                const int8_t *x = q + t * q_stride + c * 8;
-                const __m256i a = _mm256_maddubs_epi16(w0, broadcast4(x));
-                const __m256i b = _mm256_maddubs_epi16(w1, broadcast4(x + 4));
-                part[t][h] = _mm256_add_epi16(part[t][h], _mm256_add_epi16(a, b));
-            }
-        }
-    }
-}
-
 INLINE void n4_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
 {
