@@ -9,8 +9,8 @@
 #include "engine/lab/board.h"
 #include "engine/lab/lab.h"
 
-/* Code, libraries, stacks and the allocator's small change of onebit-lab: what one has resident that
- * runs a tiny model, less that model (x86-64 and aarch64, Debian 12; bench/memory.py shows it). */
+/* Code, libraries, stacks and the allocator's small change: what is resident when onebit-lab runs the
+ * tiny shape, less that model (x86-64, Debian 12: 2.6 MiB), and a little more. */
 #define PROCESS_BYTES ((uint64_t)3 << 20)
 #define CTX_DEFAULT 4096u /* as the daemon's */
 #define MIB 1048576.0
