@@ -11,6 +11,7 @@ that decides how. --only makes one file again and shows how it ends; --keep leav
 reference models of ../shared where they are present. A full run is --files 10000."""
 import argparse
 import collections
+import concurrent.futures
 import json
 import math
 import multiprocessing
@@ -63,22 +64,27 @@ def listed(lab, *words):
     return [name.strip() for name in (found[1] or found[2]).split(',')] if found else []
 
 
-def made(lab, home):
+def make(lab, path, shape, fmt):
+    """The file, or None where the shape has no whole blocks of that format."""
+    done = subprocess.run([lab, 'make', '--shape', shape, '--format', fmt, path], capture_output=True, text=True)
+    assert done.returncode in (0, 64, 69), f'make {shape} {fmt}: exit {done.returncode}: {done.stderr}'
+    return path if done.returncode == 0 else None
+
+
+def made(lab, home, jobs):
     shapes = [s for s in listed(lab, '--shape', '?', '--format', 'F32') if s.startswith('tiny')]
     formats = listed(lab, '--shape', shapes[0], '--format', '?') if shapes else []
     assert shapes and len(formats) > 5, f'make offers {shapes} in {formats}'
-    for shape in shapes:
-        for fmt in formats:
-            path = home / f'{shape}-{fmt}.gguf'
-            done = subprocess.run([lab, 'make', '--shape', shape, '--format', fmt, path], capture_output=True, text=True)
-            assert done.returncode in (0, 64, 69), f'make {shape} {fmt}: exit {done.returncode}: {done.stderr}'
-            if done.returncode == 0:
-                yield path
+    pairs = [(s, f) for s in shapes for f in formats]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        found = [p for p in pool.map(lambda x: make(lab, home / f'{x[0]}-{x[1]}.gguf', *x), pairs) if p]
+    assert len(found) >= len(formats), f'make writes {len(found)} of {len(pairs)} tiny models'
+    return found
 
 
-def bases(lab, home):
+def bases(lab, home, jobs):
     """name -> path, in a fixed order"""
-    found = {p.stem: p for p in made(lab, home)}
+    found = {p.stem: p for p in made(lab, home, jobs)}
     for folder, prefix in ((SOURCE / 'tests/fuzz/corpus/gguf', 'corpus-'), (SOURCE / 'models', 'model-'),
                            (SHARED / 'oracle/logits', 'oracle-')):
         found.update({prefix + p.stem: p for p in sorted(folder.glob('*.gguf')) if p.stat().st_size < BASE_MAX})
@@ -238,7 +244,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix='onebit-mutate-') as home:
         home = pathlib.Path(home)
         (home / 'chat').write_text(json.dumps(CHAT), encoding='utf-8')
-        found = bases(args.lab, home)
+        found = bases(args.lab, home, args.jobs)
         work = Work(args, home, found)
         return run_one(args) if args.only else run_all(args, found)
 
