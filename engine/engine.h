@@ -296,7 +296,7 @@ struct seq;     /* opaque: one sequence's positions in a pool */
 
 /** kv_type_name/_parse() - "f32", "f16", "int8" */
 const char *kv_type_name(enum kv_type type);
-MUST_USE bool kv_type_parse(const char *name, enum kv_type *ret);
+MUST_USE bool kv_type_parse(struct strview name, enum kv_type *ret);
 
 /** kv_block_bytes() - bytes of one block of this model's cache */
 uint64_t kv_block_bytes(const struct model *model, enum kv_type type);

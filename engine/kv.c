@@ -21,10 +21,10 @@ const char *kv_type_name(enum kv_type type)
     return type_names[type];
 }
 
-bool kv_type_parse(const char *name, enum kv_type *ret)
+bool kv_type_parse(struct strview name, enum kv_type *ret)
 {
     for (size_t i = 0; i < ARRAY_SIZE(type_names); i++) {
-        if (strcmp(type_names[i], name) == 0) {
+        if (strview_is(name, type_names[i])) {
             *ret = (enum kv_type)i;
             return true;
         }

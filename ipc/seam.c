@@ -26,7 +26,7 @@ static const char *code_word(unsigned i)
 static const struct field load_rows[] = {
     {"model", FIELD_U32, FIELD_REQUIRED, AT(model), .max = UINT32_MAX},
     {"name", FIELD_BYTES, AT(name), .max = WORD_MAX},
-    {"kv_f32", FIELD_BOOL, AT(kv_f32)},
+    {"kv", FIELD_TEXT, AT(kv), .max = MSG_NAME_MAX},
     {"n_ctx", FIELD_U32, FIELD_ALWAYS, AT(n_ctx), .max = MSG_TOKENS_MAX},
     {"kv_bytes_max", FIELD_U64, FIELD_ALWAYS, AT(kv_bytes_max), .max = UINT64_MAX},
     {"n_streams_max", FIELD_U32, FIELD_ALWAYS, AT(n_streams_max), .max = SEAM_STREAMS_MAX},

@@ -46,7 +46,7 @@ enum seam_type {
 struct seam_load {
     uint32_t model;      /* number */
     struct strview name; /* for logs and reports only */
-    bool kv_f32;         /* else f16 */
+    struct strview kv;   /* type of the cache, by name; empty: f16 */
     uint32_t n_ctx; /* positions per sequence; 0: what the model was trained for, at most 4096 */
     uint64_t kv_bytes_max; /* the pool's budget; n_streams follows from it */
     uint32_t n_streams_max;

@@ -288,8 +288,8 @@ static void model_key(struct reading *r, const char *name, const char *value)
         }
         break;
     case MODEL_KEY_KV:
-        if (!word_among("f16 f32 ", value)) {
-            refuse(r, "kv: '%s' is none of: f16 f32", value);
+        if (!word_among("f16 f32 int8 ", value)) {
+            refuse(r, "kv: '%s' is none of: f16 f32 int8", value);
             return;
         }
         (void)set_string(r, &m->kv, value);

@@ -315,7 +315,7 @@ static void load(struct model *m)
     const struct seam_load l = {
         .model = m->number,
         .name = strview_of(m->name),
-        .kv_f32 = o && o->kv && strcmp(o->kv, "f32") == 0,
+        .kv = strview_of(o ? o->kv : NULL),
         .n_ctx = o ? (uint32_t)o->n_ctx : 0,
         .kv_bytes_max = b->config.kv_bytes,
         .n_streams_max = (uint32_t)b->config.streams_max,

@@ -75,6 +75,11 @@ void resident_load(struct runner *rn, struct seam_item *item)
         report_load_failed(rn, load->model, ERR_INTERNAL, "there is no such chat template", 0, 0);
         return;
     }
+    enum kv_type kv = KV_F16;
+    if (load->kv.n > 0 && !kv_type_parse(load->kv, &kv)) {
+        report_load_failed(rn, load->model, ERR_INTERNAL, "there is no such type of cache", 0, 0);
+        return;
+    }
     struct resident *m = slot ? calloc(1, sizeof(*m)) : NULL;
     if (!m) {
         report_load_failed(rn, load->model, ERR_OVERLOADED, "too many models at once",
@@ -82,7 +87,7 @@ void resident_load(struct runner *rn, struct seam_item *item)
         return;
     }
     m->number = load->model;
-    m->kv_f32 = load->kv_f32;
+    m->kv = kv;
     m->n_ctx_asked = load->n_ctx;
     m->n_streams_max = load->n_streams_max;
     m->kv_bytes_max = load->kv_bytes_max;
@@ -105,7 +110,7 @@ void resident_load(struct runner *rn, struct seam_item *item)
 /* How many positions and streams the KV budget gives. False: not even one sequence, told. */
 static bool resident_size(struct runner *rn, struct resident *m)
 {
-    const uint64_t block = kv_block_bytes(m->model, m->kv_f32 ? KV_F32 : KV_F16);
+    const uint64_t block = kv_block_bytes(m->model, m->kv);
     const uint64_t blocks_max = m->kv_bytes_max / block;
     uint32_t n_ctx = m->n_ctx_asked;
 
@@ -159,7 +164,7 @@ static int resident_build(struct runner *rn, struct resident *m)
 {
     const size_t n_tokens = rn->step_tokens_max + SEAM_STREAMS_MAX;
     const struct stepper_limits limits = {.n_tokens_max = n_tokens, .n_logits_max = m->n_streams};
-    int r = kv_pool_new(&m->pool, m->model, m->kv_f32 ? KV_F32 : KV_F16, m->n_blocks);
+    int r = kv_pool_new(&m->pool, m->model, m->kv, m->n_blocks);
 
     if (r == 0) {
         r = stepper_new(&m->stepper, rn->engine, m->model, &limits);

@@ -56,7 +56,7 @@ static struct strview word_of(const char *z)
 void report_loaded(struct runner *rn, const struct resident *m)
 {
     const struct model_info *info = &m->info;
-    const uint64_t block = kv_block_bytes(m->model, m->kv_f32 ? KV_F32 : KV_F16);
+    const uint64_t block = kv_block_bytes(m->model, m->kv);
 
     report(rn, &(struct seam_message){
                    .type = SEAM_LOADED,
@@ -65,7 +65,7 @@ void report_loaded(struct runner *rn, const struct resident *m)
                               .name = word_of(info->name),
                               .formats = word_of(info->formats),
                               .quantization = word_of(info->quantization),
-                              .kv = strview_of(m->kv_f32 ? "f32" : "f16"),
+                              .kv = strview_of(kv_type_name(m->kv)),
                               .n_params = info->n_params,
                               .weight_bytes = info->packed_bytes,
                               .kv_bytes_per_position = block / KV_BLOCK,
@@ -174,7 +174,7 @@ void report_stats(struct runner *rn, bool idle, uint64_t now_ns)
         if (!r || !r->ready) {
             continue;
         }
-        const uint64_t block = kv_block_bytes(r->model, r->kv_f32 ? KV_F32 : KV_F16);
+        const uint64_t block = kv_block_bytes(r->model, r->kv);
         st->weight_bytes += r->info.packed_bytes;
         st->kv_bytes_total += block * r->n_blocks;
         st->kv_bytes_used += block * (r->n_blocks - kv_pool_free_blocks(r->pool));

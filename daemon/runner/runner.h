@@ -32,7 +32,7 @@ struct sequence;
 struct resident {
     uint32_t number; /* the broker's */
     bool dropped;    /* gone as soon as the loader is done */
-    bool kv_f32;
+    enum kv_type kv;
     uint32_t n_ctx_asked, n_streams_max;
     uint64_t kv_bytes_max;
     float temperature; /* of a request that names none; < 0: what the file says */

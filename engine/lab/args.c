@@ -135,7 +135,7 @@ static int set_cpu(const char *value, enum cpu_level *ret)
 
 static int set_kv(const char *value, enum kv_type *ret)
 {
-    if (!kv_type_parse(value, ret)) {
+    if (!kv_type_parse(strview_of(value), ret)) {
         lab_error("--kv: %s is none of f32, f16, int8", value);
         return LAB_USAGE;
     }

@@ -313,11 +313,11 @@ struct direct {
     struct textout *text;
 };
 
-static void direct_open(struct direct *d, int packed_fd, bool kv_f32, const struct msg_generate *g)
+static void direct_open(struct direct *d, int packed_fd, enum kv_type kv,
+                        const struct msg_generate *g)
 {
     const struct engine_options options = {.cpu = cpu_level_best(), .n_threads = 1};
     const struct stepper_limits limits = {.n_tokens_max = 512, .n_logits_max = 1};
-    const enum kv_type kv = kv_f32 ? KV_F32 : KV_F16;
     struct model_info info;
 
     *d = (struct direct){0};
@@ -351,7 +351,7 @@ static void add_text(struct rig_answer *a, struct strview text)
     }
 }
 
-void rig_direct(int packed_fd, bool kv_f32, const struct rig_request *request,
+void rig_direct(int packed_fd, enum kv_type kv, const struct rig_request *request,
                 struct rig_answer *ret)
 {
     const struct msg_generate *g = &request->generate;
@@ -372,7 +372,7 @@ void rig_direct(int packed_fd, bool kv_f32, const struct rig_request *request,
     memset(ret, 0, sizeof(*ret));
     ret->seq = request->seq;
     ret->over = true;
-    direct_open(&d, packed_fd, kv_f32, g);
+    direct_open(&d, packed_fd, kv, g);
     assert_int_equal(vocab_tokenize(model_vocab(d.model), g->prompt.data, g->prompt.n,
                                     TOKENIZE_ADD_SPECIAL, ids, 512, &n),
                      TOKENIZE_OK);

@@ -10,6 +10,7 @@
 
 #include "ipc/frame.h"
 #include "ipc/message.h"
+#include "engine/engine.h"
 #include "ipc/seam.h"
 
 #define RIG_SHIPPED "daemon/onebit-runner"
@@ -87,7 +88,7 @@ void rig_finish(struct rig *rig, struct rig_answer *answers, size_t n_answers);
 void rig_ask(struct rig *rig, const struct rig_request *request, struct rig_answer *ret);
 
 /** rig_direct() - the same request straight through the engine */
-void rig_direct(int packed_fd, bool kv_f32, const struct rig_request *request,
+void rig_direct(int packed_fd, enum kv_type kv, const struct rig_request *request,
                 struct rig_answer *ret);
 
 /** rig_prompt() - a plain request: temperature 1, the given length, end tokens ignored */

@@ -227,9 +227,9 @@ static void panels_multiply_as_their_rows_do(void **state)
             double want = 0, size = 0;
             format_decode_row(f, rows + r * row_bytes, 0.3f, COLS, w);
             for (size_t c = 0; c < COLS; c++) {
-                const double each = d[c / block],
-                             act = kind == PANEL_TROW ? q[c] / each : q[c] * each;
-                const double term = (double)w[c] * act;
+                const double each = d[c / block];
+                const double value = kind == PANEL_TROW ? q[c] / each : q[c] * each;
+                const double term = (double)w[c] * value;
                 want += term;
                 size += fabs(term);
             }

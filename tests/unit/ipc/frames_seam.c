@@ -53,7 +53,7 @@ static int put_load(struct buf *out)
     static const struct seam_message m = {.type = SEAM_LOAD,
                                           .load = {.model = 3,
                                                    .name = S("b\xff\xfe"),
-                                                   .kv_f32 = true,
+                                                   .kv = S("int8"),
                                                    .n_ctx = 4096,
                                                    .kv_bytes_max = UINT64_C(1) << 33,
                                                    .n_streams_max = SEAM_STREAMS_MAX,
@@ -69,7 +69,7 @@ static void check_load(const uint8_t *body, size_t n)
 
     assert_int_equal(m.model, 3);
     is(m.name, "b\xff\xfe"); /* a file's name need not be UTF-8 */
-    assert_true(m.kv_f32);
+    is(m.kv, "int8");
     assert_int_equal(m.n_ctx, 4096);
     assert_true(m.kv_bytes_max == UINT64_C(1) << 33);
     assert_int_equal(m.n_streams_max, SEAM_STREAMS_MAX);

@@ -122,6 +122,10 @@ static void a_load_that_cannot_be_is_refused_by_kind(void **state)
     failed = load_must_fail(&rig, &load, packed);
     assert_int_equal(failed.code, ERR_INTERNAL);
     load.chat_template = (struct strview){0};
+    load.kv = strview_of("q4");
+    failed = load_must_fail(&rig, &load, packed);
+    assert_int_equal(failed.code, ERR_INTERNAL);
+    load.kv = (struct strview){0};
 
     load.kv_bytes_max = 64u << 20; /* and the number is free again after each failure */
     rig_load(&rig, &load, packed, NULL);
@@ -152,7 +156,7 @@ static void an_answer_equals_the_engines_own(void **state)
             q.generate.repeat_penalty = 1.3f;
         }
         rig_ask(&rig, &q, &got);
-        rig_direct(packed, false, &q, &want);
+        rig_direct(packed, KV_F16, &q, &want);
         assert_int_equal(got.n, 80);
         assert_true(got.n_prefill > 0);
         assert_same(&got, &want);
@@ -173,7 +177,7 @@ static void an_end_token_ends_the_answer(void **state)
     for (unsigned i = 1; i < 100 && !ended; i++) {
         struct rig_request q = rig_prompt(i, 1, "hello", 300);
         q.generate.ignore_eos = false;
-        rig_direct(packed, false, &q, &want);
+        rig_direct(packed, KV_F16, &q, &want);
         ended = strcmp(want.reason, "stop") == 0;
         if (ended) {
             rig_ask(&rig, &q, &got);
@@ -217,7 +221,7 @@ static void a_stop_string_ends_the_answer_before_it(void **state)
     q.generate.stops[0] = (struct strview){.data = whole.text + at, .n = 2};
     q.generate.n_stops = 1;
     rig_ask(&rig, &q, &got);
-    rig_direct(packed, false, &q, &want);
+    rig_direct(packed, KV_F16, &q, &want);
     assert_same(&got, &want);
     assert_string_equal(got.reason, "stop_string");
     assert_true(got.text_n <= at);
@@ -235,7 +239,7 @@ static void log_probabilities_come_with_each_token(void **state)
     (void)state;
 
     open_loaded(&rig, RIG_SHIPPED, NULL);
-    rig_direct(packed, false, &q, &want);
+    rig_direct(packed, KV_F16, &q, &want);
     q.generate.n_logprobs = 5;
     q.resume = resume;
     q.n_resume = 3;
@@ -257,7 +261,7 @@ static void an_answer_continues_the_same_from_every_token(void **state)
     open_loaded(&rig, RIG_SHIPPED, "16");
     q.generate.stops[0] = strview_of("\x01\x02never");
     q.generate.n_stops = 1;
-    rig_direct(packed, false, &q, &want);
+    rig_direct(packed, KV_F16, &q, &want);
     for (size_t k = 0; k <= want.n; k++) {
         q.seq = 100 + k;
         q.resume = want.ids;
@@ -278,7 +282,7 @@ static void a_long_answer_continues_the_same_too(void **state)
     (void)state;
 
     open_loaded(&rig, RIG_SHIPPED, NULL);
-    rig_direct(packed, false, &q, &want);
+    rig_direct(packed, KV_F16, &q, &want);
     for (size_t i = 0; i < ARRAY_SIZE(at); i++) {
         q.seq = 100 + i;
         q.resume = want.ids;
@@ -323,7 +327,7 @@ static void a_replay_may_end_the_answer(void **state)
     rig_ask(&rig, &q, &whole);
     q.generate.stops[0] = (struct strview){.data = whole.text + plain_pair(&whole), .n = 2};
     q.generate.n_stops = 1;
-    rig_direct(packed, false, &q, &want);
+    rig_direct(packed, KV_F16, &q, &want);
     assert_string_equal(want.reason, "stop_string");
     q.seq = 2;
     q.resume = want.ids;
@@ -374,7 +378,7 @@ static void a_paused_sequence_goes_on_unchanged(void **state)
     rig_plan(&rig, &first, 1);
     rig_finish(&rig, a, 2);
     for (unsigned i = 0; i < 2; i++) {
-        rig_direct(packed, false, &q[i], &want[i]);
+        rig_direct(packed, KV_F16, &q[i], &want[i]);
         assert_same(&a[i], &want[i]);
     }
     assert_int_equal(rig_close(&rig), 0);
@@ -409,7 +413,7 @@ static void a_cancelled_sequence_is_forgotten_at_once(void **state)
     }
     a[0].over = true; /* from here any report of it fails the test */
     rig_finish(&rig, a, 2);
-    rig_direct(packed, false, &q[1], &want);
+    rig_direct(packed, KV_F16, &q[1], &want);
     assert_same(&a[1], &want);
     rig_cancel(&rig, 99); /* one that never was */
     assert_int_equal(rig_close(&rig), 0);
@@ -443,13 +447,13 @@ static void eight_at_once_each_equal_their_solo_answer(void **state)
     rig_plan(&rig, run, 8);
     rig_finish(&rig, got, 8);
     for (unsigned i = 0; i < 8; i++) {
-        rig_direct(packed, false, &q[i], &want);
+        rig_direct(packed, KV_F16, &q[i], &want);
         assert_same(&got[i], &want);
     }
     assert_int_equal(rig_close(&rig), 0);
 }
 
-/* Goal: two resident models take turns and do not mix; one has f32 KV. */
+/* Goal: two resident models take turns and do not mix; one has int8 KV. */
 static void two_models_serve_side_by_side(void **state)
 {
     static struct rig_answer got[2], want;
@@ -460,7 +464,7 @@ static void two_models_serve_side_by_side(void **state)
     (void)state;
 
     open_loaded(&rig, RIG_SHIPPED, NULL);
-    load.kv_f32 = true;
+    load.kv = strview_of("int8");
     rig_load(&rig, &load, packed, NULL);
     memset(got, 0, sizeof(got));
     for (unsigned i = 0; i < 2; i++) {
@@ -470,7 +474,7 @@ static void two_models_serve_side_by_side(void **state)
     rig_plan(&rig, run, 2);
     rig_finish(&rig, got, 2);
     for (unsigned i = 0; i < 2; i++) {
-        rig_direct(packed, i == 1, &q[i], &want);
+        rig_direct(packed, i == 1 ? KV_I8 : KV_F16, &q[i], &want);
         assert_same(&got[i], &want);
     }
     assert_int_equal(rig_close(&rig), 0);
