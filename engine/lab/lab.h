@@ -46,7 +46,8 @@ enum { /* verbs, as bits: which options belong to which */
        VERB_BENCH = 1 << 9,
        VERB_PACK = 1 << 10,
        VERB_QUANTIZE = 1 << 11,
-       VERB_ALL = (1 << 12) - 1,
+       VERB_SENSITIVITY = 1 << 12,
+       VERB_ALL = (1 << 13) - 1,
 };
 
 /* A command line. Strings borrow from argv; NULL where not given. */
@@ -55,14 +56,18 @@ struct lab_args {
     enum cpu_level cpu;
     enum kv_type kv;
     uint64_t threads; /* 0: not given (info) */
-    bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt;
-    const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template, *board, *plan;
-    uint64_t n;     /* tokens to generate */
-    uint64_t p;     /* tokens of a prompt */
-    uint64_t b;     /* streams; 0: not given (info) */
-    uint64_t r;     /* repeats */
-    uint64_t ctx;   /* tokens in a window, or positions of a stream; 0: not given (info) */
-    uint64_t chunk; /* prompt tokens in one step; 0: not given (info) */
+    bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt,
+        thirds;
+    const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template, *board, *plan,
+        *formats;
+    uint64_t n;      /* tokens to generate */
+    uint64_t p;      /* tokens of a prompt */
+    uint64_t b;      /* streams; 0: not given (info) */
+    uint64_t r;      /* repeats */
+    uint64_t ctx;    /* tokens in a window, or positions of a stream; 0: not given (info) */
+    uint64_t chunk;  /* prompt tokens in one step; 0: not given (info) */
+    uint64_t tokens; /* of a text, at most */
+    uint64_t bytes;  /* of weights, at most; 0: not given */
     uint64_t top_k, seed;
     double temperature, top_p, min_p, repeat_penalty;
 };
@@ -101,6 +106,7 @@ int verb_make(const struct lab_args *a);
 int verb_bench(const struct lab_args *a);
 int verb_pack(const struct lab_args *a);
 int verb_quantize(const struct lab_args *a);
+int verb_sensitivity(const struct lab_args *a);
 
 /** predict_print() - what running a model on a->board takes: `info --board` */
 int predict_print(const struct lab_args *a, const struct model *model);
@@ -226,5 +232,29 @@ MUST_USE int lab_feed(struct lab_run *run, size_t seq_i, const int32_t *ids, siz
 
 /** lab_step() - stepper_run() with its outcomes printed */
 MUST_USE int lab_step(struct lab_run *run, struct step_item *items, size_t n_items);
+
+/* ---- perplexity.c: how well a model predicts a text ---- */
+
+/* Zeroed is one over nothing. */
+struct lab_score {
+    double sum, sum2; /* of -ln p and its square */
+    size_t n;         /* tokens scored */
+    size_t bytes;     /* that they stand for */
+    size_t n_windows;
+};
+
+/** lab_text() - the tokens of a->text, as every text to be scored is read; the caller frees them */
+MUST_USE int lab_text(const struct lab_args *a, const struct vocab *vocab, int32_t **ret,
+                      size_t *ret_n);
+
+/**
+ * lab_score() - score a text as `perplexity` does, in windows of a->ctx tokens
+ * @ids:   n tokens; the first of a window becomes BOS where the vocabulary adds one
+ * @score: added to
+ *
+ * Return: LAB_OK, or an exit code with the reason printed; fewer tokens than one window are an error.
+ */
+MUST_USE int lab_score(const struct lab_args *a, const struct model *model, int32_t *ids, size_t n,
+                       struct lab_score *score);
 
 #endif

@@ -40,7 +40,8 @@ static const struct verb verbs[] = {
      "      [--template NAME] [--chunk N] [--json]",
      "continue a prompt; greedy unless a temperature is given"},
     {"perplexity", VERB_PERPLEXITY, verb_perplexity,
-     "MODEL --text FILE [--ctx N] [--chunk N] [--json]", "how well a model predicts a text"},
+     "MODEL --text FILE [--special] [--ctx N] [--chunk N] [--json]",
+     "how well a model predicts a text"},
     {"template", VERB_TEMPLATE, verb_template,
      "MODEL [--no-thinking] [--no-generation-prompt] [--template NAME] < messages.json",
      "render chat messages to the prompt"},
@@ -54,6 +55,11 @@ static const struct verb verbs[] = {
     {"quantize", VERB_QUANTIZE, verb_quantize,
      "IN.gguf OUT.gguf [--format FMT] [--head FMT] [--plan FILE] [--json]",
      "write a model of float weights in smaller formats; a plan has lines `PATTERN FORMAT`"},
+    {"sensitivity", VERB_SENSITIVITY, verb_sensitivity,
+     "MODEL.gguf --text FILE [--special] [--formats A,B] [--thirds] [--tokens N] [--ctx N] "
+     "[--chunk N]\n"
+     "      [--bytes N [--out PLAN]] [--json]",
+     "measure what each part of a model loses in each format, and plan for a number of bytes"},
 };
 
 static void print_usage(FILE *f)

@@ -15,13 +15,6 @@
 
 #include "engine/lab/lab.h"
 
-struct score {
-    double sum, sum2; /* of -ln p and its square */
-    size_t n;         /* tokens scored */
-    size_t bytes;     /* that they stand for */
-    size_t n_windows;
-};
-
 /* -ln of the probability of `id`; false when a logit is not finite */
 static bool surprise(const float *row, size_t n, int32_t id, double *ret)
 {
@@ -42,7 +35,7 @@ static bool surprise(const float *row, size_t n, int32_t id, double *ret)
 }
 
 static int score_rows(const struct model *model, const float *rows, size_t n_rows,
-                      const int32_t *next, struct score *score)
+                      const int32_t *next, struct lab_score *score)
 {
     const struct vocab *vocab = model_vocab(model);
     const size_t n_vocab = vocab_size(vocab);
@@ -64,7 +57,7 @@ static int score_rows(const struct model *model, const float *rows, size_t n_row
 
 /* @ids: one window, ctx tokens */
 static int score_window(const struct lab_args *a, const struct model *model, struct lab_run *run,
-                        const int32_t *ids, struct score *score)
+                        const int32_t *ids, struct lab_score *score)
 {
     const size_t ctx = (size_t)a->ctx, first = ctx / 2;
 
@@ -88,8 +81,8 @@ static int score_window(const struct lab_args *a, const struct model *model, str
     return LAB_OK;
 }
 
-static int score_text(const struct lab_args *a, const struct model *model, int32_t *ids, size_t n,
-                      struct score *score)
+int lab_score(const struct lab_args *a, const struct model *model, int32_t *ids, size_t n,
+              struct lab_score *score)
 {
     const size_t ctx = (size_t)a->ctx;
     const struct vocab *vocab = model_vocab(model);
@@ -113,7 +106,7 @@ static int score_text(const struct lab_args *a, const struct model *model, int32
     return r;
 }
 
-static int print(const struct lab_args *a, const struct score *s)
+static int print(const struct lab_args *a, const struct lab_score *s)
 {
     const double mean = s->sum / (double)s->n;
     const double variance = s->sum2 / (double)s->n - mean * mean;
@@ -137,11 +130,23 @@ static int print(const struct lab_args *a, const struct score *s)
     return LAB_OK;
 }
 
+int lab_text(const struct lab_args *a, const struct vocab *vocab, int32_t **ret, size_t *ret_n)
+{
+    const unsigned flags = TOKENIZE_ADD_SPECIAL | (a->special ? TOKENIZE_SPECIAL : 0);
+    struct buf text = {0};
+
+    int r = read_file(a->text, &text);
+    if (r == LAB_OK) {
+        r = lab_tokenize(vocab, (const char *)text.data, text.n, flags, ret, ret_n);
+    }
+    buf_deinit(&text);
+    return r;
+}
+
 int verb_perplexity(const struct lab_args *a)
 {
     struct model *model = NULL;
-    struct buf text = {0};
-    struct score score = {0};
+    struct lab_score score = {0};
     int32_t *ids = NULL;
     size_t n = 0;
 
@@ -151,20 +156,15 @@ int verb_perplexity(const struct lab_args *a)
     }
     int r = lab_model(a->path, &model, NULL);
     if (r == LAB_OK) {
-        r = read_file(a->text, &text);
+        r = lab_text(a, model_vocab(model), &ids, &n);
     }
     if (r == LAB_OK) {
-        r = lab_tokenize(model_vocab(model), (const char *)text.data, text.n, TOKENIZE_ADD_SPECIAL,
-                         &ids, &n);
-    }
-    if (r == LAB_OK) {
-        r = score_text(a, model, ids, n, &score);
+        r = lab_score(a, model, ids, n, &score);
     }
     if (r == LAB_OK) {
         r = print(a, &score);
     }
     free(ids);
-    buf_deinit(&text);
     model_free(model);
     return r;
 }

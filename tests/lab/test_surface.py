@@ -14,7 +14,7 @@ from lab import HOME_MODEL, LAB, LEVELS, fine, fine_json, lab, levels_present, m
 
 USAGE, DATA, NOINPUT, UNAVAILABLE, CANTCREATE, IO = 64, 65, 66, 69, 73, 74
 VERBS = ['info', 'verify', 'tokenize', 'detokenize', 'logits', 'generate', 'perplexity', 'template', 'make', 'bench', 'pack',
-         'quantize']
+         'quantize', 'sensitivity']
 MESSAGES = json.dumps([{'role': 'user', 'content': 'turn on the kitchen lights'}])
 KITCHEN = {'intent': 'HassTurnOn', 'area': 'kitchen', 'domain': 'light'}
 
@@ -57,7 +57,8 @@ class Refusals(unittest.TestCase):
             if verb == 'make':
                 continue
             more = {'logits': ['--ids', '1'], 'generate': ['--ids', '1'], 'perplexity': ['--text', '-'],
-                    'pack': ['--out', '/nowhere/out'], 'quantize': ['/nowhere/out', '--format', 'Q8_0']}.get(verb, [])
+                    'pack': ['--out', '/nowhere/out'], 'quantize': ['/nowhere/out', '--format', 'Q8_0'],
+                    'sensitivity': ['--text', '-']}.get(verb, [])
             said = self.refused(NOINPUT, verb, '/nowhere/model.gguf', *more)
             self.assertEqual(said.count('\n'), 1, said)
         self.refused(NOINPUT, 'info', '/')
