@@ -1,52 +1,109 @@
 #!/usr/bin/env python3
-"""The same numbers on ARM as here: kernels against their scalar twins under qemu, and logits of an aarch64
-build at several cores against this machine's, byte for byte.
+"""The same numbers on ARM as here: kernels against their scalar twins under qemu, logits of an aarch64 build at
+several cores against this machine's, byte for byte, and the recorded results of other programs.
 
-    check.py BUILD-HERE BUILD-AARCH64
+    check.py BUILD-HERE BUILD-AARCH64 [PART...]     PART: kernels, logits, oracle (default: all)
+
+The last needs ../shared, and is skipped, loudly, without it: exit 77 when nothing else was asked for.
 """
+import concurrent.futures
+import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
-CORES = ['cortex-a53', 'cortex-a72', 'cortex-a76', 'max']
-LEVELS = {'cortex-a53': ['scalar', 'neon'], 'cortex-a72': ['neon'], 'cortex-a76': ['dotprod'], 'max': ['i8mm']}
-FORMATS = ['Q1_0', 'Q8_0', 'TQ2_0', 'F16']
-IDS = ','.join(str(3 + (i * 37) % 200) for i in range(40))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / 'lab'))
 here, there = (pathlib.Path(p).resolve() for p in sys.argv[1:3])
-failed = 0
+os.environ['ONEBIT_BUILD'] = str(here)
+from lab import SHARED, fine, make, makes  # noqa: E402
+
+PARTS = ['kernels', 'logits', 'oracle']
+LEVELS = {'cortex-a53': ['scalar', 'neon'], 'cortex-a72': ['neon'], 'cortex-a76': ['neon', 'dotprod'],
+          'max': ['dotprod', 'i8mm']}
+CORES = {'cortex-a53': 'neon', 'cortex-a76': 'dotprod', 'max': 'i8mm'}  # what each is at best
+IDS = ','.join(str(3 + (i * 37) % 200) for i in range(40))
+RUNS = ((2, 'f16'), (1, 'int8'))  # threads and cache of a run of logits
+LIMIT_S = 1800  # of one program: for what hangs, not for a slow machine
 
 
 def qemu(core, program, *args):
-    return subprocess.run(['qemu-aarch64', '-L', '/', '-cpu', core, there / program, *args],
-                          capture_output=True, check=False)
+    try:
+        return subprocess.run(['qemu-aarch64', '-L', '/', '-cpu', core, there / program, *map(str, args)],
+                              capture_output=True, check=False, timeout=LIMIT_S,
+                              env={**os.environ, 'ONEBIT_SHARED': str(SHARED)})
+    except subprocess.TimeoutExpired as late:
+        return subprocess.CompletedProcess(late.cmd, 124, late.stdout or b'', f'over {LIMIT_S} s'.encode())
 
 
-def tell(ok, what, done=None):
-    global failed
-    print(f"{'ok  ' if ok else 'FAIL'} {what}", flush=True)
-    if not ok:
-        failed += 1
-        if done:
-            print((done.stdout + done.stderr).decode(errors='replace')[-2000:])
+def words(done):
+    return (done.stdout + done.stderr).decode(errors='replace')[-2000:]
 
 
-with tempfile.TemporaryDirectory() as home:
-    home = pathlib.Path(home)
-    for core in CORES:
-        for level in LEVELS[core]:
-            done = qemu(core, 'tests/kernels/kernels-check', '--level', level)
-            tell(done.returncode == 0, f'kernels {level} on {core}', done)
-    for form in FORMATS:
-        model = home / f'{form}.gguf'
-        subprocess.run([here / 'engine/onebit-lab', 'make', '--shape', 'tiny', '--format', form, model], check=True)
-        want = home / 'want'
-        subprocess.run([here / 'engine/onebit-lab', 'logits', model, '--ids', IDS, '--all', '--out', want], check=True)
-        for core in ('cortex-a53', 'cortex-a76', 'max'):
-            for threads in ('1', '2'):
-                got = home / 'got'
-                done = qemu(core, 'engine/onebit-lab', 'logits', model, '--ids', IDS, '--all', '--threads', threads,
-                            '--out', got)
-                same = done.returncode == 0 and got.read_bytes() == want.read_bytes()
-                tell(same, f'logits of {form} on {core}, {threads} threads, equal those of this machine', done)
-sys.exit(failed > 0)
+def kernels(core, level):
+    done = qemu(core, 'tests/kernels/kernels-check', '--level', level)
+    return done.returncode == 0, f'kernels {level} on {core}', words(done)
+
+
+def shape_faults(home, shape, formats, core):
+    """What differs, a line each."""
+    for fmt in formats:
+        for threads, kv in RUNS:
+            got = home / f'{shape}-{fmt}-{kv}.{core}'
+            done = qemu(core, 'engine/onebit-lab', 'logits', home / f'{shape}-{fmt}.gguf', '--ids', IDS, '--all',
+                        '--threads', threads, '--kv', kv, '--out', got)
+            if done.returncode != 0 or got.read_bytes() != (home / f'{shape}-{fmt}-{kv}.want').read_bytes():
+                yield f'{fmt}, {threads} threads, kv-{kv}: {words(done) or "other logits"}\n'
+
+
+def logits(home, shape, formats, core):
+    faults = list(shape_faults(home, shape, formats, core))
+    return not faults, f'logits of {shape} in {len(formats)} formats on {core}', ''.join(faults)
+
+
+def oracle(core, program, *args):
+    done = qemu(core, f'tests/oracle/oracle-{program}', *args)
+    last = done.stdout.decode(errors='replace').strip().rsplit('\n', 1)[-1]
+    return done.returncode == 0, f'oracle-{" ".join((program,) + args)} on {core}: {last}', words(done)
+
+
+def tasks(home, parts):
+    """(function, arguments) of every check, the longest first."""
+    if 'oracle' in parts and (SHARED / 'oracle').is_dir():
+        yield from ((oracle, core, 'logits', '--level', level) for core, level in CORES.items())
+        yield from ((oracle, core, name) for name in ('tokenizers', 'quant') for core in CORES)
+    if 'logits' in parts:
+        shapes, formats = makes()
+        for shape in (s for s in shapes if s.startswith('tiny')):
+            for fmt in formats:
+                model = make(home, shape, fmt)
+                for _, kv in RUNS:
+                    fine('logits', model, '--ids', IDS, '--all', '--kv', kv, '--out', home / f'{shape}-{fmt}-{kv}.want')
+            yield from ((logits, home, shape, formats, core) for core in CORES)
+    if 'kernels' in parts:
+        yield from ((kernels, core, level) for core, levels in LEVELS.items() for level in levels)
+
+
+def main():
+    parts = sys.argv[3:] or PARTS
+    if not set(parts) <= set(PARTS):
+        sys.exit(__doc__)
+    start, n, failed = time.monotonic(), 0, 0
+    with tempfile.TemporaryDirectory() as home, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        asked = [pool.submit(*task) for task in tasks(pathlib.Path(home), parts)]
+        for task in concurrent.futures.as_completed(asked):
+            ok, what, said = task.result()
+            print(f"{'ok  ' if ok else 'FAIL'} {what}", flush=True)
+            if not ok:
+                print(said)
+            n, failed = n + 1, failed + (not ok)
+    print(f'{n} checks, {failed} failed, {time.monotonic() - start:.0f} s')
+    if 'oracle' in parts and not (SHARED / 'oracle').is_dir():
+        print(f'SKIPPED: recorded results on ARM: {SHARED}/oracle is absent')
+        if parts == ['oracle']:
+            return 77
+    return failed > 0
+
+
+sys.exit(main())
