@@ -71,7 +71,7 @@ def oracle(core, program, *args):
 def tasks(home, parts):
     """(function, arguments) of every check, the longest first."""
     if 'oracle' in parts and (SHARED / 'oracle').is_dir():
-        yield from ((oracle, core, 'logits', '--level', level) for core, level in CORES.items())
+        yield from ((oracle, core, 'logits', '--level', level, '--kv', 'f32') for core, level in CORES.items())
         yield from ((oracle, core, name) for name in ('tokenizers', 'quant') for core in CORES)
     if 'logits' in parts:
         shapes, formats = makes()

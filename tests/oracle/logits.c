@@ -7,7 +7,7 @@
  * model's own definition. For int8 caches nothing is recorded: they get a limit that a mistake in a scale
  * or a head would pass by far. Skipped, loudly, without the reference data.
  *
- *   oracle-logits [--level NAME] [--case NAME] [--table]
+ *   oracle-logits [--level NAME] [--kv NAME] [--case NAME] [--table]
  *
  * --table prints the distances at one level as rows of docs/correctness.md and checks nothing. */
 #include <fcntl.h>
@@ -372,18 +372,49 @@ static void print_row(struct run *r, enum weights w)
     }
 }
 
-static size_t run_case(size_t i, const char *root, unsigned only, bool table, size_t *ret_n)
+/* What to run; without a word of it, everything. */
+struct asked {
+    const char *name;     /* of a case; NULL: every one */
+    enum cpu_level level; /* CPU_LEVELS: every one present */
+    enum kv_type kv_first, kv_last;
+    bool table;
+};
+
+static bool parse(struct asked *a, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--table") == 0) {
+            a->table = true;
+            continue;
+        }
+        if (strcmp(argv[i], "--case") == 0) {
+            a->name = value; /* an unknown one runs nothing, which fails */
+        } else if (strcmp(argv[i], "--level") == 0 && cpu_level_parse(value, &a->level)) {
+            ; /* it stands there now */
+        } else if (strcmp(argv[i], "--kv") == 0 && kv_type_parse(strview_of(value), &a->kv_first)) {
+            a->kv_last = a->kv_first;
+        } else {
+            return false;
+        }
+        i++;
+    }
+    return true;
+}
+
+static size_t run_case(size_t i, const char *root, const struct asked *a, size_t *ret_n)
 {
     struct run r = {.name = cases[i].name};
     size_t n_failed = 0;
 
     open_case(&r, root);
-    if (table) {
+    if (a->table) {
         print_row(&r, cases[i].weights);
     }
-    for (unsigned level = 0; level < CPU_LEVELS && !table; level++) {
-        const bool asked = only == CPU_LEVELS || only == level;
-        for (unsigned kv = KV_F32; asked && cpu_level_present(level) && kv <= KV_I8; kv++) {
+    for (unsigned level = 0; level < CPU_LEVELS && !a->table; level++) {
+        const bool wanted = a->level == CPU_LEVELS || a->level == level;
+        for (unsigned kv = a->kv_first;
+             wanted && cpu_level_present((enum cpu_level)level) && kv <= a->kv_last; kv++) {
             n_failed += !run_once(&r, cases[i].weights, (enum cpu_level)level, (enum kv_type)kv);
             (*ret_n)++;
         }
@@ -397,23 +428,14 @@ static size_t run_case(size_t i, const char *root, unsigned only, bool table, si
 
 int main(int argc, char **argv)
 {
+    struct asked a = {.level = CPU_LEVELS, .kv_first = KV_F32, .kv_last = KV_I8};
     const char *root = getenv("ONEBIT_SHARED");
-    const char *only_case = NULL;
-    enum cpu_level only = CPU_LEVELS;
     size_t n_failed = 0, n = 0;
-    bool table = false;
     char *probe;
 
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--table") == 0) {
-            table = true;
-        } else if (strcmp(argv[i], "--case") == 0 && i + 1 < argc) {
-            only_case = argv[++i];
-        } else if (strcmp(argv[i], "--level") != 0 || ++i == argc ||
-                   !cpu_level_parse(argv[i], &only)) {
-            fputs("usage: oracle-logits [--level NAME] [--case NAME] [--table]\n", stderr);
-            return 64;
-        }
+    if (!parse(&a, argc, argv)) {
+        fputs("usage: oracle-logits [--level NAME] [--kv NAME] [--case NAME] [--table]\n", stderr);
+        return 64;
     }
     must(root != NULL, "read ONEBIT_SHARED");
     probe = path_of(root, cases[0].name, ".json");
@@ -423,12 +445,12 @@ int main(int argc, char **argv)
     }
     free(probe);
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        if (!only_case || strcmp(only_case, cases[i].name) == 0) {
-            n_failed += run_case(i, root, only, table, &n);
+        if (!a.name || strcmp(a.name, cases[i].name) == 0) {
+            n_failed += run_case(i, root, &a, &n);
         }
     }
-    if (!table) {
+    if (!a.table) {
         printf("%zu runs, %zu failed\n", n, n_failed);
     }
-    return n_failed == 0 && (table || n > 0) ? 0 : 1;
+    return n_failed == 0 && (a.table || n > 0) ? 0 : 1;
 }
