@@ -54,7 +54,7 @@ def shape_faults(home, shape, formats, core):
             done = qemu(core, 'engine/onebit-lab', 'logits', home / f'{shape}-{fmt}.gguf', '--ids', IDS, '--all',
                         '--threads', threads, '--kv', kv, '--out', got)
             if done.returncode != 0 or got.read_bytes() != (home / f'{shape}-{fmt}-{kv}.want').read_bytes():
-                yield f'{fmt}, {threads} threads, kv-{kv}: {words(done) or "other logits"}\n'
+                yield f'{fmt}, {threads} threads, kv-{kv}: exit {done.returncode}, other logits {words(done)}\n'
 
 
 def logits(home, shape, formats, core):
