@@ -126,13 +126,14 @@ enum chat_template {
 /* Facts about a model. Strings borrow from the model, are NUL-terminated and may hold any byte but
  * NUL: whoever prints them to a terminal escapes them. */
 struct model_info {
-    const char *arch; /* "llama", "qwen3" */
+    const char *arch; /* "llama", "bitnet-b1.58", ...: engine/arch.h */
     const char *name; /* general.name, or "" */
-    const char
-        *formats; /* distinct weight formats of the matrices, "Q1_0+Q8_0", by size descending */
-    const char
-        *quantization; /* "binary", "ternary", "int8", "f16", "bf16", "f32" or "mixed": of the
-                               * layers' matrices; the embedding and head do not count */
+    /* Distinct weight formats, "I2_S+F16": the layers' by size descending, then those that only the
+     * embedding and head have. */
+    const char *formats;
+    /* Of the layers' matrices: "binary", "ternary", "int4", "int8", "f16", "bf16", "f32", "mixed" for
+     * several, "other" for one that only its format names (Q6_K, or two bits with weights of +2). */
+    const char *quantization;
     uint64_t n_params;
     uint64_t file_bytes;   /* of the GGUF */
     uint64_t packed_bytes; /* of the packed form */

@@ -87,6 +87,9 @@ float format_tensor_scale(enum format f, const uint8_t *tensor, size_t n_cols, u
  */
 void format_decode_row(enum format f, const uint8_t *row, float scale, size_t n_cols, float *ret);
 
+/** format_row_is_ternary() - has a row of a two-bit or ternary format no weight of +2? */
+bool format_row_is_ternary(enum format f, const uint8_t *row, size_t n_cols);
+
 /** format_can_encode() - is this a format that format_encode_row() writes? */
 bool format_can_encode(enum format f);
 

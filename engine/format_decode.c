@@ -177,6 +177,34 @@ float format_tensor_scale(enum format f, const uint8_t *tensor, size_t n_cols, u
     return f == FORMAT_I2_S ? load_f32(tensor + format_row_bytes(f, n_cols) * n_rows) : 1.0f;
 }
 
+/* Is any two-bit code 3? */
+static bool has_code_3(const uint8_t *codes, size_t n)
+{
+    uint8_t found = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        found |= codes[i] & codes[i] >> 1 & 0x55;
+    }
+    return found != 0;
+}
+
+bool format_row_is_ternary(enum format f, const uint8_t *row, size_t n_cols)
+{
+    const struct format_info *info = format_info(f);
+    const size_t codes_at = info->panel == PANEL_T64 || info->panel == PANEL_T128 ? 2 : 0;
+
+    if (f == FORMAT_TQ1_0) {
+        return true; /* a digit is 0, 1 or 2 whatever the byte */
+    }
+    row += info->head_bytes;
+    for (size_t at = 0; at < n_cols; at += info->block, row += info->block_bytes) {
+        if (has_code_3(row + codes_at, info->block / 4)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void format_decode_row(enum format f, const uint8_t *row, float scale, size_t n_cols, float *ret)
 {
     static void (*const decode[FORMATS])(const uint8_t *, float, size_t, float *) = {

@@ -51,7 +51,8 @@ enum quantization {
     QUANT_F16,
     QUANT_BF16,
     QUANT_F32,
-    QUANT_MIXED,
+    QUANT_MIXED, /* several */
+    QUANT_OTHER, /* one that has no name but its formats */
     QUANTS,
 };
 
@@ -85,7 +86,9 @@ struct image_tensor {
 
 struct image_info {
     uint32_t name_at;
-    uint32_t id; /* GGUF's number of the format */
+    uint32_t id;     /* GGUF's number of the format */
+    uint32_t format; /* enum format, or FORMATS where this engine cannot tell */
+    uint32_t zero;
     uint64_t n_cols, n_rows;
 };
 

@@ -23,7 +23,7 @@ static const char *const section_names[IMAGE_SECTIONS] = {"META", "VOCAB", "WEIG
 static const char *const quantization_names[QUANTS] = {
     [QUANT_BINARY] = "binary", [QUANT_TERNARY] = "ternary", [QUANT_INT4] = "int4",
     [QUANT_INT8] = "int8",     [QUANT_F16] = "f16",         [QUANT_BF16] = "bf16",
-    [QUANT_F32] = "f32",       [QUANT_MIXED] = "mixed",
+    [QUANT_F32] = "f32",       [QUANT_MIXED] = "mixed",     [QUANT_OTHER] = "other",
 };
 
 static int damaged(struct diag *d, uint64_t offset, const char *what)
@@ -376,13 +376,11 @@ void model_tensor(const struct model *model, size_t i, struct model_tensor *ret)
 {
     const struct image_info *info = &model->infos[i];
     const char *foreign = format_foreign_name(info->id);
-    enum format f;
-
     *ret = (struct model_tensor){
         .name = model->strings + info->name_at,
-        .format = format_of_id(info->id, &f) ? format_info(f)->name
-                  : foreign                  ? foreign
-                                             : "unknown",
+        .format = info->format < FORMATS ? format_info((enum format)info->format)->name
+                  : foreign              ? foreign
+                                         : "unknown",
         .n_cols = info->n_cols,
         .n_rows = info->n_rows,
     };

@@ -17,6 +17,7 @@
 #include "engine/gguf.h"
 #include "engine/image.h"
 #include "engine/image_write.h"
+#include "engine/pack_facts.h"
 #include "engine/tensor_format.h"
 #include "engine/text/chat.h"
 #include "engine/text/vocab.h"
@@ -211,57 +212,16 @@ static int refuse_foreign_tensors(const struct packer *p)
 
 /* ---- facts for model_info() ---- */
 
-static enum quantization quantization_of(const struct packer *p)
+static struct image_parts parts_of(const struct packer *p)
 {
-    static const enum quantization of_format[FORMATS] = {
-        [FORMAT_F32] = QUANT_F32,       [FORMAT_F16] = QUANT_F16,
-        [FORMAT_BF16] = QUANT_BF16,     [FORMAT_Q8_0] = QUANT_INT8,
-        [FORMAT_Q1_0] = QUANT_BINARY,   [FORMAT_TQ2_0] = QUANT_TERNARY,
-        [FORMAT_TQ1_0] = QUANT_TERNARY, [FORMAT_Q2_0] = QUANT_TERNARY,
-        [FORMAT_PQ2_0] = QUANT_TERNARY, [FORMAT_Q2_0_G128] = QUANT_TERNARY,
-        [FORMAT_I2_S] = QUANT_TERNARY,  [FORMAT_IQ2_BN] = QUANT_TERNARY,
-        [FORMAT_Q4_0] = QUANT_INT4,     [FORMAT_Q4_1] = QUANT_INT4,
-        [FORMAT_Q4_K] = QUANT_INT4,     [FORMAT_Q5_0] = QUANT_MIXED,
-        [FORMAT_Q5_K] = QUANT_MIXED,    [FORMAT_Q6_K] = QUANT_MIXED,
+    return (struct image_parts){
+        .meta = &p->meta,
+        .vocab = &p->vocab,
+        .tensors = p->tensors,
+        .source = p->source,
+        .n_tensors = p->n_tensors,
+        .data = p->g->data,
     };
-    enum quantization all = QUANTS;
-
-    for (size_t i = ROLES_GLOBAL; i < p->n_tensors; i++) {
-        if (p->tensors[i].bytes == 0 || role_is_vector(image_role(i))) {
-            continue;
-        }
-        const enum quantization q = of_format[p->tensors[i].format];
-        if (all != QUANTS && all != q) {
-            return QUANT_MIXED;
-        }
-        all = q;
-    }
-    return all;
-}
-
-/* "Q1_0+Q8_0": the matrices' formats, the one with most bytes first. */
-static void formats_of(const struct packer *p, char ret[64])
-{
-    uint64_t bytes[FORMATS] = {0};
-    size_t at = 0;
-
-    for (size_t i = 0; i < p->n_tensors; i++) {
-        if (!role_is_vector(image_role(i))) {
-            bytes[p->tensors[i].format] += p->tensors[i].bytes;
-        }
-    }
-    for (;;) {
-        unsigned most = 0;
-        for (unsigned f = 1; f < FORMATS; f++) {
-            most = bytes[f] > bytes[most] ? f : most;
-        }
-        if (bytes[most] == 0) {
-            return;
-        }
-        bytes[most] = 0;
-        at += (size_t)snprintf(ret + at, 64 - at, "%s%s", at ? "+" : "",
-                               format_info((enum format)most)->name);
-    }
 }
 
 static float sampling_f32(const struct packer *p, const char *key, float min, float max)
@@ -302,7 +262,8 @@ static int read_facts(const struct packer *p, struct image_meta *m)
     }
     m->shape = p->shape;
     m->gguf_bytes = p->g->size;
-    m->quantization = quantization_of(p);
+    const struct image_parts parts = parts_of(p);
+    m->quantization = pack_quantization(&parts);
     return MODEL_OK;
 }
 
@@ -322,8 +283,11 @@ static int add_infos(const struct packer *p, struct buf *out, struct buf *string
 {
     for (size_t i = 0; i < p->g->n_tensors; i++) {
         const struct gguf_tensor_info *t = &p->g->tensors[i];
+        enum format f = FORMATS;
+        (void)(tensor_format(p->g, &p->spaces, t, &f, NULL) == MODEL_OK);
         struct image_info info = {
             .id = t->type,
+            .format = (uint32_t)f,
             .n_cols = t->dims[0],
             .n_rows = t->dims[1] * t->dims[2] * t->dims[3],
         };
@@ -345,7 +309,8 @@ static int build_meta(struct packer *p)
                            .n_infos = (uint32_t)p->g->n_tensors};
     struct strview name = {0};
     struct buf infos, strings;
-    char formats[64] = "";
+    const struct image_parts parts = parts_of(p);
+    char formats[PACK_FORMATS_BYTES];
     int r;
 
     buf_init(&infos, IMAGE_META_BYTES_MAX);
@@ -357,7 +322,7 @@ static int build_meta(struct packer *p)
     if (gguf_str(p->g, "general.name", &name, NULL) != GGUF_FOUND) {
         name = strview_of("");
     }
-    formats_of(p, formats);
+    pack_formats(&parts, formats);
     if ((r = add_string(&strings, name, &m.name_at)) < 0 ||
         (r = add_string(&strings, strview_of(formats), &m.formats_at)) < 0 ||
         (r = add_infos(p, &infos, &strings)) < 0) {
@@ -400,14 +365,7 @@ static int pack(struct packer *p, int fd_out)
         (r = vocab_pack(p->g, &p->vocab, p->d)) != MODEL_OK || (r = build_meta(p)) != MODEL_OK) {
         return r;
     }
-    const struct image_parts parts = {
-        .meta = &p->meta,
-        .vocab = &p->vocab,
-        .tensors = p->tensors,
-        .source = p->source,
-        .n_tensors = p->n_tensors,
-        .data = p->g->data,
-    };
+    const struct image_parts parts = parts_of(p);
     return image_write(&parts, fd_out);
 }
 

@@ -20,8 +20,9 @@ static const struct {
 };
 
 static const char *const types[] = {
-    "F32",  "F16",  "BF16", "Q1_0", "Q2_0", "PQ2_0", "Q4_0",  "Q4_1", "Q5_0",   "Q5_1",   "Q8_0",
-    "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "TQ1_0", "TQ2_0", "I2_S", "IQ2_BN", "IQ4_NL", "IQ4_XS",
+    "F32",  "F16",   "BF16",  "Q1_0", "Q2_0",   "Q2_0_g128", "PQ2_0",  "Q4_0",
+    "Q4_1", "Q5_0",  "Q5_1",  "Q8_0", "Q2_K",   "Q3_K",      "Q4_K",   "Q5_K",
+    "Q6_K", "TQ1_0", "TQ2_0", "I2_S", "IQ2_BN", "IQ4_NL",    "IQ4_XS",
 };
 
 static const char *family(const char *name)

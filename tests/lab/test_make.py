@@ -16,7 +16,7 @@ ARCHES = {'tiny': 'qwen3', 'tiny-llama': 'llama', 'tiny-qwen2': 'qwen2', 'tiny-m
           'tiny-bitnet': 'bitnet', 'tiny-bitnet158': 'bitnet-b1.58', 'tiny-bitnet25': 'bitnet-25'}
 QUANTIZATION = {'Q1_0': 'binary', 'Q8_0': 'int8', 'F16': 'f16', 'BF16': 'bf16', 'F32': 'f32',
                 **dict.fromkeys(['TQ1_0', 'TQ2_0', 'Q2_0', 'Q2_0_g128', 'PQ2_0', 'I2_S', 'IQ2_BN'], 'ternary'),
-                **dict.fromkeys(['Q4_0', 'Q4_1', 'Q4_K'], 'int4'), **dict.fromkeys(['Q5_0', 'Q5_K', 'Q6_K'], 'mixed')}
+                **dict.fromkeys(['Q4_0', 'Q4_1', 'Q4_K'], 'int4'), **dict.fromkeys(['Q5_0', 'Q5_K', 'Q6_K'], 'other')}
 
 
 def no_room():

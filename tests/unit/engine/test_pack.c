@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "engine/gguf.h"
+#include "engine/gguf.h"
 #include "engine/image.h"
 #include "engine/model.h"
 #include "tests/unit/engine/tiny.h"
@@ -50,7 +51,7 @@ static void a_packed_file_opens_with_the_facts_of_its_source(void **state)
     model_info(m, &info);
     assert_string_equal(info.arch, "llama");
     assert_string_equal(info.name, "tiny");
-    assert_string_equal(info.formats, "F16+Q1_0");
+    assert_string_equal(info.formats, "Q1_0+F16"); /* the layers' come first */
     assert_string_equal(info.quantization, "binary");
     assert_int_equal(info.n_layer, TINY_LAYERS);
     assert_int_equal(info.n_vocab, TINY_VOCAB);
@@ -174,6 +175,35 @@ static void bounds_hold_when_the_checksums_do(void **state)
     assert_true(n_refused > 100);
     free(data);
     (void)close(fd);
+}
+
+/* Goal: two bits are called ternary only where all weights are. Method: the same file with one code 3. */
+static void a_weight_of_plus_two_is_not_ternary(void **state)
+{
+    static const struct tiny t = {.arch = "llama", .format = "Q2_0", .head = "F16"};
+    const int fd = tiny_write(&t);
+    struct model *m = NULL;
+    struct model_info info;
+    struct gguf g;
+    size_t n;
+    uint8_t *data = tiny_slurp(fd, &n);
+    (void)state;
+
+    assert_int_equal(model_open_gguf(&m, fd, NULL, NULL), MODEL_OK);
+    model_info(m, &info);
+    assert_string_equal(info.quantization, "ternary");
+    model_free(m);
+    assert_int_equal(gguf_parse(&g, data, n, NULL), GGUF_OK);
+    data[gguf_tensor_find(&g, "blk.1.ffn_down.weight")->offset + 2] |= 0xc0;
+    gguf_deinit(&g);
+    const int bent = tiny_file(data, n);
+    assert_int_equal(model_open_gguf(&m, bent, NULL, NULL), MODEL_OK);
+    model_info(m, &info);
+    assert_string_equal(info.quantization, "other");
+    model_free(m);
+    free(data);
+    (void)close(fd);
+    (void)close(bent);
 }
 
 static void a_cut_file_is_refused(void **state)
@@ -403,6 +433,7 @@ int main(void)
         cmocka_unit_test(another_version_is_stale),
         cmocka_unit_test(damage_is_found),
         cmocka_unit_test(bounds_hold_when_the_checksums_do),
+        cmocka_unit_test(a_weight_of_plus_two_is_not_ternary),
         cmocka_unit_test(a_cut_file_is_refused),
         cmocka_unit_test(missing_parts_are_named),
         cmocka_unit_test(what_the_graph_does_not_do_is_refused_by_name),

@@ -1,0 +1,102 @@
+#include "engine/pack_facts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/gguf.h"
+#include "engine/image_write.h"
+
+static bool is_matrix(const struct image_parts *p, size_t i)
+{
+    return p->tensors[i].bytes != 0 && !role_is_vector(image_role(i));
+}
+
+/* ---- quantization ---- */
+
+static bool tensor_is_ternary(const struct image_parts *p, size_t i)
+{
+    const struct gguf_tensor_info *t = p->source[i].info;
+    const enum format f = p->source[i].format;
+    const size_t row_bytes = format_row_bytes(f, (size_t)t->dims[0]);
+
+    for (uint64_t row = 0; row < t->dims[1]; row++) {
+        if (!format_row_is_ternary(f, p->data + t->offset + row * row_bytes, (size_t)t->dims[0])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum quantization quantization_of(const struct image_parts *p, size_t i)
+{
+    static const enum quantization of_format[FORMATS] = {
+        [FORMAT_F32] = QUANT_F32,    [FORMAT_F16] = QUANT_F16,     [FORMAT_BF16] = QUANT_BF16,
+        [FORMAT_Q8_0] = QUANT_INT8,  [FORMAT_Q1_0] = QUANT_BINARY, [FORMAT_Q4_0] = QUANT_INT4,
+        [FORMAT_Q4_1] = QUANT_INT4,  [FORMAT_Q4_K] = QUANT_INT4,   [FORMAT_Q5_0] = QUANT_OTHER,
+        [FORMAT_Q5_K] = QUANT_OTHER, [FORMAT_Q6_K] = QUANT_OTHER,
+    };
+    const enum format f = p->source[i].format;
+
+    if (format_info(f)->ternary) {
+        return tensor_is_ternary(p, i) ? QUANT_TERNARY : QUANT_OTHER;
+    }
+    return of_format[f];
+}
+
+enum quantization pack_quantization(const struct image_parts *p)
+{
+    enum quantization all = QUANTS;
+
+    for (size_t i = ROLES_GLOBAL; i < p->n_tensors; i++) {
+        if (!is_matrix(p, i)) {
+            continue;
+        }
+        const enum quantization q = quantization_of(p, i);
+        if (all == QUANT_TERNARY && q == QUANT_OTHER && format_info(p->source[i].format)->ternary) {
+            all = QUANT_OTHER; /* -1..2: one tensor with a +2 speaks for all of its kind */
+        } else if (all == QUANT_OTHER && q == QUANT_TERNARY) {
+            continue;
+        } else if (all != QUANTS && all != q) {
+            return QUANT_MIXED;
+        } else {
+            all = q;
+        }
+    }
+    return all;
+}
+
+/* ---- formats ---- */
+
+static size_t append_by_size(uint64_t bytes[FORMATS], char *ret, size_t at)
+{
+    for (;;) {
+        unsigned most = 0;
+        for (unsigned f = 1; f < FORMATS; f++) {
+            most = bytes[f] > bytes[most] ? f : most;
+        }
+        if (bytes[most] == 0) {
+            return at;
+        }
+        bytes[most] = 0;
+        at += (size_t)snprintf(ret + at, PACK_FORMATS_BYTES - at, "%s%s", at ? "+" : "",
+                               format_info((enum format)most)->name);
+    }
+}
+
+void pack_formats(const struct image_parts *p, char ret[PACK_FORMATS_BYTES])
+{
+    uint64_t of_layers[FORMATS] = {0}, of_ends[FORMATS] = {0};
+    size_t at = 0;
+
+    for (size_t i = 0; i < p->n_tensors; i++) {
+        if (is_matrix(p, i)) {
+            (i < ROLES_GLOBAL ? of_ends : of_layers)[p->tensors[i].format] += p->tensors[i].bytes;
+        }
+    }
+    for (unsigned f = 0; f < FORMATS; f++) {
+        of_ends[f] = of_layers[f] ? 0 : of_ends[f];
+    }
+    ret[0] = '\0';
+    at = append_by_size(of_layers, ret, at);
+    (void)append_by_size(of_ends, ret, at);
+}
