@@ -98,7 +98,7 @@ MUTATIONS = [
              'block[i % 32] >> (2 * (i / 32)) & 3u', (LAYOUTS,)),
     Mutation('I2_S without its scale', 'f == FORMAT_IQ2_BN ? load_f32(row_bytes) : scale',
              'f == FORMAT_IQ2_BN ? load_f32(row_bytes) : 1.0f', (PACKED, QUANT)),
-    Mutation('the scale of a row left out of its product', 'return scale * (d[0] * (float)s);', 'return d[0] * (float)s;',
+    Mutation('the scale of a row left out of its product', 'return (float)s * scale / d[0];', 'return (float)s / d[0];',
              (PANELS,)),
     Mutation('Q2_0 takes code 3 for zero', 'return block[2 + i / 4] >> (2 * (i % 4)) & 3u;',
              'return 0x64u >> 2 * (block[2 + i / 4] >> (2 * (i % 4)) & 3u) & 3u;', (LAYOUTS,)),
