@@ -31,6 +31,8 @@ BITNET = Test('tests/oracle/oracle-logits', '', ('--case', 'bitnet158-f32', '--l
 CHAT = 'tests/unit/engine_text/test-engine_text-chat'
 CHAT_ORACLE = Test('tests/oracle/oracle-chat')
 SCALAR = 'tests/unit/engine_kernels/test-engine-kernels-scalar'
+ENCODED = Test('tests/unit/engine/test-engine-format', 'blocks_encode_as_the_formulas_say')
+TWINS = Test('tests/oracle/oracle-encode')
 
 MUTATIONS = [
     Mutation('q norm after rope',
@@ -108,4 +110,11 @@ MUTATIONS = [
              'block[i % 16] >> (6 - 2 * (i / 16)) & 3u', (LAYOUTS,)),
     Mutation('K scales without their upper bits', '(s[j + 4] & 15u) | (unsigned)(s[j - 4] >> 6) << 4', '(s[j + 4] & 15u)',
              (LAYOUTS,)),
+    Mutation('weights rounded half to even', 'const float r = roundf(v);', 'const float r = rintf(v);', (ENCODED,)),
+    Mutation('Q2_0 with a code of 3', 'unsigned)(round_clamp(x * inv, -1, 1) + 1)',
+             'unsigned)(round_clamp(x * inv * 2, -1, 2) + 1)', (ENCODED,)),
+    Mutation('digits of TQ1_0 rounded down', '(v * 256 + 242) / 243', '(v * 256) / 243', (ENCODED, TWINS)),
+    Mutation('Q4_0 with a scale that is always positive', 'const float d = extreme / -8.0f;',
+             'const float d = fabsf(extreme) / 8.0f;', (ENCODED, TWINS)),
+    Mutation('codes of Q4_0 cut, not rounded', 'x[at + i] * inv + 8.5f', 'x[at + i] * inv + 8.0f', (ENCODED,)),
 ]
