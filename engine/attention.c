@@ -90,26 +90,25 @@ struct head {
     const struct kernels *k;
     const struct seq *seq;
     size_t layer_i, kv_head, head_dim;
-    size_t n; /* positions it sees: its own and those before */
+    size_t n;    /* positions it sees: its own and those before */
+    float scale; /* 1 / sqrt(head_dim), and for a cache of int8 times the scale of q8 */
     const float *q;
-    const int8_t *q8; /* the same for a cache of int8, with one scale */
-    float q8_scale;
+    const int8_t *q8; /* the same for a cache of int8 */
 };
 
 static float score_at(const struct head *h, const uint8_t *keys, size_t at)
 {
     const size_t hd = h->head_dim;
-    const float scale = 1.0f / sqrtf((float)hd);
 
     switch (h->seq->pool->type) {
     case KV_F16:
-        return h->k->dot_f16((const uint16_t *)(const void *)keys + at * hd, h->q, hd) * scale;
+        return h->k->dot_f16((const uint16_t *)(const void *)keys + at * hd, h->q, hd) * h->scale;
     case KV_I8: {
         const int32_t dot = h->k->dot_i8((const int8_t *)keys + at * hd, h->q8, hd);
-        return (float)dot * kv_scales(h->seq->pool, keys)[at] * (h->q8_scale * scale);
+        return (float)dot * kv_scales(h->seq->pool, keys)[at] * h->scale;
     }
     default:
-        return h->k->dot_f32((const float *)(const void *)keys + at * hd, h->q, hd) * scale;
+        return h->k->dot_f32((const float *)(const void *)keys + at * hd, h->q, hd) * h->scale;
     }
 }
 
@@ -178,14 +177,17 @@ static void attend(void *ctx, size_t item, unsigned thread_i)
         .kv_head = head / (s->n_head / s->n_head_kv),
         .head_dim = hd,
         .n = r->pos + 1,
+        .scale = 1.0f / sqrtf((float)hd),
         .q = st->q + (row * s->n_head + head) * hd,
         .q8 = q8,
     };
     float sum = 0;
 
     if (r->seq->pool->type == KV_I8) {
+        float d;
         int32_t unused;
-        h.k->quant(h.q, hd, hd, q8, &h.q8_scale, &unused);
+        h.k->quant(h.q, hd, hd, q8, &d, &unused);
+        h.scale = d * h.scale;
     }
     const float max = score(&h, scores);
     for (size_t i = 0; i < h.n; i++) {

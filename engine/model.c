@@ -16,6 +16,7 @@
 
 #include "base/cursor.h"
 #include "engine/engine.h"
+#include "engine/product.h"
 #include "engine/text/vocab.h"
 
 static const char *const section_names[IMAGE_SECTIONS] = {"META", "VOCAB", "WEIGHTS"};
@@ -149,9 +150,13 @@ static int read_tensor(const struct model *m, size_t i, struct matrix *ret, stru
                            .n_cols = (size_t)n_cols,
                            .n_rows = (size_t)n_rows,
                            .data = m->file.data + s->offset + t->offset,
-                           .act_per_token = arch_info((enum arch)m->shape.arch)->bitlinear &&
-                                            format_info((enum format)t->format)->ternary,
                            .scale = t->scale};
+    const struct format_info *f = format_info(ret->format);
+    if (f->panel != PANEL_NONE) {
+        const bool one_scale = arch_info((enum arch)m->shape.arch)->bitlinear && f->ternary;
+        ret->panel_bytes = format_panel_bytes(ret->format, ret->n_cols);
+        ret->act = act_kind_of(f->panel, one_scale);
+    }
     return MODEL_OK;
 }
 

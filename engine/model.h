@@ -12,11 +12,16 @@
 
 struct vocab;
 
+/* How the input of a product is quantized: in blocks of 32 or 256 columns with a scale each, or with one
+ * scale for the whole token, laid out in the blocks that the matrix's kernel reads. */
+enum act_kind { ACT_32 = 0, ACT_256, ACT_TOKEN_32, ACT_TOKEN_256, ACT_TOKEN, ACT_KINDS };
+
 struct matrix {
     enum format format;
     size_t n_cols, n_rows;
     const uint8_t *data; /* borrowed from the map; packed form */
-    bool act_per_token;  /* ternary in a BitNet graph: activations have one scale a token */
+    size_t panel_bytes;  /* of 16 rows; 0 where the product takes floats */
+    enum act_kind act;   /* of its input; without meaning for floats */
     float scale;         /* multiplies the product */
     const float *bias;   /* (n_rows) then added to it; borrowed; NULL where the graph has none */
 };

@@ -23,13 +23,13 @@ struct job {
     size_t item_panels;
 };
 
-static enum act_kind act_kind_of(const struct matrix *m)
+enum act_kind act_kind_of(enum panel_kind panel, bool one_scale)
 {
-    switch (panel_info(format_info(m->format)->panel)->act_block) {
+    switch (panel_info(panel)->act_block) {
     case ACT_BLOCK:
-        return m->act_per_token ? ACT_TOKEN_32 : ACT_32;
+        return one_scale ? ACT_TOKEN_32 : ACT_32;
     case ACT_BLOCK_T256:
-        return m->act_per_token ? ACT_TOKEN_256 : ACT_256;
+        return one_scale ? ACT_TOKEN_256 : ACT_256;
     default:
         return ACT_TOKEN;
     }
@@ -37,7 +37,7 @@ static enum act_kind act_kind_of(const struct matrix *m)
 
 unsigned act_wanted(const struct matrix *m)
 {
-    return format_info(m->format)->panel == PANEL_NONE ? 0 : 1u << act_kind_of(m);
+    return m->panel_bytes == 0 ? 0 : 1u << m->act;
 }
 
 bool act_of_token(enum act_kind kind)
@@ -73,28 +73,13 @@ static size_t panels_of(const struct matrix *m)
 
 /* ---- one panel ---- */
 
-/* What a family does to a product: multiply it by the number beside the matrix, add a bias. */
-static void finish(const struct matrix *m, size_t row, size_t n_rows, float *out)
-{
-    if (m->scale != 1.0f) {
-        for (size_t i = 0; i < n_rows; i++) {
-            out[i] *= m->scale;
-        }
-    }
-    if (m->bias) {
-        for (size_t i = 0; i < n_rows; i++) {
-            out[i] += m->bias[row + i];
-        }
-    }
-}
-
 static void panel_quantized(const struct job *j, const struct product *p, size_t panel,
                             size_t first, size_t n)
 {
     const struct matrix *m = p->m;
     panel_fn *const fn = j->k->panel[format_info(m->format)->panel];
-    struct act_q8 act = j->in->act[act_kind_of(m)];
-    const uint8_t *data = m->data + panel * format_panel_bytes(m->format, m->n_cols);
+    struct act_q8 act = j->in->act[m->act];
+    const uint8_t *data = m->data + panel * m->panel_bytes;
     const size_t row = panel * PANEL_ROWS, rows = m->n_rows - row;
     float *out = p->out + first * p->stride + row;
 
@@ -113,12 +98,19 @@ static void panel_quantized(const struct job *j, const struct product *p, size_t
     }
 }
 
+/* What a family does to a product: multiply it by the number beside the matrix, add a bias. */
 static void finish_panel(const struct product *p, size_t panel, size_t first, size_t n)
 {
-    const size_t row = panel * PANEL_ROWS, left = p->m->n_rows - row;
+    const struct matrix *m = p->m;
+    const size_t begin = panel * PANEL_ROWS, left = m->n_rows - begin;
+    const size_t end = begin + (left < PANEL_ROWS ? left : PANEL_ROWS);
 
     for (size_t t = first; t < first + n; t++) {
-        finish(p->m, row, left < PANEL_ROWS ? left : PANEL_ROWS, p->out + t * p->stride + row);
+        float *out = p->out + t * p->stride;
+        for (size_t row = begin; row < end; row++) {
+            const float x = out[row] * m->scale;
+            out[row] = m->bias ? x + m->bias[row] : x;
+        }
     }
 }
 
@@ -158,12 +150,14 @@ static void do_item(void *ctx, size_t item, unsigned thread_i)
                 base += panels_of(p->m);
                 p++;
             }
-            if (format_info(p->m->format)->panel != PANEL_NONE) {
+            if (p->m->panel_bytes != 0) {
                 panel_quantized(j, p, u - base, first, n);
             } else {
                 panel_floats(j, p, u - base, first, n);
             }
-            finish_panel(p, u - base, first, n);
+            if (p->m->scale != 1.0f || p->m->bias) {
+                finish_panel(p, u - base, first, n);
+            }
         }
     }
 }

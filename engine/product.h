@@ -10,10 +10,6 @@
 
 #define PRODUCTS_MAX 3u
 
-/* How the input of a product is quantized: in blocks of 32 or 256 columns with a scale each, or with one
- * scale for the whole token, laid out in the blocks that the matrix's kernel reads. */
-enum act_kind { ACT_32 = 0, ACT_256, ACT_TOKEN_32, ACT_TOKEN_256, ACT_TOKEN, ACT_KINDS };
-
 /* Room for one kind of quantized activations. */
 struct act_room {
     int8_t *q;
@@ -33,6 +29,10 @@ struct product {
     float *out;    /* (token, n_rows) */
     size_t stride; /* floats between tokens */
 };
+
+/** act_kind_of() - what a kind of panel takes. @one_scale: ternary in a BitNet graph, where the layer is
+ * defined with one scale a token */
+enum act_kind act_kind_of(enum panel_kind panel, bool one_scale);
 
 /** act_wanted() - the bit (1 << enum act_kind) of the activations that this matrix is multiplied with; 0
  * for floats */
