@@ -152,10 +152,15 @@ uint64_t lab_peak_bytes(void);
 
 /* ---- outfile.c: a file that appears whole or not at all; one a process ---- */
 
-/** outfile_begin() - a temporary file beside @path. Return: LAB_OK, or LAB_CANTCREATE with the reason
- * printed. Then one of the other two closes the descriptor. */
+/** outfile_check() - may a file of this name be made? What is there already must be a regular file, or a
+ * symbolic link to one; pipes, devices, folders and links to nothing are refused. For before long work.
+ * Return: LAB_OK, or LAB_CANTCREATE with the reason printed. */
+MUST_USE int outfile_check(const char *path);
+/** outfile_begin() - the same check, then a temporary file beside @path or beside the file that a link of
+ * this name leads to. Return: LAB_OK, or LAB_CANTCREATE with the reason printed. Then one of the other two
+ * closes the descriptor. */
 MUST_USE int outfile_begin(const char *path, int *ret_fd);
-/** outfile_commit() - sync it and give it its name; an exit code with the reason printed */
+/** outfile_commit() - check again, sync it and give it its name; an exit code with the reason printed */
 MUST_USE int outfile_commit(const char *path, int fd);
 void outfile_abort(int fd);
 

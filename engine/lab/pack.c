@@ -14,7 +14,10 @@ int verb_pack(const struct lab_args *a)
         lab_error("--out is needed");
         return LAB_USAGE;
     }
-    int r = lab_open(a->path, &in);
+    int r = outfile_check(a->out);
+    if (r == LAB_OK) {
+        r = lab_open(a->path, &in);
+    }
     if (r != LAB_OK) {
         return r;
     }

@@ -184,7 +184,10 @@ int verb_quantize(const struct lab_args *a)
         (a->head && !(head = plan_format("--head", a->head)))) {
         return LAB_USAGE;
     }
-    int r = lab_open(a->path, &fd);
+    int r = outfile_check(a->out);
+    if (r == LAB_OK) {
+        r = lab_open(a->path, &fd);
+    }
     if (r != LAB_OK) {
         return r;
     }

@@ -345,12 +345,16 @@ int verb_sensitivity(const struct lab_args *a)
         lab_error("--out wants --bytes: a plan is for a number of bytes");
         return LAB_USAGE;
     }
+    int r = a->out ? outfile_check(a->out) : LAB_OK; /* before the long work */
+    if (r != LAB_OK) {
+        return r;
+    }
     struct sens *s = calloc(1, sizeof(*s));
     if (!s) {
         return lab_errno("groups", -ENOMEM);
     }
     s->args = a;
-    int r = choose_formats(s);
+    r = choose_formats(s);
     if (r == LAB_OK) {
         r = lab_open(a->path, &fd);
     }
