@@ -487,8 +487,9 @@ struct requant_tensor {
  * @fd: regular file. Borrowed until requant_free().
  *
  * What graph the model has does not matter: it need not be one that this engine runs.
- * Return: MODEL_OK; MODEL_MALFORMED; MODEL_UNSUPPORTED: a tensor in a format that is not read, or with three
- * dimensions; a negative errno.
+ * Return: MODEL_OK; MODEL_MALFORMED, which is also when tensors share bytes and are larger than the file
+ * together; MODEL_UNSUPPORTED: a tensor in a format that is not read, or with three dimensions; a negative
+ * errno.
  */
 MUST_USE int requant_open(struct requant **ret, int fd, struct diag *ret_diag);
 void requant_free(struct requant *q);

@@ -47,6 +47,32 @@ static bool is_float(enum format f)
     return f == FORMAT_F32 || f == FORMAT_F16 || f == FORMAT_BF16;
 }
 
+static uint64_t bytes_in(const struct entry *e, enum format f)
+{
+    uint64_t bytes = 0;
+    const bool fits = format_tensor_bytes(f, e->n_cols, e->n_rows, &bytes);
+
+    assert(fits); /* tensor_format() and requant_choose() have seen to it */
+    (void)fits;
+    return bytes;
+}
+
+/* Tensors may share bytes, but not so many that a small file unfolds into a large one. @left: bytes of the
+ * file that no tensor before this one has taken. */
+static int take_bytes(const struct gguf_tensor_info *t, const struct entry *e, uint64_t *left,
+                      struct diag *d)
+{
+    const uint64_t bytes = bytes_in(e, e->format);
+
+    if (bytes > *left) {
+        diag_set(d, t->info_offset, "tensor %s: all tensors together are larger than the file",
+                 e->name);
+        return MODEL_MALFORMED;
+    }
+    *left -= bytes;
+    return MODEL_OK;
+}
+
 static int read_entry(const struct requant *q, const struct tensor_spaces *spaces,
                       const struct gguf_tensor_info *t, struct entry *ret, struct diag *d)
 {
@@ -76,9 +102,14 @@ static int read_entries(struct requant *q, struct diag *d)
     struct tensor_spaces spaces = {0};
 
     q->entries = calloc(q->gguf.n_tensors ? q->gguf.n_tensors : 1, sizeof(*q->entries));
+    uint64_t left = q->gguf.size;
     int r = q->entries ? tensor_spaces_init(&spaces, &q->gguf) : -ENOMEM;
     for (size_t i = 0; r == MODEL_OK && i < q->gguf.n_tensors; i++) {
-        r = read_entry(q, &spaces, &q->gguf.tensors[i], &q->entries[i], d);
+        const struct gguf_tensor_info *t = &q->gguf.tensors[i];
+        r = read_entry(q, &spaces, t, &q->entries[i], d);
+        if (r == MODEL_OK) {
+            r = take_bytes(t, &q->entries[i], &left, d);
+        }
     }
     tensor_spaces_deinit(&spaces);
     return r;
@@ -121,16 +152,6 @@ void requant_free(struct requant *q)
 size_t requant_count(const struct requant *q)
 {
     return q->gguf.n_tensors;
-}
-
-static uint64_t bytes_in(const struct entry *e, enum format f)
-{
-    uint64_t bytes = 0;
-    const bool fits = format_tensor_bytes(f, e->n_cols, e->n_rows, &bytes);
-
-    assert(fits); /* tensor_format() and requant_choose() have seen to it */
-    (void)fits;
-    return bytes;
 }
 
 void requant_tensor(const struct requant *q, size_t i, struct requant_tensor *ret)

@@ -291,6 +291,27 @@ class Quantize(unittest.TestCase):
         self.assertIn('plan:1: ', self.refused(UNAVAILABLE, odd, self.out, '--plan', self.plan('* Q2_0')))
         fine('quantize', odd, self.out, '--format', 'Q2_0', '--plan', self.plan('*attn_k* Q8_0'))
 
+    def test_tensors_that_share_bytes_do_not_unfold(self):
+        """Goal: what is written is bounded by what is there. Method: many tensors at the place of one; the keys leave
+        room for some copies, as where a head is the embedding again."""
+        g = gguf.Gguf()
+        g.put(gguf.Key(b'general.architecture', gguf.STR, gguf.text(b'llama')))
+        g.put(gguf.Key(b'room', gguf.STR, gguf.text(bytes(8192))))
+        g.data = bytes(64 * 16 * 4)
+        for n, fine_so in ((1, True), (2, True), (3, True), (4, False), (1000, False)):
+            g.tensors = [gguf.Tensor(b'blk.%d.ffn_up.weight' % i, [64, 16], IDS['F32'], 0) for i in range(n)]
+            path = self.home / 'shared.gguf'
+            path.write_bytes(g.build())
+            self.assertEqual(n * len(g.data) <= path.stat().st_size, fine_so)
+            if fine_so:
+                fine('quantize', path, self.out, '--format', 'Q8_0')
+                self.assertEqual(len(read(self.out)[0]), n)
+                self.out.unlink()
+                continue
+            for fmt in ('Q8_0', 'F32'):
+                self.assertIn('all tensors together are larger than the file',
+                              self.refused(DATA, path, self.out, '--format', fmt))
+
     def test_plans(self):
         model = make(self.home, 'tiny', 'F16')
         for text, number, why in (('\n\nblk.* Q9_9', 3, 'Q9_9 is none of'), ('# c\nblk.*', 2, 'pattern and a format'),
