@@ -1,6 +1,7 @@
 #include "tests/support/test.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -65,6 +66,38 @@ static void a_packed_file_opens_with_the_facts_of_its_source(void **state)
     assert_string_equal(tensor.format, "F16");
     assert_int_equal(tensor.n_rows, TINY_VOCAB);
     assert_int_equal(vocab_size(model_vocab(m)), TINY_VOCAB);
+    model_free(m);
+}
+
+/* Goal: the list of formats has room for all that there are at once. Method: as many matrices as formats and
+ * more, each of another; then every name must stand in it once, between pluses. */
+static void a_file_of_every_format_names_them_all(void **state)
+{
+    const char *each[32] = {0};
+    struct tiny t = {.arch = "llama", .n_layer = 3, .each = each, .untied = true};
+    struct gguf_writable format;
+    struct model_info info;
+    size_t n = 0, bytes = 0;
+    (void)state;
+
+    for (; gguf_writable(n, &format); n++) {
+        assert_true(n + 1 < ARRAY_SIZE(each));
+        each[n] = format.name;
+        bytes += strlen(format.name) + 1;
+    }
+    assert_in_range(n, 16, 2 + 3 * 7);
+    struct model *m = tiny_open(&t);
+    assert_int_equal(model_verify(m, NULL), MODEL_OK);
+    model_info(m, &info);
+    assert_string_equal(info.quantization, "mixed");
+    assert_int_equal(strlen(info.formats), bytes - 1);
+    for (size_t i = 0; i < n; i++) {
+        char list[256], name[16];
+        assert_true(bytes + 2 < sizeof(list));
+        (void)snprintf(list, sizeof(list), "+%s+", info.formats);
+        (void)snprintf(name, sizeof(name), "+%s+", each[i]);
+        assert_non_null(strstr(list, name));
+    }
     model_free(m);
 }
 
@@ -429,6 +462,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_packed_file_opens_with_the_facts_of_its_source),
+        cmocka_unit_test(a_file_of_every_format_names_them_all),
         cmocka_unit_test(packing_is_deterministic),
         cmocka_unit_test(another_version_is_stale),
         cmocka_unit_test(damage_is_found),

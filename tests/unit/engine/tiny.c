@@ -49,6 +49,9 @@ static uint32_t embd_of(const struct tiny *t)
 {
     enum format layers, head;
 
+    if (t->each) {
+        return 256;
+    }
     assert_true(format_of_name(t->format, &layers) && format_of_name(t->head, &head));
     return format_info(layers)->block > 128 || format_info(head)->block > 128 ? 256 : 128;
 }
@@ -57,6 +60,11 @@ static uint32_t embd_of(const struct tiny *t)
 static uint32_t wide_of(const struct tiny *t)
 {
     return t->uneven ? 2 * embd_of(t) : embd_of(t);
+}
+
+static uint32_t layers_of(const struct tiny *t)
+{
+    return t->n_layer ? t->n_layer : TINY_LAYERS;
 }
 
 static bool is_bitnet(const struct tiny *t)
@@ -92,7 +100,7 @@ static void put_shape(struct gguf_writer *w, const struct tiny *t)
 
     assert_int_equal(gguf_put_str(w, "general.architecture", strview_of(t->arch)), 0);
     assert_int_equal(gguf_put_str(w, "general.name", strview_of("tiny")), 0);
-    put_u32(w, t, "block_count", TINY_LAYERS);
+    put_u32(w, t, "block_count", layers_of(t));
     put_u32(w, t, "context_length", TINY_CTX);
     put_u32(w, t, "embedding_length", embd_of(t));
     put_u32(w, t, "feed_forward_length", wide_of(t));
@@ -164,8 +172,20 @@ struct plan {
 struct plans {
     const struct tiny *t;
     struct plan p[96];
-    size_t n;
+    size_t n, n_matrices;
 };
+
+/* The format of the matrix whose turn it is. */
+static const char *next_of(struct plans *plans, const char *format)
+{
+    const char *const *each = plans->t->each;
+    size_t n = 0;
+
+    while (each && each[n]) {
+        n++;
+    }
+    return n > 0 ? each[plans->n_matrices++ % n] : format;
+}
 
 static void add(struct plans *plans, const char *name, enum kind kind, const char *format,
                 uint64_t n_cols, uint64_t n_rows)
@@ -176,6 +196,7 @@ static void add(struct plans *plans, const char *name, enum kind kind, const cha
         return;
     }
     assert_true(plans->n < ARRAY_SIZE(plans->p));
+    format = kind == MATRIX ? next_of(plans, format) : format;
     *p = (struct plan){.format = format, .n_cols = n_cols, .n_rows = n_rows, .kind = kind};
     (void)snprintf(p->name, sizeof(p->name), "%s", name);
     plans->n++;
@@ -238,7 +259,7 @@ static void plan_file(struct plans *plans)
     if (t->untied) {
         add(plans, "output.weight", MATRIX, t->head, embd_of(t), n_vocab);
     }
-    for (unsigned layer = 0; layer < TINY_LAYERS; layer++) {
+    for (unsigned layer = 0; layer < layers_of(t); layer++) {
         plan_layer(plans, layer);
     }
     if (t->factors) {
@@ -269,10 +290,28 @@ static float weight(enum kind kind, uint64_t seed, uint64_t i)
     }
 }
 
+/* Blocks of zeros, for formats that only others encode. */
+static bool write_zeros(struct gguf_writer *w, const struct plan *p)
+{
+    static const uint8_t zeros[4 * COLS_MAX];
+    enum format f;
+
+    if (!format_of_name(p->format, &f) || format_can_encode(f)) {
+        return false;
+    }
+    for (uint64_t r = 0; r < p->n_rows; r++) {
+        assert_int_equal(gguf_writer_raw(w, zeros, 1), 0);
+    }
+    return true;
+}
+
 static void write_tensor(struct gguf_writer *w, const struct plan *p, uint64_t seed)
 {
     float row[COLS_MAX], most = 0;
 
+    if (write_zeros(w, p)) {
+        return;
+    }
     for (uint64_t i = 0; i < p->n_rows * p->n_cols; i++) {
         const float x = weight(p->kind, seed, i);
         most = x > most ? x : -x > most ? -x : most;

@@ -10,6 +10,10 @@ struct tiny {
     const char *arch;   /* llama, qwen2, qwen3, minicpm, bitnet, bitnet-b1.58 or bitnet-25 */
     const char *format; /* of the layers' matrices */
     const char *head;   /* of embedding and head */
+    const char *const
+        *each;        /* NULL, or formats that all matrices have in turn instead of these two;
+                                ends with NULL */
+    uint32_t n_layer; /* 0: TINY_LAYERS */
     bool untied;
     bool uneven;            /* heads and feed-forward wider than the embedding */
     bool scales;            /* a .scale tensor beside every matrix of a layer */
