@@ -26,6 +26,7 @@ struct shape {
     const struct family *family_i2; /* in I2_S and IQ2_BN, where that is another; or NULL */
     const char *head; /* format of embedding and head unless asked otherwise; NULL: the layers' */
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ctx;
+    uint32_t n_ctx_old; /* YaRN: the context that was stretched to n_ctx; 0: plain positions */
     float rope_base, rms_eps;
     bool tied; /* the head is the embedding */
 };

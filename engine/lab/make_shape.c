@@ -195,6 +195,18 @@ static int put_mup(struct gguf_writer *w, const struct shape *s, const struct fa
     return r == 0 ? put_f32(w, f, "logit_scale", LOGIT_SCALE) : r;
 }
 
+static int put_yarn(struct gguf_writer *w, const struct shape *s, const struct family *f)
+{
+    char key[96];
+
+    (void)snprintf(key, sizeof(key), "%s.rope.scaling.type", f->arch);
+    int r = gguf_put_str(w, key, strview_of("yarn"));
+    if (r == 0) {
+        r = put_f32(w, f, "rope.scaling.factor", (double)s->n_ctx / s->n_ctx_old);
+    }
+    return r == 0 ? put(w, f, "rope.scaling.original_context_length", s->n_ctx_old) : r;
+}
+
 static int keys(struct gguf_writer *w, const struct shape *s, const struct family *f,
                 const char *format)
 {
@@ -226,6 +238,9 @@ static int keys(struct gguf_writer *w, const struct shape *s, const struct famil
     }
     if (r == 0) {
         r = put_f32(w, f, "rope.freq_base", s->rope_base);
+    }
+    if (r == 0 && s->n_ctx_old) {
+        r = put_yarn(w, s, f);
     }
     return r == 0 && f->mup ? put_mup(w, s, f) : r;
 }

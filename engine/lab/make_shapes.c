@@ -124,6 +124,7 @@ static const struct shape shapes[] = {
      .head_dim = 128,
      .n_vocab = 151669,
      .n_ctx = 65536,
+     .n_ctx_old = 16384,
      .rope_base = 1e6f,
      .rms_eps = 1e-6f},
 };

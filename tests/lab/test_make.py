@@ -99,6 +99,26 @@ class Make(unittest.TestCase):
         for fmt in ('Q8_0', 'TQ2_0'):
             fine('verify', make(self.home, 'llama-160m', fmt))
 
+    def test_the_context_of_the_large_bonsai_is_stretched(self):
+        """The keys of the published file. Method: they come first, so the rest need not be written."""
+        big = self.home / 'big.gguf'
+        running = subprocess.Popen([LAB, 'make', '--shape', 'bonsai-8b', '--format', 'Q1_0', big])
+        while not any(p.stat().st_size > 4096 for p in self.home.iterdir()):
+            self.assertIsNone(running.poll())
+        head = next(self.home.iterdir()).read_bytes()[:4096]
+        running.terminate()
+        running.wait(timeout=60)
+
+        def key(name, kind, value):
+            return struct.pack('<Q', len(name)) + name + struct.pack('<I', kind) + value
+        for want in (key(b'qwen3.context_length', 4, struct.pack('<I', 65536)),
+                     key(b'qwen3.rope.scaling.type', 8, struct.pack('<Q', 4) + b'yarn'),
+                     key(b'qwen3.rope.scaling.factor', 6, struct.pack('<f', 4)),
+                     key(b'qwen3.rope.scaling.original_context_length', 4, struct.pack('<I', 16384))):
+            self.assertEqual(head.count(want), 1, want)
+        tiny = make(self.home).read_bytes()
+        self.assertNotIn(b'rope.scaling', tiny)
+
     def test_the_vocabulary_gives_every_byte_back(self):
         model = make(self.home)
         text = ''.join(map(chr, range(1, 0x250))) + 'the other lights \u65e5\u672c \U0001f600'
