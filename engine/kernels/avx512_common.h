@@ -89,26 +89,10 @@ INLINE void store_rows(float *out, size_t out_stride, const __m512 *acc, const s
     }
 }
 
-/* Tokens by eights, then what is left: each count is compiled for itself. */
+/* Tokens by eights, then what is left. */
 #define PANEL(name, group, tokens)                                                                 \
-    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
-              size_t out_stride)                                                                   \
-    {                                                                                              \
-        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
-                                                                                                   \
-        size_t t = 0;                                                                              \
-        for (; t + TOKENS <= act->n_tokens; t += TOKENS) {                                         \
-            tokens(panel, n_cols, act, t, TOKENS, out, out_stride);                                \
-        }                                                                                          \
-        for (; t + 4 <= act->n_tokens; t += 4) {                                                   \
-            tokens(panel, n_cols, act, t, 4, out, out_stride);                                     \
-        }                                                                                          \
-        for (; t + 2 <= act->n_tokens; t += 2) {                                                   \
-            tokens(panel, n_cols, act, t, 2, out, out_stride);                                     \
-        }                                                                                          \
-        for (; t < act->n_tokens; t++) {                                                           \
-            tokens(panel, n_cols, act, t, 1, out, out_stride);                                     \
-        }                                                                                          \
-    }
+    PANEL_FN(name, group,                                                                          \
+             BY(TOKENS, tokens, out, out_stride) BY(4, tokens, out, out_stride)                    \
+                 BY(2, tokens, out, out_stride) BY(1, tokens, out, out_stride))
 
 #endif

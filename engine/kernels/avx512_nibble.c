@@ -12,6 +12,17 @@
 
 #define BLOCKS 8 /* blocks of activations in a group of 256 */
 
+/* A tile's codes of two column quads times their eight activations: adds to sum. */
+INLINE void add_quads(__m512i w0, __m512i w1, const int8_t *q, size_t q_stride, const size_t n,
+                      __m512i *sum)
+{
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        sum[t] = _mm512_dpbusd_epi32(sum[t], w0, broadcast4(q + t * q_stride));
+        sum[t] = _mm512_dpbusd_epi32(sum[t], w1, broadcast4(q + t * q_stride + 4));
+    }
+}
+
 /* n_tiles tiles of eight columns: adds sum(code * q) to sum. */
 INLINE void nibbles(const uint8_t *tile, const int8_t *q, size_t q_stride, const size_t n,
                     const size_t n_tiles, __m512i *sum)
@@ -24,12 +35,7 @@ INLINE void nibbles(const uint8_t *tile, const int8_t *q, size_t q_stride, const
         const __m512i w0 = _mm512_and_si512(w, low);
         const __m512i w1 = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
         prefetch(tile + c * 64);
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            const int8_t *x = q + t * q_stride + c * 8;
-            sum[t] = _mm512_dpbusd_epi32(sum[t], w0, broadcast4(x));
-            sum[t] = _mm512_dpbusd_epi32(sum[t], w1, broadcast4(x + 4));
-        }
+        add_quads(w0, w1, q + c * 8, q_stride, n, sum);
     }
 }
 
@@ -115,12 +121,7 @@ INLINE void fives(const uint8_t *tile, const uint8_t *fifth, const int8_t *q, si
         const __m512i w0 = _mm512_or_si512(n0, _mm512_and_si512(up[2 * c], bit));
         const __m512i w1 = _mm512_or_si512(n1, _mm512_and_si512(up[2 * c + 1], bit));
         prefetch(tile + c * 64);
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            const int8_t *x = q + t * q_stride + c * 8;
-            sum[t] = _mm512_dpbusd_epi32(sum[t], w0, broadcast4(x));
-            sum[t] = _mm512_dpbusd_epi32(sum[t], w1, broadcast4(x + 4));
-        }
+        add_quads(w0, w1, q + c * 8, q_stride, n, sum);
     }
 }
 
@@ -222,12 +223,7 @@ INLINE void sixes(const uint8_t *tile, const uint8_t *line, const int8_t *q, siz
         const __m512i w0 = _mm512_or_si512(n0, _mm512_and_si512(up[2 * c], high));
         const __m512i w1 = _mm512_or_si512(n1, _mm512_and_si512(up[2 * c + 1], high));
         prefetch(tile + c * 64);
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            const int8_t *x = q + t * q_stride + c * 8;
-            sum[t] = _mm512_dpbusd_epi32(sum[t], w0, broadcast4(x));
-            sum[t] = _mm512_dpbusd_epi32(sum[t], w1, broadcast4(x + 4));
-        }
+        add_quads(w0, w1, q + c * 8, q_stride, n, sum);
     }
 }
 

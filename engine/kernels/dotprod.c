@@ -26,77 +26,50 @@ INLINE void b1_tiles(const uint8_t *tile, const int8x16_t *x, const size_t n,
     }
 }
 
-INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
+INLINE void b1_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
+                     size_t col, int32x4_t sum[][QUADS])
 {
-    float32x4_t acc[TOKENS][QUADS], part[TOKENS][QUADS];
+    int32x4_t less[TOKENS][QUADS];
 
-    memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
-        memset(part, 0, sizeof(part));
-        for (size_t b = 0; b < 4; b++) {
-            int32x4_t sum[TOKENS][QUADS];
+    memset(less, 0, sizeof(less));
+    for (size_t h = 0; h < 2; h++) {
+        int8x16_t x[TOKENS];
+        load16(act, t0, n, col + h * 16, x);
+        b1_tiles(tiles + h * 32, x, n, less);
+    }
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        UNROLL for (int r = 0; r < QUADS; r++)
+        {
+            sum[t][r] = vmlsq_n_s32(sum[t][r], less[t][r], 2);
+        }
+    }
+}
 
-            __builtin_prefetch(group + 32 + b * 64 + AHEAD);
-            memset(sum, 0, sizeof(sum));
-            for (size_t h = 0; h < 2; h++) {
-                const size_t col = g * B1_GROUP + b * ACT_BLOCK + h * 16;
-                int8x16_t x[TOKENS];
-                load16(act, t0, n, col, x);
-                b1_tiles(group + 32 + b * 64 + h * 32, x, n, sum);
-            }
-            UNROLL for (size_t t = 0; t < n; t++)
+INLINE void i8_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
+                     size_t col, int32x4_t sum[][QUADS])
+{
+    for (size_t h = 0; h < 2; h++) {
+        int8x16_t x[TOKENS];
+        load16(act, t0, n, col + h * 16, x);
+        UNROLL for (int c = 0; c < 4; c++)
+        {
+            const int8_t *tile = (const int8_t *)tiles + h * 256 + (size_t)c * 64;
+            __builtin_prefetch(tile + AHEAD);
+            UNROLL for (int r = 0; r < QUADS; r++)
             {
-                const size_t at = (t0 + t) * act->d_stride + g * 4 + b;
-                const int32x4_t less = vdupq_n_s32(-act->s[at]);
-                UNROLL for (int r = 0; r < QUADS; r++)
+                const int8x16_t w = vld1q_s8(tile + r * 16);
+                UNROLL for (size_t t = 0; t < n; t++)
                 {
-                    const int32x4_t s = vmlsq_n_s32(less, sum[t][r], 2);
-                    part[t][r] = add_block(act->d[at], s, part[t][r]);
+                    sum[t][r] = dot_lane(sum[t][r], w, x[t], c);
                 }
             }
         }
-        add_parts(group, n, part, acc);
     }
-    store_rows(acc, t0, n, out, out_stride);
 }
 
-INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
-{
-    float32x4_t acc[TOKENS][QUADS];
-
-    memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / I8_GROUP; g++) {
-        const uint8_t *group = panel + g * I8_GROUP_BYTES;
-        const int8_t *tile = (const int8_t *)group + 32;
-        int32x4_t sum[TOKENS][QUADS];
-
-        memset(sum, 0, sizeof(sum));
-        for (size_t h = 0; h < 2; h++) {
-            int8x16_t x[TOKENS];
-            load16(act, t0, n, g * I8_GROUP + h * 16, x);
-            UNROLL for (int c = 0; c < 4; c++)
-            {
-                __builtin_prefetch(tile + h * 256 + c * 64 + AHEAD);
-                UNROLL for (int r = 0; r < QUADS; r++)
-                {
-                    const int8x16_t w = vld1q_s8(tile + h * 256 + c * 64 + r * 16);
-                    UNROLL for (size_t t = 0; t < n; t++)
-                    {
-                        sum[t][r] = dot_lane(sum[t][r], w, x[t], c);
-                    }
-                }
-            }
-        }
-        add_groups(act, t0, n, g, group, sum, acc);
-    }
-    store_rows(acc, t0, n, out, out_stride);
-}
-
-PANEL(panel_b1_dotprod, B1_GROUP, b1_tokens, TOKENS)
-PANEL(panel_i8_dotprod, I8_GROUP, i8_tokens, TOKENS)
+PANEL(panel_b1_dotprod, B1_GROUP, b1_tokens, TOKENS, b1_block)
+PANEL(panel_i8_dotprod, I8_GROUP, i8_tokens, TOKENS, i8_block)
 
 int32_t dot_i8_dotprod(const int8_t *a, const int8_t *b, size_t n)
 {

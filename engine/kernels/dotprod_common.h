@@ -2,9 +2,7 @@
 #ifndef ENGINE_KERNELS_DOTPROD_COMMON_H
 #define ENGINE_KERNELS_DOTPROD_COMMON_H
 
-#include "engine/kernels/neon_common.h"
-
-#define TOKENS 4 /* tokens that share one expansion: 16 accumulators of the 32 registers */
+#include "engine/kernels/arm_panels.h"
 
 /* The lane of an instruction must be a constant; this one is after inlining. */
 INLINE int32x4_t dot_lane(int32x4_t sum, int8x16_t w, int8x16_t q, int lane)

@@ -10,7 +10,7 @@
 
 /* 8 columns of B1: two tiles. Masks are -1 and 0, so a lane collects -sum(kept). */
 INLINE void b1_tiles(const uint8_t *tile, const int8x16_t *x, const size_t n,
-                     int32x4_t sum[MANY / 2][PAIRS])
+                     int32x4_t sum[TOKENS / 2][PAIRS])
 {
     const uint8x16_t bits = vcombine_u8(vreinterpret_u8_u64(vdup_n_u64(0x0804020108040201)),
                                         vreinterpret_u8_u64(vdup_n_u64(0x8040201080402010)));
@@ -28,70 +28,45 @@ INLINE void b1_tiles(const uint8_t *tile, const int8x16_t *x, const size_t n,
     }
 }
 
-INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
+INLINE void b1_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
+                     size_t col, int32x4_t sum[][QUADS])
 {
-    float32x4_t acc[MANY][QUADS], part[MANY][QUADS];
+    int32x4_t less[TOKENS / 2][PAIRS];
 
-    memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
-        memset(part, 0, sizeof(part));
-        for (size_t b = 0; b < 4; b++) {
-            int32x4_t sum[MANY / 2][PAIRS];
-
-            __builtin_prefetch(group + 32 + b * 64 + AHEAD);
-            memset(sum, 0, sizeof(sum));
-            for (size_t c = 0; c < 4; c++) {
-                int8x16_t x[MANY / 2];
-                load_tokens(act, t0, n, g * B1_GROUP + b * ACT_BLOCK + c * 8, x);
-                b1_tiles(group + 32 + b * 64 + c * 16, x, n, sum);
-            }
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                const size_t at = (t0 + t) * act->d_stride + g * 4 + b;
-                const int32x4_t less = vdupq_n_s32(-act->s[at]);
-                UNROLL for (int r = 0; r < QUADS; r++)
-                {
-                    const int32x4_t s = vmlsq_n_s32(less, rows_of(sum, t, r), 2);
-                    part[t][r] = add_block(act->d[at], s, part[t][r]);
-                }
-            }
-        }
-        add_parts(group, n, part, acc);
+    memset(less, 0, sizeof(less));
+    for (size_t c = 0; c < 4; c++) {
+        int8x16_t x[TOKENS / 2];
+        load_tokens(act, t0, n, col + c * 8, x);
+        b1_tiles(tiles + c * 16, x, n, less);
     }
-    store_rows(acc, t0, n, out, out_stride);
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        UNROLL for (int r = 0; r < QUADS; r++)
+        {
+            sum[t][r] = vmlsq_n_s32(sum[t][r], rows_of(less, t, r), 2);
+        }
+    }
 }
 
-INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
+INLINE void i8_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
+                     size_t col, int32x4_t sum[][QUADS])
 {
-    float32x4_t acc[MANY][QUADS];
+    int32x4_t pairs[TOKENS / 2][PAIRS];
 
-    memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / I8_GROUP; g++) {
-        const uint8_t *group = panel + g * I8_GROUP_BYTES;
-        const int8_t *tile = (const int8_t *)group + 32;
-        int32x4_t pairs[MANY / 2][PAIRS], sum[MANY][QUADS];
-
-        memset(pairs, 0, sizeof(pairs));
-        memset(sum, 0, sizeof(sum));
-        for (size_t c = 0; c < 8; c += 2) {
-            int8x16_t x[MANY / 2];
-            __builtin_prefetch(tile + c * 64 + AHEAD);
-            __builtin_prefetch(tile + c * 64 + 64 + AHEAD);
-            load_tokens(act, t0, n, g * I8_GROUP + c * 4, x);
-            UNROLL for (int r = 0; r < QUADS; r++)
-            {
-                const int8_t *at = tile + c * 64 + r * 16;
-                add_quads(vld1q_s8(at), vld1q_s8(at + 64), r, x, n, pairs);
-            }
+    memset(pairs, 0, sizeof(pairs));
+    for (size_t c = 0; c < 8; c += 2) {
+        const int8_t *tile = (const int8_t *)tiles + c * 64;
+        int8x16_t x[TOKENS / 2];
+        __builtin_prefetch(tile + AHEAD);
+        __builtin_prefetch(tile + 64 + AHEAD);
+        load_tokens(act, t0, n, col + c * 4, x);
+        UNROLL for (int r = 0; r < QUADS; r++)
+        {
+            add_quads(vld1q_s8(tile + r * 16), vld1q_s8(tile + 64 + r * 16), r, x, n, pairs);
         }
-        take_apart(pairs, n, sum);
-        add_groups(act, t0, n, g, group, sum, acc);
     }
-    store_rows(acc, t0, n, out, out_stride);
+    take_apart(pairs, n, sum);
 }
 
-MATRIX(panel_b1_i8mm, B1_GROUP, b1_tokens, panel_b1_dotprod)
-MATRIX(panel_i8_i8mm, I8_GROUP, i8_tokens, panel_i8_dotprod)
+MATRIX(panel_b1_i8mm, B1_GROUP, b1_tokens, b1_block, panel_b1_dotprod)
+MATRIX(panel_i8_i8mm, I8_GROUP, i8_tokens, i8_block, panel_i8_dotprod)

@@ -2,14 +2,13 @@
 #ifndef ENGINE_KERNELS_I8MM_COMMON_H
 #define ENGINE_KERNELS_I8MM_COMMON_H
 
-#include "engine/kernels/neon_common.h"
+#include "engine/kernels/arm_panels.h"
 
 #define PAIRS 8 /* pairs of rows in a panel */
-#define MANY 4  /* tokens that share one expansion: 16 accumulators of the 32 registers */
 
 /* 8 columns of tokens t and t + 1 for each pair of tokens. */
 INLINE void load_tokens(const struct act_q8 *act, size_t t0, const size_t n, size_t col,
-                        int8x16_t x[MANY / 2])
+                        int8x16_t x[TOKENS / 2])
 {
     UNROLL for (size_t p = 0; p < n / 2; p++)
     {
@@ -19,7 +18,7 @@ INLINE void load_tokens(const struct act_q8 *act, size_t t0, const size_t n, siz
 }
 
 /* The four rows of quad r for token t, out of the results of its two pairs of rows. */
-INLINE int32x4_t rows_of(int32x4_t sum[MANY / 2][PAIRS], size_t t, int r)
+INLINE int32x4_t rows_of(int32x4_t sum[TOKENS / 2][PAIRS], size_t t, int r)
 {
     const int32x4_t a = sum[t / 2][2 * r], b = sum[t / 2][2 * r + 1];
     return t % 2 ? vuzp2q_s32(a, b) : vuzp1q_s32(a, b);
@@ -27,7 +26,7 @@ INLINE int32x4_t rows_of(int32x4_t sum[MANY / 2][PAIRS], size_t t, int r)
 
 /* Two quads of the same four rows, 4 columns each, into the two pairs of rows, 8 columns each. */
 INLINE void add_quads(int8x16_t left, int8x16_t right, int r, const int8x16_t *x, const size_t n,
-                      int32x4_t sum[MANY / 2][PAIRS])
+                      int32x4_t sum[TOKENS / 2][PAIRS])
 {
     const int32x4_t a = vreinterpretq_s32_s8(left), b = vreinterpretq_s32_s8(right);
     const int8x16_t low = vreinterpretq_s8_s32(vzip1q_s32(a, b));
@@ -41,7 +40,7 @@ INLINE void add_quads(int8x16_t left, int8x16_t right, int r, const int8x16_t *x
 }
 
 /* Results taken apart, onto sums by (token, row). */
-INLINE void take_apart(int32x4_t pairs[MANY / 2][PAIRS], const size_t n, int32x4_t sum[][QUADS])
+INLINE void take_apart(int32x4_t pairs[TOKENS / 2][PAIRS], const size_t n, int32x4_t sum[][QUADS])
 {
     UNROLL for (size_t t = 0; t < n; t++)
     {
@@ -52,28 +51,21 @@ INLINE void take_apart(int32x4_t pairs[MANY / 2][PAIRS], const size_t n, int32x4
     }
 }
 
-/* Tokens by fours, a pair, and the last one alone by sdot. */
-#define MATRIX(name, group, tokens, single)                                                        \
-    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
-              size_t out_stride)                                                                   \
-    {                                                                                              \
-        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
-                                                                                                   \
-        size_t t = 0;                                                                              \
-        for (; t + MANY <= act->n_tokens; t += MANY) {                                             \
-            tokens(panel, n_cols, act, t, MANY, out, out_stride);                                  \
-        }                                                                                          \
-        for (; t + 2 <= act->n_tokens; t += 2) {                                                   \
-            tokens(panel, n_cols, act, t, 2, out, out_stride);                                     \
-        }                                                                                          \
-        if (t < act->n_tokens) {                                                                   \
-            struct act_q8 last = *act;                                                             \
-            last.q += t * act->q_stride;                                                           \
-            last.d += t * act->d_stride;                                                           \
-            last.s += t * act->d_stride;                                                           \
-            last.n_tokens = 1;                                                                     \
-            single(panel, n_cols, &last, out + t * out_stride, out_stride);                        \
-        }                                                                                          \
+/* What is left of a panel_fn's tokens, one at the most, by another. */
+#define ALONE(single)                                                                              \
+    if (t < act->n_tokens) {                                                                       \
+        struct act_q8 last = *act;                                                                 \
+        last.q += t * act->q_stride;                                                               \
+        last.d += t * act->d_stride;                                                               \
+        last.s += t * act->d_stride;                                                               \
+        last.n_tokens = 1;                                                                         \
+        single(panel, n_cols, &last, out + t * out_stride, out_stride);                            \
     }
+
+/* Tokens by fours, a pair, and the last one alone by sdot. sums: the level's function for the kind. */
+#define MATRIX(name, group, tokens, sums, single)                                                  \
+    PANEL_FN(name, group,                                                                          \
+             BY(TOKENS, tokens, out, out_stride, sums) BY(2, tokens, out, out_stride, sums)        \
+                 ALONE(single))
 
 #endif

@@ -3,6 +3,8 @@
 #ifndef ENGINE_KERNELS_LEVELS_H
 #define ENGINE_KERNELS_LEVELS_H
 
+#include <assert.h>
+
 #include "engine/kernels/kernels.h"
 
 /* Before a loop of constant count whose arrays are to live in registers. */
@@ -11,6 +13,23 @@
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
+
+/* A panel_fn: its check, then the body, in which t counts the tokens that are done. */
+#define PANEL_FN(name, group, body)                                                                \
+    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
+              size_t out_stride)                                                                   \
+    {                                                                                              \
+        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
+                                                                                                   \
+        size_t t = 0;                                                                              \
+        body                                                                                       \
+    }
+
+/* In such a body: `step` tokens at a time while there are so many. Each count is compiled for itself. */
+#define BY(step, tokens, ...)                                                                      \
+    for (; t + (step) <= act->n_tokens; t += (step)) {                                             \
+        tokens(panel, n_cols, act, t, step, __VA_ARGS__);                                          \
+    }
 
 panel_fn panel_b1_scalar, panel_i8_scalar, panel_t64_scalar, panel_t128_scalar, panel_t256_scalar,
     panel_trow_scalar, panel_n4_scalar, panel_n4m_scalar, panel_k4_scalar, panel_k5_scalar,

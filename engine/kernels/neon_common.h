@@ -11,6 +11,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define QUADS 4    /* registers of 4 rows in a panel */
+#define TOKENS 4   /* the most that share one expansion: 16 accumulators of the 32 registers */
 #define AHEAD 1024 /* bytes of software prefetch */
 
 /* Where things lie in the groups of K4, K5 and K6 (kernels.h). */
@@ -237,20 +238,9 @@ INLINE void load_quads(const uint8_t *at, uint8x16_t ret[QUADS])
     }
 }
 
-/* Tokens by `many`, then one by one: each count is compiled for itself. */
-#define PANEL(name, group, tokens, many)                                                           \
-    void name(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,           \
-              size_t out_stride)                                                                   \
-    {                                                                                              \
-        assert(n_cols % (group) == 0 && n_cols <= KERN_COLS_MAX);                                  \
-                                                                                                   \
-        size_t t = 0;                                                                              \
-        for (; t + (many) <= act->n_tokens; t += (many)) {                                         \
-            tokens(panel, n_cols, act, t, many, out, out_stride);                                  \
-        }                                                                                          \
-        for (; t < act->n_tokens; t++) {                                                           \
-            tokens(panel, n_cols, act, t, 1, out, out_stride);                                     \
-        }                                                                                          \
-    }
+/* sums: the level's function for the kind (arm_panels.h). */
+#define PANEL(name, group, tokens, many, sums)                                                     \
+    PANEL_FN(name, group,                                                                          \
+             BY(many, tokens, out, out_stride, sums) BY(1, tokens, out, out_stride, sums))
 
 #endif

@@ -5,7 +5,7 @@
  * pair adds up to the row. A product is at most 3 * 128 = 384 in size: the 16 tiles of 64 columns stay
  * within 6,144, a pair within 12,288, and a pair may be added in int16. The 64 tiles of T256 stay
  * within 24,576, but a pair would not fit: these are widened first. */
-#include "engine/kernels/neon_common.h"
+#include "engine/kernels/arm_panels.h"
 
 #define MANY 2 /* tokens that share one expansion: 16 accumulators of the 32 registers */
 
@@ -40,73 +40,36 @@ INLINE int32x4_t rows_of(int16x8_t low, int16x8_t high, const bool fits)
                 : vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
 }
 
-/* T64, T128 and T256: groups of whole blocks of activations. */
-INLINE void t_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                     const size_t n, const size_t cols, const size_t block, float *out,
-                     size_t out_stride)
+/* T64, T128 and T256: 2 or 16 lines. */
+INLINE void sum_lines(const uint8_t *lines, const size_t n_lines, const struct act_q8 *act,
+                      size_t t0, const size_t n, size_t col, size_t at, int32x4_t sum[][QUADS])
 {
-    float32x4_t acc[MANY][QUADS], part[MANY][QUADS];
+    const int8_t *q = act->q + t0 * act->q_stride + col;
+    int16x8_t low[MANY][QUADS], high[MANY][QUADS];
 
-    memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / cols; g++) {
-        const uint8_t *group = panel + g * (32 + cols * 4);
-        memset(part, 0, sizeof(part));
-        for (size_t b = 0; b < cols / block; b++) {
-            const uint8_t *lines = group + 32 + b * block * 4;
-            const int8_t *q = act->q + t0 * act->q_stride + g * cols + b * block;
-            const size_t at = g * (cols / block) + b;
-            int16x8_t low[MANY][QUADS], high[MANY][QUADS];
-            int32x4_t sum[MANY][QUADS];
-
-            memset(low, 0, sizeof(low));
-            memset(high, 0, sizeof(high));
-            for (size_t l = 0; l < block / T_LINE; l++) {
-                t_line(lines + l * T_LINE_BYTES, q + l * T_LINE, act->q_stride, n, low, high);
-            }
-            sums_at(act, t0, n, at, -1, sum); /* weight = code - 1 */
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                UNROLL for (int r = 0; r < QUADS; r++)
-                {
-                    const int32x4_t codes = rows_of(low[t][r], high[t][r], block <= 64);
-                    sum[t][r] = vaddq_s32(sum[t][r], codes);
-                }
-            }
-            add_blocks(act, t0, n, at, sum, part);
-        }
-        add_parts(group, n, part, acc);
+    memset(low, 0, sizeof(low));
+    memset(high, 0, sizeof(high));
+    for (size_t l = 0; l < n_lines; l++) {
+        t_line(lines + l * T_LINE_BYTES, q + l * T_LINE, act->q_stride, n, low, high);
     }
-    store_rows(acc, t0, n, out, out_stride);
+    sums_at(act, t0, n, at, -1, sum);
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        UNROLL for (int r = 0; r < QUADS; r++)
+        {
+            const int32x4_t codes = rows_of(low[t][r], high[t][r], n_lines <= 4);
+            sum[t][r] = vaddq_s32(sum[t][r], codes);
+        }
+    }
 }
 
-INLINE void t64_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                       const size_t n, float *out, size_t out_stride)
+/* TROW: any multiple of 4 lines, widened every 4. */
+INLINE void sum_row(const uint8_t *lines, const size_t n_lines, const struct act_q8 *act, size_t t0,
+                    const size_t n, size_t col, size_t at, int32x4_t sum[][QUADS])
 {
-    t_tokens(panel, n_cols, act, t0, n, 64, ACT_BLOCK, out, out_stride);
-}
-
-INLINE void t128_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                        const size_t n, float *out, size_t out_stride)
-{
-    t_tokens(panel, n_cols, act, t0, n, 128, ACT_BLOCK, out, out_stride);
-}
-
-INLINE void t256_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                        const size_t n, float *out, size_t out_stride)
-{
-    t_tokens(panel, n_cols, act, t0, n, T256_GROUP, ACT_BLOCK_T256, out, out_stride);
-}
-
-/* The whole row is one sum, widened every 64 columns. */
-INLINE void trow_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                        const size_t n, float *out, size_t out_stride)
-{
-    const uint8_t *lines = panel + TROW_HEAD_BYTES;
-    int32x4_t sum[MANY][QUADS];
-
-    sums_at(act, t0, n, 0, -1, sum); /* weight = code - 1 */
-    for (size_t g = 0; g < n_cols / TROW_GROUP; g++) {
-        const int8_t *q = act->q + t0 * act->q_stride + g * TROW_GROUP;
+    sums_at(act, t0, n, at, -1, sum);
+    for (size_t g = 0; g < n_lines / 4; g++) {
+        const int8_t *q = act->q + t0 * act->q_stride + col + g * TROW_GROUP;
         int16x8_t low[MANY][QUADS], high[MANY][QUADS];
 
         memset(low, 0, sizeof(low));
@@ -122,12 +85,9 @@ INLINE void trow_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8
             }
         }
     }
-    for (size_t t = 0; t < n; t++) {
-        store_scaled(panel, act->d[(t0 + t) * act->d_stride], sum[t], out + (t0 + t) * out_stride);
-    }
 }
 
-PANEL(panel_t64_neon, 64, t64_tokens, MANY)
-PANEL(panel_t128_neon, 128, t128_tokens, MANY)
-PANEL(panel_t256_neon, T256_GROUP, t256_tokens, MANY)
-PANEL(panel_trow_neon, TROW_GROUP, trow_tokens, MANY)
+PANEL(panel_t64_neon, 64, t64_tokens, MANY, sum_lines)
+PANEL(panel_t128_neon, 128, t128_tokens, MANY, sum_lines)
+PANEL(panel_t256_neon, T256_GROUP, t256_tokens, MANY, sum_lines)
+PANEL(panel_trow_neon, TROW_GROUP, trow_tokens, MANY, sum_row)

@@ -10,6 +10,7 @@ ROOMS = ['base', 'engine', 'ipc', 'daemon', 'client', 'tests', 'bench', 'train']
 FUNCTION_LINES = 70  # between the braces
 FILE_LINES = 600
 MACHINE_HEADERS = {  # compile on one machine alone, with these flags
+    'engine/kernels/arm_panels.h': ('aarch64', []),
     'engine/kernels/avx2_common.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c']),
     'engine/kernels/avx512_common.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c', '-mavx512f', '-mavx512bw', '-mavx512dq',
                                                   '-mavx512vl', '-mavx512vnni']),
