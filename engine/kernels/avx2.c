@@ -7,6 +7,7 @@
  * splits even and odd columns into int16 and uses madd, since the product of two int8 pairs does not
  * fit maddubs. */
 #include "engine/kernels/avx2_common.h"
+#include "engine/kernels/quant.h"
 
 INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
@@ -17,26 +18,18 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
     __m256 acc[TOKENS][2], part[TOKENS][2], scale[2];
 
-    for (size_t t = 0; t < n; t++) {
-        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
-    }
+    clear_rows(acc, n);
     for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
         const uint8_t *group = panel + g * B1_GROUP_BYTES;
         scales(group, scale);
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            part[t][0] = part[t][1] = _mm256_setzero_ps();
-        }
+        clear_rows(part, n);
         for (size_t b = 0; b < 4; b++) {
             const uint8_t *tile = group + 32 + b * 64;
             const int8_t *q = act->q + t0 * act->q_stride + g * B1_GROUP + b * ACT_BLOCK;
             __m256i kept[TOKENS][2];
 
             _mm_prefetch((const char *)tile + AHEAD, _MM_HINT_T0);
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                kept[t][0] = kept[t][1] = _mm256_setzero_si256();
-            }
+            clear_sums(kept, n);
             for (size_t c = 0; c < 8; c++) {
                 const __m256i low = _mm256_shuffle_epi8(broadcast4(tile + c * 8), spread);
                 const __m256i high = _mm256_shuffle_epi8(broadcast4(tile + c * 8 + 4), spread);
@@ -66,10 +59,7 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
             acc[t][1] = _mm256_fmadd_ps(scale[1], part[t][1], acc[t][1]);
         }
     }
-    for (size_t t = 0; t < n; t++) {
-        _mm256_storeu_ps(out + (t0 + t) * out_stride, acc[t][0]);
-        _mm256_storeu_ps(out + (t0 + t) * out_stride + 8, acc[t][1]);
-    }
+    store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
 /* One block of I8: the even and the odd columns of each token's activations as pairs of int16. */
@@ -133,7 +123,6 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 PANEL(panel_b1_avx2, B1_GROUP, b1_tokens)
 PANEL(panel_i8_avx2, I8_GROUP, i8_tokens)
 
-/* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
 INLINE uint32_t top_bits(const float *x, size_t n)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
@@ -147,14 +136,7 @@ INLINE uint32_t top_bits(const float *x, size_t n)
                                        _mm256_extracti128_si256(top, 1));
     const __m128i two = _mm_max_epu32(four, _mm_shuffle_epi32(four, 0x4e));
     const __m128i one = _mm_max_epu32(two, _mm_shuffle_epi32(two, 0xb1));
-    uint32_t ret = (uint32_t)_mm_cvtsi128_si32(one);
-    for (; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof(bits));
-        bits &= 0x7fffffff;
-        ret = bits > ret ? bits : ret;
-    }
-    return ret;
+    return top_of_rest(x + i, n - i, (uint32_t)_mm_cvtsi128_si32(one));
 }
 
 INLINE __m256i quant8(const float *x, __m256 inverse)
@@ -184,7 +166,6 @@ INLINE int32_t add_lanes(__m256i sum)
     return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-/* q = x * factor, rounded and clamped; returns the sum of q. */
 INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
 {
     const __m256 inverse = _mm256_set1_ps(factor);
@@ -203,46 +184,7 @@ INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
     return ret;
 }
 
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof(x));
-    return x;
-}
-
-void quant_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
-{
-    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
-
-    for (size_t b = 0; b < n / block; b++) {
-        const uint32_t top = top_bits(x + b * block, block);
-        const float amax = float_of(top);
-        if (top >= 0x7f800000 || amax < 0x1p-100f) {
-            d[b] = float_of(top >= 0x7f800000 ? 0x7fc00000 : 0);
-            memset(q + b * block, 0, block);
-            s[b] = 0;
-            continue;
-        }
-        d[b] = amax / 127.0f;
-        s[b] = quant_block(x + b * block, block, 127.0f / amax, q + b * block);
-    }
-}
-
-void quant_token_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
-{
-    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
-
-    const uint32_t top = top_bits(x, n);
-    const bool broken = top >= 0x7f800000;
-    const float a = float_of(top) > 1e-5f ? float_of(top) : 1e-5f;
-    if (broken) {
-        memset(q, 0, n);
-    }
-    for (size_t b = 0; b < n / block; b++) {
-        d[b] = broken ? float_of(0x7fc00000) : 127.0f / a;
-        s[b] = broken ? 0 : quant_block(x + b * block, block, 127.0f / a, q + b * block);
-    }
-}
+QUANT(quant_avx2, quant_token_avx2, top_bits, quant_block)
 
 /* Sixteen int8, exactly widened. */
 INLINE __m256i widen_i8(const int8_t *p)

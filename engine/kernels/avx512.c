@@ -4,6 +4,7 @@
  * stands there after a block is 2 * sum(kept) - sum(all), the sum over +1 and -1 weights. I8: weight +
  * 128 is the byte, lanes start at -128 * sum(all). No signed byte is negated anywhere. */
 #include "engine/kernels/avx512_common.h"
+#include "engine/kernels/quant.h"
 
 INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
@@ -78,14 +79,6 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 PANEL(panel_b1_avx512, B1_GROUP, b1_tokens)
 PANEL(panel_i8_avx512, I8_GROUP, i8_tokens)
 
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof(x));
-    return x;
-}
-
-/* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
 INLINE uint32_t top_bits(const float *x, size_t n)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
@@ -95,17 +88,9 @@ INLINE uint32_t top_bits(const float *x, size_t n)
     for (; i < n - n % 16; i += 16) {
         top = _mm512_max_epu32(top, _mm512_and_si512(_mm512_loadu_si512(x + i), magnitude));
     }
-    uint32_t ret = _mm512_reduce_max_epu32(top);
-    for (; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof(bits));
-        bits &= 0x7fffffff;
-        ret = bits > ret ? bits : ret;
-    }
-    return ret;
+    return top_of_rest(x + i, n - i, _mm512_reduce_max_epu32(top));
 }
 
-/* q = x * factor, rounded and clamped; returns the sum of q. */
 INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
 {
     const __m512 inverse = _mm512_set1_ps(factor);
@@ -128,39 +113,7 @@ INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
     return ret;
 }
 
-void quant_avx512(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
-{
-    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
-
-    for (size_t b = 0; b < n / block; b++) {
-        const uint32_t top = top_bits(x + b * block, block);
-        const float amax = float_of(top);
-        if (top >= 0x7f800000 || amax < 0x1p-100f) {
-            d[b] = float_of(top >= 0x7f800000 ? 0x7fc00000 : 0);
-            memset(q + b * block, 0, block);
-            s[b] = 0;
-            continue;
-        }
-        d[b] = amax / 127.0f;
-        s[b] = quant_block(x + b * block, block, 127.0f / amax, q + b * block);
-    }
-}
-
-void quant_token_avx512(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
-{
-    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
-
-    const uint32_t top = top_bits(x, n);
-    const bool broken = top >= 0x7f800000;
-    const float a = float_of(top) > 1e-5f ? float_of(top) : 1e-5f;
-    if (broken) {
-        memset(q, 0, n);
-    }
-    for (size_t b = 0; b < n / block; b++) {
-        d[b] = broken ? float_of(0x7fc00000) : 127.0f / a;
-        s[b] = broken ? 0 : quant_block(x + b * block, block, 127.0f / a, q + b * block);
-    }
-}
+QUANT(quant_avx512, quant_token_avx512, top_bits, quant_block)
 
 INLINE float tree(__m512 p)
 {

@@ -2,8 +2,8 @@
  * fill no register end element by element, or in a copy filled up with zeros where zeros change
  * nothing. */
 #include "engine/kernels/neon_common.h"
+#include "engine/kernels/quant.h"
 
-/* The largest magnitude's bits: magnitudes order like their bits, NaN above infinity. */
 INLINE uint32_t top_bits(const float *x, size_t n)
 {
     const uint32x4_t sign = vdupq_n_u32(0x80000000);
@@ -17,14 +17,8 @@ INLINE uint32_t top_bits(const float *x, size_t n)
             top[j] = vmaxq_u32(top[j], vbicq_u32(bits, sign));
         }
     }
-    uint32_t most = vmaxvq_u32(vmaxq_u32(vmaxq_u32(top[0], top[1]), vmaxq_u32(top[2], top[3])));
-    for (; i < n; i++) {
-        uint32_t bits;
-        memcpy(&bits, x + i, sizeof(bits));
-        bits &= 0x7fffffff;
-        most = bits > most ? bits : most;
-    }
-    return most;
+    const uint32x4_t most = vmaxq_u32(vmaxq_u32(top[0], top[1]), vmaxq_u32(top[2], top[3]));
+    return top_of_rest(x + i, n - i, vmaxvq_u32(most));
 }
 
 INLINE int16x4_t quant4(const float *x, float inverse)
@@ -38,7 +32,6 @@ INLINE int8x8_t quant8(const float *x, float inverse)
     return vmax_s8(vqmovn_s16(wide), vdup_n_s8(-127));
 }
 
-/* q of one block; returns their sum */
 INLINE int32_t quant_block(const float *x, size_t n, float inverse, int8_t *q)
 {
     int32x4_t sum = vdupq_n_s32(0);
@@ -61,46 +54,7 @@ INLINE int32_t quant_block(const float *x, size_t n, float inverse, int8_t *q)
     return vaddvq_s32(sum);
 }
 
-void quant_neon(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
-{
-    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
-
-    for (size_t b = 0; b < n / block; b++) {
-        const uint32_t top = top_bits(x + b * block, block);
-        float amax;
-        memcpy(&amax, &top, sizeof(amax));
-        if (top >= 0x7f800000 || amax < 0x1p-100f) {
-            const uint32_t bits = top >= 0x7f800000 ? 0x7fc00000 : 0;
-            memcpy(&d[b], &bits, sizeof(bits));
-            memset(q + b * block, 0, block);
-            s[b] = 0;
-            continue;
-        }
-        d[b] = amax / 127.0f;
-        s[b] = quant_block(x + b * block, block, 127.0f / amax, q + b * block);
-    }
-}
-
-void quant_token_neon(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
-{
-    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
-
-    const uint32_t top = top_bits(x, n), broken = 0x7fc00000;
-    float amax;
-    memcpy(&amax, &top, sizeof(amax));
-    const float a = amax > 1e-5f ? amax : 1e-5f;
-    const float inverse = 127.0f / a;
-    for (size_t b = 0; b < n / block; b++) {
-        if (top >= 0x7f800000) {
-            memcpy(&d[b], &broken, sizeof(broken));
-            memset(q + b * block, 0, block);
-            s[b] = 0;
-        } else {
-            d[b] = inverse;
-            s[b] = quant_block(x + b * block, block, inverse, q + b * block);
-        }
-    }
-}
+QUANT(quant_neon, quant_token_neon, top_bits, quant_block)
 
 /* Two products of -128 * -128 do not fit int16: they are added in int32. */
 int32_t dot_i8_neon(const int8_t *a, const int8_t *b, size_t n)
