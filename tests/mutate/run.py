@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Feeds bent model files to onebit-lab, one process a file. Each must load and answer, or be refused: exit 0, 65 or
-69, no signal, no hang, and never more memory than the file's size plus 64 MiB.
+"""Feeds bent model files to onebit-lab, one process a file: most to generate, half of those with float weights and some
+others to quantize. Each must be answered from, or come out as another file, or be refused: exit 0, 65 or 69, no signal,
+no hang, and never more memory, or a larger file, than the file's size plus 64 MiB.
 
     run.py [--files N] [--from N] [--jobs N] [--build DIR] [--keep DIR] [--only IDENTITY] [--list]
 
@@ -32,7 +33,9 @@ SANITIZED = os.environ.get('ONEBIT_SANITIZED') == '1'  # its shadow memory is no
 SPARE = 64 << 20  # bytes of memory beyond the file's size
 SECONDS = 300 if SANITIZED else 60
 BASE_MAX = 8 << 20  # bytes of a sound file
-GOOD = {0: 'answered', 65: 'malformed', 69: 'unsupported'}
+GOOD = {0: 'done', 65: 'malformed', 69: 'unsupported'}
+FLOATS = (0, 1, 30)  # F32, F16, BF16
+TARGETS = ['Q1_0', 'Q2_0', 'PQ2_0', 'TQ1_0', 'TQ2_0', 'I2_S', 'IQ2_BN', 'Q4_0', 'Q8_0', 'F16', 'BF16', 'F32']
 CHAT = [{'role': 'user', 'content': 'hi there'}]
 
 Ended = collections.namedtuple('Ended', 'code signal late kib ms said')
@@ -93,8 +96,28 @@ def bases(lab, home, jobs):
 
 # ---- one file ----
 
+def has_floats(parsed):
+    """Is there a matrix that could be quantized?"""
+    return any(t.kind in FLOATS and len(t.dims) == 2 and t.dims[1] > 1 for t in parsed.tensors)
+
+
+def is_for_quantize(identity, floats):
+    return ':' in identity and Dice('verb ' + identity).chance(2 if floats else 8)
+
+
+def quantize(lab, path, identity, home, floats):
+    """Floats into one of the formats, the others into a copy; now and then the other way round."""
+    dice = Dice('quantize ' + identity)
+    words = [lab, 'quantize', path, home / f'out-{os.getpid()}.gguf', '--json']
+    if floats != dice.chance(8):
+        words += ['--format', dice.pick(TARGETS)] + dice.pick([[], [], ['--head', dice.pick(TARGETS)]])
+    else:
+        words += ['--plan', home / 'keep']
+    return words
+
+
 def command(lab, path, identity, home, chats):
-    """What to do with it: a generation, begun in one of the ways there are."""
+    """A generation, begun in one of the ways there are."""
     dice = Dice('how ' + identity)
     begin = dice.pick([('--ids', '1,2,3'), ('--ids', '1,2,3'), ('--prompt', 'the other lights 42'),
                        ('--chat', home / 'chat') if chats else ('--prompt', '\u00e9 \U0001f600')])
@@ -146,14 +169,28 @@ class Work:
             self.path = self.home / f'bent-{os.getpid()}.gguf'
         data = self.bent(identity) if ':' in identity else self.load(identity)[0]
         self.path.write_bytes(data)
-        words = command(self.args.lab, self.path, identity, self.home, b'tokenizer.chat_template' in data)
+        floats = has_floats(self.load(identity.partition('+')[0])[1])
+        if is_for_quantize(identity, floats):
+            words = quantize(self.args.lab, self.path, identity, self.home, floats)
+        else:
+            words = command(self.args.lab, self.path, identity, self.home, b'tokenizer.chat_template' in data)
         ended = self.runner.run(len(data) + SPARE, *words)
-        fault = fault_of(ended, len(data))
+        fault = fault_of(ended, len(data)) or self.left(words[1], ended)
         if fault is None and ':' not in identity and ended.code == 65:
             fault = 'a sound file counts as malformed'
         if self.args.keep and (fault or self.args.only):
             (self.args.keep / (identity.replace('/', '_') + '.gguf')).write_bytes(data)
-        return identity, ended, fault, len(data), ' '.join(map(str, words))
+        return identity, ended, fault, len(data), ' '.join(map(str, words)), words[1]
+
+    def left(self, verb, ended):
+        """A quantization that is done leaves its file, and nothing else leaves any."""
+        name = f'out-{os.getpid()}.gguf'
+        found = [p for p in self.home.iterdir() if p.name.startswith(name)]
+        for p in found:
+            p.unlink()
+        if [p.name for p in found] == ([name] if verb == 'quantize' and ended.code == 0 else []):
+            return None
+        return f'exit {ended.code} leaves {len(found)} files'
 
 
 work = None  # of this process; workers inherit it
@@ -190,12 +227,13 @@ def options():
 
 
 def summary(results, seconds):
-    ends = collections.Counter(GOOD[r[1].code] for r in results if not r[2])
+    ends = collections.Counter((r[5], GOOD[r[1].code]) for r in results if not r[2])
     most = max(results, key=lambda r: r[1].kib * 1024 - r[3])
     slow = max(results, key=lambda r: r[1].ms)
     print(f'most memory: {most[1].kib / 1024:.1f} MiB for {most[3] / 1048576:.1f} MiB ({most[0]}); '
           f'slowest: {slow[1].ms / 1000:.1f} s ({slow[0]}); {seconds:.0f} s in all')
-    print(', '.join(f'{n} {word}' for word, n in sorted(ends.items())))
+    for verb in ('generate', 'quantize'):
+        print(f'{verb}: ' + ', '.join(f'{n} {word}' for (v, word), n in sorted(ends.items()) if v == verb))
     return ends
 
 
@@ -212,7 +250,7 @@ def run_all(args, found):
     with multiprocessing.get_context('fork').Pool(args.jobs) as pool:
         sound = sorted(judged(pool, list(found)), key=lambda r: list(found).index(r[0]))
         if args.list:
-            for name, ended, fault, size, _ in sound:
+            for name, ended, fault, size, *_ in sound:
                 print(f'{name}: {size} bytes: {fault or GOOD[ended.code]} {ended.said.strip()[-120:]}')
             return any(r[2] for r in sound)
         names = [r[0] for r in sound if r[1].code == 0]
@@ -223,14 +261,16 @@ def run_all(args, found):
           f'{len(faults)} faults')
     if faults:
         print(f'one again: {sys.argv[0]} --keep . --only {faults[0]}')
-    if not all(ends[word] * 5 > args.files for word in ('answered', 'malformed')):
-        print('FAULT: the files are bent too little or too much to test anything')
-        return True
+    for verb in ('generate', 'quantize'):
+        n = sum(count for (v, _), count in ends.items() if v == verb)
+        if not all(ends[verb, word] * 5 > n for word in ('done', 'malformed')):
+            print(f'FAULT: too few of the files for {verb} are sound, or too few are not')
+            faults.append(verb)
     return bool(faults)
 
 
 def run_one(args):
-    identity, ended, fault, size, words = work.judge(args.only)
+    _, ended, fault, size, words, _ = work.judge(args.only)
     print(words)
     print(f'{size} bytes: exit {ended.code}, signal {ended.signal}, {ended.kib / 1024:.1f} MiB, {ended.ms} ms')
     print(ended.said.strip())
@@ -244,6 +284,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix='onebit-mutate-') as home:
         home = pathlib.Path(home)
         (home / 'chat').write_text(json.dumps(CHAT), encoding='utf-8')
+        (home / 'keep').write_text('* keep\n', encoding='utf-8')
         found = bases(args.lab, home, args.jobs)
         work = Work(args, home, found)
         return run_one(args) if args.only else run_all(args, found)

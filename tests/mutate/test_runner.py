@@ -80,6 +80,38 @@ class Runner(unittest.TestCase):
         self.assertIsNotNone(run.fault_of(run.Ended(65, 0, 0, 100, 1, ''), 0))
 
 
+class Quantizing(unittest.TestCase):
+
+    def test_a_share_of_the_files_is_quantized(self):
+        names = [f'x:{i}' for i in range(2000)]
+        for floats, low, high in ((True, 900, 1100), (False, 180, 320)):
+            share = [n for n in names if run.is_for_quantize(n, floats)]
+            self.assertTrue(low < len(share) < high, len(share))
+            words = [run.quantize('lab', 'in', n, pathlib.Path('/'), floats) for n in share]
+            self.assertEqual(words, [run.quantize('lab', 'in', n, pathlib.Path('/'), floats) for n in share])
+            self.assertEqual({str(w[w.index('--format') + 1]) for w in words if '--format' in w}, set(run.TARGETS))
+            self.assertEqual(sum('--plan' in w for w in words) * 2 < len(words), floats)
+        self.assertFalse(run.is_for_quantize('x', True))
+
+    def test_floats_are_known(self):
+        self.assertEqual({run.has_floats(parse(p.read_bytes())) for p in CORPUS}, {False, True})
+
+    def test_what_is_left_is_seen(self):
+        with tempfile.TemporaryDirectory() as home:
+            done, bad = (run.Ended(code, 0, 0, 100, 1, '') for code in (0, 65))
+            work = run.Work(None, pathlib.Path(home), {})
+            out = work.home / f'out-{os.getpid()}.gguf'
+            for verb, ended, names, fine in (('quantize', done, [out.name], True), ('quantize', done, [], False),
+                                             ('quantize', bad, [], True), ('quantize', bad, [out.name], False),
+                                             ('quantize', bad, [out.name + '.Ab12'], False),
+                                             ('quantize', done, [out.name, out.name + '.Ab12'], False),
+                                             ('generate', done, [], True), ('generate', done, [out.name], False)):
+                for name in names:
+                    (work.home / name).touch()
+                self.assertEqual(work.left(verb, ended) is None, fine, (verb, ended, names))
+                self.assertEqual(os.listdir(home), [])
+
+
 class Mutations(unittest.TestCase):
 
     def test_parts_make_the_file_again(self):
