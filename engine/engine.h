@@ -138,7 +138,8 @@ struct model_info {
     uint64_t file_bytes;   /* of the GGUF */
     uint64_t packed_bytes; /* of the packed form */
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
-    uint32_t n_ctx_train;
+    uint32_t n_ctx_train; /* positions a sequence can have */
+    uint32_t n_ctx_file;  /* the same by the file, where longrope or a limit leaves less of it */
     bool head_tied;
     enum chat_template chat;
     bool has_chat_template; /* the file has one, known or not */

@@ -43,14 +43,14 @@ struct format_info {
     uint32_t head_bytes;  /* of a row, before its blocks */
     uint32_t tail_bytes;  /* of a tensor, after its rows */
     enum panel_kind panel;
-    bool ternary; /* -1, 0, +1 and a scale, whatever activations it is multiplied with */
+    bool two_bit; /* made for ternary weights: -1, 0, +1 and a scale; most can also say +2 */
 };
 
 /** format_info() - static facts of a format */
 const struct format_info *format_info(enum format f);
 
 /** format_of_id() - the first format with this GGUF number: Q2_0 for 42, which has two, and a
- * tensor's bytes decide between them (engine/pack.c); false when this engine reads none */
+ * tensor's bytes decide between them (engine/tensor_format.h); false when this engine reads none */
 MUST_USE bool format_of_id(uint32_t id, enum format *ret);
 MUST_USE bool format_of_name(const char *name, enum format *ret);
 

@@ -153,7 +153,7 @@ static int read_tensor(const struct model *m, size_t i, struct matrix *ret, stru
                            .scale = t->scale};
     const struct format_info *f = format_info(ret->format);
     if (f->panel != PANEL_NONE) {
-        const bool one_scale = arch_info((enum arch)m->shape.arch)->bitlinear && f->ternary;
+        const bool one_scale = arch_info((enum arch)m->shape.arch)->bitlinear && f->two_bit;
         ret->panel_bytes = format_panel_bytes(ret->format, ret->n_cols);
         ret->act = act_kind_of(f->panel, one_scale);
     }
@@ -362,6 +362,7 @@ void model_info(const struct model *model, struct model_info *ret)
         .head_dim = s->head_dim,
         .n_vocab = s->n_vocab,
         .n_ctx_train = s->n_ctx,
+        .n_ctx_file = s->n_ctx_file,
         .head_tied = model->head.data == model->embd.data,
         .chat = (enum chat_template)meta->chat,
         .has_chat_template = meta->has_chat != 0,

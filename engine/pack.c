@@ -249,8 +249,11 @@ static int read_facts(const struct packer *p, struct image_meta *m)
     }
     if (gguf_str(p->g, "tokenizer.chat_template", &text, NULL) == GGUF_FOUND &&
         gguf_str(p->g, "general.architecture", &arch, NULL) == GGUF_FOUND) {
+        struct strview pre = strview_of("");
+        const int found = gguf_str(p->g, "tokenizer.ggml.pre", &pre, NULL);
+        (void)found; /* "" is an answer too */
         m->has_chat = 1;
-        m->chat = (uint32_t)chat_detect(text, arch);
+        m->chat = (uint32_t)chat_detect(text, arch, pre);
     }
     for (size_t i = 0; i < p->g->n_tensors; i++) {
         const struct gguf_tensor_info *t = &p->g->tensors[i];

@@ -27,7 +27,8 @@ static bool tensor_is_ternary(const struct image_parts *p, size_t i)
     return true;
 }
 
-static enum quantization quantization_of(const struct image_parts *p, size_t i)
+/* The name that a format alone gives its matrices; two-bit formats get theirs from all of them together. */
+static enum quantization quantization_of(enum format f)
 {
     static const enum quantization of_format[FORMATS] = {
         [FORMAT_F32] = QUANT_F32,    [FORMAT_F16] = QUANT_F16,     [FORMAT_BF16] = QUANT_BF16,
@@ -35,34 +36,32 @@ static enum quantization quantization_of(const struct image_parts *p, size_t i)
         [FORMAT_Q4_1] = QUANT_INT4,  [FORMAT_Q4_K] = QUANT_INT4,   [FORMAT_Q5_0] = QUANT_OTHER,
         [FORMAT_Q5_K] = QUANT_OTHER, [FORMAT_Q6_K] = QUANT_OTHER,
     };
-    const enum format f = p->source[i].format;
 
-    if (format_info(f)->ternary) {
-        return tensor_is_ternary(p, i) ? QUANT_TERNARY : QUANT_OTHER;
-    }
-    return of_format[f];
+    return format_info(f)->two_bit ? QUANT_TERNARY : of_format[f];
 }
 
 enum quantization pack_quantization(const struct image_parts *p)
 {
     enum quantization all = QUANTS;
+    enum format first = FORMATS;
+    bool ternary = true;
 
     for (size_t i = ROLES_GLOBAL; i < p->n_tensors; i++) {
         if (!is_matrix(p, i)) {
             continue;
         }
-        const enum quantization q = quantization_of(p, i);
-        if (all == QUANT_TERNARY && q == QUANT_OTHER && format_info(p->source[i].format)->ternary) {
-            all = QUANT_OTHER; /* -1..2: one tensor with a +2 speaks for all of its kind */
-        } else if (all == QUANT_OTHER && q == QUANT_TERNARY) {
-            continue;
-        } else if (all != QUANTS && all != q) {
-            return QUANT_MIXED;
-        } else {
+        const enum format f = p->source[i].format;
+        const enum quantization q = quantization_of(f);
+        if (all == QUANTS) {
             all = q;
+            first = f;
         }
+        if (q != all || (q == QUANT_OTHER && f != first)) {
+            return QUANT_MIXED;
+        }
+        ternary = ternary && (q != QUANT_TERNARY || tensor_is_ternary(p, i));
     }
-    return all;
+    return ternary ? all : QUANT_OTHER;
 }
 
 /* ---- formats ---- */

@@ -1,6 +1,7 @@
 #include "engine/role.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/arch.h"
@@ -104,6 +105,19 @@ bool role_dims(const struct shape *s, enum role r, uint64_t *ret_cols, uint64_t 
     return true;
 }
 
+/* What follows "blk.N." when N is a layer of this shape; else "". */
+static const char *in_layers(const struct shape *s, const char *name)
+{
+    char *end = NULL;
+
+    if (strncmp(name, "blk.", 4) != 0 || name[4] < '0' || name[4] > '9' ||
+        (name[4] == '0' && name[5] != '.')) {
+        return "";
+    }
+    const unsigned long layer = strtoul(name + 4, &end, 10);
+    return layer < s->n_layer && *end == '.' ? end + 1 : "";
+}
+
 bool role_of_name(const struct shape *s, const char *name, enum role *ret)
 {
     uint64_t cols, rows;
@@ -111,8 +125,7 @@ bool role_of_name(const struct shape *s, const char *name, enum role *ret)
     for (unsigned r = 0; r < ROLES; r++) {
         const char *tail = name, *dot = strrchr(names[r], '.');
         if (r >= ROLES_GLOBAL) {
-            tail = strncmp(name, "blk.", 4) == 0 ? strchr(name + 4, '.') : NULL;
-            tail = tail ? tail + 1 : "";
+            tail = in_layers(s, name);
         }
         const size_t stem = (size_t)(dot - names[r]);
         const bool scale = arch_info((enum arch)s->arch)->weight_scales && r >= ROLES_GLOBAL &&

@@ -85,7 +85,13 @@ static int read_arch(const struct gguf *g, enum arch *ret, struct diag *d)
 /* Keys whose presence changes the arithmetic in ways this engine does not do. */
 static int refuse_foreign_keys(struct keys *k)
 {
-    static const char *const must_be_zero[] = {"expert_count", "expert_used_count"};
+    static const struct {
+        const char *key, *what;
+    } must_be_zero[] = {
+        {"expert_count", "a mixture of experts"},
+        {"expert_used_count", "a mixture of experts"},
+        {"nextn_predict_layers", "prediction of several tokens"},
+    };
     static const char *const must_be_0f[] = {"attention.scale", "attn_logit_softcapping",
                                              "final_logit_softcapping", "attention.clamp_kqv",
                                              "attention.max_alibi_bias"};
@@ -93,9 +99,9 @@ static int refuse_foreign_keys(struct keys *k)
 
     for (size_t i = 0; i < ARRAY_SIZE(must_be_zero); i++) {
         uint32_t v;
-        r = keys_u32(k, must_be_zero[i], 0, &v);
+        r = keys_u32(k, must_be_zero[i].key, 0, &v);
         if (r != MODEL_OK || v != 0) {
-            return r != MODEL_OK ? r : keys_unsupported(k, "a mixture of experts");
+            return r != MODEL_OK ? r : keys_unsupported(k, must_be_zero[i].what);
         }
     }
     for (size_t i = 0; i < ARRAY_SIZE(must_be_0f); i++) {
@@ -105,12 +111,58 @@ static int refuse_foreign_keys(struct keys *k)
             return r != MODEL_OK ? r : keys_unsupported(k, "this scaling");
         }
     }
-    bool causal = true;
-    r = gguf_bool(k->g, keys_name(k, "attention.causal"), &causal, k->d);
-    if (r == GGUF_WRONG_TYPE) {
+    bool parallel = false, causal = true;
+    if (gguf_bool(k->g, keys_name(k, "use_parallel_residual"), &parallel, k->d) ==
+        GGUF_WRONG_TYPE) {
+        return MODEL_MALFORMED;
+    }
+    if (parallel) {
+        return keys_unsupported(k, "a residual in parallel");
+    }
+    if (gguf_bool(k->g, keys_name(k, "attention.causal"), &causal, k->d) == GGUF_WRONG_TYPE) {
         return MODEL_MALFORMED;
     }
     return causal ? MODEL_OK : keys_unsupported(k, "attention that is not causal");
+}
+
+/* A window at least as long as the context is none. */
+static int refuse_window(struct keys *k, const struct shape *s)
+{
+    uint32_t window;
+    const int r = keys_u32(k, "attention.sliding_window", 0, &window);
+
+    if (r != MODEL_OK || window == 0 || window >= s->n_ctx) {
+        return r;
+    }
+    return keys_unsupported(k, "attention in a sliding window");
+}
+
+static int refuse_key(const struct gguf *g, const char *key, const char *what, struct diag *d)
+{
+    diag_set(d, gguf_key_offset(g, key), "key %s: %s is unsupported", key, what);
+    return MODEL_UNSUPPORTED;
+}
+
+/* Files that are no whole model, or one whose inputs are transformed before its products. */
+static int refuse_foreign_files(const struct gguf *g, struct diag *d)
+{
+    struct strview type = strview_of("model");
+    uint32_t n_files = 1;
+
+    if (gguf_str(g, "general.type", &type, d) == GGUF_WRONG_TYPE ||
+        gguf_u32(g, "split.count", &n_files, d) == GGUF_WRONG_TYPE) {
+        return MODEL_MALFORMED;
+    }
+    if (!strview_is(type, "model")) {
+        return refuse_key(g, "general.type", "a file that is no model", d);
+    }
+    if (n_files > 1) {
+        return refuse_key(g, "split.count", "a part of a model in several files", d);
+    }
+    if (gguf_find(g, "prism.hadamard.version")) {
+        return refuse_key(g, "prism.hadamard.version", "a Hadamard transform of activations", d);
+    }
+    return MODEL_OK;
 }
 
 /* MiniCPM's three numbers. Its files give the logits' divisor; those without keys mean the numbers of the
@@ -145,7 +197,7 @@ static int read_scales(struct keys *k, struct shape *s)
     return MODEL_OK;
 }
 
-/* A family's own activation, unless a BitNet file names one. */
+/* A family's own activation, unless the file names one (some BitNet files do). */
 static int read_activation(struct keys *k, struct shape *s)
 {
     struct strview name;
@@ -289,16 +341,21 @@ int shape_read(const struct gguf *g, struct shape *ret, double **ret_inv_freq,
         {"feed_forward_length", (uint32_t)KERN_COLS_MAX, &s.n_ff},
         {"context_length", UINT32_MAX, &s.n_ctx},
     };
-    r = refuse_empty_layers(&k);
+    r = refuse_foreign_files(g, ret_diag);
+    if (r == MODEL_OK) {
+        r = refuse_empty_layers(&k);
+    }
     for (size_t i = 0; r == MODEL_OK && i < ARRAY_SIZE(counts); i++) {
         r = keys_u32_within(&k, counts[i].key, counts[i].max, counts[i].ret);
     }
     /* A model may be made for more positions than a sequence can have here. */
+    s.n_ctx_file = s.n_ctx;
     s.n_ctx = s.n_ctx < MODEL_CTX_MAX ? s.n_ctx : MODEL_CTX_MAX;
 
     if (r != MODEL_OK || (r = read_heads(&k, &s)) != MODEL_OK ||
         (r = read_eps(&k, &s)) != MODEL_OK || (r = refuse_foreign_keys(&k)) != MODEL_OK ||
-        (r = read_scales(&k, &s)) != MODEL_OK || (r = read_activation(&k, &s)) != MODEL_OK ||
+        (r = refuse_window(&k, &s)) != MODEL_OK || (r = read_scales(&k, &s)) != MODEL_OK ||
+        (r = read_activation(&k, &s)) != MODEL_OK ||
         (r = read_vocab_size(g, &s.n_vocab, ret_diag)) != MODEL_OK) {
         return r;
     }

@@ -31,6 +31,7 @@ struct shape {
     float embd_scale;     /* multiplies the embedding; 1 in most families */
     float residual_scale; /* multiplies what a half of a layer adds to the stream */
     float logit_scale;    /* multiplies the logits */
+    uint32_t n_ctx_file;  /* what the file says; n_ctx is what can be used of it */
 };
 
 /** shape_valid() - are all bounds kept? Also for shapes that come out of a packed file. */

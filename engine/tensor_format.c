@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/engine.h"
 #include "engine/gguf.h"
@@ -30,8 +31,7 @@ struct reading {
 struct readings {
     struct reading list[READINGS_MAX];
     size_t n;
-    bool known;       /* the number is one of ours, whether or not the dimensions suit a reading */
-    const char *name; /* of the first */
+    char names[64]; /* of all with this number, whether or not the dimensions suit them; "": none */
 };
 
 /* ---- spaces ---- */
@@ -95,6 +95,13 @@ static void add_reading(struct readings *r, const char *name, enum format f, uin
     }
 }
 
+static void add_name(struct readings *r, const char *name)
+{
+    const size_t at = strlen(r->names);
+
+    (void)snprintf(r->names + at, sizeof(r->names) - at, "%s%s", at ? " or " : "", name);
+}
+
 static void find_readings(const struct gguf_tensor_info *t, struct readings *ret)
 {
     uint64_t bytes;
@@ -105,15 +112,17 @@ static void find_readings(const struct gguf_tensor_info *t, struct readings *ret
         if (info->id != t->type) {
             continue;
         }
-        ret->name = ret->known ? ret->name : info->name;
-        ret->known = true;
+        add_name(ret, info->name);
         if (format_tensor_bytes((enum format)f, t->dims[0], rows_of(t), &bytes)) {
             add_reading(ret, info->name, (enum format)f, bytes);
         }
     }
     for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
-        if (others[i].id == t->type && t->dims[0] % others[i].block == 0 &&
-            t->dims[0] <= KERN_COLS_MAX &&
+        if (others[i].id != t->type) {
+            continue;
+        }
+        add_name(ret, others[i].name);
+        if (t->dims[0] % others[i].block == 0 && t->dims[0] <= KERN_COLS_MAX &&
             !__builtin_mul_overflow(t->dims[0] / others[i].block * others[i].block_bytes,
                                     rows_of(t), &bytes)) {
             add_reading(ret, others[i].name, FORMATS, bytes);
@@ -147,14 +156,27 @@ static void list_readings(const struct readings *r, char *ret, size_t n)
     }
 }
 
-static int refuse(const struct gguf_tensor_info *t, const struct readings *r, uint64_t space,
-                  const char *why, struct diag *d)
+static int refuse_many(const struct gguf_tensor_info *t, const struct readings *fitting,
+                       struct diag *d)
+{
+    char names[160];
+
+    list_readings(fitting, names, sizeof(names));
+    diag_set(d, t->info_offset,
+             "tensor %.*s: type %" PRIu32 " could be %s, and nothing tells which", (int)t->name.n,
+             t->name.data, t->type, names);
+    return MODEL_MALFORMED;
+}
+
+static int refuse_none(const struct gguf_tensor_info *t, const struct readings *r, uint64_t space,
+                       struct diag *d)
 {
     char names[160];
 
     list_readings(r, names, sizeof(names));
-    diag_set(d, t->info_offset, "tensor %.*s: type %" PRIu32 " is %s, the file has %" PRIu64 ": %s",
-             (int)t->name.n, t->name.data, t->type, names, space, why);
+    diag_set(d, t->info_offset,
+             "tensor %.*s: type %" PRIu32 " is %s, and the file has %" PRIu64 " bytes for it",
+             (int)t->name.n, t->name.data, t->type, names, space);
     return MODEL_MALFORMED;
 }
 
@@ -162,9 +184,9 @@ static int refuse_number(const struct gguf_tensor_info *t, const struct readings
 {
     const char *foreign = format_foreign_name(t->type);
 
-    if (r->known) {
+    if (r->names[0] != '\0') {
         diag_set(d, t->info_offset, "tensor %.*s: rows of %" PRIu64 " are no whole %s blocks",
-                 (int)t->name.n, t->name.data, t->dims[0], r->name);
+                 (int)t->name.n, t->name.data, t->dims[0], r->names);
         return MODEL_MALFORMED;
     }
     if (foreign) {
@@ -180,8 +202,7 @@ static int refuse_number(const struct gguf_tensor_info *t, const struct readings
 int tensor_format(const struct gguf *g, const struct tensor_spaces *spaces,
                   const struct gguf_tensor_info *t, enum format *ret, struct diag *ret_diag)
 {
-    const struct reading *found = NULL;
-    struct readings r;
+    struct readings r, fitting = {0};
     bool last;
 
     find_readings(t, &r);
@@ -190,22 +211,22 @@ int tensor_format(const struct gguf *g, const struct tensor_spaces *spaces,
     }
     const uint64_t space = space_of(g, spaces, t, &last);
     for (size_t i = 0; i < r.n; i++) {
-        if (!fits(&r.list[i], g, space, last, r.n == 1)) {
-            continue;
+        if (fits(&r.list[i], g, space, last, r.n == 1)) {
+            fitting.list[fitting.n++] = r.list[i];
         }
-        if (found) {
-            return refuse(t, &r, space, "it could be either", ret_diag);
-        }
-        found = &r.list[i];
     }
-    if (!found && r.n == 1 && r.list[0].bytes > g->size - t->offset) {
+    if (fitting.n > 1) {
+        return refuse_many(t, &fitting, ret_diag);
+    }
+    if (fitting.n == 0 && r.n == 1 && r.list[0].bytes > g->size - t->offset) {
         diag_set(ret_diag, t->offset, "tensor %.*s passes the end of the file", (int)t->name.n,
                  t->name.data);
         return MODEL_MALFORMED;
     }
-    if (!found) {
-        return refuse(t, &r, space, r.n == 1 ? "it is not" : "it is neither", ret_diag);
+    if (fitting.n == 0) {
+        return refuse_none(t, &r, space, ret_diag);
     }
+    const struct reading *found = &fitting.list[0];
     if (found->format == FORMATS) {
         diag_set(ret_diag, t->info_offset, "tensor %.*s: format %s is unsupported", (int)t->name.n,
                  t->name.data, found->name);

@@ -357,8 +357,13 @@ bool engine_check_quantization(struct request *r)
         quantization_fits(r->quantization, f->quantization, f->formats)) {
         return true;
     }
-    request_fail(r, ERR_QUANTIZATION_MISMATCH, "model %s is %s (%s), not %s", r->model->name,
-                 f->quantization, f->formats, r->quantization);
+    if (strcmp(f->quantization, "other") == 0) { /* no name but its format's */
+        request_fail(r, ERR_QUANTIZATION_MISMATCH, "model %s is %.*s, not %s", r->model->name,
+                     (int)strcspn(f->formats, "+"), f->formats, r->quantization);
+    } else {
+        request_fail(r, ERR_QUANTIZATION_MISMATCH, "model %s is %s (%s), not %s", r->model->name,
+                     f->quantization, f->formats, r->quantization);
+    }
     return false;
 }
 

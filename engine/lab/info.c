@@ -67,6 +67,7 @@ static int print_json(const struct model *model, const struct model_info *m)
         {"head_dim", m->head_dim},
         {"vocabulary", m->n_vocab},
         {"context_length", m->n_ctx_train},
+        {"context_length_in_file", m->n_ctx_file},
     };
     int bad = 0;
 
@@ -114,7 +115,11 @@ static void print_text(const struct model *model, const struct model_info *m)
     (void)printf("heads          %u, %u for keys and values, of %u\n", m->n_head, m->n_head_kv,
                  m->head_dim);
     (void)printf("vocabulary     %u, head %s\n", m->n_vocab, m->head_tied ? "tied" : "untied");
-    (void)printf("context        %u\n", m->n_ctx_train);
+    (void)printf("context        %u", m->n_ctx_train);
+    if (m->n_ctx_file != m->n_ctx_train) {
+        (void)printf(" (the file says %u; see longrope in onebit-lab(1))", m->n_ctx_file);
+    }
+    (void)putchar('\n');
     line("chat template", chat_word(m));
     if (m->chat == CHAT_NONE) {
         (void)printf("               a chat has to name one: %s\n", chat_template_names);

@@ -10,7 +10,7 @@
 /**
  * chat_detect() - by what a text would write, not by marks that occur in it
  * @template_text: a file's tokenizer.chat_template; any bytes
- * @arch: its general.architecture
+ * @arch, @pre: its general.architecture and tokenizer.ggml.pre; may be empty
  *
  * How it decides. The text is read as the template language's tokens, and what it would write for a
  * plain conversation is put down in order: its literals, and where roles, contents, BOS and EOS go.
@@ -25,10 +25,12 @@
  *
  * bitnet.cpp's converter writes one and the same placeholder ("Human: ... BITNETAssistant: ") into
  * every file it makes, whatever the model was trained with. In files of a bitnet architecture it
- * stands for BitNet b1.58 2B4T's template; in others it says nothing, and is CHAT_NONE.
+ * stands for BitNet b1.58 2B4T's template; in files with the tokenizer of Falcon3 or Falcon-E for theirs; in
+ * others it says nothing, and is CHAT_NONE.
  *
  * Time O(n), memory some 12 KiB of stack.
  */
-enum chat_template chat_detect(struct strview template_text, struct strview arch);
+enum chat_template chat_detect(struct strview template_text, struct strview arch,
+                               struct strview pre);
 
 #endif

@@ -122,7 +122,16 @@ static const struct known {
     {"<\xe7\x94\xa8\xe6\x88\xb7>" CONTENT "<AI>" CONTENT, USES_TRIM, USER, CHAT_MINICPM, false},
 };
 
-enum chat_template chat_detect(struct strview text, struct strview arch)
+/* What the placeholder of bitnet.cpp's converter stands for. */
+static enum chat_template behind_placeholder(struct strview arch, struct strview pre)
+{
+    if (strview_starts(arch, "bitnet")) {
+        return CHAT_BITNET;
+    }
+    return strview_is(pre, "falcon3") || strview_is(pre, "falcon_e") ? CHAT_FALCON3 : CHAT_NONE;
+}
+
+enum chat_template chat_detect(struct strview text, struct strview arch, struct strview pre)
 {
     struct chat_skeleton s;
 
@@ -137,7 +146,7 @@ enum chat_template chat_detect(struct strview text, struct strview arch)
         const struct known *k = &known[i];
         if (strview_is((struct strview){.data = s.text, .n = s.n}, k->skeleton) &&
             s.uses == k->uses && s.asked == k->asked) {
-            return k->placeholder && !strview_starts(arch, "bitnet") ? CHAT_NONE : k->template;
+            return k->placeholder ? behind_placeholder(arch, pre) : k->template;
         }
     }
     return is_qwen3(&s) ? CHAT_QWEN3 : is_chatml(&s) ? CHAT_CHATML : CHAT_NONE;

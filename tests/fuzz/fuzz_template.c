@@ -40,12 +40,14 @@ static void recognise(struct strview text)
     }
     memcpy(longer + text.n, more, sizeof(more));
     for (size_t i = 0; i < ARRAY_SIZE(archs); i++) {
-        got[i] = chat_detect(text, strview_of(archs[i]));
+        got[i] = chat_detect(text, strview_of(archs[i]), strview_of(i % 2 ? "falcon_e" : ""));
         check((unsigned)got[i] < CHAT_TEMPLATES);
-        check(chat_detect(text, strview_of(archs[i])) == got[i]);
+        check(chat_detect(text, strview_of(archs[i]), strview_of(i % 2 ? "falcon_e" : "")) ==
+              got[i]);
         if (got[i] != CHAT_NONE) {
             const struct strview l = {.data = longer, .n = text.n + sizeof(more) - 1};
-            check(chat_detect(l, strview_of(archs[i])) == CHAT_NONE);
+            check(chat_detect(l, strview_of(archs[i]), strview_of(i % 2 ? "falcon_e" : "")) ==
+                  CHAT_NONE);
         }
     }
     check(got[0] == got[2] && (got[1] == got[0] || got[1] == CHAT_BITNET));

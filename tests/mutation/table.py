@@ -90,8 +90,8 @@ MUTATIONS = [
     Mutation('contents not trimmed', '''        add_z(out, r, ": ");
         add(out, r, trim(m[i].content));''', '''        add_z(out, r, ": ");
         add(out, r, m[i].content);''', (Test(CHAT, 'bitnet_names_roles_in_words'), CHAT_ORACLE)),
-    Mutation('a placeholder taken for a template', 'k->placeholder && !strview_starts(arch, "bitnet")', 'false',
-             (Test(CHAT, 'a_placeholder_is_bitnet_only_in_bitnet'),)),
+    Mutation('a placeholder taken for a template', 'k->placeholder ? behind_placeholder(arch, pre) : k->template', 'k->template',
+             (Test(CHAT, 'a_placeholder_means_what_its_file_is'),)),
     Mutation('a text may say more than a known one', 'return at.n == 0 && ((all', 'return ((all',
              (Test(CHAT, 'lookalikes_are_not_taken'),)),
     Mutation('I2_S in blocks of 64 weights and 16 bytes', 'block[i % 32] >> (6 - 2 * (i / 32)) & 3u',

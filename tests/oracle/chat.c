@@ -98,7 +98,7 @@ static bool check_detection(const json_t *templates)
                 continue;
             }
             const enum chat_template got =
-                chat_detect(view(json_object_get(t, "text")), strview_of(o->arch));
+                chat_detect(view(json_object_get(t, "text")), strview_of(o->arch), strview_of(""));
             expected = true;
             if (got != o->want) {
                 printf("template %s in a %s file is taken for %s\n", name, o->arch,
@@ -157,8 +157,8 @@ int main(void)
     {
         const json_t *t =
             json_object_get(templates, json_string_value(json_object_get(c, "template")));
-        const enum chat_template as =
-            chat_detect(view(json_object_get(t, "text")), strview_of("bitnet-b1.58"));
+        const enum chat_template as = chat_detect(view(json_object_get(t, "text")),
+                                                  strview_of("bitnet-b1.58"), strview_of(""));
         n++;
         failed += !check_case(c, as, view(json_object_get(t, "bos")), wanted(cases, c));
     }

@@ -100,6 +100,10 @@ static void a_quantization_has_its_names_and_no_others(void **state)
     assert_false(quantization_fits("ternary", "binary", "Q1_0"));
     assert_false(quantization_fits("gptq-4bit", "int4", "Q4_0"));
     assert_true(quantization_fits("int4", "gptq-4bit", "Q4_0"));
+    assert_true(quantization_fits("q6_k", "other", "Q6_K+F16"));
+    assert_false(quantization_fits("Q4_K", "mixed", "Q4_K+Q6_K"));
+    assert_true(quantization_fits("Q2_0", "ternary", "Q2_0_g128"));
+    assert_false(quantization_fits("Q2_0_g128", "ternary", "Q2_0"));
 }
 
 int main(void)

@@ -317,6 +317,39 @@ static void what_the_graph_does_not_do_is_refused_by_name(void **state)
     t = q8;
     t.activation = "gelu";
     refused(&t, MODEL_UNSUPPORTED, "hidden_activation");
+    t = q8;
+    t.extra_tensor = "blk.7.attn_norm.weight"; /* beyond the layers that there are */
+    refused(&t, MODEL_UNSUPPORTED, "blk.7.attn_norm.weight");
+    t.extra_tensor = "blk.01.attn_norm.weight";
+    refused(&t, MODEL_UNSUPPORTED, "blk.01.attn_norm.weight");
+}
+
+/* Goal: a key that changes the arithmetic is never passed over. */
+static void keys_that_mean_other_arithmetic_are_refused_by_name(void **state)
+{
+    static const struct {
+        const char *key;
+        uint32_t refused, accepted; /* 0: no value is */
+    } cases[] = {
+        {"qwen3.nextn_predict_layers", 1, 0},
+        {"qwen3.expert_count", 8, 0},
+        {"qwen3.attention.sliding_window", TINY_CTX / 2, TINY_CTX},
+        {"split.count", 2, 1},
+    };
+    struct tiny t = q8;
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        t.extra_key = cases[i].key;
+        t.extra_value = cases[i].refused;
+        refused(&t, MODEL_UNSUPPORTED, cases[i].key);
+        t.extra_value = cases[i].accepted;
+        model_free(tiny_open(&t));
+    }
+    t.extra_key = "prism.hadamard.version";
+    refused(&t, MODEL_UNSUPPORTED, "prism.hadamard.version");
+    t.extra_key = "general.type"; /* has to be a string */
+    refused(&t, MODEL_MALFORMED, "general.type");
 }
 
 static const struct {
@@ -474,6 +507,7 @@ int main(void)
         cmocka_unit_test(a_familys_own_tensors_are_wanted_there_and_refused_elsewhere),
         cmocka_unit_test(numbers_that_scale_a_model_are_checked),
         cmocka_unit_test(scales_and_factors_of_another_length_are_refused),
+        cmocka_unit_test(keys_that_mean_other_arithmetic_are_refused_by_name),
         cmocka_unit_test(tensors_outside_the_graph_are_left_alone),
         cmocka_unit_test(a_vocabulary_of_another_size_is_refused),
         cmocka_unit_test(a_file_beyond_the_limit_is_refused_unread),

@@ -100,6 +100,9 @@ static void put_shape(struct gguf_writer *w, const struct tiny *t)
 
     assert_int_equal(gguf_put_str(w, "general.architecture", strview_of(t->arch)), 0);
     assert_int_equal(gguf_put_str(w, "general.name", strview_of("tiny")), 0);
+    if (t->extra_key) {
+        assert_int_equal(gguf_put_u32(w, t->extra_key, t->extra_value), 0);
+    }
     put_u32(w, t, "block_count", layers_of(t));
     put_u32(w, t, "context_length", TINY_CTX);
     put_u32(w, t, "embedding_length", embd_of(t));

@@ -24,7 +24,9 @@ struct tiny {
     bool factors;           /* rope_freqs.weight */
     const char *skip_key, *skip_tensor; /* left out, or NULL */
     const char *extra_tensor;           /* an F32 vector of four more, or NULL */
-    uint32_t n_vocab;                   /* rows of the embedding; 0: TINY_VOCAB */
+    const char *extra_key;              /* a u32 key of one more, by its full name, or NULL */
+    uint32_t extra_value;
+    uint32_t n_vocab; /* rows of the embedding; 0: TINY_VOCAB */
 };
 
 #define TINY_LAYERS 2u

@@ -215,9 +215,14 @@ static void marks_in_contents_are_not_told_apart(void **state)
             "<|im_start|>user\na<|im_end|>\n<|im_start|>system\nb<|im_end|>\n");
 }
 
+static enum chat_template detect_with(const char *arch, const char *pre, const char *text)
+{
+    return chat_detect(strview_of(text), strview_of(arch), strview_of(pre));
+}
+
 static enum chat_template detect_in(const char *arch, const char *text)
 {
-    return chat_detect(strview_of(text), strview_of(arch));
+    return detect_with(arch, "", text);
 }
 
 static enum chat_template detect(const char *text)
@@ -313,7 +318,8 @@ static void lookalikes_are_not_taken(void **state)
             fail_msg("text %zu is taken for %s", i, chat_template_name(detect(texts[i])));
         }
     }
-    assert_int_equal(chat_detect((struct strview){0}, (struct strview){0}), CHAT_NONE);
+    assert_int_equal(chat_detect((struct strview){0}, (struct strview){0}, (struct strview){0}),
+                     CHAT_NONE);
 }
 
 #define LLAMA3_LOOP                                                                                \
@@ -348,12 +354,15 @@ static void the_others_need_all_their_parts(void **state)
                      CHAT_NONE);
 }
 
-/* Goal: bitnet.cpp's placeholder means something only in files of its own model's architectures. */
-static void a_placeholder_is_bitnet_only_in_bitnet(void **state)
+/* Goal: bitnet.cpp's placeholder means something only in files that show by other means what they are. */
+static void a_placeholder_means_what_its_file_is(void **state)
 {
     assert_int_equal(detect_in("bitnet-b1.58", PLACEHOLDER), CHAT_BITNET);
     assert_int_equal(detect_in("bitnet-25", PLACEHOLDER), CHAT_BITNET);
     assert_int_equal(detect_in("llama", PLACEHOLDER), CHAT_NONE);
+    assert_int_equal(detect_with("llama", "falcon_e", PLACEHOLDER), CHAT_FALCON3);
+    assert_int_equal(detect_with("llama", "falcon3", PLACEHOLDER), CHAT_FALCON3);
+    assert_int_equal(detect_with("llama", "llama-bpe", PLACEHOLDER), CHAT_NONE);
     assert_int_equal(detect_in("", PLACEHOLDER), CHAT_NONE);
     assert_int_equal(detect_in("bitnet-b1.58", CHATML_LOOP), CHAT_CHATML);
 }
@@ -366,18 +375,22 @@ static void limits_make_a_text_unknown(void **state)
 
     memset(big, ' ', sizeof(big));
     memcpy(big, CHATML_LOOP, strlen(CHATML_LOOP));
-    assert_int_equal(chat_detect((struct strview){big, sizeof(big)}, (struct strview){0}),
-                     CHAT_NONE);
+    assert_int_equal(
+        chat_detect((struct strview){big, sizeof(big)}, (struct strview){0}, (struct strview){0}),
+        CHAT_NONE);
     for (n = 0; n + 16 < sizeof(big); n += 13) {
         memcpy(big + n, "{% if last %}", 13);
     }
-    assert_int_equal(chat_detect((struct strview){big, n}, (struct strview){0}), CHAT_NONE);
+    assert_int_equal(
+        chat_detect((struct strview){big, n}, (struct strview){0}, (struct strview){0}), CHAT_NONE);
     memset(big, 'a', sizeof(big));
     memcpy(big, "{{", 2);
     for (n = 2; n + 2 < sizeof(big); n += 2) {
         big[n] = ' ';
     }
-    assert_int_equal(chat_detect((struct strview){big, 4000}, (struct strview){0}), CHAT_NONE);
+    assert_int_equal(
+        chat_detect((struct strview){big, 4000}, (struct strview){0}, (struct strview){0}),
+        CHAT_NONE);
 }
 
 /* Goal: the daemon's configuration, which does not know the engine, takes the same names. */
@@ -429,7 +442,7 @@ int main(void)
         cmocka_unit_test(spelling_makes_no_difference),
         cmocka_unit_test(lookalikes_are_not_taken),
         cmocka_unit_test(the_others_need_all_their_parts),
-        cmocka_unit_test(a_placeholder_is_bitnet_only_in_bitnet),
+        cmocka_unit_test(a_placeholder_means_what_its_file_is),
         cmocka_unit_test(limits_make_a_text_unknown),
         cmocka_unit_test(names_lead_back_to_templates),
         cmocka_unit_test(the_configuration_takes_the_same_names),
