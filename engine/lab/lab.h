@@ -156,6 +156,8 @@ uint64_t lab_peak_bytes(void);
  * symbolic link to one; pipes, devices, folders and links to nothing are refused. For before long work.
  * Return: LAB_OK, or LAB_CANTCREATE with the reason printed. */
 MUST_USE int outfile_check(const char *path);
+/** outfile_not_input() - LAB_USAGE, with the reason printed, when @path names the file behind fd_in */
+MUST_USE int outfile_not_input(const char *path, int fd_in);
 /** outfile_begin() - the same check, then a temporary file beside @path or beside the file that a link of
  * this name leads to. Return: LAB_OK, or LAB_CANTCREATE with the reason printed. Then one of the other two
  * closes the descriptor. */

@@ -129,6 +129,18 @@ int outfile_check(const char *path)
     return resolve(path);
 }
 
+int outfile_not_input(const char *path, int fd_in)
+{
+    struct stat a, b;
+
+    if (fstat(fd_in, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+        a.st_ino == b.st_ino) {
+        lab_error("%s: is the input too", path);
+        return LAB_USAGE;
+    }
+    return LAB_OK;
+}
+
 int outfile_begin(const char *path, int *ret_fd)
 {
     int r = resolve(path);

@@ -21,7 +21,10 @@ int verb_pack(const struct lab_args *a)
     if (r != LAB_OK) {
         return r;
     }
-    r = outfile_begin(a->out, &out);
+    r = outfile_not_input(a->out, in);
+    if (r == LAB_OK) {
+        r = outfile_begin(a->out, &out);
+    }
     if (r == LAB_OK) {
         r = lab_pack(a->path, in, out);
         if (r == LAB_OK) {

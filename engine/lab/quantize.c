@@ -5,7 +5,6 @@
 #include <assert.h>
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/lab/lab.h"
@@ -115,14 +114,6 @@ static int print(const struct lab_args *a, const struct requant *q)
 
 /* ---- doing it ---- */
 
-static bool same_file(int fd, const char *path)
-{
-    struct stat a, b;
-
-    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
-           a.st_ino == b.st_ino;
-}
-
 static int write_file(const struct lab_args *a, struct requant *q)
 {
     struct progress bar = {0};
@@ -148,11 +139,10 @@ static int quantize(const struct lab_args *a, int fd, struct plan *plan, const c
     struct requant *q = NULL;
     struct diag diag = {0};
 
-    if (same_file(fd, a->out)) {
-        lab_error("%s: is the input too", a->out);
-        return LAB_USAGE;
+    int r = outfile_not_input(a->out, fd);
+    if (r == LAB_OK) {
+        r = lab_outcome(a->path, requant_open(&q, fd, &diag), &diag);
     }
-    int r = lab_outcome(a->path, requant_open(&q, fd, &diag), &diag);
     if (r == LAB_OK) {
         r = plan_choose(plan, q, format, head);
     }

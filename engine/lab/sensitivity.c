@@ -357,6 +357,9 @@ int verb_sensitivity(const struct lab_args *a)
     r = choose_formats(s);
     if (r == LAB_OK) {
         r = lab_open(a->path, &fd);
+        if (r == LAB_OK && a->out) {
+            r = outfile_not_input(a->out, fd);
+        }
     }
     if (r == LAB_OK) {
         r = run(s, fd);

@@ -60,6 +60,18 @@ class Outfile(unittest.TestCase):
             s.bind(str(self.out))
             self.refused(self.out, 'is a socket')
 
+    def test_the_input_stays(self):
+        """Goal: no verb replaces what it reads, under whatever name."""
+        link = self.folder / 'link'
+        link.hardlink_to(self.model)
+        before = self.model.read_bytes()
+        for verb in self.verbs(link)[1:]:
+            with self.subTest(verb=verb[0]):
+                done = lab(*verb)
+                self.assertEqual((done.returncode, done.stdout), (64, b''), done.stderr)
+                self.assertIn(b'is the input too', done.stderr)
+                self.assertEqual(self.model.read_bytes(), before)
+
     def test_a_folder_stays(self):
         self.out.mkdir()
         self.refused(self.out, 'is a folder')
