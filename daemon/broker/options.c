@@ -107,7 +107,7 @@ int default_paths(struct default_paths *ret, bool system)
 
     if (system) {
         const char *cache = env_path("CACHE_DIRECTORY"), *state = env_path("STATE_DIRECTORY");
-        p.config = strdup("/etc/onebit/onebitd.ini");
+        p.config = strdup("/etc/onebit/onebit.conf");
         p.socket = strdup("/run/onebit.sock");
         p.models = text("%s/models", state ? state : "/var/lib/onebit");
         p.cache = strdup(cache ? cache : "/var/cache/onebit");
@@ -116,7 +116,7 @@ int default_paths(struct default_paths *ret, bool system)
         if (!home) {
             return -ENOENT;
         }
-        p.config = below("XDG_CONFIG_HOME", home, ".config", "onebit/onebitd.ini");
+        p.config = below("XDG_CONFIG_HOME", home, ".config", "onebit/onebit.conf");
         const char *run = env_path("XDG_RUNTIME_DIR");
         p.socket = run ? text("%s/onebit.sock", run) : NULL;
         no_socket = !run;

@@ -55,7 +55,7 @@ class Daemon:
         self.models.mkdir()
         for model in models or [SOURCE / 'models/home-q1_0.gguf']:
             shutil.copy(model, self.models)
-        self.config = self.home / 'onebitd.ini'
+        self.config = self.home / 'onebit.conf'
         self.set_config(config, runner)
         self.log = open(self.home / 'log', 'w+b')
         self.env = dict(os.environ, **(env or {}))

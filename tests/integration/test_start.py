@@ -54,9 +54,9 @@ class Start(unittest.TestCase):
         self.refused(BAD_CONFIG, 'longer than 96 bytes', socket=self.home / ('x' * 97))
 
     def test_a_group_that_does_not_exist_leaves_no_lock(self):
-        config = self.home / 'onebitd.ini'
+        config = self.home / 'onebit.conf'
         config.write_text('[socket]\ngroup = no-such-group-here\n')
-        self.refused(BAD_CONFIG, 'no such group', config=config, leave=['onebitd.ini'])
+        self.refused(BAD_CONFIG, 'no such group', config=config, leave=['onebit.conf'])
 
     def test_somebody_elses_socket_is_left_alone(self):
         with socket.socket(socket.AF_UNIX) as other:

@@ -9,8 +9,8 @@ import sys
 
 root = pathlib.Path(sys.argv[1])
 table = (root / 'daemon/broker/config_keys.c').read_text(encoding='utf-8')
-sample = (root / 'packaging/onebitd.ini').read_text(encoding='utf-8')
-page = (root / 'packaging/man/onebitd.ini.5').read_text(encoding='utf-8')
+sample = (root / 'packaging/onebit.conf').read_text(encoding='utf-8')
+page = (root / 'packaging/man/onebit.conf.5').read_text(encoding='utf-8')
 known = set(re.findall(r'^    \{"(\w+)", "(\w+)",', table, re.M))
 
 
@@ -48,11 +48,11 @@ def defaults():
         if match := re.match(r'#?\s?\[(\w+)', line):
             section = match[1]
         elif match := re.match(r'#?(\w+) = *(\S+)', line):
-            yield 'packaging/onebitd.ini', section, match[1], match[2]
+            yield 'packaging/onebit.conf', section, match[1], match[2]
     for part in page.split('.Ss [')[1:]:
         for key, text in re.findall(r'\.It Cm (\w+) No =.*\n((?:(?!\.It ).*\n)*)', part):
             if match := re.search(r'^Default: ([^ ;,]+?)\.?$', text, re.M):
-                yield 'packaging/man/onebitd.ini.5', part.split(']')[0], key, match[1]
+                yield 'packaging/man/onebit.conf.5', part.split(']')[0], key, match[1]
 
 
 def in_page():
@@ -65,7 +65,7 @@ def in_page():
 
 
 bad = []
-for name, found in (('packaging/onebitd.ini', set(in_sample())), ('packaging/man/onebitd.ini.5', set(in_page()))):
+for name, found in (('packaging/onebit.conf', set(in_sample())), ('packaging/man/onebit.conf.5', set(in_page()))):
     found = {pair for pair in found if pair[0] not in ('model', 'policy')}
     bad += [f'{name} lacks [{s}] {k}' for s, k in sorted(known - found)]
     bad += [f'{name} has [{s}] {k}, which is no key' for s, k in sorted(found - known)]
@@ -73,7 +73,7 @@ stated = [(name, s, k, text) for name, s, k, text in defaults() if (s, k) in pre
 bad += [f'{name}: [{s}] {k} = {text} is not its default, {presets[s, k]}'
         for name, s, k, text in stated if number(text) != presets[s, k]]
 bad += [f'{name} does not give the default of [{s}] {k}'
-        for name in ('packaging/onebitd.ini', 'packaging/man/onebitd.ini.5') for s, k in sorted(presets)
+        for name in ('packaging/onebit.conf', 'packaging/man/onebit.conf.5') for s, k in sorted(presets)
         if (name, s, k) not in {row[:3] for row in stated}]
 if not known:
     bad.append('no key found in config_keys.c')
