@@ -41,7 +41,11 @@ SAME(BREAKER_OPEN);
 SAME(DEADLINE);
 SAME(TIMEOUT);
 SAME(MODEL_TOO_BIG);
-static_assert((int)ONEBIT_ERR_MODEL_TOO_BIG + 1 == (int)ERR_CODES,
+SAME(NO_SESSION);
+SAME(SESSION_BUSY);
+SAME(SESSION_MISMATCH);
+SAME(SESSIONS_FULL);
+static_assert((int)ONEBIT_ERR_SESSIONS_FULL + 1 == (int)ERR_CODES,
               "onebit.h lacks a code of ipc/error.h");
 
 /* The public rows are copied field by field, once: the two structs may grow apart. */

@@ -118,6 +118,17 @@ static const struct error_info table[ERR_CODES] = {
         "The model does not fit into the memory that the server may use.",
         "Use a smaller model or context, or raise the daemon's memory budget; `have` and `limit` "
         "give the bytes needed and available."),
+    ROW(ERR_NO_SESSION, 404, false, 66, "no_session", "This user has no session of that name.",
+        "See which there are with `onebit session list`."),
+    ROW(ERR_SESSION_BUSY, 409, true, 75, "session_busy",
+        "Another request of the same session has not ended.",
+        "Wait for it to end, or cancel it; a session takes one turn at a time."),
+    ROW(ERR_SESSION_MISMATCH, 409, false, 65, "session_mismatch",
+        "The session was begun with another model or quantization.",
+        "Leave the field that the message names out, or begin another session."),
+    ROW(ERR_SESSIONS_FULL, 507, false, 71, "sessions_full",
+        "No more sessions, or no more bytes of them, may be kept for this user.",
+        "Drop sessions that are no longer needed, or ask the administrator to raise [sessions]."),
 };
 
 const struct error_info *error_info(enum error_code code)

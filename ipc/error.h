@@ -43,6 +43,10 @@ enum error_code {
     ERR_DEADLINE,              /* 504 no first token before the request's deadline */
     ERR_TIMEOUT,               /* 504 the peer was silent or too slow on the connection */
     ERR_MODEL_TOO_BIG,         /* 507 needed and available bytes in the details */
+    ERR_NO_SESSION,            /* 404 no session of that name, of this user */
+    ERR_SESSION_BUSY,          /* 409 a request of the session runs */
+    ERR_SESSION_MISMATCH,      /* 409 the session is pinned to another model or quantization */
+    ERR_SESSIONS_FULL,         /* 507 the sessions' bound is reached; details say both counts */
     ERR_CODES,
 };
 

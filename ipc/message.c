@@ -280,7 +280,8 @@ int message_put_cancel(struct buf *out, uint32_t id, const struct msg_cancel *m)
 
 int message_put_query(struct buf *out, uint32_t id, enum message_type type)
 {
-    assert(type == MSG_LIST || type == MSG_PS || type == MSG_STATUS);
+    assert(type == MSG_LIST || type == MSG_PS || type == MSG_STATUS || type == MSG_METRICS ||
+           type == MSG_SESSIONS);
     return put(out, id, type, NULL);
 }
 
@@ -289,6 +290,15 @@ int message_put_model(struct buf *out, uint32_t id, enum message_type type, stru
     const struct msg_model m = {.model = model};
 
     assert(type == MSG_LOAD || type == MSG_UNLOAD);
+    return put(out, id, type, &m);
+}
+
+int message_put_session(struct buf *out, uint32_t id, enum message_type type,
+                        struct strview session)
+{
+    const struct msg_session m = {.session = session};
+
+    assert(type == MSG_SESSION || type == MSG_SESSION_DROP);
     return put(out, id, type, &m);
 }
 

@@ -18,7 +18,7 @@
 #include "ipc/error.h"
 
 #define PROTOCOL_MAJOR 1u
-#define PROTOCOL_MINOR 0u
+#define PROTOCOL_MINOR 1u
 
 #define MSG_NAME_MAX 255u     /* bytes: model, client, class names */
 #define MSG_MESSAGES_MAX 256u /* chat messages in one request */
@@ -27,6 +27,7 @@
 #define MSG_FEATURES_MAX 32u
 #define MSG_LOGPROBS_MAX 20u
 #define MSG_LOGPROBS_ROW_MAX 21u /* the chosen token and the alternatives */
+#define MSG_SESSION_MAX 64u      /* bytes of a session's name */
 #define MSG_TOKENS_MAX 1048576u  /* ids in a request; max_tokens; positions of a context */
 #define MSG_TEMPERATURE_MAX 10   /* of a request, and of a model by configuration */
 
@@ -39,6 +40,10 @@ enum message_type {
     MSG_STATUS,
     MSG_LOAD,
     MSG_UNLOAD,
+    MSG_METRICS,
+    MSG_SESSIONS,
+    MSG_SESSION,
+    MSG_SESSION_DROP,
     MSG_ACCEPTED, /* server: */
     MSG_PROGRESS,
     MSG_DELTA,
@@ -99,6 +104,10 @@ struct msg_generate {
     uint32_t n_logprobs; /* 0: none; else that many alternatives a token (1..20) */
     bool has_deadline;
     uint32_t deadline_ms; /* to the first token, from receipt; 0 means at once */
+    bool has_session;
+    struct strview session; /* go on in this conversation; empty: begin one */
+    bool trim;              /* leave out the session's oldest turns where it does not fit */
+    bool no_cache;          /* neither use nor keep prefixes and answers */
 };
 
 struct msg_cancel {
@@ -110,13 +119,28 @@ struct msg_model { /* load, unload */
     struct strview model;
 };
 
+struct msg_session { /* session, session_drop */
+    struct strview session;
+};
+
+/** session_name_valid() - 1 to MSG_SESSION_MAX of letters, digits, '.', '_', '-'; no leading dot */
+MUST_USE bool session_name_valid(struct strview name);
+
 struct msg_accepted {
     uint64_t global;      /* the daemon's number of the request: logs, ps, cancel from elsewhere */
     uint32_t position;    /* requests ahead in the queue; 0: starts now */
     struct strview model; /* the model that will answer */
+    struct strview session; /* its session's name; empty: none */
 };
 
-enum progress_phase { PHASE_QUEUED = 0, PHASE_LOADING, PHASE_PREFILL, PHASE_RESTARTING, PHASES };
+enum progress_phase {
+    PHASE_QUEUED = 0,
+    PHASE_LOADING,
+    PHASE_PREFILL,
+    PHASE_RESTARTING,
+    PHASE_PAUSED,
+    PHASES
+};
 const char *progress_phase_name(enum progress_phase p);
 
 struct msg_progress {
@@ -149,6 +173,8 @@ struct msg_done {
     uint64_t queue_us, prefill_us, decode_us; /* times as the daemon saw them */
     uint32_t restarts;                        /* engine deaths this request lived through */
     struct strview model, formats, quantization, kv, cpu; /* "Q1_0+Q8_0", "binary", "f16", "avx2" */
+    uint32_t trimmed;   /* messages of the session that were left out */
+    bool cached_answer; /* kept from an earlier, equal request */
 };
 
 struct msg_error {
@@ -169,13 +195,14 @@ struct message {
         struct msg_generate generate;
         struct msg_cancel cancel;
         struct msg_model load, unload;
+        struct msg_session session, session_drop;
         struct msg_accepted accepted;
         struct msg_progress progress;
         struct msg_delta delta;
         struct msg_done done; /* of a generate, load, unload or cancel */
         struct msg_error error;
     };
-    struct strview result; /* `done` of list, ps and status: the msgpack value, else empty */
+    struct strview result; /* `done` of the queries and of session: the msgpack value, else empty */
 };
 
 enum { MESSAGE_OK = 0, MESSAGE_MALFORMED, MESSAGE_BAD_FIELD, MESSAGE_UNKNOWN };
@@ -198,9 +225,11 @@ MUST_USE int message_put_generate(struct buf *out, uint32_t id, const struct msg
                                   const int32_t *ids, size_t n_ids);
 MUST_USE int message_put_cancel(struct buf *out, uint32_t id, const struct msg_cancel *m);
 MUST_USE int message_put_query(struct buf *out, uint32_t id,
-                               enum message_type type); /* list, ps, status */
+                               enum message_type type); /* list, ps, status, metrics, sessions */
 MUST_USE int message_put_model(struct buf *out, uint32_t id, enum message_type type,
                                struct strview model); /* load, unload */
+MUST_USE int message_put_session(struct buf *out, uint32_t id, enum message_type type,
+                                 struct strview session); /* session, session_drop */
 MUST_USE int message_put_accepted(struct buf *out, uint32_t id, const struct msg_accepted *m);
 MUST_USE int message_put_progress(struct buf *out, uint32_t id, const struct msg_progress *m);
 /** @ids, @n_ids replace m->ids; @logprobs: n_ids x n_alternatives, or NULL */
@@ -210,7 +239,7 @@ MUST_USE int message_put_delta(struct buf *out, uint32_t id, const struct msg_de
 /** of a generate; with @m NULL or without a finish_reason: of a load, an unload or a cancel, and
  * the id alone */
 MUST_USE int message_put_done(struct buf *out, uint32_t id, const struct msg_done *m);
-/** the answer to list, ps and status: @result is one complete msgpack value, at most
+/** the answer to list, ps, status, metrics, sessions and session: @result is one complete msgpack value, at most
  * FRAME_BODY_MAX - 64 bytes */
 MUST_USE int message_put_result(struct buf *out, uint32_t id, struct strview result);
 /** name, number, retryable and hint come from the table; m->code, message, retry_after_ms, have,

@@ -30,9 +30,25 @@ bool request_class_parse(struct strview name, enum request_class *ret)
 
 const char *progress_phase_name(enum progress_phase p)
 {
-    static const char *const names[PHASES] = {"queued", "loading", "prefill", "restarting"};
+    static const char *const names[PHASES] = {"queued", "loading", "prefill", "restarting",
+                                              "paused"};
 
     return (unsigned)p < PHASES ? names[p] : "unknown";
+}
+
+bool session_name_valid(struct strview name)
+{
+    if (name.n < 1 || name.n > MSG_SESSION_MAX || name.data[0] == '.') {
+        return false;
+    }
+    for (size_t i = 0; i < name.n; i++) {
+        const char c = name.data[i];
+        const bool letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        if (!letter && !(c >= '0' && c <= '9') && c != '.' && c != '_' && c != '-') {
+            return false;
+        }
+    }
+    return true;
 }
 
 static const char *class_word(unsigned i)
@@ -184,14 +200,32 @@ static const struct field generate_rows[] = {
     {"logprobs", FIELD_U32, AT(n_logprobs), .max = MSG_LOGPROBS_MAX},
     {"deadline_ms", FIELD_U32, .has_at = offsetof(struct msg_generate, has_deadline),
      AT(deadline_ms), .max = UINT32_MAX},
+    {"session", FIELD_TEXT, HAS(session), .max = MSG_SESSION_MAX},
+    {"trim", FIELD_BOOL, AT(trim)},
+    {"no_cache", FIELD_BOOL, AT(no_cache)},
 };
 #undef HAS
 #undef AT
+
+static bool session_check(struct field_in *in, const struct msg_session *m)
+{
+    return session_name_valid(m->session) ||
+           field_refuse(in, "session", "want 1 to 64 letters, digits, '.', '_' and '-'");
+}
 
 static bool generate_check(struct field_in *in, void *obj, uint64_t seen)
 {
     struct msg_generate *m = obj;
 
+    if (m->has_session) {
+        const struct msg_session s = {.session = m->session};
+        if (m->session.n > 0 && !session_check(in, &s)) {
+            return false;
+        }
+        if ((seen & 7) != 1u << PROMPT_CHAT) {
+            return field_refuse(in, "session", "want messages, not prompt or ids, with it");
+        }
+    }
     switch (seen & 7) {
     case 1u << PROMPT_TEXT:
         m->kind = PROMPT_TEXT;
@@ -230,6 +264,17 @@ static const struct field model_rows[] = {
      .max = MSG_NAME_MAX},
 };
 
+static const struct field session_rows[] = {
+    {"session", FIELD_TEXT, FIELD_REQUIRED, .at = offsetof(struct msg_session, session), .min = 1,
+     .max = MSG_SESSION_MAX},
+};
+
+static bool session_rows_check(struct field_in *in, void *obj, uint64_t seen)
+{
+    (void)seen;
+    return session_check(in, obj);
+}
+
 /* --- replies --- */
 
 static const struct field accepted_rows[] = {
@@ -238,6 +283,7 @@ static const struct field accepted_rows[] = {
     {"position", FIELD_U32, FIELD_ALWAYS, .at = offsetof(struct msg_accepted, position),
      .max = UINT32_MAX},
     {"model", FIELD_BYTES, .at = offsetof(struct msg_accepted, model), .max = MSG_NAME_MAX},
+    {"session", FIELD_TEXT, .at = offsetof(struct msg_accepted, session), .max = MSG_SESSION_MAX},
 };
 
 static const struct field progress_rows[] = {
@@ -304,6 +350,8 @@ static const struct field done_rows[] = {
     {"quantization", FIELD_BYTES, AT(quantization), .max = MSG_NAME_MAX},
     {"kv", FIELD_BYTES, AT(kv), .max = MSG_NAME_MAX},
     {"cpu", FIELD_BYTES, AT(cpu), .max = MSG_NAME_MAX},
+    {"trimmed", FIELD_U32, AT(trimmed), .max = UINT32_MAX},
+    {"cached_answer", FIELD_BOOL, AT(cached_answer)},
 };
 #undef AT
 
@@ -350,6 +398,10 @@ const struct message_shape message_shapes[MSG_TYPES] = {
     [MSG_STATUS] = {"status"},
     [MSG_LOAD] = {"load", ROWS(model_rows)},
     [MSG_UNLOAD] = {"unload", ROWS(model_rows)},
+    [MSG_METRICS] = {"metrics"},
+    [MSG_SESSIONS] = {"sessions"},
+    [MSG_SESSION] = {"session", ROWS(session_rows), .check = session_rows_check},
+    [MSG_SESSION_DROP] = {"session_drop", ROWS(session_rows), .check = session_rows_check},
     [MSG_ACCEPTED] = {"accepted", ROWS(accepted_rows)},
     [MSG_PROGRESS] = {"progress", ROWS(progress_rows)},
     [MSG_DELTA] = {"delta", ROWS(delta_rows), .check = delta_check},

@@ -62,6 +62,69 @@ static void request_write(struct packer *p, const void *obj, const struct field_
     pack_bin(p, m->request.data, m->request.n);
 }
 
+static bool salt_read(struct field_in *in, void *obj)
+{
+    struct seam_start *m = obj;
+    struct mp_value v;
+
+    if (!mp_next(&in->c, &v) || v.type != MP_BIN || v.str.n != SEAM_SALT) {
+        return field_refuse(in, "salt", "want a bin of 16 bytes");
+    }
+    memcpy(m->salt, v.str.data, SEAM_SALT);
+    return true;
+}
+
+static void salt_write(struct packer *p, const void *obj, const struct field_extra *x)
+{
+    const struct seam_start *m = obj;
+
+    (void)x;
+    pack_bin(p, m->salt, SEAM_SALT);
+}
+
+static bool salt_when(const void *obj, const struct field_extra *x)
+{
+    static const uint8_t zero[SEAM_SALT];
+    const struct seam_start *m = obj;
+
+    (void)x;
+    return memcmp(m->salt, zero, SEAM_SALT) != 0;
+}
+
+static bool history_read(struct field_in *in, void *obj)
+{
+    struct seam_start *m = obj;
+    struct mp_value v;
+
+    if (!mp_next(&in->c, &v) || v.type != MP_ARRAY || v.n > MSG_TOKENS_MAX) {
+        return field_refuse(in, "history", "want an array of at most 1048576 ids");
+    }
+    m->history = (struct msg_ids){.at = in->c, .n = v.n};
+    for (uint32_t i = 0; i < m->history.n; i++) {
+        if (!mp_next(&in->c, &v) || v.type != MP_INT || v.negative || v.u > INT32_MAX) {
+            return field_refuse(in, "history", "want whole numbers from 0 to 2147483647");
+        }
+    }
+    return true;
+}
+
+static void history_write(struct packer *p, const void *obj, const struct field_extra *x)
+{
+    const struct seam_start *m = obj;
+
+    (void)x;
+    pack_array(p, (uint32_t)m->n_history_ids);
+    for (size_t i = 0; i < m->n_history_ids && p->error == 0; i++) {
+        pack_int(p, m->history_ids[i]);
+    }
+}
+
+static bool history_when(const void *obj, const struct field_extra *x)
+{
+    (void)x;
+    return ((const struct seam_start *)obj)->n_history_ids > 0;
+}
+
 #define AT(member) .at = offsetof(struct seam_start, member)
 static const struct field start_rows[] = {
     {"seq", FIELD_U64, FIELD_REQUIRED, AT(seq), .min = 1, .max = UINT64_MAX},
@@ -69,6 +132,12 @@ static const struct field start_rows[] = {
     {"seed", FIELD_U64, FIELD_REQUIRED, AT(seed), .max = UINT64_MAX},
     {"request", FIELD_OWN, FIELD_REQUIRED, .read = request_read, .write = request_write},
     {"resume", FIELD_IDS, AT(resume), .max = MSG_TOKENS_MAX},
+    {"salt", FIELD_OWN, .read = salt_read, .write = salt_write, .when = salt_when},
+    {"reuse", FIELD_BOOL, AT(reuse)},
+    {"public", FIELD_BOOL, AT(public_)},
+    {"history", FIELD_OWN, .read = history_read, .write = history_write, .when = history_when},
+    {"n_history", FIELD_U32, AT(n_history), .max = MSG_MESSAGES_MAX},
+    {"want_ids", FIELD_BOOL, AT(want_ids)},
 };
 #undef AT
 
@@ -104,6 +173,14 @@ static void run_write(struct packer *p, const void *obj, const struct field_extr
 
 static const struct field plan_rows[] = {
     {"run", FIELD_OWN, FIELD_REQUIRED, .read = run_read, .write = run_write},
+    {"prompt_us", FIELD_U32, .at = offsetof(struct seam_plan, prompt_us), .max = UINT32_MAX},
+};
+
+static const struct field spill_rows[] = {
+    {"model", FIELD_U32, FIELD_REQUIRED, .at = offsetof(struct seam_spill, model),
+     .max = UINT32_MAX},
+    {"bytes_max", FIELD_U64, FIELD_REQUIRED, .at = offsetof(struct seam_spill, bytes_max),
+     .max = UINT64_MAX},
 };
 
 static const struct field cancel_rows[] = {
@@ -139,6 +216,8 @@ static const struct field loaded_rows[] = {
     {"n_streams", FIELD_U32, FIELD_REQUIRED, AT(n_streams), .min = 1, .max = SEAM_STREAMS_MAX},
     {"chat", FIELD_BOOL, FIELD_ALWAYS, AT(chat)},
     {"load_us", FIELD_U64, FIELD_ALWAYS, AT(load_us), .max = UINT64_MAX},
+    {"kv_block_positions", FIELD_U32, AT(kv_block_positions), .max = MSG_TOKENS_MAX},
+    {"kv_blocks", FIELD_U32, AT(kv_blocks), .max = UINT32_MAX},
 };
 #undef AT
 
@@ -148,6 +227,8 @@ static const struct field started_rows[] = {
     {"prompt_tokens", FIELD_U32, FIELD_ALWAYS, AT(prompt_tokens), .max = UINT32_MAX},
     {"cached_tokens", FIELD_U32, FIELD_ALWAYS, AT(cached_tokens), .max = UINT32_MAX},
     {"max_tokens", FIELD_U32, FIELD_ALWAYS, AT(max_tokens), .max = UINT32_MAX},
+    {"n_trimmed", FIELD_U32, AT(n_trimmed), .max = UINT32_MAX},
+    {"ids", FIELD_IDS, AT(ids), .max = MSG_TOKENS_MAX},
 };
 #undef AT
 
@@ -217,7 +298,7 @@ static const struct field finished_rows[] = {
      .max = ERR_CODES, .word = code_word},                                                         \
         {"message", FIELD_BYTES, AT(message), .max = BYTES_MAX},                                   \
         {"have", FIELD_U64, AT(have), .max = UINT64_MAX},                                          \
-        {"limit", FIELD_U64, AT(limit), .max = UINT64_MAX},
+        {"limit", FIELD_U64, AT(limit), .max = UINT64_MAX}, {"again", FIELD_BOOL, AT(again)},
 static const struct field failed_rows[] = {
     {"seq", FIELD_U64, FIELD_REQUIRED, AT(seq), .min = 1, .max = UINT64_MAX}, FAILED_ROWS};
 static const struct field load_failed_rows[] = {
@@ -231,6 +312,9 @@ static const struct field stats_rows[] = {
     {"tokens", FIELD_U64, FIELD_ALWAYS, AT(tokens), .max = UINT64_MAX},
     {"prompt_tokens", FIELD_U64, FIELD_ALWAYS, AT(prompt_tokens), .max = UINT64_MAX},
     {"step_us", FIELD_U64, FIELD_ALWAYS, AT(step_us), .max = UINT64_MAX},
+    {"step_streams", FIELD_U32, AT(step_streams), .max = UINT32_MAX},
+    {"step_prompt", FIELD_U32, AT(step_prompt), .max = UINT32_MAX},
+    {"kv_bytes_idle", FIELD_U64, AT(kv_bytes_idle), .max = UINT64_MAX},
     {"kv_bytes_used", FIELD_U64, FIELD_ALWAYS, AT(kv_bytes_used), .max = UINT64_MAX},
     {"kv_bytes_total", FIELD_U64, FIELD_ALWAYS, AT(kv_bytes_total), .max = UINT64_MAX},
     {"weight_bytes", FIELD_U64, FIELD_ALWAYS, AT(weight_bytes), .max = UINT64_MAX},
@@ -256,6 +340,7 @@ static const struct shape shapes[SEAM_TYPES] = {
     [SEAM_START] = SHAPE("start", start_rows),
     [SEAM_PLAN] = SHAPE("plan", plan_rows),
     [SEAM_CANCEL] = SHAPE("cancel", cancel_rows),
+    [SEAM_SPILL] = SHAPE("spill", spill_rows),
     [SEAM_HELLO] = SHAPE("hello", hello_rows),
     [SEAM_LOADED] = SHAPE("loaded", loaded_rows),
     [SEAM_STARTED] = SHAPE("started", started_rows),
@@ -325,7 +410,8 @@ int seam_put(struct buf *out, const struct seam_message *m, const int32_t *ids, 
     struct packer p = packer_of(out);
     size_t mark;
 
-    if (n_ids > MSG_TOKENS_MAX) {
+    if (n_ids > MSG_TOKENS_MAX ||
+        (m->type == SEAM_START && m->start.n_history_ids > MSG_TOKENS_MAX)) {
         return -E2BIG;
     }
     const int r = frame_begin(out, &mark);

@@ -1,8 +1,8 @@
 /* The seam: what the broker tells the runner and what the runner reports, over a socketpair.
  *
  * The broker decides, the runner carries out. Frames are those of frame.h (bodies up to
- * FRAME_SEAM_BODY_MAX); a `load` frame carries one descriptor, the packed file, by SCM_RIGHTS with
- * the frame's first byte. Both sides are ours, but each checks what it reads: the runner has
+ * FRAME_SEAM_BODY_MAX); a `load` frame carries one descriptor, the packed file, and a `spill` frame one, a
+ * file for idle KV blocks, by SCM_RIGHTS with the frame's first byte. Both sides are ours, but each checks what it reads: the runner has
  * parsed hostile text, and a broker must survive a runner gone wrong.
  *
  * Sequences are named by the broker's global request number, models by a number it gives at load.
@@ -24,6 +24,7 @@
 #define SEAM_PLAN_MAX 64u    /* sequences in one plan */
 #define SEAM_THREADS_MAX 64u /* that the runner can be told to use */
 #define SEAM_STREAMS_MAX 64u /* sequences the runner holds, paused ones included */
+#define SEAM_SALT 16u        /* bytes that keep the KV blocks of identities apart */
 
 enum seam_type {
     SEAM_LOAD,   /* broker -> runner: map this packed model (descriptor attached) */
@@ -31,6 +32,7 @@ enum seam_type {
     SEAM_START,  /* hold a new sequence; it runs when a plan names it */
     SEAM_PLAN,   /* which sequences run, in which order prompts are prefilled; others are paused */
     SEAM_CANCEL, /* forget a sequence; answered by no report; polled inside a step */
+    SEAM_SPILL,  /* keep idle KV blocks of a loaded model in this file, too (descriptor attached) */
     SEAM_HELLO,  /* runner -> broker: first frame */
     SEAM_LOADED,
     SEAM_STARTED,
@@ -62,11 +64,31 @@ struct seam_start {
     uint64_t seed;          /* always set: the broker fixes one when the client gave none */
     struct strview request; /* the client's generate frame, body as received: message_read() */
     struct msg_ids resume;  /* answer ids from before a restart: replayed, then continued */
+    /* KV blocks are found again only by requests with the same salt, and those of the public one,
+     * which is all zero. */
+    uint8_t salt[SEAM_SALT];
+    bool reuse;   /* look for KV blocks that are there, and keep this sequence's for others */
+    bool public_; /* compute the prompt alone and keep its blocks for everybody; ends "primed" */
+    /* A session: ids of its last prompt and answer, which stand for the first n_history messages of
+     * the request, whatever tokenizing their text anew would give. For seam_put() they come by
+     * history_ids, and `history` is not looked at. */
+    struct msg_ids history;
+    const int32_t *history_ids; /* borrowed: (n_history_ids) */
+    size_t n_history_ids;
+    uint32_t n_history;
+    bool want_ids; /* report the prompt's ids with `started` */
 };
 
 struct seam_plan {
     uint64_t run[SEAM_PLAN_MAX]; /* sequences that may work, in the order prompts are served */
     size_t n_run;
+    uint32_t
+        prompt_us; /* time for prompt tokens in a step that others decode in; 0: by measurement */
+};
+
+struct seam_spill {
+    uint32_t model;
+    uint64_t bytes_max; /* of the file */
 };
 
 struct seam_hello {
@@ -82,12 +104,16 @@ struct seam_loaded {
     uint32_t n_ctx, n_ctx_train, n_vocab, n_streams;
     bool chat; /* has a template this engine knows */
     uint64_t load_us;
+    uint32_t kv_block_positions; /* of one KV block */
+    uint32_t kv_blocks;          /* in the pool */
 };
 
 struct seam_started {
     uint64_t seq;
     uint32_t prompt_tokens, cached_tokens;
     uint32_t max_tokens; /* as it will be used */
+    uint32_t n_trimmed;  /* messages of the session that were left out */
+    struct msg_ids ids;  /* of the prompt, where they were asked for */
 };
 
 struct seam_prefill {
@@ -117,11 +143,14 @@ struct seam_failed {
     enum error_code code;
     struct strview message;
     uint64_t have, limit;
+    bool again; /* the pool ran out of KV blocks: it can be started again when there are some */
 };
 
 struct seam_stats {                        /* after steps, at most every 250 ms */
     uint64_t steps, tokens, prompt_tokens; /* since the runner started */
     uint64_t step_us;                      /* of the last step */
+    uint32_t step_streams, step_prompt;    /* of the last step: decoding sequences, prompt tokens */
+    uint64_t kv_bytes_idle;                /* of blocks kept for reuse, beside those in use */
     uint64_t kv_bytes_used, kv_bytes_total, weight_bytes;
     uint32_t n_sequences;
 };
@@ -134,6 +163,7 @@ struct seam_message {
         struct seam_start start;
         struct seam_plan plan;
         uint64_t cancel; /* seq */
+        struct seam_spill spill;
         struct seam_hello hello;
         struct seam_loaded loaded;
         struct seam_started started;
@@ -151,7 +181,7 @@ enum { SEAM_OK = 0, SEAM_MALFORMED };
 MUST_USE int seam_read(struct seam_message *ret, const uint8_t *body, size_t n,
                        struct diag *ret_diag);
 
-/** seam_put() - append one frame. For SEAM_START and SEAM_TOKENS the ids (and logprobs: n_ids x
+/** seam_put() - append one frame. For SEAM_START (resume), SEAM_STARTED and SEAM_TOKENS the ids (and logprobs: n_ids x
  * n_alternatives, or NULL) come as arrays; otherwise pass NULL and 0.
  * Return: 0, -ENOMEM, -E2BIG, or -EINVAL for a value that seam_read() would refuse. After a failure
  * nothing was appended. */

@@ -313,6 +313,10 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
     char expected[MSG_NAME_MAX + 1];
     char text[320];
 
+    if (g->has_session) {
+        refuse(c, m->id, ERR_UNSUPPORTED, "session: this server keeps no sessions");
+        return;
+    }
     strview_copy(expected, sizeof(expected), g->quantization);
     if (expected[0] && !quantization_known(expected)) {
         (void)snprintf(text, sizeof(text), "no such quantization; there are: %s",
@@ -465,8 +469,11 @@ void verbs_handle(struct conn *c, const struct message *m, const uint8_t *body, 
     case MSG_LOAD:
         do_load(c, m);
         break;
-    default:
+    case MSG_UNLOAD:
         do_unload(c, m);
+        break;
+    default:
+        refuse(c, m->id, ERR_UNSUPPORTED, "this server does not have that yet");
         break;
     }
 }

@@ -115,7 +115,7 @@ static bool reader_push(struct seam_io *io, struct seam_item *item)
 static bool from_broker(enum seam_type type)
 {
     return type == SEAM_LOAD || type == SEAM_DROP || type == SEAM_START || type == SEAM_PLAN ||
-           type == SEAM_CANCEL;
+           type == SEAM_CANCEL || type == SEAM_SPILL;
 }
 
 static bool reader_take_fd(struct seam_io *io, int *ret)
@@ -144,7 +144,8 @@ static bool reader_frame(struct seam_io *io, const uint8_t *body, size_t n)
     if (seam_read(&item->msg, item->body, n, NULL) != SEAM_OK || !from_broker(item->msg.type)) {
         goto broken;
     }
-    if (item->msg.type == SEAM_LOAD && !reader_take_fd(io, &item->fd)) {
+    if ((item->msg.type == SEAM_LOAD || item->msg.type == SEAM_SPILL) &&
+        !reader_take_fd(io, &item->fd)) {
         goto broken;
     }
     return reader_push(io, item);

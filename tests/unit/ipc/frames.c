@@ -254,6 +254,109 @@ static void check_cancel_request(const uint8_t *body, size_t n)
 QUERY(list, MSG_LIST, 5)
 QUERY(ps, MSG_PS, 6)
 QUERY(status, MSG_STATUS, 7)
+QUERY(metrics, MSG_METRICS, 20)
+QUERY(sessions, MSG_SESSIONS, 21)
+
+static int put_session(struct buf *out)
+{
+    return message_put_session(out, 22, MSG_SESSION, strview_of("kitchen-2.b_C"));
+}
+
+static void check_session(const uint8_t *body, size_t n)
+{
+    is(read_back(body, n, MSG_SESSION, 22).session.session, "kitchen-2.b_C");
+}
+
+static int put_session_drop(struct buf *out)
+{
+    return message_put_session(out, 23, MSG_SESSION_DROP, strview_of("k"));
+}
+
+static void check_session_drop(const uint8_t *body, size_t n)
+{
+    is(read_back(body, n, MSG_SESSION_DROP, 23).session_drop.session, "k");
+}
+
+static int put_generate_session(struct buf *out)
+{
+    static const struct msg_generate m = {
+        .kind = PROMPT_CHAT,
+        .messages = {{S("user"), S("and the hall")}},
+        .n_messages = 1,
+        .class_ = CLASS_NORMAL,
+        .has_session = true,
+        .session = S("kitchen"),
+        .trim = true,
+        .no_cache = true,
+    };
+    return message_put_generate(out, 24, &m, NULL, 0);
+}
+
+static void check_generate_session(const uint8_t *body, size_t n)
+{
+    const struct message m = read_back(body, n, MSG_GENERATE, 24);
+
+    assert_true(m.generate.has_session && m.generate.trim && m.generate.no_cache);
+    is(m.generate.session, "kitchen");
+}
+
+static int put_generate_session_new(struct buf *out)
+{
+    static const struct msg_generate m = {
+        .kind = PROMPT_CHAT,
+        .messages = {{S("user"), S("hello")}},
+        .n_messages = 1,
+        .class_ = CLASS_NORMAL,
+        .has_session = true,
+    };
+    return message_put_generate(out, 25, &m, NULL, 0);
+}
+
+static void check_generate_session_new(const uint8_t *body, size_t n)
+{
+    const struct message m = read_back(body, n, MSG_GENERATE, 25);
+
+    assert_true(m.generate.has_session && !m.generate.trim && !m.generate.no_cache);
+    assert_int_equal(m.generate.session.n, 0);
+}
+
+static int put_accepted_session(struct buf *out)
+{
+    static const struct msg_accepted m = {
+        .global = 7, .position = 0, .model = S("home-q1_0"), .session = S("kitchen")};
+    return message_put_accepted(out, 24, &m);
+}
+
+static void check_accepted_session(const uint8_t *body, size_t n)
+{
+    is(read_back(body, n, MSG_ACCEPTED, 24).accepted.session, "kitchen");
+}
+
+static int put_progress_paused(struct buf *out)
+{
+    static const struct msg_progress m = {.phase = PHASE_PAUSED};
+    return message_put_progress(out, 24, &m);
+}
+
+static void check_progress_paused(const uint8_t *body, size_t n)
+{
+    assert_int_equal(read_back(body, n, MSG_PROGRESS, 24).progress.phase, PHASE_PAUSED);
+}
+
+static int put_done_session(struct buf *out)
+{
+    static const struct msg_done m = {
+        .finish_reason = S("stop"), .trimmed = 4, .cached_answer = true};
+    return message_put_done(out, 24, &m);
+}
+
+static void check_done_session(const uint8_t *body, size_t n)
+{
+    const struct message m = read_back(body, n, MSG_DONE, 24);
+
+    assert_int_equal(m.done.trimmed, 4);
+    assert_true(m.done.cached_answer);
+}
 
 static int put_load(struct buf *out)
 {
@@ -485,6 +588,15 @@ const struct frame_example message_examples[] = {
     EXAMPLE(status),
     EXAMPLE(load),
     EXAMPLE(unload),
+    EXAMPLE(metrics),
+    EXAMPLE(sessions),
+    EXAMPLE(session),
+    EXAMPLE(session_drop),
+    EXAMPLE(generate_session),
+    EXAMPLE(generate_session_new),
+    EXAMPLE(accepted_session),
+    EXAMPLE(progress_paused),
+    EXAMPLE(done_session),
     EXAMPLE(accepted),
     EXAMPLE(progress),
     EXAMPLE(delta),

@@ -106,9 +106,55 @@ static void check_start(const uint8_t *body, size_t n)
     are_some_ids(&m.resume);
 }
 
+static int put_start_session(struct buf *out)
+{
+    static const int32_t history[] = {7, 8};
+    static const struct seam_message m = {.type = SEAM_START,
+                                          .start = {.seq = 1,
+                                                    .model = 3,
+                                                    .request = S("x"),
+                                                    .salt = {1, [SEAM_SALT - 1] = 2},
+                                                    .reuse = true,
+                                                    .public_ = true,
+                                                    .history_ids = history,
+                                                    .n_history_ids = ARRAY_SIZE(history),
+                                                    .n_history = 4,
+                                                    .want_ids = true}};
+    return seam_put(out, &m, some_ids, ARRAY_SIZE(some_ids), NULL, 0);
+}
+
+static void check_start_session(const uint8_t *body, size_t n)
+{
+    const struct seam_start m = read_back(body, n, SEAM_START).start;
+    int32_t history[2];
+
+    assert_true(m.salt[0] == 1 && m.salt[1] == 0 && m.salt[SEAM_SALT - 1] == 2);
+    assert_true(m.reuse && m.public_ && m.want_ids);
+    assert_int_equal(m.n_history, 4);
+    assert_int_equal(m.history.n, 2);
+    msg_ids_copy(&m.history, history);
+    assert_true(history[0] == 7 && history[1] == 8);
+    are_some_ids(&m.resume);
+}
+
+static int put_spill(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_SPILL,
+                                          .spill = {.model = 3, .bytes_max = UINT64_C(1) << 40}};
+    return put(out, &m);
+}
+
+static void check_spill(const uint8_t *body, size_t n)
+{
+    const struct seam_spill m = read_back(body, n, SEAM_SPILL).spill;
+
+    assert_true(m.model == 3 && m.bytes_max == UINT64_C(1) << 40);
+}
+
 static int put_plan(struct buf *out)
 {
-    struct seam_message m = {.type = SEAM_PLAN, .plan = {.n_run = SEAM_PLAN_MAX}};
+    struct seam_message m = {.type = SEAM_PLAN,
+                             .plan = {.n_run = SEAM_PLAN_MAX, .prompt_us = 4000}};
 
     for (unsigned i = 0; i < SEAM_PLAN_MAX; i++) {
         m.plan.run[i] = UINT64_C(1) << i;
@@ -121,6 +167,7 @@ static void check_plan(const uint8_t *body, size_t n)
     const struct seam_plan m = read_back(body, n, SEAM_PLAN).plan;
 
     assert_int_equal(m.n_run, SEAM_PLAN_MAX);
+    assert_int_equal(m.prompt_us, 4000);
     for (unsigned i = 0; i < SEAM_PLAN_MAX; i++) {
         assert_true(m.run[i] == UINT64_C(1) << i);
     }
@@ -182,7 +229,9 @@ static int put_loaded(struct buf *out)
                                                      .n_vocab = 7,
                                                      .n_streams = 8,
                                                      .chat = true,
-                                                     .load_us = 9}};
+                                                     .load_us = 9,
+                                                     .kv_block_positions = 32,
+                                                     .kv_blocks = 11}};
     return put(out, &m);
 }
 
@@ -199,14 +248,16 @@ static void check_loaded(const uint8_t *body, size_t n)
     assert_true(m.n_params == 1 && m.weight_bytes == 2 && m.kv_bytes_per_position == 3);
     assert_true(m.scratch_bytes == 4 && m.n_ctx == 5 && m.n_ctx_train == 6 && m.n_vocab == 7);
     assert_true(m.n_streams == 8 && m.chat && m.load_us == 9);
+    assert_true(m.kv_block_positions == 32 && m.kv_blocks == 11);
 }
 
 static int put_started(struct buf *out)
 {
     static const struct seam_message m = {
         .type = SEAM_STARTED,
-        .started = {.seq = 1, .prompt_tokens = 20, .cached_tokens = 4, .max_tokens = 2048}};
-    return put(out, &m);
+        .started = {
+            .seq = 1, .prompt_tokens = 20, .cached_tokens = 4, .max_tokens = 2048, .n_trimmed = 2}};
+    return seam_put(out, &m, some_ids, ARRAY_SIZE(some_ids), NULL, 0);
 }
 
 static void check_started(const uint8_t *body, size_t n)
@@ -215,6 +266,8 @@ static void check_started(const uint8_t *body, size_t n)
 
     assert_true(m.seq == 1 && m.prompt_tokens == 20 && m.cached_tokens == 4);
     assert_int_equal(m.max_tokens, 2048);
+    assert_int_equal(m.n_trimmed, 2);
+    are_some_ids(&m.ids);
 }
 
 static int put_prefill(struct buf *out)
@@ -284,7 +337,8 @@ static int put_failed(struct buf *out)
                                                      .code = ERR_CONTEXT_TOO_LONG,
                                                      .message = S("too long"),
                                                      .have = 5000,
-                                                     .limit = 4096}};
+                                                     .limit = 4096,
+                                                     .again = true}};
     return put(out, &m);
 }
 
@@ -294,7 +348,7 @@ static void check_failed(const uint8_t *body, size_t n)
 
     assert_int_equal(m.code, ERR_CONTEXT_TOO_LONG);
     is(m.message, "too long");
-    assert_true(m.seq == 1 && m.have == 5000 && m.limit == 4096);
+    assert_true(m.seq == 1 && m.have == 5000 && m.limit == 4096 && m.again);
 }
 
 static int put_load_failed(struct buf *out)
@@ -321,6 +375,9 @@ static int put_stats(struct buf *out)
                                                     .tokens = 2,
                                                     .prompt_tokens = 3,
                                                     .step_us = 4,
+                                                    .step_streams = 9,
+                                                    .step_prompt = 10,
+                                                    .kv_bytes_idle = 11,
                                                     .kv_bytes_used = 5,
                                                     .kv_bytes_total = 6,
                                                     .weight_bytes = UINT64_MAX,
@@ -334,6 +391,7 @@ static void check_stats(const uint8_t *body, size_t n)
 
     assert_true(m.steps == 1 && m.tokens == 2 && m.prompt_tokens == 3 && m.step_us == 4);
     assert_true(m.kv_bytes_used == 5 && m.kv_bytes_total == 6 && m.weight_bytes == UINT64_MAX);
+    assert_true(m.step_streams == 9 && m.step_prompt == 10 && m.kv_bytes_idle == 11);
     assert_int_equal(m.n_sequences, 8);
 }
 
@@ -342,8 +400,10 @@ static void check_stats(const uint8_t *body, size_t n)
 #name, put_##name, check_##name, .prose = false                                            \
     }
 const struct frame_example seam_examples[] = {
-    EXAMPLE(load),   EXAMPLE(drop),     EXAMPLE(start),  EXAMPLE(plan),        EXAMPLE(plan_empty),
-    EXAMPLE(cancel), EXAMPLE(hello),    EXAMPLE(loaded), EXAMPLE(started),     EXAMPLE(prefill),
-    EXAMPLE(tokens), EXAMPLE(finished), EXAMPLE(failed), EXAMPLE(load_failed), EXAMPLE(stats),
+    EXAMPLE(load),       EXAMPLE(drop),        EXAMPLE(start),  EXAMPLE(plan),
+    EXAMPLE(plan_empty), EXAMPLE(cancel),      EXAMPLE(hello),  EXAMPLE(loaded),
+    EXAMPLE(started),    EXAMPLE(prefill),     EXAMPLE(tokens), EXAMPLE(finished),
+    EXAMPLE(failed),     EXAMPLE(load_failed), EXAMPLE(stats),  EXAMPLE(start_session),
+    EXAMPLE(spill),
 };
 const size_t n_seam_examples = ARRAY_SIZE(seam_examples);

@@ -14,6 +14,17 @@ struct bound {
     const char *name;   /* refused by this name; NULL: read */
 };
 
+static const struct bound of_session[] = {
+    {"'session': 'a'", NULL},
+    {"'session': <64>", NULL},
+    {"", "session"},
+    {"'session': ''", "session"},
+    {"'session': <65>", "session"},
+    {"'session': 'a b'", "session"},
+    {"'session': '..'", "session"},
+    {"'session': 'a', 'session': 'a'", "session"},
+};
+
 static const struct bound of_generate[] = {
     {"'prompt': ''", NULL},
     {"", "prompt"},
@@ -24,6 +35,17 @@ static const struct bound of_generate[] = {
     {"'prompt': null", "prompt"},
     {"'prompt': 'x', 'prompt': 'x'", "prompt"},
     {"'messages': []", "messages"},
+    {"'messages': [{'role': 'user', 'content': 'x'}], 'session': ''", NULL},
+    {"'messages': [{'role': 'user', 'content': 'x'}], 'session': 'a.b_C-9'", NULL},
+    {"'messages': [{'role': 'user', 'content': 'x'}], 'session': <64>", NULL},
+    {"'messages': [{'role': 'user', 'content': 'x'}], 'session': <65>", "session"},
+    {"'messages': [{'role': 'user', 'content': 'x'}], 'session': 'a/b'", "session"},
+    {"'messages': [{'role': 'user', 'content': 'x'}], 'session': '.a'", "session"},
+    {"'messages': [{'role': 'user', 'content': 'x'}], 'session': 5", "session"},
+    {"'prompt': 'x', 'session': 'a'", "session"},
+    {"'ids': [1], 'session': ''", "session"},
+    {"'prompt': 'x', 'trim': 1", "trim"},
+    {"'prompt': 'x', 'no_cache': 'yes'", "no_cache"},
     {"'messages': [256x {'role': 'user', 'content': 'x'}]", NULL},
     {"'messages': [257x {'role': 'user', 'content': 'x'}]", "messages"},
     {"'messages': {'role': 'user', 'content': 'x'}", "messages"},
@@ -240,7 +262,7 @@ static void every_field_is_held_to_its_bounds(void **state)
         const struct bound *bounds;
         size_t n;
     } all[] = {OF(generate), OF(cancel), OF(load),  OF(accepted), OF(progress),
-               OF(delta),    OF(done),   OF(error), OF(hello)};
+               OF(delta),    OF(done),   OF(error), OF(hello),    OF(session)};
     (void)state;
 
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
@@ -248,6 +270,15 @@ static void every_field_is_held_to_its_bounds(void **state)
         for (size_t k = 0; k < all[i].n; k++) {
             hold(all[i].type, id, &all[i].bounds[k]);
         }
+    }
+}
+
+static void session_drop_has_the_bounds_of_session(void **state)
+{
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(of_session); i++) {
+        hold("session_drop", "'id': 1,", &of_session[i]);
     }
 }
 
@@ -293,6 +324,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_field_is_held_to_its_bounds),
+        cmocka_unit_test(session_drop_has_the_bounds_of_session),
         cmocka_unit_test(unload_has_the_bounds_of_load),
         cmocka_unit_test(ids_are_held_to_their_bounds),
     };

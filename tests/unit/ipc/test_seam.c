@@ -88,6 +88,19 @@ static const struct {
     {"{'type': 'plan', 'run': 1}", "run"},
     {"{'type': 'plan'}", "run"},
     {"{'type': 'cancel', 'seq': 0}", "seq"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'salt': b<16>}", NULL},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'salt': b<15>}", "salt"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'salt': "
+     "'0123456789abcdef'}",
+     "salt"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'history': [-1]}",
+     "history"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'history': 1}",
+     "history"},
+    {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'n_history': 257}",
+     "n_history"},
+    {"{'type': 'spill', 'model': 1}", "bytes_max"},
+    {"{'type': 'plan', 'run': [], 'prompt_us': 4294967296}", "prompt_us"},
     {"{'type': 'hello', 'cpu': 'avx2', 'n_threads': 1}", "pack_id"},
     {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 65}", "n_streams"},
     {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 0}", "n_streams"},
@@ -172,6 +185,8 @@ static void a_value_that_could_not_be_read_back_is_never_packed(void **state)
         {.type = SEAM_CANCEL, .cancel = 0},
         {.type = SEAM_PLAN, .plan = {.n_run = 1}},
         {.type = SEAM_START, .start = {.seq = 1}},
+        {.type = SEAM_START,
+         .start = {.seq = 1, .request = {"x", 1}, .n_history = MSG_MESSAGES_MAX + 1}},
     };
     const struct seam_message good = {
         .type = SEAM_LOAD,
