@@ -257,25 +257,17 @@ QUERY(status, MSG_STATUS, 7)
 QUERY(metrics, MSG_METRICS, 20)
 QUERY(sessions, MSG_SESSIONS, 21)
 
-static int put_session(struct buf *out)
-{
-    return message_put_session(out, 22, MSG_SESSION, strview_of("kitchen-2.b_C"));
-}
-
-static void check_session(const uint8_t *body, size_t n)
-{
-    is(read_back(body, n, MSG_SESSION, 22).session.session, "kitchen-2.b_C");
-}
-
-static int put_session_drop(struct buf *out)
-{
-    return message_put_session(out, 23, MSG_SESSION_DROP, strview_of("k"));
-}
-
-static void check_session_drop(const uint8_t *body, size_t n)
-{
-    is(read_back(body, n, MSG_SESSION_DROP, 23).session_drop.session, "k");
-}
+#define NAMING(word, type, id, text)                                                               \
+    static int put_##word(struct buf *out)                                                         \
+    {                                                                                              \
+        return message_put_session(out, id, type, strview_of(text));                               \
+    }                                                                                              \
+    static void check_##word(const uint8_t *body, size_t n)                                        \
+    {                                                                                              \
+        is(read_back(body, n, type, id).session.session, text);                                    \
+    }
+NAMING(session, MSG_SESSION, 22, "kitchen-2.b_C")
+NAMING(session_drop, MSG_SESSION_DROP, 23, "k")
 
 static int put_generate_session(struct buf *out)
 {
