@@ -350,25 +350,17 @@ static void check_done_session(const uint8_t *body, size_t n)
     assert_true(m.done.cached_answer);
 }
 
-static int put_load(struct buf *out)
-{
-    return message_put_model(out, 8, MSG_LOAD, strview_of("home-q1_0"));
-}
-
-static void check_load(const uint8_t *body, size_t n)
-{
-    is(read_back(body, n, MSG_LOAD, 8).load.model, "home-q1_0");
-}
-
-static int put_unload(struct buf *out)
-{
-    return message_put_model(out, 9, MSG_UNLOAD, strview_of("home-q1_0"));
-}
-
-static void check_unload(const uint8_t *body, size_t n)
-{
-    is(read_back(body, n, MSG_UNLOAD, 9).unload.model, "home-q1_0");
-}
+#define OF_MODEL(word, type, id)                                                                   \
+    static int put_##word(struct buf *out)                                                         \
+    {                                                                                              \
+        return message_put_model(out, id, type, strview_of("home-q1_0"));                          \
+    }                                                                                              \
+    static void check_##word(const uint8_t *body, size_t n)                                        \
+    {                                                                                              \
+        is(read_back(body, n, type, id).word.model, "home-q1_0");                                  \
+    }
+OF_MODEL(load, MSG_LOAD, 8)
+OF_MODEL(unload, MSG_UNLOAD, 9)
 
 /* --- replies --- */
 
