@@ -15,9 +15,9 @@
 /* A blocking function that waits for one request; lives on its stack. */
 struct waiter {
     bool ended;
-    int outcome; /* 0, or the failure's code */
-    char *json;  /* owned: a copy of done.result, when `wants_json` */
-    bool wants_json;
+    int outcome;  /* 0, or the failure's code */
+    char *result; /* owned: a copy of done.result, when `wants_result` */
+    bool wants_result;
 };
 
 /* A request in flight. */
@@ -29,6 +29,7 @@ struct pending {
     void *user;            /* borrowed: the application's */
     struct waiter *waiter; /* borrowed, or NULL */
     bool cancelled;        /* a cancel has been queued */
+    bool wants_text;       /* the result is a string, and told as it is */
 };
 
 struct onebit_conn {

@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cursor.h"
 #include "client/json.h"
+#include "ipc/mp.h"
 
 #define STRINGS_MAX 16u /* strings of one message: room for their NULs */
 
@@ -103,37 +105,56 @@ static void on_error(struct onebit_conn *conn, struct pending *p, const struct m
     end_with_failure(conn, p, &failure);
 }
 
-/* The result of list, ps and status as JSON; *ret_json is malloc'ed, NULL when there is none. */
-static int result_json(struct onebit_conn *conn, struct strview result, char **ret_json,
-                       size_t *ret_n)
+/* The text of a result that is one string without a NUL, and a NUL that is not counted. */
+static int text_from_msgpack(struct buf *out, struct strview value)
 {
-    struct buf json;
+    struct cursor c = cursor_of(value.data, value.n);
+    struct mp_value v;
 
-    *ret_json = NULL;
+    if (!mp_next(&c, &v) || v.type != MP_STR || cursor_left(&c) > 0 ||
+        (v.str.n > 0 && memchr(v.str.data, '\0', v.str.n))) {
+        return JSON_MALFORMED;
+    }
+    int r = buf_append(out, v.str.data, v.str.n);
+    if (r == 0) {
+        r = buf_append(out, "", 1);
+        out->n -= r == 0;
+    }
+    return r;
+}
+
+/* What a verb's answer holds, as text; *ret_text is malloc'ed, NULL when there is none. */
+static int result_text(struct onebit_conn *conn, const struct pending *p, struct strview result,
+                       char **ret_text, size_t *ret_n)
+{
+    struct buf text;
+
+    *ret_text = NULL;
     *ret_n = 0;
     if (result.n == 0) {
         return 0;
     }
-    buf_init(&json, JSON_BYTES_MAX);
-    const int r = json_from_msgpack(&json, result);
+    buf_init(&text, JSON_BYTES_MAX);
+    const int r =
+        p->wants_text ? text_from_msgpack(&text, result) : json_from_msgpack(&text, result);
     if (r != JSON_OK) {
-        buf_deinit(&json);
+        buf_deinit(&text);
         if (r > 0) {
             conn_fail(conn, -EPROTO, "The daemon sent a result that cannot be read.");
             return 0;
         }
         return r;
     }
-    *ret_json = (char *)buf_steal(&json, ret_n);
+    *ret_text = (char *)buf_steal(&text, ret_n);
     return 0;
 }
 
 static int on_done(struct onebit_conn *conn, struct pending *p, const struct message *m)
 {
     const struct msg_done *d = &m->done;
-    char *json;
-    size_t json_n;
-    const int r = result_json(conn, m->result, &json, &json_n);
+    char *result;
+    size_t result_n;
+    const int r = result_text(conn, p, m->result, &result, &result_n);
 
     if (r < 0 || conn->failed) {
         return r;
@@ -153,8 +174,10 @@ static int on_done(struct onebit_conn *conn, struct pending *p, const struct mes
         .quantization = copy(conn, d->quantization),
         .kv = copy(conn, d->kv),
         .cpu = copy(conn, d->cpu),
-        .result = json,
-        .result_bytes = json_n,
+        .result = result,
+        .result_bytes = result_n,
+        .trimmed = d->trimmed,
+        .cached_answer = d->cached_answer,
     };
     struct pending ended = *p;
 
@@ -164,12 +187,12 @@ static int on_done(struct onebit_conn *conn, struct pending *p, const struct mes
     }
     if (ended.waiter) {
         ended.waiter->ended = true;
-        if (ended.waiter->wants_json) {
-            ended.waiter->json = json;
-            json = NULL; /* the waiter's now */
+        if (ended.waiter->wants_result) {
+            ended.waiter->result = result;
+            result = NULL; /* the waiter's now */
         }
     }
-    free(json);
+    free(result);
     return 0;
 }
 
@@ -228,6 +251,7 @@ static void on_accepted(struct onebit_conn *conn, struct pending *p, const struc
         .request = a->global,
         .position = a->position,
         .model = copy(conn, a->model),
+        .session = copy(conn, a->session),
     };
 
     if (p->handler.accepted) {

@@ -222,6 +222,13 @@ struct onebit_request {
 
     bool no_thinking; /* templates that can: without the thinking part */
     bool ignore_eos;  /* go on to max_tokens */
+
+    /* Go on in the conversation of this name, which the daemon keeps: `messages` has the new ones
+     * alone. 1 to 64 letters, digits, '.', '_' and '-', no dot first. "": begin one, whose name
+     * onebit_accepted tells. NULL: no session. */
+    const char *session;
+    bool trim; /* a session that does not fit the context any more: leave out its oldest turns */
+    bool no_cache; /* compute everything anew, and keep nothing for later requests */
 };
 
 static inline void onebit_request_init(struct onebit_request *request)
@@ -231,13 +238,14 @@ static inline void onebit_request_init(struct onebit_request *request)
 }
 
 struct onebit_accepted {
-    uint64_t request;  /* the daemon's number of it: in its log, in `onebit ps`, for cancelling */
-    uint32_t position; /* requests ahead in the queue; 0: it starts now */
-    const char *model; /* which one will answer */
+    uint64_t request;    /* the daemon's number of it: in its log, in `onebit ps`, for cancelling */
+    uint32_t position;   /* requests ahead in the queue; 0: it starts now */
+    const char *model;   /* which one will answer */
+    const char *session; /* its session's name; "": none */
 };
 
 struct onebit_progress {
-    const char *phase;    /* "queued", "loading", "prefill", "restarting" */
+    const char *phase;    /* "queued", "loading", "prefill", "restarting", "paused" */
     uint64_t done, total; /* prompt tokens in "prefill"; total 0: not known */
 };
 
@@ -269,8 +277,12 @@ struct onebit_done {
     uint64_t queue_us, prefill_us, decode_us; /* as the daemon saw them */
     uint32_t restarts; /* times the engine was restarted under this request */
     const char *model, *formats, *quantization, *kv, *cpu; /* what computed it */
-    const char *result; /* the answer to list, ps and status, as JSON text; NULL for others */
+    /* The answer to a verb that asks for something: JSON text; of ONEBIT_METRICS Prometheus text;
+     * NULL for others. */
+    const char *result;
     size_t result_bytes;
+    uint32_t trimmed;   /* messages of the session that were left out because of `trim` */
+    bool cached_answer; /* kept from an earlier, equal request, not computed */
 };
 
 /* Why a request ended without done. */
@@ -358,24 +370,42 @@ enum onebit_verb {
     ONEBIT_PS = 1,     /* what is loaded and what runs */
     ONEBIT_STATUS = 2, /* the daemon itself */
     ONEBIT_LOAD = 3,   /* make a model resident */
-    ONEBIT_UNLOAD = 4
+    ONEBIT_UNLOAD = 4,
+    ONEBIT_SESSIONS = 5,     /* this user's sessions */
+    ONEBIT_SESSION = 6,      /* one of them */
+    ONEBIT_SESSION_DROP = 7, /* forget it */
+    ONEBIT_METRICS = 8       /* counts and times, as Prometheus text */
 };
 
 /**
  * onebit_ask() - queue one of the other verbs
- * @model: for ONEBIT_LOAD and ONEBIT_UNLOAD; else NULL
+ * @name: of the model for ONEBIT_LOAD and ONEBIT_UNLOAD, of the session for ONEBIT_SESSION and
+ *        ONEBIT_SESSION_DROP; else NULL
  *
- * The answer to list, ps and status is onebit_done.result. Everything else as onebit_generate().
+ * The answer, where there is one, is onebit_done.result. Everything else as onebit_generate().
  */
 ONEBIT_API ONEBIT_MUST_USE int onebit_ask(struct onebit_conn *conn, enum onebit_verb verb,
-                                          const char *model, const struct onebit_handler *handler,
+                                          const char *name, const struct onebit_handler *handler,
                                           void *user, uint32_t *ret_id);
 
-/** onebit_list(), onebit_ps(), onebit_status() - ask and wait
+/** onebit_list(), onebit_ps(), onebit_status(), onebit_sessions() - ask and wait
  * @ret_json: on success the answer as JSON text; the caller frees it with free() */
 ONEBIT_API ONEBIT_MUST_USE int onebit_list(struct onebit_conn *conn, char **ret_json);
 ONEBIT_API ONEBIT_MUST_USE int onebit_ps(struct onebit_conn *conn, char **ret_json);
 ONEBIT_API ONEBIT_MUST_USE int onebit_status(struct onebit_conn *conn, char **ret_json);
+ONEBIT_API ONEBIT_MUST_USE int onebit_sessions(struct onebit_conn *conn, char **ret_json);
+
+/** onebit_session() - ask for one session of this user, and wait; ONEBIT_ERR_NO_SESSION
+ * @ret_json: as for onebit_sessions() */
+ONEBIT_API ONEBIT_MUST_USE int onebit_session(struct onebit_conn *conn, const char *name,
+                                              char **ret_json);
+
+/** onebit_session_drop() - forget a session, and wait until it is forgotten */
+ONEBIT_API ONEBIT_MUST_USE int onebit_session_drop(struct onebit_conn *conn, const char *name);
+
+/** onebit_metrics() - ask and wait
+ * @ret_text: on success Prometheus text (0.0.4); the caller frees it with free() */
+ONEBIT_API ONEBIT_MUST_USE int onebit_metrics(struct onebit_conn *conn, char **ret_text);
 
 /** onebit_load(), onebit_unload() - ask and wait until it is done */
 ONEBIT_API ONEBIT_MUST_USE int onebit_load(struct onebit_conn *conn, const char *model);

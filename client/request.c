@@ -56,6 +56,9 @@ static int set_prompt(const struct onebit_request *q, struct msg_generate *g)
         q->n_messages > MSG_MESSAGES_MAX || q->n_ids > MSG_TOKENS_MAX) {
         return ONEBIT_ERR_BAD_REQUEST;
     }
+    if (q->session && q->n_messages == 0) {
+        return ONEBIT_ERR_BAD_REQUEST;
+    }
     if (q->prompt) {
         g->kind = PROMPT_TEXT;
         g->prompt =
@@ -105,6 +108,10 @@ static int set_fields(const struct onebit_request *q, struct msg_generate *g)
     g->repeat_penalty = q->repeat_penalty;
     g->seed = q->seed;
     g->deadline_ms = q->deadline_ms;
+    g->has_session = q->session != NULL;
+    g->session = view(q->session);
+    g->trim = q->trim;
+    g->no_cache = q->no_cache;
     return class_of(q->request_class, &g->class_);
 }
 
@@ -197,13 +204,41 @@ int onebit_run(struct onebit_conn *conn, const struct onebit_request *request,
     return r != 0 ? r : conn_wait(conn, &w);
 }
 
-static int queue_verb(struct onebit_conn *conn, enum onebit_verb verb, const char *model,
+/* ---- the other verbs ---- */
+
+enum naming { NAMES_NOTHING, NAMES_MODEL, NAMES_SESSION };
+
+static const struct verb {
+    enum message_type type;
+    enum naming naming;
+    bool text; /* its result is text, not JSON */
+} verbs[] = {
+    [ONEBIT_LIST] = {MSG_LIST, NAMES_NOTHING, false},
+    [ONEBIT_PS] = {MSG_PS, NAMES_NOTHING, false},
+    [ONEBIT_STATUS] = {MSG_STATUS, NAMES_NOTHING, false},
+    [ONEBIT_LOAD] = {MSG_LOAD, NAMES_MODEL, false},
+    [ONEBIT_UNLOAD] = {MSG_UNLOAD, NAMES_MODEL, false},
+    [ONEBIT_SESSIONS] = {MSG_SESSIONS, NAMES_NOTHING, false},
+    [ONEBIT_SESSION] = {MSG_SESSION, NAMES_SESSION, false},
+    [ONEBIT_SESSION_DROP] = {MSG_SESSION_DROP, NAMES_SESSION, false},
+    [ONEBIT_METRICS] = {MSG_METRICS, NAMES_NOTHING, true},
+};
+
+static int put_verb(struct buf *out, uint32_t id, const struct verb *v, const char *name)
+{
+    switch (v->naming) {
+    case NAMES_MODEL:
+        return message_put_model(out, id, v->type, view(name));
+    case NAMES_SESSION:
+        return message_put_session(out, id, v->type, view(name));
+    default:
+        return message_put_query(out, id, v->type);
+    }
+}
+
+static int queue_verb(struct onebit_conn *conn, enum onebit_verb verb, const char *name,
                       const struct caller *who)
 {
-    static const enum message_type types[] = {
-        [ONEBIT_LIST] = MSG_LIST, [ONEBIT_PS] = MSG_PS,         [ONEBIT_STATUS] = MSG_STATUS,
-        [ONEBIT_LOAD] = MSG_LOAD, [ONEBIT_UNLOAD] = MSG_UNLOAD,
-    };
     const size_t mark = conn->out.n;
     struct pending *p;
     int r = may_queue(conn, who->handler);
@@ -211,45 +246,42 @@ static int queue_verb(struct onebit_conn *conn, enum onebit_verb verb, const cha
     if (r != 0) {
         return r;
     }
-    if ((unsigned)verb >= ARRAY_SIZE(types)) {
-        return ONEBIT_ERR_BAD_REQUEST;
-    }
-    const bool named = verb == ONEBIT_LOAD || verb == ONEBIT_UNLOAD;
-    if (named != (model != NULL)) {
+    if ((unsigned)verb >= ARRAY_SIZE(verbs) ||
+        (verbs[verb].naming != NAMES_NOTHING) != (name != NULL)) {
         return ONEBIT_ERR_BAD_REQUEST;
     }
     r = pending_add(conn, who->handler, who->user, who->waiter, &p);
     if (r != 0) {
         return r;
     }
-    r = named ? message_put_model(&conn->out, p->id, types[verb], view(model))
-              : message_put_query(&conn->out, p->id, types[verb]);
+    p->wants_text = verbs[verb].text;
+    r = put_verb(&conn->out, p->id, &verbs[verb], name);
     return settle(conn, p, mark, r, who->ret_id);
 }
 
-int onebit_ask(struct onebit_conn *conn, enum onebit_verb verb, const char *model,
+int onebit_ask(struct onebit_conn *conn, enum onebit_verb verb, const char *name,
                const struct onebit_handler *handler, void *user, uint32_t *ret_id)
 {
-    return queue_verb(conn, verb, model, &(struct caller){handler, user, NULL, ret_id});
+    return queue_verb(conn, verb, name, &(struct caller){handler, user, NULL, ret_id});
 }
 
-static int ask_and_wait(struct onebit_conn *conn, enum onebit_verb verb, const char *model,
-                        char **ret_json)
+static int ask_and_wait(struct onebit_conn *conn, enum onebit_verb verb, const char *name,
+                        char **ret_result)
 {
-    struct waiter w = {.wants_json = ret_json != NULL};
+    struct waiter w = {.wants_result = ret_result != NULL};
 
     if (conn->dispatching) {
         return -EBUSY;
     }
-    int r = queue_verb(conn, verb, model, &(struct caller){NULL, NULL, &w, NULL});
+    int r = queue_verb(conn, verb, name, &(struct caller){NULL, NULL, &w, NULL});
     if (r == 0) {
         r = conn_wait(conn, &w);
     }
-    if (r == 0 && ret_json && !w.json) {
+    if (r == 0 && ret_result && !w.result) {
         return -EPROTO; /* an answer without a result */
     }
-    if (r == 0 && ret_json) {
-        *ret_json = w.json;
+    if (r == 0 && ret_result) {
+        *ret_result = w.result;
     }
     return r;
 }
@@ -267,6 +299,26 @@ int onebit_ps(struct onebit_conn *conn, char **ret_json)
 int onebit_status(struct onebit_conn *conn, char **ret_json)
 {
     return ask_and_wait(conn, ONEBIT_STATUS, NULL, ret_json);
+}
+
+int onebit_sessions(struct onebit_conn *conn, char **ret_json)
+{
+    return ask_and_wait(conn, ONEBIT_SESSIONS, NULL, ret_json);
+}
+
+int onebit_session(struct onebit_conn *conn, const char *name, char **ret_json)
+{
+    return ask_and_wait(conn, ONEBIT_SESSION, name, ret_json);
+}
+
+int onebit_session_drop(struct onebit_conn *conn, const char *name)
+{
+    return ask_and_wait(conn, ONEBIT_SESSION_DROP, name, NULL);
+}
+
+int onebit_metrics(struct onebit_conn *conn, char **ret_text)
+{
+    return ask_and_wait(conn, ONEBIT_METRICS, NULL, ret_text);
 }
 
 int onebit_load(struct onebit_conn *conn, const char *model)

@@ -2,6 +2,7 @@
 #include "tests/support/test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,6 +195,154 @@ static void verbs_wait_for_their_answers(void **state)
     fake_stop(f);
 }
 
+/* ---- sessions and metrics ---- */
+
+static void put_result(struct fake_conn *c, uint32_t id, const char *text)
+{
+    struct buf value;
+    struct packer p = packer_of(&value);
+
+    buf_init(&value, 256);
+    pack_str(&p, strview_of(text));
+    assert(message_put_result(&c->out, id, (struct strview){(char *)value.data, value.n}) == 0);
+    fake_flush(c);
+    buf_deinit(&value);
+}
+
+static void serve_session_verbs(struct fake_conn *c, void *arg)
+{
+    struct message m;
+
+    fake_greet(c);
+    put_result(c, fake_expect(c, MSG_SESSIONS), "all");
+    assert(fake_read(c, &m) && m.type == MSG_SESSION && strview_is(m.session.session, "kitchen"));
+    put_result(c, m.id, "one");
+    assert(fake_read(c, &m) && m.type == MSG_SESSION_DROP);
+    assert(strview_is(m.session_drop.session, "kitchen"));
+    assert(message_put_done(&c->out, m.id, NULL) == 0);
+    fake_flush(c);
+    fake_error(c, fake_expect(c, MSG_SESSION_DROP), ERR_NO_SESSION, "kitchen");
+    put_result(c, fake_expect(c, MSG_METRICS), "# TYPE onebit_up gauge\nonebit_up 1\n");
+    fake_until_hang_up(c);
+}
+
+static void sessions_are_listed_shown_and_dropped_and_metrics_are_plain_text(void **state)
+{
+    struct fake *f = fake_start(serve_session_verbs, NULL);
+    struct onebit_conn *conn = connected(f);
+    char *text = NULL;
+
+    assert_int_equal(onebit_sessions(conn, &text), 0);
+    assert_string_equal(text, "\"all\""); /* JSON */
+    free(text);
+    assert_int_equal(onebit_session(conn, "kitchen", &text), 0);
+    assert_string_equal(text, "\"one\"");
+    free(text);
+    assert_int_equal(onebit_session_drop(conn, "kitchen"), 0);
+    assert_int_equal(onebit_session_drop(conn, "kitchen"), ONEBIT_ERR_NO_SESSION);
+    assert_int_equal(onebit_metrics(conn, &text), 0);
+    assert_string_equal(text, "# TYPE onebit_up gauge\nonebit_up 1\n");
+    free(text);
+    onebit_disconnect(conn);
+    fake_stop(f);
+}
+
+static void serve_metrics_that_are_no_text(struct fake_conn *c, void *arg)
+{
+    static const char number[] = {0x07};
+
+    fake_greet(c);
+    assert(message_put_result(&c->out, fake_expect(c, MSG_METRICS), (struct strview){number, 1}) ==
+           0);
+    fake_flush(c);
+    fake_until_hang_up(c);
+}
+
+static void metrics_that_are_no_text_are_a_protocol_error(void **state)
+{
+    struct fake *f = fake_start(serve_metrics_that_are_no_text, NULL);
+    struct onebit_conn *conn = connected(f);
+    char *text = NULL;
+
+    assert_int_equal(onebit_metrics(conn, &text), -EPROTO);
+    assert_null(text);
+    onebit_disconnect(conn);
+    fake_stop(f);
+}
+
+static void serve_a_session(struct fake_conn *c, void *arg)
+{
+    const struct msg_accepted accepted = {
+        .global = 1, .model = strview_of("home"), .session = strview_of("s-17")};
+    const struct msg_progress paused = {.phase = PHASE_PAUSED};
+    const struct msg_done done = {
+        .finish_reason = strview_of("stop"), .trimmed = 6, .cached_answer = true};
+
+    fake_greet(c);
+    const uint32_t id = fake_expect(c, MSG_GENERATE);
+    assert(message_put_accepted(&c->out, id, &accepted) == 0);
+    assert(message_put_progress(&c->out, id, &paused) == 0);
+    assert(message_put_done(&c->out, id, &done) == 0);
+    fake_flush(c);
+    fake_until_hang_up(c);
+}
+
+struct session_seen {
+    char session[80], phase[16];
+    uint32_t trimmed;
+    bool cached_answer;
+};
+
+static void note_session(struct onebit_conn *conn, uint32_t id, const struct onebit_accepted *a,
+                         void *user)
+{
+    struct session_seen *s = user;
+
+    snprintf(s->session, sizeof(s->session), "%s", a->session);
+}
+
+static void note_phase(struct onebit_conn *conn, uint32_t id, const struct onebit_progress *p,
+                       void *user)
+{
+    struct session_seen *s = user;
+
+    snprintf(s->phase, sizeof(s->phase), "%s", p->phase);
+}
+
+static void note_end(struct onebit_conn *conn, uint32_t id, const struct onebit_done *d, void *user)
+{
+    struct session_seen *s = user;
+
+    s->trimmed = d->trimmed;
+    s->cached_answer = d->cached_answer;
+}
+
+static void a_new_sessions_name_and_what_was_left_out_are_told(void **state)
+{
+    static const struct onebit_message message = {"user", "and the lamp?"};
+    struct fake *f = fake_start(serve_a_session, NULL);
+    struct onebit_conn *conn = connected(f);
+    struct session_seen s = {0};
+    struct onebit_request r;
+    struct onebit_handler h;
+
+    onebit_request_init(&r);
+    r.messages = &message;
+    r.n_messages = 1;
+    r.session = "";
+    onebit_handler_init(&h);
+    h.accepted = note_session;
+    h.progress = note_phase;
+    h.done = note_end;
+    assert_int_equal(onebit_run(conn, &r, &h, &s), 0);
+    assert_string_equal(s.session, "s-17");
+    assert_string_equal(s.phase, "paused");
+    assert_int_equal(s.trimmed, 6);
+    assert_true(s.cached_answer);
+    onebit_disconnect(conn);
+    fake_stop(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -201,6 +350,9 @@ int main(void)
         cmocka_unit_test(a_callback_may_queue_but_neither_wait_nor_disconnect),
         cmocka_unit_test(log_probabilities_stand_beside_their_tokens),
         cmocka_unit_test(verbs_wait_for_their_answers),
+        cmocka_unit_test(sessions_are_listed_shown_and_dropped_and_metrics_are_plain_text),
+        cmocka_unit_test(metrics_that_are_no_text_are_a_protocol_error),
+        cmocka_unit_test(a_new_sessions_name_and_what_was_left_out_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

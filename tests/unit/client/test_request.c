@@ -176,10 +176,12 @@ static void serve_and_check_fields(struct fake_conn *c, void *arg)
     assert(g->has_seed && g->seed == UINT64_MAX);
     assert(g->has_deadline && g->deadline_ms == 0);
     assert(g->n_stops == 2 && strview_is(g->stops[1], "stop") && g->n_logprobs == 3);
+    assert(g->has_session && strview_is(g->session, "kitchen") && g->trim && g->no_cache);
     fake_done(c, m.id, 0);
 
     assert(fake_read(c, &m) && m.type == MSG_GENERATE && m.generate.kind == PROMPT_IDS);
     assert(m.generate.ids.n == 3 && m.generate.class_ == CLASS_NORMAL);
+    assert(!m.generate.has_session && !m.generate.trim && !m.generate.no_cache);
     int32_t ids[3];
     msg_ids_copy(&m.generate.ids, ids);
     assert(ids[0] == 1 && ids[2] == 300000);
@@ -218,6 +220,8 @@ static void every_field_is_sent_as_it_was_set(void **state)
     r.stops = stops;
     r.n_stops = 2;
     r.n_logprobs = 3;
+    r.session = "kitchen";
+    r.trim = r.no_cache = true;
     assert_int_equal(onebit_run(conn, &r, NULL, NULL), 0);
 
     onebit_request_init(&r);
@@ -260,6 +264,9 @@ static void a_request_that_makes_no_sense_is_not_sent(void **state)
     r.n_stops = 17;
     assert_int_equal(onebit_generate(conn, &r, NULL, NULL, NULL), ONEBIT_ERR_BAD_REQUEST);
     r = ask("hi");
+    r.session = ""; /* a session takes messages alone */
+    assert_int_equal(onebit_generate(conn, &r, NULL, NULL, NULL), ONEBIT_ERR_BAD_REQUEST);
+    r = ask("hi");
     r.n_logprobs = 21;
     assert_int_equal(onebit_generate(conn, &r, NULL, NULL, NULL), ONEBIT_ERR_BAD_REQUEST);
     r = ask("hi");
@@ -272,6 +279,12 @@ static void a_request_that_makes_no_sense_is_not_sent(void **state)
     assert_int_equal(onebit_generate(conn, &r, &h, NULL, NULL), -EINVAL);
     assert_int_equal(onebit_ask(conn, ONEBIT_LOAD, NULL, NULL, NULL, NULL), ONEBIT_ERR_BAD_REQUEST);
     assert_int_equal(onebit_ask(conn, ONEBIT_PS, "x", NULL, NULL, NULL), ONEBIT_ERR_BAD_REQUEST);
+    assert_int_equal(onebit_ask(conn, ONEBIT_SESSION, NULL, NULL, NULL, NULL),
+                     ONEBIT_ERR_BAD_REQUEST);
+    assert_int_equal(onebit_ask(conn, ONEBIT_METRICS, "x", NULL, NULL, NULL),
+                     ONEBIT_ERR_BAD_REQUEST);
+    assert_int_equal(onebit_ask(conn, (enum onebit_verb)9, NULL, NULL, NULL, NULL),
+                     ONEBIT_ERR_BAD_REQUEST);
     assert_int_equal(onebit_cancel(conn, 12345), ONEBIT_ERR_NO_REQUEST);
     assert_int_equal(onebit_cancel_request(conn, 0, NULL, NULL, NULL), ONEBIT_ERR_BAD_REQUEST);
     onebit_disconnect(conn);
