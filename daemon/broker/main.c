@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "base/coredump.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/folders.h"
 #include "daemon/broker/listen.h"
@@ -308,6 +309,7 @@ int main(int argc, char **argv)
     struct daemon d = {.passed = -1, .own = {.fd = -1, .lock = -1}};
     struct config c = {0};
 
+    coredump_forbid();
     log_init();
     if (options_parse(&d.options, argc, argv) != OPTIONS_OK) {
         usage(stderr);

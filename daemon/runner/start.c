@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/coredump.h"
 #include "daemon/runner/runner.h"
 #include "ipc/seam.h"
 
@@ -118,11 +119,8 @@ static bool die_with_parent(pid_t parent)
     return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() == parent;
 }
 
-static void be_private(void)
+static void ignore_signals(void)
 {
-    const struct rlimit none = {0};
-
-    (void)setrlimit(RLIMIT_CORE, &none); /* memory holds prompts */
     (void)signal(SIGPIPE, SIG_IGN);
     (void)signal(SIGXFSZ, SIG_IGN); /* a limit on files is an error like a full disk */
 }
@@ -133,7 +131,7 @@ int runner_main(int argc, char **argv, const struct runner_hooks *hooks)
     struct arguments a;
 
     log_init();
-    be_private();
+    ignore_signals();
     if (!parse_arguments(&a, argc, argv)) {
         (void)fprintf(stderr,
                       "usage: onebit-runner --pack [--max-bytes N]\n"
@@ -144,15 +142,15 @@ int runner_main(int argc, char **argv, const struct runner_hooks *hooks)
     if (!die_with_parent(parent)) {
         return 0;
     }
+    set_oom_score(a.pack ? OOM_SCORE_PACK : OOM_SCORE_ENGINE); /* as long as /proc is ours */
+    coredump_forbid();
     if (a.pack) {
-        set_oom_score(OOM_SCORE_PACK);
         (void)setpriority(PRIO_PROCESS, 0, NICE_PACK);
         return pack_main(a.bytes_max);
     }
     (void)signal(SIGINT, SIG_IGN); /* the broker ends us by closing the seam */
     (void)signal(SIGTERM, SIG_IGN);
     (void)signal(SIGHUP, SIG_IGN);
-    set_oom_score(OOM_SCORE_ENGINE);
     (void)fcntl(a.options.seam_fd, F_SETFD, FD_CLOEXEC);
     return loop_main(&a.options, hooks);
 }

@@ -56,10 +56,10 @@ class Continuity(unittest.TestCase):
         self.assertIsNone(d.process.poll())
         self.assertGreaterEqual(d.status()['runner_restarts'], KILLS)
 
-    def test_twenty_kills_of_slowed_streams(self):
+    def test_twenty_kills_under_eight_slowed_streams(self):
         """Slowed by a test hook, so that kills fall between and inside steps on any machine."""
-        requests = [['--seed', 5 + i, '--temperature', '1.0', '-n', 300, '--ignore-eos',
-                     f'@@sleep-ms-8-per-step@@ turn on lamp {i}'] for i in range(3)]
+        requests = [['--seed', 5 + i, '--temperature', '1.0', '-n', 250, '--ignore-eos',
+                     f'@@sleep-ms-3-per-step@@ turn on lamp {i}'] for i in range(8)]
         with Daemon(runner=HOOKED_RUNNER) as d:
             self.kill_in_mid_stream(d, requests, pause=0.4)
 
