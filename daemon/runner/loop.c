@@ -15,6 +15,7 @@ enum { EXIT_DONE = 0, EXIT_FAILED = 70 };
 static void plan_set(struct runner *rn, const struct seam_plan *plan)
 {
     rn->n_plan = 0;
+    rn->prompt_us = plan->prompt_us;
     for (size_t i = 0; i < plan->n_run; i++) {
         bool twice = false;
         for (size_t k = 0; k < rn->n_plan && !twice; k++) {

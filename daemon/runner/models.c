@@ -153,7 +153,7 @@ static int resident_warm(struct resident *m)
         const uint64_t begin_ns = clock_now_ns();
         r = stepper_run(m->stepper, &item, 1, NULL);
         if (i == 1) {
-            pace_learn(m, 0, clock_now_ns() - begin_ns);
+            pace_learn(&m->pace, 1, 0, clock_now_ns() - begin_ns);
         }
     }
     seq_free(seq);

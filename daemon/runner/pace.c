@@ -1,50 +1,107 @@
 /* How many prompt tokens fit a step. A step costs one pass over the weights with the decoding
- * sequences' tokens, and then so much for each prompt token; both are measured. While somebody waits
- * for tokens a step aims at 50 ms; when nobody does, at twice that: still short enough that a new
- * plan is soon heard. On a machine or model so slow that a pass alone takes longer, prompts get as
- * much time as the pass: neither side starves, and a pass is never made for next to nothing. */
+ * sequences' tokens, and then so much for each prompt token; both are measured. When no stream waits
+ * for its token a step aims at 100 ms: short enough that a new plan is soon heard. Beside streams prompts
+ * get what the broker says, else 0.8 of the time that the streams' pass takes, so that prompts at most
+ * double the time between a stream's tokens; where a pass is over sooner, 4 ms, which nobody notices. A
+ * step beside streams may take a single prompt token (the pass is made anyway); without them a pass is
+ * never made for next to nothing.
+ *
+ * A pass is measured for each number of streams by a step without prompts: at the first one of
+ * that many streams, and again when 32 steps with prompts have gone by. A prompt token costs less in
+ * company, and more the further it stands behind its prompt's begin, so few beside streams and many
+ * without are measured apart; beside streams a dearer one is believed at once, a cheaper one by and by. */
 #include "daemon/runner/runner.h"
 
-#define STEP_NS 50e6
 #define STEP_ALONE_NS 100e6
+#define BESIDE_PART 0.8
+#define BESIDE_NS_MIN 4e6
 #define FIRST_TOKENS 32u /* the most before a prompt has been measured */
+#define PASS_STEPS 32u   /* with prompts between two measurements of a pass */
+#define JUMP_MAX 2.0     /* a hiccup of the machine is no measurement */
 
-static double smooth(double old, double now)
+static double smooth(double old, double now, double weight)
 {
-    return old > 0 ? 0.5 * old + 0.5 * now : now;
+    if (old <= 0) {
+        return now;
+    }
+    now = now < JUMP_MAX * old ? now : JUMP_MAX * old;
+    return (1 - weight) * old + weight * now;
 }
 
-size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max)
+/* A pass for so many streams: measured, else that of fewer and a prompt token for each one more. */
+static double pass_ns(const struct pace *p, size_t n_decode)
 {
-    const double aim = n_decode > 0 ? STEP_NS : STEP_ALONE_NS;
-    const double rest = aim - m->decode_ns > m->decode_ns ? aim - m->decode_ns : m->decode_ns;
-    const double token_ns = m->prompt_ns > 0 ? m->prompt_ns : m->decode_ns; /* at worst a pass */
-    const double n_max = m->prompt_ns > 0 ? STEP_TOKENS_MAX : FIRST_TOKENS;
-    const double fit = token_ns > 0 ? rest / token_ns : n_max;
+    size_t n = n_decode > 0 ? n_decode : 1;
+    const size_t asked = n;
+
+    while (n > 1 && p->pass_ns[n] <= 0) {
+        n--;
+    }
+    return p->pass_ns[n] + (double)(asked - n) * p->beside.token_ns;
+}
+
+/* What prompt tokens may take in the next step, ns. */
+static double budget_ns(const struct pace *p, size_t n_decode, uint64_t prompt_us)
+{
+    const double pass = pass_ns(p, n_decode);
+
+    if (n_decode == 0) {
+        return STEP_ALONE_NS - pass > pass ? STEP_ALONE_NS - pass : pass;
+    }
+    if (prompt_us > 0) {
+        return (double)prompt_us * 1e3;
+    }
+    return BESIDE_PART * pass > BESIDE_NS_MIN ? BESIDE_PART * pass : BESIDE_NS_MIN;
+}
+
+size_t pace_next(const struct pace *p, size_t n_decode, uint64_t prompt_us, size_t tokens_max)
+{
+    const struct pace_token *t = n_decode > 0 ? &p->beside : &p->alone;
+    const size_t least = n_decode > 0 ? 1 : STEP_TOKENS_MIN;
+    const double token_ns = t->token_ns > 0 ? t->token_ns : pass_ns(p, 0); /* at worst a pass */
+    const double n_max = t->token_ns > 0 ? STEP_TOKENS_MAX : FIRST_TOKENS;
+    const double fit = token_ns > 0 ? budget_ns(p, n_decode, prompt_us) / token_ns : n_max;
     size_t n = (size_t)(fit < n_max ? fit : n_max);
 
-    if (m->n_prompt_last > 0 && n > 2 * m->n_prompt_last) {
-        n = 2 * m->n_prompt_last; /* one lucky measurement does not make a long step */
+    if (n_decode > 0 && (p->pass_ns[n_decode] <= 0 || p->n_mixed >= PASS_STEPS)) {
+        return 0;
     }
-    if (n < STEP_TOKENS_MIN) {
-        n = STEP_TOKENS_MIN;
+    if (t->n_last > 0 && n > 2 * t->n_last) {
+        n = 2 * t->n_last; /* one lucky measurement does not make a long step */
+    }
+    if (n < least) {
+        n = least;
     }
     return n < tokens_max ? n : tokens_max;
 }
 
-void pace_learn(struct resident *m, size_t n_prompt, uint64_t ns)
+void pace_learn(struct pace *p, size_t n_decode, size_t n_prompt, uint64_t ns)
 {
     const double took = (double)ns;
 
     if (n_prompt == 0) {
-        m->decode_ns = smooth(m->decode_ns, took);
+        p->pass_ns[n_decode] = smooth(p->pass_ns[n_decode], took, 0.5);
+        p->n_mixed = 0;
         return;
     }
-    if (n_prompt < STEP_TOKENS_MIN) {
-        return; /* the tail of a prompt: mostly the pass over the weights, not the tokens */
-    }
-    const double rest = took - m->decode_ns > took / 8 ? took - m->decode_ns : took / 8;
+    const double pass = pass_ns(p, n_decode);
+    const double rest = took - pass > took / 8 ? took - pass : took / 8;
+    const double each = rest / (double)n_prompt;
 
-    m->n_prompt_last = n_prompt;
-    m->prompt_ns = smooth(m->prompt_ns, rest / (double)n_prompt);
+    if (n_decode > 0) {
+        p->beside.token_ns =
+            smooth(p->beside.token_ns, each, each > p->beside.token_ns ? 1.0 : 0.2);
+        p->beside.n_last = n_prompt;
+        p->n_mixed++;
+    } else if (n_prompt >= STEP_TOKENS_MIN) { /* a tail is mostly the pass, not the tokens */
+        p->alone.token_ns = smooth(p->alone.token_ns, each, 0.5);
+        p->alone.n_last = n_prompt;
+    }
+}
+
+uint64_t pace_expect(const struct pace *p, size_t n_decode, size_t n_prompt)
+{
+    const struct pace_token *t = n_decode > 0 ? &p->beside : &p->alone;
+
+    return (uint64_t)(pass_ns(p, n_decode) + (double)n_prompt * t->token_ns);
 }

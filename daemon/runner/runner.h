@@ -28,6 +28,19 @@
 
 struct sequence;
 
+/* How long steps of a model take, to size the next one. ns; 0: not known yet. */
+struct pace_token {
+    double token_ns; /* one prompt token more */
+    size_t n_last;   /* prompt tokens in the last step that had some */
+};
+
+struct pace {
+    double
+        pass_ns[SEAM_PLAN_MAX + 1];  /* [n] a step of n decoding sequences without prompt tokens */
+    struct pace_token beside, alone; /* beside decoding sequences, without */
+    size_t n_mixed; /* steps of both kinds of tokens since one of decoding sequences only */
+};
+
 /* A model, from its load to its drop. */
 struct resident {
     uint32_t number; /* the broker's */
@@ -59,10 +72,7 @@ struct resident {
     struct sampler *sampler; /* owned */
     uint32_t n_ctx, n_streams, n_sequences;
 
-    /* How long steps take, to size the next one. ns; 0: not known yet. */
-    double decode_ns;     /* a step without prompt tokens */
-    double prompt_ns;     /* one prompt token more */
-    size_t n_prompt_last; /* prompt tokens in the last step that had some */
+    struct pace pace;
 };
 
 /* A request, from its start to its end. */
@@ -97,6 +107,8 @@ struct runner {
     struct sequence *sequences[SEAM_STREAMS_MAX]; /* owned; NULL: free slot */
     uint64_t plan[SEAM_PLAN_MAX];
     size_t n_plan;
+    uint64_t prompt_us; /* of the plan: time for prompts beside streams; 0: by measurement */
+    bool interrupted;   /* the last step was, by a cancel */
 
     struct seam_stats stats;
     uint64_t stats_ns; /* when they were last reported */
@@ -175,12 +187,17 @@ void steps_run(struct runner *rn);
 
 /**
  * pace_next() - prompt tokens for the next step
- * @n_decode: sequences that get their token in it
+ * @n_decode:   sequences that get their token in it, at most SEAM_PLAN_MAX
+ * @prompt_us:  what prompt tokens may take in a step beside decoding sequences; 0: by measurement
  * @tokens_max: never more
+ *
+ * Return: 0 when the step is to go without prompts, to be measured; else at least one.
  */
-size_t pace_next(const struct resident *m, size_t n_decode, size_t tokens_max);
-/** pace_learn() - a step with n_prompt prompt tokens took `ns`; 0: only decoding */
-void pace_learn(struct resident *m, size_t n_prompt, uint64_t ns);
+size_t pace_next(const struct pace *p, size_t n_decode, uint64_t prompt_us, size_t tokens_max);
+/** pace_learn() - a step of n_decode sequences and n_prompt prompt tokens took `ns` */
+void pace_learn(struct pace *p, size_t n_decode, size_t n_prompt, uint64_t ns);
+/** pace_expect() - what such a step should take, ns */
+uint64_t pace_expect(const struct pace *p, size_t n_decode, size_t n_prompt);
 
 /* ---- loop.c, pack_main.c ---- */
 

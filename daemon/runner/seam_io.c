@@ -4,7 +4,7 @@
  *
  * The flag. A step, the queue and the end of the stream change under one lock. A cancel that comes
  * before seam_io_step_begin() is in the queue, so the step does not begin; one that comes after finds
- * its sequence in the step and sets the flag. Only a beginning step clears it, and none begins after
+ * its sequence in the step and sets the flag, at once or with the last of them, as the step was begun. Only a beginning step clears it, and none begins after
  * the end, so within a step it never falls and a cancel of an earlier step does not reach into a
  * later one. The frame is queued under the same lock: whoever sees the flag finds the reason. Only
  * a full queue delays a cancel, to the end of the step.
@@ -41,8 +41,9 @@ struct seam_io {
     size_t queue_bytes; /* bodies in the queue */
     int end;            /* SEAM_IO_ITEM while the stream goes on, else CLOSED or BROKEN */
     bool woken, stop;
-    uint64_t step[SEAM_PLAN_MAX]; /* sequences of the step that runs */
+    uint64_t step[SEAM_PLAN_MAX]; /* sequences of the step that runs, without the cancelled */
     size_t n_step;
+    bool step_any; /* it stops for any of them */
 
     atomic_bool cancel;
 
@@ -77,14 +78,17 @@ static void reader_end(struct seam_io *io, int how)
 }
 
 /* Under the lock. */
-static bool step_has(const struct seam_io *io, uint64_t seq)
+static void step_cancel(struct seam_io *io, uint64_t seq)
 {
     for (size_t i = 0; i < io->n_step; i++) {
         if (io->step[i] == seq) {
-            return true;
+            io->step[i] = io->step[--io->n_step];
+            if (io->step_any || io->n_step == 0) {
+                atomic_store(&io->cancel, true);
+            }
+            return;
         }
     }
-    return false;
 }
 
 /* False when the runner is stopping; the item is then freed. */
@@ -100,8 +104,8 @@ static bool reader_push(struct seam_io *io, struct seam_item *item)
     if (!stop) {
         list_push(&io->queue, &item->link);
         io->queue_bytes += sizeof(*item) + item->n;
-        if (item->msg.type == SEAM_CANCEL && step_has(io, item->msg.cancel)) {
-            atomic_store(&io->cancel, true);
+        if (item->msg.type == SEAM_CANCEL) {
+            step_cancel(io, item->msg.cancel);
         }
         (void)pthread_cond_signal(&io->something);
     }
@@ -316,7 +320,7 @@ void seam_io_wake(struct seam_io *io)
     (void)pthread_mutex_unlock(&io->lock);
 }
 
-bool seam_io_step_begin(struct seam_io *io, const uint64_t *seqs, size_t n)
+bool seam_io_step_begin(struct seam_io *io, const uint64_t *seqs, size_t n, bool any)
 {
     bool clear;
 
@@ -326,6 +330,7 @@ bool seam_io_step_begin(struct seam_io *io, const uint64_t *seqs, size_t n)
     if (clear) {
         memcpy(io->step, seqs, n * sizeof(seqs[0]));
         io->n_step = n;
+        io->step_any = any;
         atomic_store(&io->cancel, false);
     }
     (void)pthread_mutex_unlock(&io->lock);

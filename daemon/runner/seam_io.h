@@ -48,11 +48,12 @@ void seam_io_wake(struct seam_io *io);
 /**
  * seam_io_step_begin() - name the sequences of the step that is about to run
  *
- * From here to seam_io_step_end() a cancel frame for one of them, or the end of the seam, sets the
- * flag at once.
+ * @any: stop for a cancel of any of them; else only when all have been cancelled
+ *
+ * From here to seam_io_step_end() such cancel frames, or the end of the seam, set the flag at once.
  * Return: false when unread frames wait: read them first.
  */
-MUST_USE bool seam_io_step_begin(struct seam_io *io, const uint64_t *seqs, size_t n);
+MUST_USE bool seam_io_step_begin(struct seam_io *io, const uint64_t *seqs, size_t n, bool any);
 void seam_io_step_end(struct seam_io *io);
 const atomic_bool *seam_io_cancel_flag(const struct seam_io *io);
 

@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "daemon/runner/runner.h"
 
+#define CANCEL_NS (30 * NS_PER_MS) /* a step that takes longer stops for a cancel of one of many */
+
 _Static_assert(SEAM_PLAN_MAX <= STEP_ITEMS_MAX, "a plan fits one step");
 
 struct step {
@@ -58,7 +60,7 @@ static void step_collect(struct step *st, const struct runner *rn, struct reside
             step_add(st, s, 1, false);
         }
     }
-    size_t left = pace_next(m, st->n_decode, rn->step_tokens_max);
+    size_t left = pace_next(&m->pace, st->n_decode, rn->prompt_us, rn->step_tokens_max);
     for (size_t i = 0; i < n_waiting && left > 0; i++) {
         const size_t want = waiting[i]->n_known - seq_len(waiting[i]->kv);
         const size_t n = want < left ? want : left;
@@ -116,22 +118,32 @@ static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
         }
     }
     const uint64_t took_ns = clock_now_ns() - begin_ns;
-    pace_learn(st->m, st->n_prompt, took_ns);
+    pace_learn(&st->m->pace, st->n_decode, st->n_prompt, took_ns);
+    rn->stats.step_streams = (uint32_t)st->n_decode;
+    rn->stats.step_prompt = (uint32_t)st->n_prompt;
     rn->stats.steps++;
     rn->stats.prompt_tokens += st->n_prompt;
     rn->stats.step_us = took_ns / 1000;
     rn->stats_due = true;
 }
 
+/* Stopping a step for one sequence costs all others what was computed. It is worth that where the rest would take
+ * long, and never twice in a row: a client that does nothing but cancel stops nobody. */
+static bool step_stops_for_one(const struct runner *rn, const struct step *st)
+{
+    return !rn->interrupted && pace_expect(&st->m->pace, st->n_decode, st->n_prompt) > CANCEL_NS;
+}
+
 static void step_run(struct runner *rn, struct step *st)
 {
-    if (!seam_io_step_begin(rn->io, st->numbers, st->n)) {
+    if (!seam_io_step_begin(rn->io, st->numbers, st->n, step_stops_for_one(rn, st))) {
         return; /* the broker has said something: hear it first */
     }
     step_hooks(rn, st);
     const uint64_t begin_ns = clock_now_ns();
     const int r = stepper_run(st->m->stepper, st->items, st->n, seam_io_cancel_flag(rn->io));
     seam_io_step_end(rn->io);
+    rn->interrupted = r == STEP_CANCELLED;
 
     if (r == STEP_OK) {
         step_done(rn, st, begin_ns);

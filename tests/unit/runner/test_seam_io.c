@@ -184,7 +184,7 @@ static void a_cancel_reaches_the_step_that_runs(void **state)
     assert_int_equal(seam_io_open(&io, pair[1]), 0);
     const atomic_bool *flag = seam_io_cancel_flag(io);
 
-    assert_true(seam_io_step_begin(io, in_step, 2));
+    assert_true(seam_io_step_begin(io, in_step, 2, true));
     send_frame(pair[0], &(struct seam_message){.type = SEAM_CANCEL, .cancel = 7});
     assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_ITEM);
     assert_int_equal(item->msg.cancel, 7);
@@ -197,11 +197,20 @@ static void a_cancel_reaches_the_step_that_runs(void **state)
         (void)usleep(1000);
     }
     seam_io_step_end(io);
-    assert_false(seam_io_step_begin(io, in_step, 2)); /* the cancel waits to be heard */
+    assert_false(seam_io_step_begin(io, in_step, 2, true)); /* the cancel waits to be heard */
     assert_int_equal(seam_io_take(io, false, &item), SEAM_IO_ITEM);
     seam_item_free(item);
     assert_int_equal(seam_io_take(io, false, &item), SEAM_IO_NONE);
-    assert_true(seam_io_step_begin(io, in_step, 2));
+    assert_true(seam_io_step_begin(io, in_step, 2, false));
+    assert_false(atomic_load(flag));
+    for (unsigned i = 0; i < 2; i++) { /* one cancel does not stop the other's step, both do */
+        send_frame(pair[0], &(struct seam_message){.type = SEAM_CANCEL, .cancel = in_step[i]});
+        assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_ITEM);
+        seam_item_free(item);
+        assert_int_equal(atomic_load(flag), i == 1);
+    }
+    seam_io_step_end(io);
+    assert_true(seam_io_step_begin(io, in_step, 2, false));
     assert_false(atomic_load(flag));
 
     (void)close(pair[0]); /* nobody is left to work for */
