@@ -82,6 +82,8 @@ int verb_status(struct args *args);
 int verb_load(struct args *args);
 int verb_unload(struct args *args);
 int verb_cancel(struct args *args);
+int verb_config(struct args *args);
+int verb_doctor(struct args *args);
 int verb_explain(struct args *args);
 int verb_help_verb(struct args *args);
 

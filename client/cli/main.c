@@ -33,6 +33,15 @@ const struct verb verbs[] = {
      "a MODEL", 1, false, verb_unload},
     {"cancel", "cancel [options] REQUEST...", "Cancel requests by the numbers that ps shows", NULL,
      OPTS_CONNECT, "a REQUEST", SIZE_MAX, false, verb_cancel},
+    {"config", "config check [--json] [FILE]", "Check a configuration of the daemon",
+     "onebitd itself checks FILE, or without it the file that it would read. What is wrong is "
+     "told\n"
+     "by key and line.",
+     OPTS_JSON, "\"check\"", 2, true, verb_config},
+    {"doctor", "doctor [options]", "Say what is off on this machine, and what mends it",
+     "Looks at the socket and who may use it, the daemon, its configuration and folders, the CPU,\n"
+     "memory, the kernel's switches and heat, and changes nothing. Exit code 1: something is bad.",
+     OPTS_CONNECT | OPTS_JSON, NULL, 0, true, verb_doctor},
     {"explain", "explain [CODE | NAME]",
      "Say what an error means and what to do; without argument, list them all", NULL, 0, NULL, 1,
      true, verb_explain},

@@ -40,13 +40,22 @@ static void usage(FILE *to)
 {
     (void)fprintf(to,
                   "usage: onebitd [--config FILE] [--socket PATH] [--models DIR] [--cache DIR]\n"
-                  "               [--check] [--version] [--help]\n\n"
+                  "               [--check | --paths] [--version] [--help]\n\n"
                   "Serves low-bit language models to the programs of this machine.\n\n"
                   "  --config FILE  read this configuration instead of the default one\n"
                   "  --socket PATH  listen here\n"
                   "  --models DIR   the folder of NAME.gguf files\n"
                   "  --cache DIR    the folder of packed models; made when absent\n"
-                  "  --check        check the configuration and end: 0, or 78 and why\n");
+                  "  --check        check the configuration and end: 0, or 78 and why\n"
+                  "  --paths        check it, print which socket and folders count, and end\n");
+}
+
+/* What counts when file, command line and defaults are put together; `onebit doctor` reads it. */
+static int print_paths(const struct config *c)
+{
+    (void)printf("socket=%s\nmodels=%s\ncache=%s\n", c->socket_path ? c->socket_path : "",
+                 c->models_dir, c->cache_dir);
+    return fflush(stdout) == 0 ? 0 : EXIT_SYSTEM;
 }
 
 /* The engine's program: as configured, else beside ours, else where it is installed. */
@@ -327,9 +336,10 @@ int main(int argc, char **argv)
     if (r != LOAD_OK) {
         return r == LOAD_BAD ? EXIT_BAD_CONFIG : EXIT_SYSTEM;
     }
-    if (d.options.check) {
+    if (d.options.check || d.options.paths) {
+        const int said = d.options.paths ? print_paths(&c) : 0;
         config_deinit(&c);
-        return 0;
+        return said;
     }
     int status = prepare(&d, &c);
     if (status == 0) {

@@ -26,10 +26,15 @@ static const char *path_argument(const char *name)
 int options_parse(struct options *ret, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
-        {"models", required_argument, NULL, 'm'}, {"cache", required_argument, NULL, 'k'},
-        {"check", no_argument, NULL, 'n'},        {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {0},
+        {"config", required_argument, NULL, 'c'},
+        {"socket", required_argument, NULL, 's'},
+        {"models", required_argument, NULL, 'm'},
+        {"cache", required_argument, NULL, 'k'},
+        {"check", no_argument, NULL, 'n'},
+        {"paths", no_argument, NULL, 'p'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     int option, at = 0;
 
@@ -51,6 +56,9 @@ int options_parse(struct options *ret, int argc, char **argv)
             break;
         case 'n':
             ret->check = true;
+            break;
+        case 'p':
+            ret->paths = true;
             break;
         case 'v':
             ret->version = true;

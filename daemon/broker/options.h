@@ -9,7 +9,7 @@
 
 struct options {
     const char *config, *socket, *models, *cache; /* borrowed from argv; NULL: not given */
-    bool check, version, help;
+    bool check, paths, version, help;
 };
 
 enum { OPTIONS_OK = 0, OPTIONS_BAD };

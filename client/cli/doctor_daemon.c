@@ -1,0 +1,389 @@
+/* doctor: the daemon. From outside to inside: is there a socket, may we use it, who answers, is its
+ * configuration right, can it use its folders. The folders are those that onebitd itself names
+ * (`onebitd --paths`). */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "client/cli/doctor.h"
+#include "client/cli/program.h"
+
+#define ASK_NS (5 * NS_PER_S)
+#define GROUPS_MAX 256
+#define DISK_ROOM_MIN 256e6 /* bytes: less, and a small model may not be packed */
+
+/* ---- the socket ---- */
+
+static bool in_group(gid_t gid)
+{
+    gid_t groups[GROUPS_MAX];
+    const int n = getgroups(GROUPS_MAX, groups);
+
+    for (int i = 0; i < n; i++) {
+        if (groups[i] == gid) {
+            return true;
+        }
+    }
+    return getegid() == gid;
+}
+
+/* We may not open the socket: whose it is, and how to be let in. */
+static void refused_socket(struct doctor *d)
+{
+    struct stat st;
+    char fix[512];
+
+    if (stat(d->socket, &st) < 0) {
+        doctor_find(d, "access", DOCTOR_BAD,
+                    "have the administrator open the folder of the socket for this user",
+                    "this user may not look into the folder of %s", d->socket);
+        return;
+    }
+    const struct group *g = getgrgid(st.st_gid);
+    const char *name = g ? g->gr_name : "?";
+    if (!(st.st_mode & S_IWGRP)) {
+        (void)snprintf(fix, sizeof(fix),
+                       "set mode = 0660 and group = onebit in [socket] of the configuration");
+    } else if (in_group(st.st_gid)) {
+        (void)snprintf(fix, sizeof(fix), "look for an access list or a security module");
+    } else {
+        (void)snprintf(fix, sizeof(fix), "sudo usermod -aG %s \"$USER\", then log in anew", name);
+    }
+    doctor_find(d, "access", DOCTOR_BAD, fix,
+                "this user may not use %s (mode %04o, uid %u, group %s)", d->socket,
+                st.st_mode & 07777, (unsigned)st.st_uid, name);
+}
+
+static void open_socket(struct doctor *d)
+{
+    struct stat st;
+
+    if (stat(d->socket, &st) < 0) {
+        return; /* it has gone meanwhile; the next check tells */
+    }
+    if (st.st_mode & S_IWOTH) {
+        doctor_find(d, "access", DOCTOR_WARN,
+                    "set mode = 0660 in [socket] of the configuration, unless everybody is meant",
+                    "every user of this machine may use %s", d->socket);
+        return;
+    }
+    const struct group *g = getgrgid(st.st_gid);
+    doctor_find(d, "access", DOCTOR_OK, NULL, "this user may use the socket (mode %04o, group %s)",
+                st.st_mode & 07777, g ? g->gr_name : "?");
+}
+
+static void no_socket(struct doctor *d, int r)
+{
+    static const char start[] = "start onebitd, or name its socket with -s or ONEBIT_SOCKET";
+
+    if (r == -ENOENT) {
+        doctor_find(d, "socket", DOCTOR_BAD, start, "there is no socket at %s", d->socket);
+    } else if (r == -ECONNREFUSED) {
+        doctor_find(d, "socket", DOCTOR_BAD, start, "nobody listens at %s any more", d->socket);
+    } else if (r == -ENAMETOOLONG) {
+        doctor_find(d, "socket", DOCTOR_BAD, "name a shorter path with -s or ONEBIT_SOCKET",
+                    "the path of the socket is too long");
+    } else if (r == -EACCES || r == -EPERM) {
+        refused_socket(d);
+    } else if (r < 0) {
+        doctor_find(d, "socket", DOCTOR_BAD, start, "%s: %s", d->socket, strerror(-r));
+    } else {
+        const struct onebit_error_info *info = onebit_error_info(r);
+        doctor_find(d, "access", DOCTOR_BAD, info ? info->hint : NULL, "the daemon refuses: %s",
+                    info ? info->name : "?");
+    }
+}
+
+/* ---- the daemon ---- */
+
+struct question {
+    bool waiting;
+    char *json; /* owned */
+};
+
+static void on_answer(struct onebit_conn *conn, uint32_t id, const struct onebit_done *done,
+                      void *user)
+{
+    struct question *q = user;
+
+    q->waiting = false;
+    q->json = done->result ? strdup(done->result) : NULL;
+}
+
+static void on_refusal(struct onebit_conn *conn, uint32_t id, const struct onebit_failure *failure,
+                       void *user)
+{
+    struct question *q = user;
+
+    q->waiting = false;
+}
+
+/* Ask with a time limit; NULL: no answer that can be read. */
+static json_t *ask(struct onebit_conn *conn, enum onebit_verb verb)
+{
+    struct question q = {.waiting = true};
+    struct onebit_handler handler;
+    const uint64_t until_ns = clock_now_ns() + ASK_NS;
+
+    onebit_handler_init(&handler);
+    handler.done = on_answer;
+    handler.error = on_refusal;
+    if (onebit_ask(conn, verb, NULL, &handler, &q, NULL) != 0) {
+        return NULL;
+    }
+    while (q.waiting && clock_now_ns() < until_ns) {
+        const int r = onebit_dispatch(conn, 100);
+        if (r != 0 && r != -EINTR) {
+            break;
+        }
+    }
+    json_t *answer = q.json ? json_loads(q.json, JSON_DECODE_ANY, NULL) : NULL;
+    free(q.json);
+    return answer;
+}
+
+static void check_version(struct doctor *d, const char *server)
+{
+    char ours[64];
+
+    (void)snprintf(ours, sizeof(ours), "onebitd %s", onebit_version());
+    if (strcmp(server, ours) == 0) {
+        doctor_find(d, "version", DOCTOR_OK, NULL, "%s", server);
+    } else {
+        doctor_find(d, "version", DOCTOR_WARN,
+                    "install both of one release, then restart the daemon",
+                    "the daemon is %s, this command is onebit %s", server, onebit_version());
+    }
+}
+
+static void check_health(struct doctor *d)
+{
+    const json_int_t restarts = json_integer_value(json_object_get(d->status, "runner_restarts"));
+
+    d->pid = (pid_t)json_integer_value(json_object_get(d->status, "pid"));
+    if (!d->status) {
+        doctor_find(d, "daemon", DOCTOR_BAD, "look at its log; restart it",
+                    "the daemon took the connection, but does not answer in five seconds");
+    } else if (json_is_true(json_object_get(d->status, "draining"))) {
+        doctor_find(d, "daemon", DOCTOR_WARN, "wait for it to end, and start it again",
+                    "the daemon is stopping");
+    } else if (restarts > 0) {
+        doctor_find(d, "daemon", DOCTOR_WARN, "its log says why the engine ended",
+                    "the engine has been restarted %" JSON_INTEGER_FORMAT " times", restarts);
+    } else {
+        doctor_find(d, "daemon", DOCTOR_OK, NULL, "it answers, process %ld", (long)d->pid);
+    }
+}
+
+static void check_daemon(struct doctor *d)
+{
+    struct onebit_conn *conn = NULL;
+    const int named = onebit_socket_path(d->args->socket, d->socket);
+    const int r = named < 0 ? named : onebit_connect(&conn, d->socket);
+
+    d->system = strcmp(d->socket, "/run/onebit.sock") == 0;
+    if (r != 0) {
+        no_socket(d, r);
+        return;
+    }
+    doctor_find(d, "socket", DOCTOR_OK, NULL, "%s answers", d->socket);
+    open_socket(d);
+    check_version(d, onebit_server(conn)->name);
+    d->status = ask(conn, ONEBIT_STATUS);
+    d->list = ask(conn, ONEBIT_LIST);
+    check_health(d);
+    onebit_disconnect(conn);
+}
+
+/* ---- its configuration ---- */
+
+/* The value of a "key=" line, malloc'ed; NULL: there is none, or it is empty. */
+static char *path_line(const char *text, const char *key)
+{
+    const size_t n = strlen(key);
+
+    for (const char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, key, n) == 0 && line[n] == '/') {
+            return strndup(line + n, strcspn(line + n, "\n"));
+        }
+    }
+    return NULL;
+}
+
+static void check_configuration(struct doctor *d)
+{
+    char *words[] = {NULL, (char[]){"--paths"}, NULL};
+    struct buf says;
+    int r = program_find(&words[0]);
+
+    if (r < 0) {
+        doctor_find(d, "configuration", d->status ? DOCTOR_WARN : DOCTOR_BAD,
+                    "install the package onebitd, or put onebitd on PATH",
+                    "onebitd is not found, so its configuration and folders are not checked");
+        return;
+    }
+    buf_init(&says, PROGRAM_SAYS_MAX + 1);
+    says.max--; /* room for the NUL */
+    r = program_run(words, d->system, &says);
+    says.max++;
+    const char *text = buf_append(&says, "", 1) == 0 ? (const char *)says.data : "";
+    if (r == 0) {
+        d->models = path_line(text, "models=");
+        d->cache = path_line(text, "cache=");
+        doctor_find(d, "configuration", DOCTOR_OK, NULL, "%s finds it right", words[0]);
+    } else if (r < 0) {
+        doctor_find(d, "configuration", DOCTOR_BAD, "install the package onebitd again",
+                    "%s cannot be run: %s", words[0], strerror(-r));
+    } else {
+        doctor_find(d, "configuration", DOCTOR_BAD, "onebit config check says it again", "%.*s",
+                    (int)strcspn(text, "\n"), text);
+    }
+    buf_deinit(&says);
+    free(words[0]);
+}
+
+/* ---- folders and disks ---- */
+
+static void check_models(struct doctor *d)
+{
+    size_t i, failed = 0;
+    const char *first = "";
+    json_t *model;
+
+    json_array_foreach(d->list, i, model)
+    {
+        const char *state = json_string_value(json_object_get(model, "state"));
+        const char *name = json_string_value(json_object_get(model, "name"));
+        if (state && strcmp(state, "failed") == 0) {
+            first = failed++ == 0 && name ? name : first;
+        }
+    }
+    if (failed > 0) {
+        doctor_find(d, "models", DOCTOR_BAD, "onebit list names the error; onebit-lab verify FILE",
+                    "%zu of %zu models cannot be used, %s first", failed, json_array_size(d->list),
+                    first);
+    } else if (d->list && json_array_size(d->list) == 0) {
+        doctor_find(d, "models", DOCTOR_WARN, "put a .gguf file there", "no model in %s",
+                    d->models ? d->models : "the daemon's folder");
+    } else if (d->list) {
+        doctor_find(d, "models", DOCTOR_OK, NULL, "%zu models", json_array_size(d->list));
+    } else if (d->models && access(d->models, R_OK | X_OK) < 0) {
+        doctor_find(d, "models", DOCTOR_WARN, "onebitd makes it when it starts", "%s: %s",
+                    d->models, strerror(errno));
+    } else if (d->models) {
+        doctor_find(d, "models", DOCTOR_OK, NULL, "%s is there", d->models);
+    }
+}
+
+/* The name of a block device as the kernel has it: "mmcblk0" for a card's partition as well. */
+static bool device_link(const struct doctor *d, dev_t dev, char *ret, size_t n)
+{
+    char path[PATH_MAX];
+    const int made = snprintf(path, sizeof(path), "%s/sys/dev/block/%u:%u", d->probe.root,
+                              major(dev), minor(dev));
+
+    if (made < 0 || made >= (int)sizeof(path)) {
+        return false;
+    }
+    const ssize_t got = readlink(path, ret, n - 1);
+    ret[got > 0 ? got : 0] = '\0';
+    return got > 0;
+}
+
+static bool is_removable(const struct doctor *d, dev_t dev)
+{
+    char path[128], text[8];
+
+    for (int up = 0; up < 2; up++) { /* a partition has it in its disk's folder */
+        (void)snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%sremovable", major(dev),
+                       minor(dev), up ? "../" : "");
+        if (probe_text(&d->probe, path, text, sizeof(text)) == 0) {
+            return text[0] == '1';
+        }
+    }
+    return false;
+}
+
+void doctor_disk(struct doctor *d, const char *check, const char *folder)
+{
+    struct stat st;
+    struct statfs fs;
+    char device[PATH_MAX];
+
+    if (stat(folder, &st) < 0 || statfs(folder, &fs) < 0) {
+        return; /* it has been told what is wrong with the folder */
+    }
+    const double room = (double)fs.f_bavail * (double)fs.f_bsize;
+    const bool known = device_link(d, st.st_dev, device, sizeof(device));
+    if (known && strstr(device, "/mmcblk")) {
+        doctor_find(d, check, DOCTOR_WARN, "put it on an SSD: dir in [cache] of the configuration",
+                    "%s is on an SD card or eMMC: packed models load slowly from there, and KV is "
+                    "never spilled to it",
+                    folder);
+    } else if (is_removable(d, st.st_dev)) {
+        doctor_find(d, check, DOCTOR_WARN,
+                    "put it on a fixed disk: dir in [cache] of the configuration",
+                    "%s is on a disk that can be removed: KV is never spilled to it", folder);
+    } else if (room < DISK_ROOM_MIN) {
+        doctor_find(d, check, DOCTOR_WARN, "delete packed models that are no longer used",
+                    "%.0f MB are left on the disk of %s", room / 1e6, folder);
+    } else {
+        doctor_find(d, check, DOCTOR_OK, NULL, "%.1f GB are left on the disk of %s", room / 1e9,
+                    folder);
+    }
+}
+
+static void check_cache(struct doctor *d)
+{
+    struct stat st, process;
+    struct statfs fs;
+    char path[64], fix[PATH_MAX + 64];
+
+    if (!d->cache) {
+        return;
+    }
+    if (stat(d->cache, &st) < 0) {
+        doctor_find(d, "cache", errno == ENOENT ? DOCTOR_WARN : DOCTOR_BAD,
+                    errno == ENOENT ? "onebitd makes it when it starts" : "look at its folder",
+                    "%s: %s", d->cache, strerror(errno));
+        return;
+    }
+    (void)snprintf(path, sizeof(path), "/proc/%ld", (long)d->pid);
+    const uid_t uid = d->pid > 0 && stat(path, &process) == 0 ? process.st_uid : geteuid();
+    (void)snprintf(fix, sizeof(fix), "sudo chown %u %s && sudo chmod 700 %s", (unsigned)uid,
+                   d->cache, d->cache);
+    if (!S_ISDIR(st.st_mode)) {
+        doctor_find(d, "cache", DOCTOR_BAD, "move it away; onebitd makes the folder",
+                    "%s is no folder", d->cache);
+    } else if (statfs(d->cache, &fs) == 0 && (fs.f_flags & 1)) { /* ST_RDONLY */
+        doctor_find(d, "cache", DOCTOR_BAD, "name another folder: dir in [cache]",
+                    "%s is on a read-only file system", d->cache);
+    } else if (uid != 0 && (st.st_uid != uid || (st.st_mode & 0700) != 0700)) {
+        doctor_find(d, "cache", DOCTOR_BAD, fix,
+                    "the daemon (uid %u) cannot write to %s (uid %u, mode %04o)", (unsigned)uid,
+                    d->cache, (unsigned)st.st_uid, st.st_mode & 07777);
+    } else {
+        doctor_find(d, "cache", DOCTOR_OK, NULL, "the daemon can write to %s", d->cache);
+    }
+    doctor_disk(d, "cache-disk", d->cache);
+}
+
+void doctor_daemon(struct doctor *d)
+{
+    check_daemon(d);
+    check_configuration(d);
+    check_models(d);
+    check_cache(d);
+}

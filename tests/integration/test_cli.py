@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""Verbs of `onebit` that look at a machine or a file: doctor, config check."""
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from harness import BUILD, CLI, PATIENCE, SOURCE, Daemon
+
+HEALTHY = {
+    'proc/cpuinfo': 'processor\t: 0\nflags\t\t: fpu sse2 avx2 fma f16c avx512f\nbugs\t\t: none\n',
+    'proc/meminfo': 'MemTotal:        8000000 kB\nMemFree: 1 kB\nMemAvailable:    6000000 kB\n',
+    'proc/pressure/memory': 'some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n',
+    'proc/swaps': 'Filename\tType\tSize\tUsed\tPriority\n/dev/zram0\tpartition\t1000\t0\t100\n',
+    'proc/self/limits': 'Limit   Soft Limit  Hard Limit Units\nMax locked memory   8388608   8388608   bytes\n',
+    'sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io memory pids\n',
+    'sys/kernel/mm/transparent_hugepage/enabled': 'always [madvise] never\n',
+    'sys/class/thermal/thermal_zone0/temp': '45600\n',
+    'sys/devices/system/cpu/cpu0/cpufreq/scaling_governor': 'ondemand\n',
+    'sys/devices/platform/soc/soc:firmware/get_throttled': '0\n',
+}
+# What Raspberry Pi OS is like before anybody has touched it.
+PI = dict(HEALTHY, **{
+    'proc/cpuinfo': 'processor\t: 0\nFeatures\t: fp asimd aes atomics asimdhp asimddp\n',
+    'proc/cgroups': '#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t0\t1\t1\nmemory\t0\t1\t0\n',
+    'proc/swaps': 'Filename Type Size Used Priority\n/var/swap file 524272 0 -2\n',
+    'boot/firmware/cmdline.txt': 'console=tty1 root=PARTUUID=1-2 rootwait cgroup_disable=memory\n',
+    'sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io pids\n',
+    'sys/class/thermal/thermal_zone0/temp': '81000\n',
+    'sys/devices/platform/soc/soc:firmware/get_throttled': '50005\n',
+})
+del PI['proc/pressure/memory']
+
+
+class Board:
+    """A folder that stands for / in the eyes of doctor."""
+
+    def __init__(self, files):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix='onebit-board-'))
+        for name, text in files.items():
+            path = self.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text if isinstance(text, bytes) else text.encode())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.root)
+
+    def doctor(self, socket='/nonexistent/onebit.sock', *args):
+        env = dict(os.environ, ONEBIT_DOCTOR_ROOT=str(self.root))
+        return subprocess.run([CLI, 'doctor', '-s', socket, *args], env=env, capture_output=True, text=True,
+                              timeout=PATIENCE, stdin=subprocess.DEVNULL)
+
+    def findings(self, socket='/nonexistent/onebit.sock'):
+        done = self.doctor(socket, '--json')
+        said = json.loads(done.stdout)
+        by_name = {f['check']: f for f in said['findings']}
+        assert len(by_name) == len(said['findings']), said
+        verdicts = [f['verdict'] for f in said['findings']]
+        assert (said['bad'], said['warn']) == (verdicts.count('bad'), verdicts.count('warn'))
+        assert done.returncode == (1 if said['bad'] else 0), done
+        return by_name
+
+
+class Doctor(unittest.TestCase):
+
+    def test_a_healthy_machine_has_nothing_bad(self):
+        with Daemon() as d, Board(HEALTHY) as board:
+            found = board.findings(d.socket)
+            machine = {'cpu', 'fma', 'psi', 'memory-cgroup', 'memory', 'huge-pages', 'swap', 'heat', 'throttle',
+                       'governor', 'socket', 'access', 'version', 'daemon', 'models'}
+            self.assertLessEqual(machine | {'memlock', 'configuration'}, set(found))
+            wrong = {n: f for n, f in found.items() if n in machine - {'cpu'} and f['verdict'] != 'ok'}
+            self.assertEqual(wrong, {})
+            for finding in found.values():
+                self.assertTrue(finding['verdict'] == 'ok' or 'fix' in finding or finding['check'] == 'memlock', finding)
+
+    def test_a_raspberry_pi_is_told_the_exact_words(self):
+        with Board(PI) as board:
+            found = board.findings()
+            for name in ('psi', 'memory-cgroup'):
+                self.assertEqual(found[name]['verdict'], 'warn')
+                self.assertEqual(found[name]['fix'], 'add psi=1 cgroup_enable=memory to the one line of '
+                                                     '/boot/firmware/cmdline.txt, and reboot')
+            self.assertEqual(found['throttle']['verdict'], 'bad')
+            self.assertIn('0x50005', found['throttle']['says'])
+            self.assertIn('81.0 degrees', found['heat']['says'])
+            self.assertIn('/var/swap', found['swap']['says'])
+            self.assertIn('zram', found['swap']['fix'])
+            self.assertEqual(found['cpu']['says'], 'kernels: dotprod')
+            self.assertEqual(found['fma']['verdict'], 'ok')
+            table = board.doctor()
+            self.assertEqual(table.returncode, 1)
+            self.assertIn('fix: add psi=1 cgroup_enable=memory to the one line of', table.stdout)
+
+    def test_only_the_word_that_is_missing_is_asked_for(self):
+        cases = [({'proc/pressure/memory': HEALTHY['proc/pressure/memory']}, 'memory-cgroup', 'add cgroup_enable=memory to'),
+                 ({'sys/fs/cgroup/cgroup.controllers': 'memory\n'}, 'psi', 'add psi=1 to')]
+        for more, name, fix in cases:
+            with Board(dict(PI, **more)) as board:
+                found = board.findings()
+                self.assertTrue(found[name]['fix'].startswith(fix), found[name])
+                self.assertEqual(found[{'psi': 'memory-cgroup', 'memory-cgroup': 'psi'}[name]]['verdict'], 'ok')
+
+    def test_each_fault_of_a_machine_is_named(self):
+        cases = [
+            ('cpu', {'proc/cpuinfo': 'flags : sse2 fma\n'}, 'warn', 'scalar'),
+            ('cpu', {'proc/cpuinfo': 'flags : avx512f avx512bw avx512dq avx512vl avx512_vnni avx2 fma f16c\n'}, 'ok', 'avx512'),
+            ('cpu', {'proc/cpuinfo': 'Features : asimd asimddp i8mm\n'}, 'ok', 'i8mm'),
+            ('fma', {'proc/cpuinfo': 'flags : sse2 avx2\n'}, 'warn', 'software'),
+            ('memory', {'proc/meminfo': 'MemTotal: 1000000 kB\nMemAvailable: 40000 kB\n'}, 'warn', '41 MB of 1024 MB'),
+            ('huge-pages', {'sys/kernel/mm/transparent_hugepage/enabled': 'always madvise [never]\n'}, 'warn', 'off'),
+            ('swap', {'proc/swaps': 'Filename\n'}, 'warn', 'no swap'),
+            ('swap', {'proc/swaps': 'Filename\n/dev/mmcblk0p3 partition 1 0 -1\n'}, 'warn', '/dev/mmcblk0p3'),
+            ('governor', {'sys/devices/system/cpu/cpu0/cpufreq/scaling_governor': 'powersave\n'}, 'warn', 'lowest'),
+            ('throttle', {'sys/devices/platform/soc/soc:firmware/get_throttled': '20002\n'}, 'warn', 'now'),
+            ('throttle', {'sys/devices/platform/soc/soc:firmware/get_throttled': '10000\n'}, 'warn', 'since the start'),
+            ('memlock', {'proc/self/limits': 'Max locked memory         unlimited            unlimited\n'}, 'ok', 'as much'),
+        ]
+        for name, files, verdict, says in cases:
+            with Board(dict(HEALTHY, **files)) as board:
+                finding = board.findings()[name]
+                self.assertEqual(finding['verdict'], verdict, finding)
+                self.assertIn(says, finding['says'])
+
+    def test_a_bent_machine_neither_hangs_nor_breaks_it(self):
+        """Goal: what /proc and /sys hold is outside data. Method: noise, huge files, FIFOs, folders, nothing."""
+        bent = [{}, {n: b'\xff\x00\x1b]0;x\x07' * 40000 for n in PI}, {n: '' for n in PI},
+                {n: 'memory 1\nflags\nMax locked memory\nMemTotal: -\n\n' for n in PI}]
+        for files in bent:
+            with Board(files) as board:
+                found = board.findings()
+                self.assertEqual(found['socket']['verdict'], 'bad')
+                self.assertNotIn('\x1b', board.doctor().stdout)
+        with Board(PI) as board:
+            for name in PI:
+                (board.root / name).unlink()
+                os.mkfifo(board.root / name)
+            self.assertIn('psi', board.findings())
+
+    def test_the_way_to_the_daemon_is_checked(self):
+        with Board(HEALTHY) as board, tempfile.TemporaryDirectory() as home:
+            self.assertIn('no socket at', board.findings()['socket']['says'])
+            stale = pathlib.Path(home) / 'stale.sock'
+            with socket.socket(socket.AF_UNIX) as s:
+                s.bind(str(stale))
+            self.assertIn('nobody listens', board.findings(stale)['socket']['says'])
+            self.assertEqual(board.findings('/' + 'x' * 200)['socket']['verdict'], 'bad')
+            with Daemon(models=[SOURCE / 'models/README.md']) as d:
+                self.assertIn('no model in', board.findings(d.socket)['models']['says'])
+
+    def test_a_cache_that_cannot_be_used_is_named(self):
+        with Board(HEALTHY) as board, tempfile.TemporaryDirectory() as home:
+            env = dict(os.environ, ONEBIT_DOCTOR_ROOT=str(board.root), HOME=home, XDG_CACHE_HOME=home + '/cache',
+                       XDG_CONFIG_HOME=home, XDG_DATA_HOME=home)
+            env.pop('RUNTIME_DIRECTORY', None)
+            def cache():
+                done = subprocess.run([CLI, 'doctor', '--json', '-s', home + '/onebit.sock'], env=env, text=True,
+                                      capture_output=True, timeout=PATIENCE)
+                return {f['check']: f for f in json.loads(done.stdout)['findings']}
+            if os.geteuid() == 0:
+                env['STATE_DIRECTORY'], env['CACHE_DIRECTORY'] = home, home + '/cache/onebit'
+            self.assertIn('makes it', cache()['cache']['fix'])
+            (pathlib.Path(home) / 'cache').mkdir()
+            (pathlib.Path(home) / 'cache/onebit').write_text('a file')
+            self.assertIn('no folder', cache()['cache']['says'])
+            (pathlib.Path(home) / 'cache/onebit').unlink()
+            (pathlib.Path(home) / 'cache/onebit').mkdir()
+            self.assertEqual(cache()['cache']['verdict'], 'ok')
+            # On a card, by what the kernel calls the device; then on a stick, by its flag.
+            st = os.stat(pathlib.Path(home) / 'cache/onebit').st_dev
+            device = board.root / f'sys/dev/block/{os.major(st)}:{os.minor(st)}'
+            device.parent.mkdir(parents=True)
+            device.symlink_to('../../devices/platform/mmc/mmcblk0/mmcblk0p2')
+            self.assertIn('SD card', cache()['cache-disk']['says'])
+            device.unlink()
+            device.mkdir()
+            (device / 'removable').write_text('1\n')
+            self.assertIn('removed', cache()['cache-disk']['says'])
+
+
+class Config(unittest.TestCase):
+
+    def check(self, *args, **kw):
+        return subprocess.run([CLI, 'config', 'check', *map(str, args)], capture_output=True, text=True,
+                              timeout=PATIENCE, **kw)
+
+    def test_the_daemons_own_checker_decides(self):
+        right = self.check(SOURCE / 'packaging/onebit.conf')
+        self.assertEqual((right.returncode, right.stderr), (0, ''), right)
+        with tempfile.TemporaryDirectory() as home:
+            bad = pathlib.Path(home) / 'bad.conf'
+            bad.write_text('[engine]\nthreads = many\x1b[2J\n')
+            done = self.check(bad)
+            self.assertEqual(done.returncode, 78)
+            self.assertIn('threads', done.stderr)
+            self.assertIn('line 2', done.stderr)
+            self.assertNotIn('\x1b', done.stderr)
+            said = json.loads(self.check('--json', bad).stdout)
+            self.assertEqual((said['right'], said['exit_code'], said['file']), (False, 78, str(bad)))
+            self.assertIn('line 2', said['says'])
+        self.assertEqual(self.check('/nonexistent/onebit.conf').returncode, 78)
+        self.assertEqual(json.loads(self.check('--json', '/dev/null').stdout)['right'], True)
+
+    def test_without_the_daemons_program_it_says_so(self):
+        with tempfile.TemporaryDirectory() as home:
+            alone = shutil.copy(CLI, home)
+            env = dict(os.environ, PATH='/nonexistent:relative:', LD_LIBRARY_PATH=str(BUILD / 'client'))
+            done = subprocess.run([alone, 'config', 'check'], env=env, capture_output=True, text=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 69, done)
+            self.assertIn('neither beside this command nor on PATH', done.stderr)
+            env['PATH'] = str(BUILD / 'daemon')
+            done = subprocess.run([alone, 'config', 'check', '/dev/null'], env=env, capture_output=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 0, done)
+
+    def test_wrong_usage(self):
+        for words in ([], ['drop'], ['check', 'a', 'b'], ['check', '--socket', 'x']):
+            done = subprocess.run([CLI, 'config', *words], capture_output=True, timeout=PATIENCE)
+            self.assertEqual(done.returncode, 64, words)
+
+
+if __name__ == '__main__':
+    sys.exit(unittest.main(verbosity=1))
