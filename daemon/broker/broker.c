@@ -301,6 +301,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     b->started_ns = clock_now_ns();
     b->deadline_ns = UINT64_MAX;
     b->mean_ms = 1000;
+    metrics_init(&b->metrics, b->started_ns);
     list_init(&b->conns);
     list_init(&b->models);
     list_init(&b->pack_children);
@@ -326,6 +327,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
 void broker_deinit(struct broker *b)
 {
     models_free(b);
+    metrics_deinit(&b->metrics);
     runner_proc_deinit(&b->runner);
     free(b->listing);
     free(b->ids);

@@ -13,6 +13,7 @@
 #include "daemon/broker/acceptor.h"
 #include "daemon/broker/backoff.h"
 #include "daemon/broker/config.h"
+#include "daemon/broker/metrics_text.h"
 #include "daemon/broker/queue.h"
 #include "daemon/broker/runner_proc.h"
 #include "daemon/broker/scan.h"
@@ -68,6 +69,7 @@ struct broker {
     void (*stopped)(struct broker *b); /* the last handle may be closed now */
 
     uint64_t n_requests_ever, n_done, n_failed, n_tokens, n_prompt_tokens;
+    struct metrics metrics;
     uint64_t mean_ms; /* how long a request takes, a running average */
 };
 

@@ -138,6 +138,7 @@ static void on_timer(uv_timer_t *timer)
     if (c->doomed || (waiting_output(c) > 0 && now >= c->stall_ns + k->stall_ms * NS_PER_MS)) {
         log_line(LOG_NOTICE, "pid %d (uid %u) does not read: closed", (int)c->peer.pid,
                  (unsigned)c->peer.uid);
+        c->broker->metrics.conn_errors[ERR_TIMEOUT]++;
         conn_close(c);
     } else if (c->finishing) {
         arm(c);
@@ -267,6 +268,7 @@ void conn_refuse(struct conn *c, enum error_code code, const char *text)
 {
     const struct msg_error e = {.code = code, .message = strview_of(text)};
 
+    c->broker->metrics.conn_errors[code]++;
     log_line(LOG_NOTICE, "pid %d (uid %u): %s: %s", (int)c->peer.pid, (unsigned)c->peer.uid,
              error_info(code)->name, text);
     list_for_each (r, next, &c->requests, struct request, conn_link) {
@@ -422,6 +424,7 @@ void conn_accept(struct broker *b, int fd)
     const bool full = good && one_too_many(b, c->peer.uid);
     list_push(&b->conns, &c->link);
     b->n_conns++;
+    b->metrics.n_accepted++;
     if (!opened) {
         (void)close(fd);
     }

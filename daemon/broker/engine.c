@@ -13,6 +13,7 @@
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/plan.h"
 #include "daemon/broker/quantization.h"
@@ -66,6 +67,7 @@ static void start_sequence(struct broker *b, struct request *r)
     if (!r->job.running) {
         queue_run(&b->queue, &r->job);
         r->started_ns = clock_now_ns();
+        metrics_on_start(r);
     }
     r->job.held = true;
     r->job.slots->n_held++;
@@ -129,6 +131,7 @@ static void on_hello(struct broker *b, const struct seam_hello *h)
     strview_copy(b->engine.cpu, sizeof(b->engine.cpu), h->cpu);
     b->engine.n_threads = h->n_threads;
     b->engine.known = true;
+    metrics_engine(&b->metrics, true, clock_now_ns());
     log_line(LOG_INFO, "engine %d is up: %s, %u threads", runner_proc_pid(&b->runner),
              b->engine.cpu, b->engine.n_threads);
     broker_dirty(b);
@@ -223,6 +226,7 @@ static void deliver(struct request *r, const struct seam_tokens *t, const struct
         r->first_ns = clock_now_ns();
     }
     b->n_tokens += t->ids.n - news->skip_ids;
+    metrics_on_tokens(r, t->ids.n - news->skip_ids);
     buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
     if (put_delta(&out, r, t, news) < 0) {
         buf_deinit(&out);
@@ -335,8 +339,12 @@ static void on_started(struct broker *b, const struct seam_started *s)
     struct request *r = held(b, s->seq);
 
     if (r) {
+        const bool first = r->prompt_tokens == 0; /* not again in an engine's successor */
         r->prompt_tokens = s->prompt_tokens;
         r->cached_tokens = s->cached_tokens;
+        if (first) {
+            metrics_on_prompt(r);
+        }
     }
 }
 
@@ -427,6 +435,7 @@ static void on_message(void *user, const struct seam_message *m)
         break;
     default:
         b->engine.stats = m->stats;
+        metrics_on_stats(b);
         break;
     }
 }
@@ -478,6 +487,7 @@ static void on_gone(void *user, const char *how, bool killed)
     log_line(LOG_ERR, "the engine ended: %s", how);
     b->n_restarts++;
     b->engine.known = false;
+    metrics_engine(&b->metrics, false, clock_now_ns());
     b->sent.n_run = 0;
     blame(b, killed);
     models_on_engine_gone(b, killed);

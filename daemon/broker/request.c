@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "ipc/frame.h"
 #include "ipc/seam.h"
@@ -25,6 +26,7 @@ struct request *request_new(struct conn *c, uint32_t id, enum request_kind kind)
     r->id = id;
     r->arrived_ns = clock_now_ns();
     r->deadline_ns = UINT64_MAX;
+    r->outcome = ERR_CANCELLED; /* unless it ends otherwise */
     r->job.seq = ++c->broker->n_requests_ever;
     r->job.uid = c->peer.uid;
     r->job.blocked = c->blocked;
@@ -50,6 +52,7 @@ static void request_free(struct request *r)
 {
     struct broker *b = r->broker;
 
+    metrics_on_end(r);
     if (r->job.held) {
         r->job.slots->n_held--;
     }
@@ -82,6 +85,7 @@ void request_done(struct request *r, struct buf *out)
 {
     struct conn *c = r->conn;
 
+    r->outcome = ERR_NONE;
     conn_send(c, out);
     request_free(r);
     conn_touch(c);
@@ -94,6 +98,7 @@ void request_fail_as(struct request *r, const struct msg_error *e)
     if (r->kind == REQUEST_GENERATE) {
         r->broker->n_failed++;
     }
+    r->outcome = e->code;
     take_back(r);
     conn_error(c, r->id, e);
     request_free(r);

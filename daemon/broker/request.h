@@ -40,9 +40,11 @@ struct request {
     uint32_t n_logprobs;
     struct answer answer;
     uint64_t arrived_ns, started_ns, first_ns; /* 0: not yet */
+    uint64_t last_ns;                          /* of the latest new token; 0: none yet */
     uint64_t deadline_ns;                      /* to the first token; UINT64_MAX: none */
     uint32_t prompt_tokens, cached_tokens;
     uint32_t restarts;
+    enum error_code outcome; /* how it ended; ERR_NONE: answered */
 };
 
 /** request_new() - in the connection's list, nowhere else; NULL: no memory */

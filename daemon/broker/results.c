@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/scan.h"
@@ -255,4 +256,19 @@ void results_status(struct conn *c, uint32_t id)
     uint_pair(&p, "prompt_tokens", b->n_prompt_tokens);
     bool_pair(&p, "draining", b->draining);
     answer(c, id, &result, p.error);
+}
+
+void results_metrics(struct conn *c, uint32_t id)
+{
+    struct buf text, result;
+
+    buf_init(&text, METRICS_TEXT_MAX);
+    buf_init(&result, RESULT_MAX);
+    struct packer p = packer_of(&result);
+    const int e = metrics_read(c->broker, &text);
+    if (e == 0) {
+        pack_str(&p, (struct strview){.data = (const char *)text.data, .n = text.n});
+    }
+    buf_deinit(&text);
+    answer(c, id, &result, e < 0 ? e : p.error);
 }

@@ -20,5 +20,6 @@ void results_no_listing(struct request *r, int scan_result);
 void results_list(struct request *r, int scan_result);
 void results_ps(struct conn *c, uint32_t id);
 void results_status(struct conn *c, uint32_t id);
+void results_metrics(struct conn *c, uint32_t id);
 
 #endif

@@ -12,6 +12,7 @@
 #include "daemon/broker/conn.h"
 #include "daemon/broker/engine.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/quantization.h"
 #include "daemon/broker/request.h"
@@ -25,6 +26,7 @@ static void refuse(struct conn *c, uint32_t id, enum error_code code, const char
     if (c->broker->draining) {
         c->broker->n_failed += code == ERR_DRAINING;
     }
+    metrics_on_refusal(c->broker, code);
     conn_error(c, id, &e);
 }
 
@@ -334,6 +336,7 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
     }
     if (!admit(c, m->id, n)) {
         c->broker->n_failed++;
+        r->outcome = ERR_QUEUE_FULL;
         request_drop(r);
         return;
     }
@@ -441,6 +444,16 @@ static void do_list(struct conn *c, const struct message *m)
     }
 }
 
+/* What others do shows in the figures: for the operator. */
+static void do_metrics(struct conn *c, const struct message *m)
+{
+    if (c->peer.uid != 0 && c->peer.uid != c->broker->own_uid) {
+        refuse(c, m->id, ERR_FORBIDDEN, "only root and the daemon's own user may read the metrics");
+        return;
+    }
+    results_metrics(c, m->id);
+}
+
 void verbs_handle(struct conn *c, const struct message *m, const uint8_t *body, size_t n)
 {
     if (m->type == MSG_HELLO || m->type >= MSG_ACCEPTED) {
@@ -471,6 +484,9 @@ void verbs_handle(struct conn *c, const struct message *m, const uint8_t *body, 
         break;
     case MSG_UNLOAD:
         do_unload(c, m);
+        break;
+    case MSG_METRICS:
+        do_metrics(c, m);
         break;
     default:
         refuse(c, m->id, ERR_UNSUPPORTED, "this server does not have that yet");

@@ -1,0 +1,148 @@
+/* metrics_broker: which slot an event belongs to, and the state of things when the text is wanted. */
+#include "daemon/broker/metrics_broker.h"
+
+#include <uv.h>
+
+#include "base/clock.h"
+#include "daemon/broker/broker.h"
+#include "daemon/broker/conn.h"
+#include "daemon/broker/models.h"
+#include "daemon/broker/request.h"
+
+/* Only what the operator configured or the engine has loaded gets a slot: names of clients do not. */
+static size_t slot_of_model(struct broker *b, const struct model *m)
+{
+    const bool ours =
+        m && (m->facts.known || config_model(&b->config, strview_of(m->name)) != NULL);
+
+    return metrics_slot(&b->metrics, ours ? m->name : NULL);
+}
+
+static size_t slot_of(const struct request *r)
+{
+    return slot_of_model(r->broker, r->model);
+}
+
+void metrics_on_start(const struct request *r)
+{
+    if (r->kind == REQUEST_GENERATE) {
+        metrics_time(&r->broker->metrics, slot_of(r), r->job.class_, TIME_QUEUE,
+                     clock_now_ns() - r->arrived_ns, 1);
+    }
+}
+
+void metrics_on_prompt(const struct request *r)
+{
+    metrics_prompt(&r->broker->metrics, slot_of(r), r->job.class_, r->prompt_tokens,
+                   r->cached_tokens);
+}
+
+void metrics_on_tokens(struct request *r, size_t n)
+{
+    struct metrics *m = &r->broker->metrics;
+    const uint64_t now = clock_now_ns();
+    const size_t slot = slot_of(r);
+
+    if (n == 0) {
+        return; /* text that was held back */
+    }
+    metrics_tokens(m, slot, r->job.class_, n);
+    if (!r->last_ns) {
+        metrics_time(m, slot, r->job.class_, TIME_FIRST_TOKEN, now - r->arrived_ns, 1);
+    } else {
+        metrics_time(m, slot, r->job.class_, TIME_BETWEEN_TOKENS, (now - r->last_ns) / n, n);
+    }
+    r->last_ns = now;
+}
+
+void metrics_on_end(const struct request *r)
+{
+    if (r->kind == REQUEST_GENERATE) {
+        metrics_request(&r->broker->metrics, slot_of(r), r->job.class_, r->outcome);
+    }
+}
+
+void metrics_on_refusal(struct broker *b, enum error_code code)
+{
+    metrics_request(&b->metrics, metrics_slot(&b->metrics, NULL), CLASS_NORMAL, code);
+}
+
+/* The only model that has streams, or NULL: a step's time is then its own. */
+static const struct model *the_one_at_work(const struct broker *b)
+{
+    const struct model *one = NULL;
+
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (m->slots.n_held > 0) {
+            if (one) {
+                return NULL;
+            }
+            one = m;
+        }
+    }
+    return one;
+}
+
+void metrics_on_stats(struct broker *b)
+{
+    const struct seam_stats *s = &b->engine.stats;
+    const struct model *m = the_one_at_work(b);
+
+    if (m && s->step_streams > 0 && s->step_prompt == 0) {
+        metrics_step(&b->metrics, slot_of_model(b, m), s->step_streams, s->step_us);
+    }
+}
+
+static void requests_now(const struct broker *b, struct metrics_now *now)
+{
+    list_for_each (c, next_c, &b->conns, struct conn, link) {
+        list_for_each (r, next, &c->requests, struct request, conn_link) {
+            if (r->kind == REQUEST_GENERATE) {
+                (r->job.running ? now->running : now->queued)[r->job.class_]++;
+            }
+        }
+    }
+}
+
+static void models_now(struct broker *b, struct metrics_now *now)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (m->state == MODEL_LOADED) {
+            struct metrics_now_model *n = &now->models[slot_of_model(b, m)];
+            n->loaded = true;
+            n->weight_bytes += m->facts.weight_bytes;
+            n->scratch_bytes += m->facts.scratch_bytes;
+            n->streams += m->slots.n_held;
+            n->streams_max += m->slots.n_streams;
+        }
+    }
+}
+
+int metrics_read(struct broker *b, struct buf *out)
+{
+    const uint64_t at = clock_now_ns();
+    struct metrics_now now = {
+        .now_ns = at,
+        .uptime_ns = at - b->started_ns,
+        .version = ONEBIT_VERSION,
+        .cpu = b->engine.cpu,
+        .draining = b->draining,
+        .connections = b->n_conns,
+        .restarts = b->n_restarts,
+        .queue_bytes = b->queue.bytes,
+    };
+    size_t resident = 0;
+
+    if (b->engine.known) {
+        now.kv_used = b->engine.stats.kv_bytes_used;
+        now.kv_idle = b->engine.stats.kv_bytes_idle;
+        now.kv_total = b->engine.stats.kv_bytes_total;
+    }
+    if (uv_resident_set_memory(&resident) == 0) { /* /proc: no disk is waited for */
+        now.resident_bytes = resident;
+    }
+    requests_now(b, &now);
+    models_now(b, &now);
+    b->metrics.n_scrapes++;
+    return metrics_text(out, &b->metrics, &now);
+}
