@@ -54,6 +54,12 @@ static void on_accepted(struct onebit_conn *conn, uint32_t id,
     struct answer *a = user;
     char text[512];
 
+    (void)snprintf(a->session, sizeof(a->session), "%s", accepted->session);
+    if (a->begins_session && a->session[0]) { /* its name is the only way back to it */
+        a->begins_session = false;
+        untell(a);
+        complain("session %s", a->session);
+    }
     if (accepted->position > 0) {
         (void)snprintf(text, sizeof(text), "request %" PRIu64 " waits, %" PRIu32 " ahead",
                        accepted->request, accepted->position);
@@ -138,6 +144,9 @@ static void tell_speed(struct answer *a, const struct onebit_done *d)
                    d->answer_tokens, seconds, seconds > 0 ? d->answer_tokens / seconds : 0.0,
                    (double)d->queue_us / 1e6, d->finish_reason, d->seed);
     complain("%s", text);
+    if (d->cached_answer) {
+        complain("the answer was kept from an earlier, equal request");
+    }
 }
 
 static json_t *done_json(const struct onebit_done *d)
@@ -147,21 +156,31 @@ static json_t *done_json(const struct onebit_done *d)
     json_t *seed_json =
         d->seed <= INT64_MAX ? json_integer((json_int_t)d->seed) : json_string(seed);
 
-    return json_pack(
-        "{s:s, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:o, s:I, s:s, s:s, s:s, s:s, s:s}",
-        "finish_reason", d->finish_reason,             /* */
-        "usage",                                       /* */
-        "prompt_tokens", (json_int_t)d->prompt_tokens, /* */
-        "cached_tokens", (json_int_t)d->cached_tokens, /* */
-        "answer_tokens", (json_int_t)d->answer_tokens, /* */
-        "timings",                                     /* */
-        "queue_ms", (double)d->queue_us / 1e3,         /* */
-        "prefill_ms", (double)d->prefill_us / 1e3,     /* */
-        "decode_ms", (double)d->decode_us / 1e3,       /* */
-        "seed", seed_json,                             /* */
-        "restarts", (json_int_t)d->restarts,           /* */
-        "model", d->model, "formats", d->formats, "quantization", d->quantization, "kv", d->kv,
-        "cpu", d->cpu);
+    json_t *all =
+        json_pack("{s:s, s:{s:I, s:I, s:I}, s:{s:f, s:f, s:f}, s:o, s:I, s:s, s:s, s:s, s:s, s:s}",
+                  "finish_reason", d->finish_reason,             /* */
+                  "usage",                                       /* */
+                  "prompt_tokens", (json_int_t)d->prompt_tokens, /* */
+                  "cached_tokens", (json_int_t)d->cached_tokens, /* */
+                  "answer_tokens", (json_int_t)d->answer_tokens, /* */
+                  "timings",                                     /* */
+                  "queue_ms", (double)d->queue_us / 1e3,         /* */
+                  "prefill_ms", (double)d->prefill_us / 1e3,     /* */
+                  "decode_ms", (double)d->decode_us / 1e3,       /* */
+                  "seed", seed_json,                             /* */
+                  "restarts", (json_int_t)d->restarts,           /* */
+                  "model", d->model, "formats", d->formats, "quantization", d->quantization, "kv",
+                  d->kv, "cpu", d->cpu);
+    if (all && d->trimmed > 0 &&
+        json_object_set_new(all, "trimmed", json_integer(d->trimmed)) != 0) {
+        json_decref(all);
+        return NULL;
+    }
+    if (all && d->cached_answer && json_object_set_new(all, "cached_answer", json_true()) != 0) {
+        json_decref(all);
+        return NULL;
+    }
+    return all;
 }
 
 static void on_done(struct onebit_conn *conn, uint32_t id, const struct onebit_done *done,
@@ -179,6 +198,9 @@ static void on_done(struct onebit_conn *conn, uint32_t id, const struct onebit_d
     if (a->output) {
         const int r = a->write_error ? a->write_error : output_end_line(a->output);
         a->write_error = r;
+    }
+    if (done->trimmed > 0) { /* the model has not seen what the person may think it has */
+        complain("the session's oldest %" PRIu32 " messages were left out", done->trimmed);
     }
     if (a->verbose) {
         tell_speed(a, done);
@@ -226,6 +248,7 @@ int answer_get(struct answer *a, const struct onebit_request *request)
                                                                : onebit_error_info(r)->meaning);
         return failure_exit(r);
     }
+    a->begins_session = request->session && !*request->session;
     t->waiting = true;
     t->code = 0;
     talk_wait(t);

@@ -1,4 +1,5 @@
-/* chat: a conversation, kept here and sent whole with each message.
+/* chat: a conversation, kept here and sent whole with each message; or kept by the daemon, with --session,
+ * and then each message is sent alone.
  *
  * A connection is made for each answer: the daemon closes idle ones, and a person thinks longer than
  * that. Input is read with poll() beside the signals, so that Ctrl-C ends a wait for a line as well. */
@@ -23,6 +24,8 @@ struct chat {
     bool tty;                                     /* a person types */
     struct onebit_message messages[MESSAGES_MAX]; /* content: owned, from the system message on */
     size_t n, n_system;
+    bool kept;                    /* by the daemon */
+    char name[SESSION_NAME_ROOM]; /* of a session that we began without one */
 };
 
 static void forget(struct chat *c, size_t keep)
@@ -91,6 +94,48 @@ static int read_line(struct chat *c, char **ret)
     }
 }
 
+/* Put the system message first, where there is one. */
+static void remember_system(struct chat *c)
+{
+    char *text = c->args->system ? strdup(c->args->system) : NULL;
+
+    if (text) {
+        remember(c, "system", text);
+    }
+    c->n_system = c->n;
+}
+
+/* What stays of a turn that the daemon keeps: nothing, when it has it; else what was there before. */
+static void keep_session(struct chat *c, const struct answer *a)
+{
+    forget(c, a->talk->code == 0 && !a->talk->signalled ? 0 : c->n - 1);
+    if (a->session[0] && !*c->args->request.session) {
+        memcpy(c->name, a->session, sizeof(c->name));
+        c->args->request.session = c->name;
+    }
+}
+
+/* /reset, when the daemon has the conversation: 0 or an exit code. */
+static int reset_session(struct chat *c)
+{
+    char *none = NULL;
+    int r = 0;
+
+    if (*c->args->request.session) { /* else it has not been begun */
+        r = talk_connect(&c->talk, c->args->socket);
+        if (r == 0) {
+            r = talk_ask(&c->talk, ONEBIT_SESSION_DROP, c->args->request.session, &none);
+        }
+        free(none);
+        talk_hang_up(&c->talk);
+    }
+    if (r == 0) {
+        forget(c, 0);
+        remember_system(c);
+    }
+    return r;
+}
+
 /* One message and its answer: 0 or the exit code of a failure that has been said. */
 static int say(struct chat *c, char *line)
 {
@@ -114,7 +159,10 @@ static int say(struct chat *c, char *line)
     if (r == 0 && c->talk.signalled == SIGINT && output_end_line(&c->output) < 0) {
         r = EXIT_IO;
     }
-    if (r == 0 && a.text.n > 0 && buf_append(&a.text, "", 1) == 0) { /* a cancelled part as well */
+    if (c->kept) {
+        keep_session(c, &a);
+    } else if (r == 0 && a.text.n > 0 &&
+               buf_append(&a.text, "", 1) == 0) { /* a cancelled part as well */
         size_t n;
         remember(c, "assistant", (char *)buf_steal(&a.text, &n));
     } else {
@@ -137,6 +185,9 @@ static int on_line(struct chat *c, char *line, bool *ret_quit)
 {
     if (strcmp(line, "/quit") == 0) {
         *ret_quit = true;
+    } else if (strcmp(line, "/reset") == 0 && c->kept) {
+        free(line);
+        return reset_session(c);
     } else if (strcmp(line, "/reset") == 0) {
         forget(c, c->n_system);
     } else if (line[0] == '/') {
@@ -202,14 +253,9 @@ int verb_chat(struct args *args)
         r = talk_connect(&c->talk, args->socket); /* say now what would fail later */
         talk_hang_up(&c->talk);
     }
-    if (r == 0 && args->system) {
-        char *text = strdup(args->system);
-        if (text) {
-            remember(c, "system", text);
-        }
-        c->n_system = c->n;
-    }
     if (r == 0) {
+        c->kept = args->request.session != NULL;
+        remember_system(c);
         r = converse(c);
     }
     talk_deinit(&c->talk);

@@ -29,6 +29,7 @@ enum {
 
 #define PROMPT_BYTES_MAX ((size_t)1 << 20) /* no frame holds more */
 #define STOPS_MAX 16
+#define SESSION_NAME_ROOM 65 /* of a session's name, its NUL included */
 #define STOP_BYTES_MAX 256
 
 /* ---- options ---- */
@@ -41,12 +42,14 @@ enum {
     OPTS_GENERATE = 1 << 3, /* what makes up a request */
     OPTS_RUN = 1 << 4,      /* --raw, --logprobs */
     OPTS_VERBOSE = 1 << 5,
+    OPTS_SESSION = 1 << 6, /* --session, --trim */
+    OPTS_NAMES = 1 << 7,   /* --names */
 };
 
 struct args {
     const char *socket; /* NULL: where the library looks */
     const char *system; /* NULL: none */
-    bool json, verbose, raw, help;
+    bool json, verbose, raw, names, help;
     struct onebit_request request;
     const char *stops[STOPS_MAX];
     char **words; /* what is no option */
@@ -82,6 +85,8 @@ int verb_status(struct args *args);
 int verb_load(struct args *args);
 int verb_unload(struct args *args);
 int verb_cancel(struct args *args);
+int verb_session(struct args *args);
+int verb_metrics(struct args *args);
 int verb_config(struct args *args);
 int verb_doctor(struct args *args);
 int verb_explain(struct args *args);
@@ -158,8 +163,41 @@ bool talk_signal(struct talk *t);
 /** talk_exit() - the exit code after talk_wait() */
 int talk_exit(const struct talk *t);
 
-/** ask_json() - one of the verbs with a result, as JSON text: 0 (free with free()) or an exit code */
-MUST_USE int ask_json(const struct args *args, enum onebit_verb verb, char **ret_json);
+/**
+ * talk_ask() - one of the verbs that are no request for an answer of a model
+ * @t:    connected
+ * @name: of a model or a session, where the verb takes one
+ * @ret:  its result as text, "null" when it has none; free with free()
+ *
+ * Return: 0 or an exit code; failures have been said.
+ */
+MUST_USE int talk_ask(struct talk *t, enum onebit_verb verb, const char *name, char **ret);
+
+/** ask_text() - connect, talk_ask(), hang up */
+MUST_USE int ask_text(const struct args *args, enum onebit_verb verb, const char *name, char **ret);
+
+/** ask_json() - ask_text() and read the answer; *ret_json is the caller's */
+MUST_USE int ask_json(const struct args *args, enum onebit_verb verb, const char *name,
+                      json_t **ret_json);
+
+/* ---- tables ---- */
+
+struct column {
+    const char *key, *title;
+};
+
+/** print_table() - rows, an array of objects, under titles; columns that no row has are left out */
+void print_table(json_t *rows, const struct column *columns, size_t n);
+
+/** print_values() - "key: value" lines; keys of maps inside stand behind prefix and a dot */
+void print_values(json_t *object, const char *prefix, unsigned depth);
+
+/** print_names() - the member `name` of each row, a line each; those that are no single safe word
+ * are left out, because shells read this */
+void print_names(json_t *rows);
+
+/** names_quickly() - for --names: end this process, silently, when it takes longer than a second */
+void names_quickly(void);
 
 /* ---- answers ---- */
 
@@ -178,8 +216,10 @@ struct answer {
     json_t *ids;           /* owned or NULL: gathered when set */
     json_t *logprobs;      /* same */
     json_t *end;           /* owned or NULL: what done or error said, when wants_end */
+    bool begins_session;   /* its name has not come yet */
     bool wants_end;        /* to be told in JSON, beside standard error */
-    int gather_error;      /* gathering failed: negative errno */
+    char session[SESSION_NAME_ROOM]; /* what accepted said; "": none */
+    int gather_error;                /* gathering failed: negative errno */
 };
 
 #define ANSWER_BYTES_MAX ((size_t)64 << 20) /* of gathered text */

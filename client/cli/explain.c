@@ -20,7 +20,7 @@ static bool wanted(const struct onebit_error_info *e, const char *word)
     return strcmp(word, e->name) == 0 || strcmp(word, number) == 0;
 }
 
-static void print_table(void)
+static void print_errors(void)
 {
     (void)printf("%-6s %-22s %-6s %-5s %s\n", "CODE", "NAME", "RETRY", "EXIT", "MEANING");
     for (int code = 1; onebit_error_info(code); code++) {
@@ -35,7 +35,7 @@ int verb_explain(struct args *args)
     bool any = false;
 
     if (args->n_words == 0) {
-        print_table();
+        print_errors();
         return 0;
     }
     for (int code = 1; onebit_error_info(code); code++) {

@@ -15,14 +15,14 @@ const struct verb verbs[] = {
      "The prompt is the words given, joined by spaces, or standard input when there are none or\n"
      "only \"-\". It is put to the model as one message of a chat; with --raw the model continues\n"
      "it as it is.",
-     GENERATES | OPTS_JSON | OPTS_RUN, NULL, SIZE_MAX, true, verb_run},
+     GENERATES | OPTS_SESSION | OPTS_JSON | OPTS_RUN, NULL, SIZE_MAX, true, verb_run},
     {"chat", "chat [options]", "Talk with a model, line by line",
-     "Each line is a message; the whole conversation is sent with it. /reset forgets the\n"
-     "conversation, /quit or the end of input ends. Ctrl-C cancels the answer that is being\n"
-     "written; at the prompt it ends.",
-     GENERATES, NULL, 0, true, verb_chat},
-    {"list", "list [options]", "List the models there are", NULL, OPTS_CONNECT | OPTS_JSON, NULL, 0,
-     true, verb_list},
+     "Each line is a message; the whole conversation is sent with it, or kept by the daemon with\n"
+     "--session. /reset forgets the conversation, /quit or the end of input ends. Ctrl-C cancels\n"
+     "the answer that is being written; at the prompt it ends.",
+     GENERATES | OPTS_SESSION, NULL, 0, true, verb_chat},
+    {"list", "list [options]", "List the models there are", NULL,
+     OPTS_CONNECT | OPTS_JSON | OPTS_NAMES, NULL, 0, true, verb_list},
     {"ps", "ps [options]", "Show the models that are loaded and the requests that run", NULL,
      OPTS_CONNECT | OPTS_JSON, NULL, 0, true, verb_ps},
     {"status", "status [options]", "Show the state of the daemon", NULL, OPTS_CONNECT | OPTS_JSON,
@@ -33,6 +33,13 @@ const struct verb verbs[] = {
      "a MODEL", 1, false, verb_unload},
     {"cancel", "cancel [options] REQUEST...", "Cancel requests by the numbers that ps shows", NULL,
      OPTS_CONNECT, "a REQUEST", SIZE_MAX, false, verb_cancel},
+    {"session", "session list|show|drop [options] [NAME...]",
+     "List, show and forget the conversations that the daemon keeps",
+     "list shows the sessions of this user, show NAME what was said in one, drop NAME... forgets\n"
+     "them. \"onebit run --session NAME\" and \"onebit chat --session NAME\" go on in one.",
+     OPTS_CONNECT | OPTS_JSON | OPTS_NAMES, "list, show or drop", SIZE_MAX, true, verb_session},
+    {"metrics", "metrics [options]", "Print the daemon's counts and times as Prometheus text", NULL,
+     OPTS_CONNECT, NULL, 0, true, verb_metrics},
     {"config", "config check [--json] [FILE]", "Check a configuration of the daemon",
      "onebitd itself checks FILE, or without it the file that it would read. What is wrong is "
      "told\n"

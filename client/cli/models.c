@@ -8,10 +8,10 @@
 
 static int ask_plain(const struct args *args, enum onebit_verb verb)
 {
-    char *json = NULL;
-    const int r = ask_json(args, verb, &json);
+    char *none = NULL;
+    const int r = ask_text(args, verb, args->words[0], &none);
 
-    free(json);
+    free(none);
     return r;
 }
 

@@ -59,12 +59,20 @@ static const struct opt opts[] = {
      "qwen3"},
     {"quantization", 0, OPTS_GENERATE, TEXT, AT(request.quantization), 0, 0, 0, "NAME",
      "refuse unless the model's file has it (binary, ternary, ...)"},
+    {"session", 0, OPTS_SESSION, TEXT, AT(request.session), 0, 0, 0, "NAME",
+     "go on in the conversation of this name, which the daemon keeps; \"\": begin one"},
+    {"trim", 0, OPTS_SESSION, FLAG, AT(request.trim), 0, 0, 0, NULL,
+     "a session that has become too long: leave out its oldest turns"},
+    {"no-cache", 0, OPTS_GENERATE, FLAG, AT(request.no_cache), 0, 0, 0, NULL,
+     "compute everything anew, and keep nothing for later requests"},
     {"class", 0, OPTS_GENERATE, CLASS, AT(request.request_class), 0, 0, 0, "CLASS",
      "low, normal or high"},
     {"deadline", 0, OPTS_GENERATE, U32, AT(request.deadline_ms), ONEBIT_HAS_DEADLINE, 0,
      4294967295.0, "MS", "milliseconds until the first token"},
     {"logprobs", 0, OPTS_RUN, U32, AT(request.n_logprobs), 0, 1, 20, "N",
      "with --json: the N likeliest tokens at each place"},
+    {"names", 0, OPTS_NAMES, FLAG, AT(names), 0, 0, 0, NULL,
+     "print names alone, a line each; says nothing when no daemon answers"},
     {"json", 0, OPTS_JSON, FLAG, AT(json), 0, 0, 0, NULL, "print JSON"},
     {"verbose", 'v', OPTS_VERBOSE, FLAG, AT(verbose), 0, 0, 0, NULL,
      "say on standard error what happens, and the speed in the end"},
@@ -278,6 +286,10 @@ int args_parse(struct args *ret, const struct verb *verb, int argc, char **argv)
     ret->request.stops = ret->request.n_stops ? ret->stops : NULL;
     ret->words = argv + optind;
     ret->n_words = (size_t)(argc - optind);
+    if (r == 0 && !ret->help && ret->request.trim && !ret->request.session) {
+        complain("%s: --trim needs --session", verb->name);
+        r = EXIT_USAGE;
+    }
     if (r == 0 && !ret->help) {
         r = check_words(ret, verb);
     }

@@ -78,7 +78,7 @@ int read_prompt(const struct args *args, char **ret)
     return r == -E2BIG || r == -EILSEQ ? EXIT_DATA : EXIT_IO;
 }
 
-/* {"text": ..., "ids": [...], ...}: what came, and how it ended. */
+/* {"text": ..., "ids": [...], "session": ..., ...}: what came, and how it ended. */
 static int print_answer(struct answer *a)
 {
     json_t *all = json_object();
@@ -86,6 +86,9 @@ static int print_answer(struct answer *a)
         all, "text", json_stringn(a->text.data ? (const char *)a->text.data : "", a->text.n));
 
     failed |= json_object_set(all, "ids", a->ids);
+    if (a->session[0]) {
+        failed |= json_object_set_new(all, "session", json_string(a->session));
+    }
     if (a->logprobs) {
         failed |= json_object_set(all, "logprobs", a->logprobs);
     }
@@ -138,6 +141,10 @@ int verb_run(struct args *args)
 
     if (args->request.n_logprobs > 0 && !args->json) {
         complain("--logprobs needs --json");
+        return EXIT_USAGE;
+    }
+    if (args->raw && args->request.session) {
+        complain("--raw takes no --session: there is no chat");
         return EXIT_USAGE;
     }
     if (args->raw && (args->system || args->request.chat_template)) {

@@ -195,7 +195,7 @@ int talk_exit(const struct talk *t)
 
 struct result {
     struct talk *talk;
-    char *json; /* owned */
+    char *text; /* owned */
 };
 
 static void on_result(struct onebit_conn *conn, uint32_t id, const struct onebit_done *done,
@@ -203,7 +203,7 @@ static void on_result(struct onebit_conn *conn, uint32_t id, const struct onebit
 {
     struct result *a = user;
 
-    a->json = strdup(done->result ? done->result : "null");
+    a->text = strdup(done->result ? done->result : "null");
     a->talk->waiting = false;
 }
 
@@ -217,39 +217,45 @@ static void on_error(struct onebit_conn *conn, uint32_t id, const struct onebit_
     complain_failure(failure);
 }
 
-int ask_json(const struct args *args, enum onebit_verb verb, char **ret_json)
+int talk_ask(struct talk *t, enum onebit_verb verb, const char *name, char **ret)
 {
-    struct talk t;
-    struct result a = {.talk = &t};
+    struct result a = {.talk = t};
     struct onebit_handler handler;
-    int r = talk_init(&t);
 
     onebit_handler_init(&handler);
     handler.done = on_result;
     handler.error = on_error;
-    if (r == 0) {
-        r = talk_connect(&t, args->socket);
+    const int code = onebit_ask(t->conn, verb, name, &handler, &a, &t->id);
+    t->waiting = code == 0;
+    t->code = code;
+    if (code != 0) {
+        complain("the request cannot be sent: %s",
+                 code < 0 ? strerror(-code) : onebit_error_info(code)->meaning);
     }
-    if (r == 0) {
-        const char *model = args->n_words > 0 ? args->words[0] : NULL;
-        const int code = onebit_ask(t.conn, verb, model, &handler, &a, &t.id);
-        t.waiting = code == 0;
-        t.code = code;
-        if (code != 0) {
-            complain("the request cannot be sent: %s",
-                     code < 0 ? strerror(-code) : onebit_error_info(code)->meaning);
-        }
-        talk_wait(&t);
-        r = talk_exit(&t);
-    }
-    if (r == 0 && !a.json) {
+    talk_wait(t);
+    int r = talk_exit(t);
+    if (r == 0 && !a.text) {
         complain("out of memory");
         r = EXIT_SOFTWARE;
     }
     if (r == 0) {
-        *ret_json = a.json;
+        *ret = a.text;
     } else {
-        free(a.json);
+        free(a.text);
+    }
+    return r;
+}
+
+int ask_text(const struct args *args, enum onebit_verb verb, const char *name, char **ret)
+{
+    struct talk t;
+    int r = talk_init(&t);
+
+    if (r == 0) {
+        r = talk_connect(&t, args->socket);
+    }
+    if (r == 0) {
+        r = talk_ask(&t, verb, name, ret);
     }
     talk_deinit(&t);
     return r;
