@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -22,6 +23,32 @@
 void broker_dirty(struct broker *b)
 {
     b->dirty = true;
+}
+
+/* ---- identities ---- */
+
+struct moment broker_moment(void)
+{
+    return (struct moment){.now_ns = clock_now_ns(), .unix_s = (uint64_t)time(NULL)};
+}
+
+static void on_sweep(uv_timer_t *timer)
+{
+    struct broker *b = timer->data;
+    const struct moment now = broker_moment();
+    const uint64_t next = identities_sweep(&b->identities, &now);
+
+    if (next != UINT64_MAX) {
+        uv_update_time(b->loop);
+        (void)uv_timer_start(&b->sweep, on_sweep, next / NS_PER_MS + 1, 0);
+    }
+}
+
+void broker_sweep_later(struct broker *b)
+{
+    if (!b->stopping && !uv_is_active((const uv_handle_t *)&b->sweep)) {
+        (void)uv_timer_start(&b->sweep, on_sweep, IDENTITY_IDLE_NS / NS_PER_MS, 0);
+    }
 }
 
 /* ---- the folder ---- */
@@ -205,6 +232,7 @@ static void stop(struct broker *b)
     runner_proc_close(&b->runner);
     close_timer(&b->restart);
     close_timer(&b->deadlines);
+    close_timer(&b->sweep);
     (void)uv_prepare_stop(&b->prepare);
     uv_close((uv_handle_t *)&b->prepare, NULL);
     uv_update_time(b->loop);
@@ -279,6 +307,11 @@ void broker_reload(struct broker *b, struct config *config)
     list_for_each (m, next, &b->models, struct model, link) {
         model_retry(m);
     }
+    const struct moment now = broker_moment();
+    buckets_set(&b->buckets, &b->config.rates, &now);
+    list_for_each (c, next_c, &b->conns, struct conn, link) {
+        conn_grant(c);
+    }
     broker_pin(b);
     broker_dirty(b);
     log_line(LOG_NOTICE, "configuration reloaded");
@@ -308,10 +341,15 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     list_init(&b->scan_waiters);
     list_init(&b->scan_late);
     queue_init(&b->queue);
-    b->restart.data = b->deadlines.data = b->drain.data = b->prepare.data = b;
+    identities_init(&b->identities);
+    const struct moment now = broker_moment();
+    buckets_set(&b->buckets, &b->config.rates, &now);
+    b->sweep.data = b->restart.data = b->deadlines.data = b->drain.data = b->prepare.data = b;
     (void)uv_timer_init(loop, &b->restart); /* none of these can fail: they only fill the struct */
     (void)uv_timer_init(loop, &b->deadlines);
     (void)uv_timer_init(loop, &b->drain);
+    (void)uv_timer_init(loop, &b->sweep);
+    uv_unref((uv_handle_t *)&b->sweep);
     (void)uv_prepare_init(loop, &b->prepare);
     (void)uv_prepare_start(&b->prepare, on_prepare);
     b->dirty = true;
@@ -329,6 +367,7 @@ void broker_deinit(struct broker *b)
     models_free(b);
     metrics_deinit(&b->metrics);
     runner_proc_deinit(&b->runner);
+    identities_deinit(&b->identities);
     free(b->listing);
     free(b->ids);
     free(b->runner_path);

@@ -13,6 +13,7 @@
 #include "daemon/broker/acceptor.h"
 #include "daemon/broker/backoff.h"
 #include "daemon/broker/config.h"
+#include "daemon/broker/identity.h"
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/queue.h"
 #include "daemon/broker/runner_proc.h"
@@ -40,6 +41,9 @@ struct broker {
     struct acceptor acceptor; /* open while listening */
     struct list conns;        /* owned: struct conn */
     size_t n_conns;
+    struct identities identities;
+    struct buckets buckets; /* of all identities together */
+    uv_timer_t sweep;       /* of identities that nobody uses */
 
     struct runner_proc runner;
     struct backoff backoff;
@@ -84,6 +88,12 @@ void broker_deinit(struct broker *b);
 
 /** broker_listen() - serve an open listening socket; @fd is taken over */
 MUST_USE int broker_listen(struct broker *b, int fd);
+
+/** broker_moment() - both clocks */
+struct moment broker_moment(void);
+
+/** broker_sweep_later() - an identity may have become idle */
+void broker_sweep_later(struct broker *b);
 
 /** broker_dirty() - something changed that the engine's plan may depend on */
 void broker_dirty(struct broker *b);

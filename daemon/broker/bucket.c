@@ -8,9 +8,10 @@
 #include <math.h>
 #include <stddef.h>
 
+#include "base/clock.h"
+
 #define NS_PER_S_F 1e9
 #define DAY_S UINT64_C(86400)
-#define NS_PER_S UINT64_C(1000000000)
 
 static double level_at(const struct bucket *b, uint64_t now_ns)
 {

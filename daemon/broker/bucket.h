@@ -14,6 +14,10 @@ struct moment {
     uint64_t unix_s; /* wall clock, for the quota's day */
 };
 
+#define RATES_MAX UINT64_C(1000000000) /* of each rate */
+#define RATES_BURST_S 10u
+#define RATES_BURST_S_MAX 86400u
+
 /* What the configuration allows one identity, or all of them together. 0: no limit. */
 struct rates {
     uint64_t requests_per_s, tokens_per_s;

@@ -13,11 +13,13 @@
 #include <string.h>
 
 #include "daemon/broker/config_keys.h"
+#include "daemon/broker/config_peer.h"
 #include "daemon/broker/config_value.h"
 #include "ipc/message.h"
 
-#define SECTION_MAX (MODEL_NAME_MAX + 8u)
 #define MODEL_PREFIX "model "
+#define PEER_PREFIX "peer "
+#define SECTION_MAX (UNIT_MAX + 16u) /* [peer unit.NAME] is the longest */
 
 enum {
     MODEL_KEY_TEMPERATURE,
@@ -37,6 +39,7 @@ struct reading {
     unsigned line;         /* 1-based: of the line inih holds */
     char section[SECTION_MAX + 1];
     struct model_options *model;            /* of the section, when it is a [model NAME] */
+    struct policy_rule *peer;               /* of the section, when it is a [peer NAME] */
     unsigned model_seen[CONFIG_MODELS_MAX]; /* per section: bits of keys given */
     bool *seen;                             /* owned: per key of the table */
     bool bad, no_memory;
@@ -100,9 +103,6 @@ static struct model_options *model_section(struct config *c, const char *name)
 
 static bool section_known(const char *section)
 {
-    if (strcmp(section, "policy") == 0) {
-        return true;
-    }
     for (size_t i = 0; i < config_n_keys; i++) {
         if (strcmp(config_keys[i].section, section) == 0) {
             return true;
@@ -111,12 +111,38 @@ static bool section_known(const char *section)
     return false;
 }
 
+static void model_enter(struct reading *r, const char *name)
+{
+    if (!model_name_valid(strview_of(name))) {
+        refuse(r, "'%s' is no name of a model", name);
+        return;
+    }
+    r->model = model_section(r->config, name);
+    if (!r->model) {
+        refuse(r, "more than %u [model] sections", CONFIG_MODELS_MAX);
+    }
+}
+
+static void peer_enter(struct reading *r, const char *name)
+{
+    const int e = policy_rule(&r->config->policy, name, &r->peer);
+
+    if (e == -ENOMEM) {
+        r->no_memory = r->bad = true;
+    } else if (e == -E2BIG) {
+        refuse(r, "more than %u [peer] sections", POLICY_RULES_MAX);
+    } else if (e < 0) {
+        refuse(r, "'%.80s' is none of: uid.NUMBER, gid.NUMBER, unit.NAME, default", name);
+    }
+}
+
 /* Enter "[text]". */
 static void section_enter(struct reading *r, const char *line, size_t n)
 {
     const char *end = memchr(line, ']', n);
 
     r->model = NULL;
+    r->peer = NULL;
     if (!end) {
         refuse(r, "a section needs a closing ']'");
         return;
@@ -135,15 +161,9 @@ static void section_enter(struct reading *r, const char *line, size_t n)
     memcpy(r->section, line + 1, len);
     r->section[len] = '\0';
     if (strncmp(r->section, MODEL_PREFIX, strlen(MODEL_PREFIX)) == 0) {
-        const char *name = r->section + strlen(MODEL_PREFIX);
-        if (!model_name_valid(strview_of(name))) {
-            refuse(r, "'%s' is no name of a model", name);
-            return;
-        }
-        r->model = model_section(r->config, name);
-        if (!r->model) {
-            refuse(r, "more than %u [model] sections", CONFIG_MODELS_MAX);
-        }
+        model_enter(r, r->section + strlen(MODEL_PREFIX));
+    } else if (strncmp(r->section, PEER_PREFIX, strlen(PEER_PREFIX)) == 0) {
+        peer_enter(r, r->section + strlen(PEER_PREFIX));
     } else if (!section_known(r->section)) {
         refuse(r, "unknown section [%s]", r->section);
     }
@@ -309,35 +329,15 @@ static void model_key(struct reading *r, const char *name, const char *value)
     }
 }
 
-static void policy_key(struct reading *r, const char *name, const char *value)
+static void peer_key(struct reading *r, const char *name, const char *value)
 {
-    struct policy *p = &r->config->policy;
-    const bool group = strncmp(name, "gid.", 4) == 0;
-    unsigned rights;
-    uint64_t id;
+    char text[200];
+    const int e = config_peer_key(r->peer, name, value, text, sizeof(text));
 
-    if (!policy_rights_parse(value, &rights)) {
-        refuse(r, "%s: '%s' is no list of use, load, unload, cancel, nor all or none", name, value);
-        return;
-    }
-    if (strcmp(name, "default") == 0) {
-        if (p->has_default) {
-            refuse(r, "'default' is given twice in [policy]");
-        }
-        p->has_default = true;
-        p->default_rights = rights;
-        return;
-    }
-    if ((!group && strncmp(name, "uid.", 4) != 0) || !value_uint(name + 4, &id) ||
-        id >= UINT32_MAX) {
-        refuse(r, "unknown key '%s' in [policy]: uid.NUMBER, gid.NUMBER or default", name);
-        return;
-    }
-    const int e = policy_add(p, group, (uint32_t)id, rights);
-    if (e == -EEXIST) {
-        refuse(r, "'%s' is given twice in [policy]", name);
+    if (e == CONFIG_PEER_BAD) {
+        refuse(r, "%s", text);
     } else if (e < 0) {
-        refuse(r, "more than %u rules in [policy]", POLICY_RULES_MAX);
+        r->no_memory = r->bad = true;
     }
 }
 
@@ -353,8 +353,8 @@ static int on_pair(void *user, const char *section, const char *name, const char
         model_key(r, name, value);
         return !r->bad;
     }
-    if (strcmp(r->section, "policy") == 0) {
-        policy_key(r, name, value);
+    if (r->peer) {
+        peer_key(r, name, value);
         return !r->bad;
     }
     for (size_t i = 0; i < config_n_keys; i++) {
@@ -385,7 +385,6 @@ int config_init(struct config *c)
             memcpy((char *)c + config_keys[i].at, &config_keys[i].preset, sizeof(uint64_t));
         }
     }
-    policy_init(&c->policy);
     /* The command model that comes with the daemon answers with the one right command. */
     struct model_options *home = model_section(c, "home-q1_0");
     home->has_temperature = true;
@@ -407,6 +406,7 @@ void config_deinit(struct config *c)
         free(c->models[i].chat_template);
     }
     c->n_models = 0;
+    policy_deinit(&c->policy);
 }
 
 int config_read(struct config *c, const void *data, size_t n, struct diag *ret_diag)

@@ -9,6 +9,7 @@
 #include "base/compiler.h"
 #include "base/diag.h"
 #include "base/strview.h"
+#include "daemon/broker/bucket.h"
 #include "daemon/broker/policy.h"
 
 #define CONFIG_BYTES_MAX (256u << 10) /* of the file */
@@ -44,7 +45,9 @@ struct config {
     uint64_t max_tokens; /* of requests that name none; less where the context is used up */
     uint64_t deadline_ms;
     uint64_t drain_ms;
-    struct policy policy;
+    struct rates rates; /* of all identities together */
+    uint64_t breaker_faults, breaker_open_ms;
+    struct policy policy; /* owned, as what it points to */
     struct model_options models[CONFIG_MODELS_MAX];
     size_t n_models;
 };

@@ -44,6 +44,12 @@ const struct config_key config_keys[] = {
     {"limits", "model_bytes_max", KEY_BYTES, AT(model_bytes_max), 0, BYTES_MAX, UINT64_C(64) << 30},
     {"request", "max_tokens", KEY_UINT, AT(max_tokens), 1, MSG_TOKENS_MAX, CONFIG_MAX_TOKENS},
     {"request", "deadline_ms", KEY_UINT, AT(deadline_ms), 0, MS_MAX, 30000},
+    {"rates", "requests_per_s", KEY_UINT, AT(rates.requests_per_s), 0, RATES_MAX, 0},
+    {"rates", "tokens_per_s", KEY_UINT, AT(rates.tokens_per_s), 0, RATES_MAX, 0},
+    {"rates", "burst_s", KEY_UINT, AT(rates.burst_s), 0, RATES_BURST_S_MAX, RATES_BURST_S},
+    {"rates", "tokens_per_day", KEY_UINT, AT(rates.tokens_per_day), 0, UINT64_C(1) << 50, 0},
+    {"breaker", "faults", KEY_UINT, AT(breaker_faults), 0, 1000, 5},
+    {"breaker", "open_ms", KEY_UINT, AT(breaker_open_ms), 0, MS_MAX, 30000},
     {"daemon", "drain_ms", KEY_UINT, AT(drain_ms), 0, MS_MAX, 20000},
 };
 /* clang-format on */

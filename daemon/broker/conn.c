@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "daemon/broker/broker.h"
+#include "daemon/broker/identity.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/verbs.h"
@@ -32,7 +33,7 @@ static void on_closed(uv_handle_t *handle)
     assert(c->n_open > 0);
     if (--c->n_open == 0) {
         frame_reader_deinit(&c->in);
-        free(c->peer.gids);
+        peer_deinit(&c->peer);
         free(c);
     }
 }
@@ -48,6 +49,12 @@ void conn_close(struct conn *c)
     }
     list_remove(&c->link);
     c->broker->n_conns--;
+    if (c->identity) {
+        const struct moment now = broker_moment();
+        identity_put(c->identity, &now);
+        c->identity = NULL;
+        broker_sweep_later(c->broker);
+    }
     broker_dirty(c->broker);
     uv_close((uv_handle_t *)&c->timer, on_closed);
     uv_close((uv_handle_t *)&c->pipe, on_closed);
@@ -366,30 +373,31 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
 
 static int read_peer(struct conn *c)
 {
-    struct ucred cred;
-    socklen_t n = sizeof(cred);
     uv_os_fd_t fd;
 
-    if (uv_fileno((uv_handle_t *)&c->pipe, &fd) < 0 ||
-        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0) {
-        return -EPERM;
+    return uv_fileno((uv_handle_t *)&c->pipe, &fd) < 0 ? -EPERM : peer_read(&c->peer, fd);
+}
+
+void conn_grant(struct conn *c)
+{
+    const struct broker *b = c->broker;
+    const struct moment now = broker_moment();
+    const struct policy_peer who = conn_who(c);
+
+    c->grant = policy_grant(&b->config.policy, b->own_uid, &who);
+    if (c->identity) {
+        identity_grant(c->identity, &c->grant, &now);
     }
-    c->peer = (struct peer){.uid = cred.uid, .gid = cred.gid, .pid = cred.pid};
-    c->peer.gids = calloc(POLICY_GIDS_MAX + 1, sizeof(gid_t));
-    if (!c->peer.gids) {
-        return -ENOMEM;
-    }
-    c->peer.gids[0] = cred.gid;
-    n = POLICY_GIDS_MAX * sizeof(gid_t);
-    c->peer.n_gids = 1;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, c->peer.gids + 1, &n) == 0) {
-        c->peer.n_gids += n / sizeof(gid_t);
-    }
-    gid_t *fitting = realloc(c->peer.gids, c->peer.n_gids * sizeof(gid_t));
-    if (fitting) {
-        c->peer.gids = fitting;
-    }
-    return 0;
+}
+
+/* The connection counts towards its identity from here. */
+static bool join(struct conn *c)
+{
+    const struct moment now = broker_moment();
+
+    conn_grant(c);
+    c->identity = identity_get(&c->broker->identities, c->peer.uid, c->peer.unit, &c->grant, &now);
+    return c->identity != NULL;
 }
 
 static bool one_too_many(const struct broker *b, uid_t uid)
@@ -432,6 +440,8 @@ void conn_accept(struct broker *b, int fd)
         conn_close(c);
     } else if (full) {
         conn_refuse(c, ERR_TOO_MANY_CONNECTIONS, "as many connections as allowed are open");
+    } else if (!join(c)) {
+        conn_refuse(c, ERR_TOO_MANY_CONNECTIONS, "as many users as can be told apart are here");
     } else if (uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_read) < 0) {
         conn_close(c);
     } else {

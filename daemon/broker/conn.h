@@ -10,20 +10,14 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "daemon/broker/peer.h"
 #include "daemon/broker/policy.h"
 #include "ipc/error.h"
 #include "ipc/frame.h"
 #include "ipc/message.h"
 
 struct broker;
-
-struct peer {
-    uid_t uid;
-    gid_t gid;
-    pid_t pid;
-    gid_t *gids; /* owned: the kernel's list of its groups, its primary one first */
-    size_t n_gids;
-};
+struct identity;
 
 struct conn {
     uv_pipe_t pipe;        /* .data is this conn */
@@ -34,7 +28,10 @@ struct conn {
     struct list requests;  /* owned: struct request */
     size_t n_requests;
     struct peer peer;
-    char client[64]; /* its name, from its hello */
+    struct identity
+        *identity;      /* borrowed from the broker's table, which counts us; NULL: refused */
+    struct grant grant; /* what the policy says about the peer */
+    char client[64];    /* its name, from its hello */
     struct frame_reader in;
     bool said_hello;
     bool finishing; /* no more input; closed as soon as the output is written */
@@ -65,6 +62,16 @@ void conn_finish(struct conn *c);
 
 /** conn_close() - now; idempotent. Its requests are cancelled; the memory goes with the handles. */
 void conn_close(struct conn *c);
+
+/** conn_who() - the peer as the policy looks at it; borrows from the conn */
+static inline struct policy_peer conn_who(const struct conn *c)
+{
+    return (struct policy_peer){
+        .uid = c->peer.uid, .gids = c->peer.gids, .n_gids = c->peer.n_gids, .unit = c->peer.unit};
+}
+
+/** conn_grant() - the policy is new or has changed: what does it say about this peer? */
+void conn_grant(struct conn *c);
 
 /** conn_touch() - a request ended or began: the idle limit counts from here */
 void conn_touch(struct conn *c);

@@ -30,24 +30,17 @@ static void refuse(struct conn *c, uint32_t id, enum error_code code, const char
     conn_error(c, id, &e);
 }
 
-static struct grant grant_of(const struct conn *c)
-{
-    const struct broker *b = c->broker;
-
-    return policy_grant(&b->config.policy, b->own_uid, c->peer.uid, c->peer.gids, c->peer.n_gids);
-}
-
 /* False, and answered, when the peer lacks the right. */
 static bool may(struct conn *c, uint32_t id, unsigned right, const char *what)
 {
-    const struct grant g = grant_of(c);
+    const struct grant *g = &c->grant;
     char text[96];
 
-    if (g.known && (g.rights & right)) {
+    if (g->known && (g->rights & right)) {
         return true;
     }
     (void)snprintf(text, sizeof(text), "uid %u may not %s", (unsigned)c->peer.uid, what);
-    refuse(c, id, g.known ? ERR_FORBIDDEN : ERR_UNKNOWN_PEER, text);
+    refuse(c, id, g->known ? ERR_FORBIDDEN : ERR_UNKNOWN_PEER, text);
     return false;
 }
 
@@ -75,8 +68,9 @@ void verbs_hello(struct conn *c, const struct msg_hello *m)
         conn_refuse(c, ERR_BAD_PROTOCOL, "a required feature is unknown to this server");
         return;
     }
-    if (!grant_of(c).known) {
-        conn_refuse(c, ERR_UNKNOWN_PEER, "the policy names neither your uid nor your groups");
+    if (!c->grant.known) {
+        conn_refuse(c, ERR_UNKNOWN_PEER,
+                    "the policy names neither your uid, your groups nor your unit");
         return;
     }
     c->said_hello = true;

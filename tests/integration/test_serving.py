@@ -258,7 +258,7 @@ class Process(unittest.TestCase):
 class Policy(unittest.TestCase):
 
     def test_a_peer_the_policy_does_not_name_is_unknown(self):
-        with Daemon(config=f'[policy]\nuid.{os.getuid()} = none\ndefault = none\n') as d:
+        with Daemon(config=f'[peer uid.{os.getuid()}]\nrights = none\n[peer default]\nrights = none\n') as d:
             peer = Peer(d, hello=False)
             peer.send({'type': 'hello', 'protocol': [1, 0], 'name': 'test'})
             frame = peer.receive()
@@ -272,7 +272,7 @@ class Policy(unittest.TestCase):
             d.stop = lambda: None
 
     def test_a_peer_without_the_right_may_not_load(self):
-        with Daemon(config=f'[policy]\nuid.{os.getuid()} = use\n') as d, Peer(d) as peer:
+        with Daemon(config=f'[peer uid.{os.getuid()}]\nrights = use\n') as d, Peer(d) as peer:
             peer.send({'type': 'load', 'id': 1, 'model': 'home-q1_0'})
             end = peer.until_end(1)[-1]
             self.assertEqual((end['name'], end['number']), ('forbidden', 403))

@@ -12,7 +12,8 @@ table = (root / 'daemon/broker/config_keys.c').read_text(encoding='utf-8')
 sample = (root / 'packaging/onebit.conf').read_text(encoding='utf-8')
 page = (root / 'packaging/man/onebit.conf.5').read_text(encoding='utf-8')
 known = set(re.findall(r'^    \{"(\w+)", "(\w+)",', table, re.M))
-
+peers = (root / 'daemon/broker/config_peer.c').read_text(encoding='utf-8')
+known |= {('peer', key) for key in re.findall(r'^    \[PEER_\w+\] = \{"(\w+)"', peers, re.M)}
 
 
 def number(text):
@@ -25,7 +26,8 @@ def number(text):
     return int(shift[1]) << int(shift[2]) if shift else int(text, 0)
 
 
-names = dict(re.findall(r'#define (\w+) (\d+)u?\b', (root / 'daemon/broker/config.h').read_text(encoding='utf-8')))
+names = {name: value for header in sorted((root / 'daemon/broker').glob('*.h'))
+         for name, value in re.findall(r'#define (\w+) (\d+)u?\b', header.read_text(encoding='utf-8'))}
 presets = {}
 for section, key, rest in re.findall(r'^    \{"(\w+)", "(\w+)", KEY_(?:UINT|BYTES|OCTAL), (.*)\},$', table, re.M):
     last = re.sub(r', \.restart.*', '', rest).split(', ')[3]
@@ -66,7 +68,7 @@ def in_page():
 
 bad = []
 for name, found in (('packaging/onebit.conf', set(in_sample())), ('packaging/man/onebit.conf.5', set(in_page()))):
-    found = {pair for pair in found if pair[0] not in ('model', 'policy')}
+    found = {pair for pair in found if pair[0] != 'model'}
     bad += [f'{name} lacks [{s}] {k}' for s, k in sorted(known - found)]
     bad += [f'{name} has [{s}] {k}, which is no key' for s, k in sorted(found - known)]
 stated = [(name, s, k, text) for name, s, k, text in defaults() if (s, k) in presets]

@@ -62,6 +62,9 @@ static void rig_up(struct rig *rig, void (*take)(void *user, int fd))
     rig->broker.loop = &rig->loop;
     assert_int_equal(config_init(&rig->broker.config), 0);
     list_init(&rig->broker.conns);
+    identities_init(&rig->broker.identities);
+    assert_int_equal(uv_timer_init(&rig->loop, &rig->broker.sweep), 0);
+    rig->broker.sweep.data = &rig->broker;
     assert_int_equal(acceptor_start(&rig->broker.acceptor, &rig->loop, fd, take, rig), 0);
 }
 
@@ -72,8 +75,10 @@ static void rig_down(struct rig *rig)
     list_for_each (c, next, &rig->broker.conns, struct conn, link) {
         conn_close(c);
     }
+    uv_close((uv_handle_t *)&rig->broker.sweep, NULL);
     assert_int_equal(uv_run(&rig->loop, UV_RUN_DEFAULT), 0);
     assert_int_equal(uv_loop_close(&rig->loop), 0);
+    identities_deinit(&rig->broker.identities);
     config_deinit(&rig->broker.config);
 }
 

@@ -14,13 +14,30 @@ static int read_text(struct config *c, const char *text, struct diag *d)
     return config_read(c, text, strlen(text), d);
 }
 
+struct refusal {
+    const char *text, *word1, *word2;
+};
+
+static void all_refused(const struct refusal *bad, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct config c;
+        struct diag d;
+
+        if (read_text(&c, bad[i].text, &d) != CONFIG_BAD || !strstr(d.text, bad[i].word1) ||
+            !strstr(d.text, bad[i].word2)) {
+            print_message("file %zu: \"%s\"\n", i, d.text);
+            fail();
+        }
+        config_deinit(&c);
+    }
+}
+
 /* Goal: every kind of mistake is refused and named with its line. Method: one file a mistake, and the
  * words its message must have. */
 static void each_mistake_is_refused_by_name_and_line(void **state)
 {
-    static const struct {
-        const char *text, *word1, *word2;
-    } bad[] = {
+    static const struct refusal bad[] = {
         {"[queue]\n\nper_identityx = 1\n", "line 3", "per_identityx"},
         {"[nowhere]\n", "line 1", "nowhere"},
         {"[nowhere]\nx = 1\n", "line 1", "nowhere"},
@@ -60,27 +77,44 @@ static void each_mistake_is_refused_by_name_and_line(void **state)
         {"[model m]\nchat_template = qwen3\nchat_template = qwen3\n", "line 3", "twice"},
         {"[model m]\npinned = maybe\n", "line 2", "maybe"},
         {"[model m]\nkv = f16\n[model m]\nkv = f16\n", "line 4", "twice"},
-        {"[policy]\nuid.1 = fly\n", "line 2", "fly"},
-        {"[policy]\nuid.x = use\n", "line 2", "uid.x"},
-        {"[policy]\nuid.4294967295 = use\n", "line 2", "uid.4294967295"},
-        {"[policy]\nuid.1 = use\nuid.1 = use\n", "line 3", "twice"},
-        {"[policy]\ndefault = use\ndefault = use\n", "line 3", "twice"},
-        {"[policy]\nuid.1 = use,\n", "line 2", "use,"},
         {"[limits]\noutput_soft_bytes = 8M\noutput_hard_bytes = 1M\n", "line 3", "output_soft"},
     };
     (void)state;
 
-    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
-        struct config c;
-        struct diag d;
+    all_refused(bad, ARRAY_SIZE(bad));
+}
 
-        if (read_text(&c, bad[i].text, &d) != CONFIG_BAD || !strstr(d.text, bad[i].word1) ||
-            !strstr(d.text, bad[i].word2)) {
-            print_message("file %zu: \"%s\"\n", i, d.text);
-            fail();
-        }
-        config_deinit(&c);
-    }
+static void what_a_peer_may_is_checked_word_by_word(void **state)
+{
+    static const struct refusal bad[] = {
+        {"[policy]\n", "line 1", "unknown section"},
+        {"[peer]\n", "line 1", "unknown section"},
+        {"[peer ]\n", "line 1", "none of"},
+        {"[peer uid.x]\n", "line 1", "uid.x"},
+        {"[peer uid.4294967295]\n", "line 1", "uid.4294967295"},
+        {"[peer gid.-1]\n", "line 1", "gid.-1"},
+        {"[peer unit.]\n", "line 1", "unit."},
+        {"[peer unit.a/b]\n", "line 1", "a/b"},
+        {"[peer Default]\n", "line 1", "Default"},
+        {"[peer uid.1]\nfly = yes\n", "line 2", "fly"},
+        {"[peer uid.1]\nrights = fly\n", "line 2", "fly"},
+        {"[peer uid.1]\nrights = use,\n", "line 2", "use,"},
+        {"[peer uid.1]\nrights = use\nrights = use\n", "line 3", "twice"},
+        {"[peer uid.1]\nrights = use\n[peer uid.1]\nrights = use\n", "line 4", "twice"},
+        {"[peer default]\nclass = urgent\n", "line 2", "low normal high"},
+        {"[peer default]\nweight = 0\n", "line 2", "1..100"},
+        {"[peer default]\nweight = 101\n", "line 2", "1..100"},
+        {"[peer default]\nmodels =\n", "line 2", "models"},
+        {"[peer default]\nmodels = a,,b\n", "line 2", "a,,b"},
+        {"[peer default]\nmodels = ../a\n", "line 2", "../a"},
+        {"[peer default]\nrequests_per_s = -1\n", "line 2", "requests_per_s"},
+        {"[peer default]\nrunning_max = 65\n", "line 2", "0..64"},
+        {"[rates]\nburst_s = 86401\n", "line 2", "outside"},
+        {"[breaker]\nfaults = 1001\n", "line 2", "outside"},
+    };
+    (void)state;
+
+    all_refused(bad, ARRAY_SIZE(bad));
 }
 
 static void bytes_that_inih_would_cut_or_join_are_refused(void **state)
@@ -129,14 +163,14 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     config_deinit(&c);
 
     assert_int_equal(
-        read_text(
-            &c,
-            "; a comment\n# another\n[queue]\nper_identity = 0 ; none\n"
-            "[engine]\nkv_bytes = 64M\ncpu = avx2\n[socket]\nmode = 0600\r\n"
-            "path = /tmp/a b.sock\n[model m]\nkv = f32\ntemperature = 0.25\n"
-            "pinned = yes\nchat_template = falcon3\n[policy]\nuid.7 = use, load\ngid.9 = none\n"
-            "default = none\n",
-            &d),
+        read_text(&c,
+                  "; a comment\n# another\n[queue]\nper_identity = 0 ; none\n"
+                  "[engine]\nkv_bytes = 64M\ncpu = avx2\n[socket]\nmode = 0600\r\n"
+                  "path = /tmp/a b.sock\n[model m]\nkv = f32\ntemperature = 0.25\n"
+                  "pinned = yes\nchat_template = falcon3\n[peer uid.7]\nrights = use, load\n"
+                  "[peer gid.9]\nrights = none\n[peer uid.7]\nmodels = m , n\n"
+                  "[rates]\ntokens_per_s = 7\n",
+                  &d),
         CONFIG_OK);
     assert_int_equal(c.queue_per_identity, 0);
     assert_int_equal(c.kv_bytes, 64 << 20);
@@ -150,7 +184,13 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     assert_true(m->temperature == 0.25);
     assert_true(m->pinned);
     assert_int_equal(c.policy.n_rules, 2);
-    assert_int_equal(c.policy.default_rights, 0);
+    const struct policy_peer seven = {.uid = 7, .unit = ""};
+    assert_int_equal(policy_grant(&c.policy, 1, &seven).rights, RIGHT_USE | RIGHT_LOAD);
+    assert_true(policy_model_allowed(&c.policy, 1, &seven, strview_of("n")));
+    assert_false(policy_model_allowed(&c.policy, 1, &seven, strview_of("o")));
+    assert_int_equal(c.rates.tokens_per_s, 7);
+    assert_int_equal(c.rates.burst_s, 10);
+    assert_int_equal(c.breaker_faults, 5);
     config_deinit(&c);
 }
 
@@ -216,6 +256,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_mistake_is_refused_by_name_and_line),
+        cmocka_unit_test(what_a_peer_may_is_checked_word_by_word),
         cmocka_unit_test(bytes_that_inih_would_cut_or_join_are_refused),
         cmocka_unit_test(defaults_hold_and_a_file_changes_what_it_names),
         cmocka_unit_test(every_default_is_inside_its_own_range),

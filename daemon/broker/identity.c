@@ -1,0 +1,206 @@
+/* identity: a table of who is served, bounded, with entries that vanish when nothing would be lost.
+ *
+ * Salts live apart and longer: they cost 32 bytes and a name, and whoever comes back within the hour
+ * should find what it computed. A salt that is forgotten costs a cache miss and nothing else. */
+#include "daemon/broker/identity.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+struct salt {
+    struct list link;
+    uid_t uid;
+    uint8_t bytes[SEAM_SALT];
+    char unit[];
+};
+
+void identities_init(struct identities *t)
+{
+    *t = (struct identities){0};
+    list_init(&t->all);
+    list_init(&t->salts);
+}
+
+static void forget(struct identities *t, struct identity *id)
+{
+    assert(sched_account_idle(&id->account));
+    list_remove(&id->link);
+    t->n--;
+    free(id);
+}
+
+static void salt_forget(struct identities *t, struct salt *s)
+{
+    list_remove(&s->link);
+    t->n_salts--;
+    free(s);
+}
+
+void identities_deinit(struct identities *t)
+{
+    list_for_each (id, next, &t->all, struct identity, link) {
+        forget(t, id);
+    }
+    list_for_each (s, next_s, &t->salts, struct salt, link) {
+        salt_forget(t, s);
+    }
+}
+
+/* ---- salts ---- */
+
+static bool draw(uint8_t *bytes, size_t n)
+{
+    size_t got = 0;
+
+    while (got < n) {
+        const ssize_t more = getrandom(bytes + got, n - got, 0);
+        if (more < 0 && errno != EINTR) {
+            return false;
+        }
+        got += more > 0 ? (size_t)more : 0;
+    }
+    return true;
+}
+
+static struct salt *salt_new(struct identities *t, uid_t uid, const char *unit)
+{
+    static const uint8_t public_[SEAM_SALT]; /* all zero is everybody's */
+    const size_t n = strlen(unit) + 1;
+    struct salt *s = calloc(1, sizeof(*s) + n);
+
+    do {
+        if (!s || !draw(s->bytes, sizeof(s->bytes))) {
+            free(s); /* never a salt that somebody could guess */
+            return NULL;
+        }
+    } while (memcmp(s->bytes, public_, sizeof(public_)) == 0);
+    s->uid = uid;
+    memcpy(s->unit, unit, n);
+    list_init(&s->link);
+    if (t->n_salts == IDENTITIES_MAX) {
+        salt_forget(t, container_of(t->salts.next, struct salt, link));
+    }
+    t->n_salts++;
+    return s;
+}
+
+static bool set_salt(struct identities *t, struct identity *id)
+{
+    struct salt *found = NULL;
+
+    list_for_each (s, next, &t->salts, struct salt, link) {
+        if (s->uid == id->uid && strcmp(s->unit, id->unit) == 0) {
+            found = s;
+            break;
+        }
+    }
+    if (!found && !(found = salt_new(t, id->uid, id->unit))) {
+        return false;
+    }
+    list_remove(&found->link);
+    list_push(&t->salts, &found->link);
+    memcpy(id->salt, found->bytes, sizeof(id->salt));
+    return true;
+}
+
+/* ---- the table ---- */
+
+struct identity *identity_find(const struct identities *t, uid_t uid, const char *unit)
+{
+    list_for_each (id, next, &t->all, struct identity, link) {
+        if (id->uid == uid && strcmp(id->unit, unit) == 0) {
+            return id;
+        }
+    }
+    return NULL;
+}
+
+static bool make_room(struct identities *t)
+{
+    struct identity *oldest = NULL;
+
+    if (t->n < IDENTITIES_MAX) {
+        return true;
+    }
+    list_for_each (id, next, &t->all, struct identity, link) {
+        if (id->n_conns == 0 && (!oldest || id->used_ns < oldest->used_ns)) {
+            oldest = id;
+        }
+    }
+    if (oldest) {
+        forget(t, oldest);
+    }
+    return oldest != NULL;
+}
+
+static struct identity *identity_new(struct identities *t, uid_t uid, const char *unit)
+{
+    struct identity *id = make_room(t) ? calloc(1, sizeof(*id)) : NULL;
+
+    if (!id) {
+        return NULL;
+    }
+    id->uid = uid;
+    strview_copy(id->unit, sizeof(id->unit), strview_of(unit));
+    sched_account_init(&id->account);
+    if (!set_salt(t, id)) {
+        free(id);
+        return NULL;
+    }
+    list_push(&t->all, &id->link);
+    t->n++;
+    return id;
+}
+
+struct identity *identity_get(struct identities *t, uid_t uid, const char *unit,
+                              const struct grant *grant, const struct moment *at)
+{
+    struct identity *id = identity_find(t, uid, unit);
+
+    if (!id && !(id = identity_new(t, uid, unit))) {
+        return NULL;
+    }
+    id->n_conns++;
+    identity_grant(id, grant, at);
+    return id;
+}
+
+void identity_put(struct identity *id, const struct moment *at)
+{
+    assert(id->n_conns > 0);
+    id->n_conns--;
+    id->used_ns = at->now_ns;
+}
+
+void identity_grant(struct identity *id, const struct grant *grant, const struct moment *at)
+{
+    id->grant = *grant;
+    id->account.weight = grant->weight;
+    id->account.running_max = grant->running_max;
+    buckets_set(&id->buckets, &grant->rates, at);
+}
+
+uint64_t identities_sweep(struct identities *t, const struct moment *at)
+{
+    uint64_t nearest = UINT64_MAX;
+
+    list_for_each (id, next, &t->all, struct identity, link) {
+        const uint64_t idle = at->now_ns > id->used_ns ? at->now_ns - id->used_ns : 0;
+        uint64_t again = IDENTITY_IDLE_NS;
+
+        if (id->n_conns > 0) {
+            continue;
+        }
+        if (idle < IDENTITY_IDLE_NS) {
+            again = IDENTITY_IDLE_NS - idle;
+        } else if (buckets_idle(&id->buckets, at)) {
+            forget(t, id);
+            continue;
+        }
+        nearest = again < nearest ? again : nearest;
+    }
+    return nearest;
+}
