@@ -441,11 +441,9 @@ static void do_list(struct conn *c, const struct message *m)
 /* What others do shows in the figures: for the operator. */
 static void do_metrics(struct conn *c, const struct message *m)
 {
-    if (c->peer.uid != 0 && c->peer.uid != c->broker->own_uid) {
-        refuse(c, m->id, ERR_FORBIDDEN, "only root and the daemon's own user may read the metrics");
-        return;
+    if (may(c, m->id, RIGHT_METRICS, "read the metrics")) {
+        results_metrics(c, m->id);
     }
-    results_metrics(c, m->id);
 }
 
 void verbs_handle(struct conn *c, const struct message *m, const uint8_t *body, size_t n)
