@@ -27,7 +27,10 @@ static void check_grants(const struct policy *p)
         assert(!(g.rights & ~RIGHTS_ALL) && g.class_ < CLASSES);
         assert(g.weight >= 1 && g.weight <= POLICY_WEIGHT_MAX);
         assert(g.running_max <= SEAM_STREAMS_MAX);
-        (void)policy_model_allowed(p, 7, &who[i], (struct strview){.data = "a", .n = 1});
+        /* What an unknown peer may use is nobody's question: the answer only must come. */
+        const bool allowed =
+            policy_model_allowed(p, 7, &who[i], (struct strview){.data = "a", .n = 1});
+        (void)allowed;
     }
 }
 
