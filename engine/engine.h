@@ -307,16 +307,39 @@ uint64_t kv_block_bytes(const struct model *model, enum kv_type type);
 MUST_USE int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type type,
                          size_t n_blocks);
 void kv_pool_free(struct kv_pool *pool); /* after its sequences */
+/** kv_pool_free_blocks/_idle_blocks() - blocks that hold nothing; that no sequence holds, but a later one may
+ * find. Both are there to be taken. */
 size_t kv_pool_free_blocks(const struct kv_pool *pool);
+size_t kv_pool_idle_blocks(const struct kv_pool *pool);
 
 /** seq_new() - an empty sequence of at most n_ctx positions; takes no block yet */
 MUST_USE int seq_new(struct seq **ret, struct kv_pool *pool, size_t n_ctx);
-void seq_free(struct seq *seq); /* its blocks go back to the pool, zeroed before another use */
+/** seq_free() - what can be found again stays so; the other blocks go back to the pool. Zeroed before another
+ * use, both. */
+void seq_free(struct seq *seq);
 size_t seq_len(const struct seq *seq);
 /** seq_rewind() - forget positions from n on; n <= seq_len */
 void seq_rewind(struct seq *seq, size_t n);
-/** seq_reserve() - blocks for n positions in all; false when the pool has too few (nothing taken) */
+/** seq_reserve() - blocks for n positions in all; idle ones are evicted when none is free. False when the pool
+ * has too few (nothing taken). */
 MUST_USE bool seq_reserve(struct seq *seq, size_t n);
+
+#define KV_SALT 16u /* bytes that say who may find a block; all zero: everybody */
+
+/**
+ * seq_attach() - find the positions of ids that are there already, and let what seq computes be found
+ * @salt: whose sequence this is. Only blocks of the same salt are found, and those of the public one.
+ * @ids:  n ids, of which seq's own positions are the first ones; n may be 0
+ *
+ * Whole blocks are shared, and at least the last id is left to compute. The longer chain counts, of those
+ * that begin with the salt's own and with public blocks. Ids and salt are compared, not only their hash. From here on
+ * each block that seq fills can be found by others of its salt (by everybody, where that is all zero).
+ * May be called again between steps, with the same salt: others may have computed more in the meantime. A sequence's numbers
+ * are the same with and without: engine/NUMERICS.md.
+ *
+ * Return: positions found and added by this call.
+ */
+size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *ids, size_t n);
 
 /* ---- steps ---- */
 

@@ -1,6 +1,7 @@
 /* The pool is one reserved mapping; the system gives it memory page by page as blocks are first
  * written. Free blocks are a stack, so a block that was just given back is taken first, while it is
- * still in the cache. */
+ * still in the cache. Only when none is free an idle one is evicted. A block that several sequences hold, or
+ * that can be found, is never written: a sequence that was rewound into one goes on in a copy. */
 #include "engine/kv.h"
 
 #include <assert.h>
@@ -77,20 +78,28 @@ int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type ty
         .n_blocks = n_blocks,
         .n_head_kv = model->shape.n_head_kv,
         .head_dim = model->shape.head_dim,
+        .n_buckets = 1,
         .free_blocks = calloc(n_blocks, sizeof(*p->free_blocks)),
-        .dirty = calloc(n_blocks, sizeof(*p->dirty)),
+        .blocks = calloc(n_blocks, sizeof(*p->blocks)),
     };
+    while (p->n_buckets < n_blocks) {
+        p->n_buckets *= 2;
+    }
+    p->buckets = calloc(p->n_buckets, sizeof(*p->buckets));
     void *mem = mmap(NULL, p->mem_bytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mem != MAP_FAILED) {
         p->mem = mem;
     }
-    if (!p->mem || !p->free_blocks || !p->dirty) {
+    if (!p->mem || !p->free_blocks || !p->blocks || !p->buckets) {
         kv_pool_free(p);
         return -ENOMEM;
     }
     for (size_t i = 0; i < n_blocks; i++) {
         p->free_blocks[i] = (uint32_t)(n_blocks - 1 - i); /* the first block is on top */
+    }
+    for (size_t i = 0; i < p->n_buckets; i++) {
+        p->buckets[i] = KV_NONE;
     }
     p->n_free = n_blocks;
     *ret = p;
@@ -106,13 +115,68 @@ void kv_pool_free(struct kv_pool *pool)
         (void)munmap(pool->mem, pool->mem_bytes);
     }
     free(pool->free_blocks);
-    free(pool->dirty);
+    free(pool->blocks);
+    free(pool->buckets);
     free(pool);
 }
 
 size_t kv_pool_free_blocks(const struct kv_pool *pool)
 {
     return pool->n_free;
+}
+
+size_t kv_pool_idle_blocks(const struct kv_pool *pool)
+{
+    return pool->n_idle;
+}
+
+void kv_block_ref(struct kv_pool *pool, uint32_t block)
+{
+    struct kv_block *b = &pool->blocks[block];
+
+    if (b->n_refs++ == 0 && b->kept) {
+        pool->n_idle--;
+    }
+}
+
+void kv_block_free(struct kv_pool *pool, uint32_t block)
+{
+    struct kv_block *b = &pool->blocks[block];
+
+    *b = (struct kv_block){.dirty = b->dirty}; /* its ids are somebody's words */
+    pool->free_blocks[pool->n_free++] = block;
+}
+
+void kv_block_unref(struct kv_pool *pool, uint32_t block)
+{
+    struct kv_block *b = &pool->blocks[block];
+
+    assert(b->n_refs > 0);
+    if (--b->n_refs > 0) {
+        return;
+    }
+    if (b->kept) {
+        b->used = ++pool->tick;
+        pool->n_idle++;
+    } else {
+        kv_block_free(pool, block);
+    }
+}
+
+/* A block of zeros for one sequence. There has to be one that is free or idle. */
+static uint32_t take_block(struct kv_pool *p)
+{
+    if (p->n_free == 0) {
+        kv_cache_evict(p);
+    }
+    const uint32_t block = p->free_blocks[--p->n_free];
+    struct kv_block *b = &p->blocks[block];
+    if (b->dirty) {
+        memset(p->mem + block * p->block_bytes, 0, p->block_bytes);
+    }
+    b->dirty = true;
+    b->n_refs = 1;
+    return block;
 }
 
 static size_t blocks_for(size_t n)
@@ -153,11 +217,10 @@ size_t seq_len(const struct seq *seq)
 
 void seq_trim(struct seq *seq, size_t n_blocks)
 {
-    struct kv_pool *p = seq->pool;
-
-    while (seq->n_blocks > n_blocks) {
-        p->free_blocks[p->n_free++] = seq->blocks[--seq->n_blocks];
+    while (seq->n_blocks > n_blocks) { /* from the end: what is found less often is let go first */
+        kv_block_unref(seq->pool, seq->blocks[--seq->n_blocks]);
     }
+    seq->n_kept = seq->n_kept < n_blocks ? seq->n_kept : n_blocks;
 }
 
 void seq_rewind(struct seq *seq, size_t n)
@@ -165,23 +228,59 @@ void seq_rewind(struct seq *seq, size_t n)
     assert(n <= seq->len);
     seq->len = n;
     seq_trim(seq, blocks_for(n));
+    seq->n_kept = seq->n_kept < n / KV_BLOCK ? seq->n_kept : n / KV_BLOCK;
+}
+
+/* Is the block that the next position goes to one that must not be written? */
+static bool wants_copy(const struct seq *seq)
+{
+    const size_t i = seq->len / KV_BLOCK;
+
+    if (i >= seq->n_blocks) {
+        return false;
+    }
+    const struct kv_block *b = &seq->pool->blocks[seq->blocks[i]];
+    return b->kept || b->n_refs > 1;
+}
+
+static void copy_block(struct seq *seq)
+{
+    struct kv_pool *p = seq->pool;
+    uint32_t *at = &seq->blocks[seq->len / KV_BLOCK];
+    const uint32_t block = take_block(p), old = *at;
+
+    memcpy(p->mem + block * p->block_bytes, p->mem + old * p->block_bytes, p->block_bytes);
+    memcpy(p->blocks[block].ids, p->blocks[old].ids, sizeof(p->blocks[old].ids));
+    *at = block;
+    kv_block_unref(p, old);
 }
 
 bool seq_reserve(struct seq *seq, size_t n)
 {
-    struct kv_pool *p = seq->pool;
+    const struct kv_pool *p = seq->pool;
     const size_t want = blocks_for(n);
+    const bool copy = n > seq->len && wants_copy(seq);
+    const size_t more = (want > seq->n_blocks ? want - seq->n_blocks : 0) + (copy ? 1 : 0);
 
-    if (n > seq->n_ctx || (want > seq->n_blocks && want - seq->n_blocks > p->n_free)) {
+    if (n > seq->n_ctx || more > p->n_free + p->n_idle) {
         return false;
     }
+    if (copy) {
+        copy_block(seq);
+    }
     while (seq->n_blocks < want) {
-        const uint32_t block = p->free_blocks[--p->n_free];
-        if (p->dirty[block]) {
-            memset(p->mem + block * p->block_bytes, 0, p->block_bytes);
-        }
-        p->dirty[block] = true;
-        seq->blocks[seq->n_blocks++] = block;
+        seq->blocks[seq->n_blocks++] = take_block(seq->pool);
     }
     return true;
+}
+
+void seq_advance(struct seq *seq, const int32_t *ids, size_t n)
+{
+    assert(seq->len + n <= seq->n_blocks * KV_BLOCK);
+    for (size_t i = 0; i < n; i++, seq->len++) {
+        seq->pool->blocks[seq->blocks[seq->len / KV_BLOCK]].ids[seq->len % KV_BLOCK] = ids[i];
+    }
+    if (seq->keeps) {
+        kv_cache_keep(seq);
+    }
 }

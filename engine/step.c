@@ -258,7 +258,7 @@ static void hand_out(struct stepper *st, struct step_item *items, size_t n_items
     for (size_t i = 0; i < n_items; i++) {
         items[i].logits = logits;
         logits += items[i].n_logits * st->model->shape.n_vocab;
-        items[i].seq->len += items[i].n_ids;
+        seq_advance(items[i].seq, items[i].ids, items[i].n_ids);
     }
 }
 

@@ -1,0 +1,225 @@
+/* Blocks that can be found again. A full block is entered under a hash of (salt, the chain before it, its
+ * ids); a sequence that begins with the same ids under the same salt takes it as it is, since a position's keys and
+ * values depend on nothing but the ids up to it. The hash only leads to a candidate: salt, ids and the
+ * parent, which is a block and not a hash, are compared, so by induction over the chain all ids before it are
+ * equal too, and a collision leads nowhere.
+ *
+ * A sequence that holds a block holds all those before it. So an idle block has only idle ones behind it, and evicting
+ * from the ends of chains never leaves a block without its parent.
+ *
+ * What is least worth goes first: what was used longest ago, where a hit counts as much as a whole
+ * pool of blocks let go since, at most eight times. Public blocks are what the operator asked for, and go last. */
+#include <assert.h>
+#include <string.h>
+
+#include <xxhash.h>
+
+#include "engine/kv.h"
+
+#define HITS_MAX 8u
+#define VALUE_PUBLIC (UINT64_C(1) << 62)
+
+static const uint8_t public_salt[KV_SALT];
+
+/* What is looked for: the block of these ids behind that one. */
+struct wanted {
+    const uint8_t *salt;
+    uint32_t parent; /* KV_NONE: the first of a chain */
+    const int32_t *ids;
+    uint64_t hash[2];
+};
+
+static void wanted_hash(const struct kv_pool *p, struct wanted *w)
+{
+    struct {
+        uint8_t salt[KV_SALT];
+        uint64_t before[2];
+        int32_t ids[KV_BLOCK];
+    } in = {0};
+
+    memcpy(in.salt, w->salt, KV_SALT);
+    if (w->parent != KV_NONE) {
+        memcpy(in.before, p->blocks[w->parent].hash, sizeof(in.before));
+    }
+    memcpy(in.ids, w->ids, sizeof(in.ids));
+    const XXH128_hash_t h = XXH3_128bits(&in, sizeof(in));
+    w->hash[0] = h.low64;
+    w->hash[1] = h.high64;
+}
+
+static uint32_t *bucket_of(struct kv_pool *p, const uint64_t hash[2])
+{
+    return &p->buckets[hash[0] & (p->n_buckets - 1)];
+}
+
+/* Sets the hash; KV_NONE when it is not there. */
+static uint32_t find(struct kv_pool *p, struct wanted *w)
+{
+    wanted_hash(p, w);
+    for (uint32_t i = *bucket_of(p, w->hash); i != KV_NONE; i = p->blocks[i].next) {
+        const struct kv_block *b = &p->blocks[i];
+        if (b->hash[0] == w->hash[0] && b->hash[1] == w->hash[1] && b->parent == w->parent &&
+            memcmp(b->salt, w->salt, KV_SALT) == 0 && memcmp(b->ids, w->ids, sizeof(b->ids)) == 0) {
+            return i;
+        }
+    }
+    return KV_NONE;
+}
+
+static void enter(struct kv_pool *p, uint32_t block, const struct wanted *w)
+{
+    struct kv_block *b = &p->blocks[block];
+    uint32_t *bucket = bucket_of(p, w->hash);
+
+    assert(!b->kept && b->n_refs > 0);
+    b->kept = true;
+    memcpy(b->salt, w->salt, KV_SALT);
+    memcpy(b->hash, w->hash, sizeof(b->hash));
+    b->parent = w->parent;
+    b->n_children = b->n_hits = 0;
+    b->used = ++p->tick;
+    b->next = *bucket;
+    *bucket = block;
+    if (w->parent != KV_NONE) {
+        p->blocks[w->parent].n_children++;
+    }
+}
+
+static void leave(struct kv_pool *p, uint32_t block)
+{
+    struct kv_block *b = &p->blocks[block];
+    uint32_t *at = bucket_of(p, b->hash);
+
+    assert(b->kept && b->n_children == 0);
+    while (*at != block) {
+        at = &p->blocks[*at].next;
+    }
+    *at = b->next;
+    if (b->parent != KV_NONE) {
+        p->blocks[b->parent].n_children--;
+    }
+    b->kept = false;
+}
+
+static bool is_public(const uint8_t salt[KV_SALT])
+{
+    return memcmp(salt, public_salt, KV_SALT) == 0;
+}
+
+/* ---- eviction ---- */
+
+static uint64_t value_of(const struct kv_pool *p, const struct kv_block *b)
+{
+    const uint64_t hits = b->n_hits < HITS_MAX ? b->n_hits : HITS_MAX;
+
+    return b->used + hits * p->n_blocks + (is_public(b->salt) ? VALUE_PUBLIC : 0);
+}
+
+void kv_cache_evict(struct kv_pool *pool)
+{
+    uint32_t worst = KV_NONE;
+    uint64_t worst_value = UINT64_MAX;
+
+    /* Some thousand blocks at most, for each of them a memset of a whole block: a scan is no cost. */
+    for (uint32_t i = 0; i < pool->n_blocks; i++) {
+        const struct kv_block *b = &pool->blocks[i];
+        if (!b->kept || b->n_refs > 0 || b->n_children > 0) {
+            continue;
+        }
+        const uint64_t value = value_of(pool, b);
+        if (value < worst_value) {
+            worst = i;
+            worst_value = value;
+        }
+    }
+    assert(worst != KV_NONE); /* the chain of an idle block ends in one */
+    leave(pool, worst);
+    pool->n_idle--;
+    kv_block_free(pool, worst);
+}
+
+/* ---- keeping ---- */
+
+void kv_cache_keep(struct seq *seq)
+{
+    struct kv_pool *p = seq->pool;
+
+    while ((seq->n_kept + 1) * KV_BLOCK <= seq->len) {
+        const size_t i = seq->n_kept;
+        const uint32_t block = seq->blocks[i];
+        struct wanted w = {.salt = seq->salt,
+                           .parent = i > 0 ? seq->blocks[i - 1] : KV_NONE,
+                           .ids = p->blocks[block].ids};
+        const uint32_t same = find(p, &w);
+
+        if (same == KV_NONE) {
+            enter(p, block, &w);
+        } else { /* somebody computed the same beside us */
+            kv_block_ref(p, same);
+            seq->blocks[i] = same;
+            kv_block_unref(p, block);
+        }
+        seq->n_kept++;
+    }
+}
+
+/* ---- finding ---- */
+
+/* How far a chain goes on from seq's own blocks: by public blocks as far as they go, if these may come first, then by
+ * the salt's own. Takes what it finds when `take`. Return: blocks found. */
+static size_t follow(struct seq *seq, const int32_t *ids, size_t n_blocks, bool public_first,
+                     bool take)
+{
+    struct kv_pool *p = seq->pool;
+    const size_t begin = seq->n_kept;
+    uint32_t parent = begin > 0 ? seq->blocks[begin - 1] : KV_NONE;
+    bool in_public = public_first && (parent == KV_NONE || is_public(p->blocks[parent].salt));
+    size_t i = begin;
+
+    for (; i < n_blocks; i++) {
+        struct wanted w = {.parent = parent, .ids = ids + i * KV_BLOCK};
+        uint32_t block = KV_NONE;
+        if (in_public) {
+            w.salt = public_salt;
+            block = find(p, &w);
+            in_public = block != KV_NONE;
+        }
+        if (block == KV_NONE) {
+            w.salt = seq->salt;
+            block = find(p, &w);
+        }
+        if (block == KV_NONE) {
+            break;
+        }
+        if (take) {
+            kv_block_ref(p, block);
+            p->blocks[block].n_hits++;
+            p->blocks[block].used = ++p->tick;
+            seq->blocks[i] = block;
+            seq->n_blocks = seq->n_kept = i + 1;
+        }
+        parent = block;
+    }
+    return i - begin;
+}
+
+size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *ids, size_t n)
+{
+    const size_t n_blocks = n > 0 ? (n - 1) / KV_BLOCK : 0;
+    const size_t len = seq->len;
+
+    assert(!seq->keeps || memcmp(seq->salt, salt, KV_SALT) == 0);
+    assert(n <= seq->n_ctx);
+    memcpy(seq->salt, salt, KV_SALT);
+    seq->keeps = true;
+    kv_cache_keep(seq);
+    if (len % KV_BLOCK != 0 || n_blocks <= seq->n_kept) {
+        return 0;
+    }
+    seq_trim(seq, seq->n_kept); /* blocks that a step reserved and did not fill */
+    const bool public_first =
+        follow(seq, ids, n_blocks, true, false) > follow(seq, ids, n_blocks, false, false);
+    const size_t found = follow(seq, ids, n_blocks, public_first, true);
+    seq->len += found * KV_BLOCK;
+    return found * KV_BLOCK;
+}
