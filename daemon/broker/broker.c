@@ -293,6 +293,18 @@ int broker_listen(struct broker *b, int fd)
     return acceptor_start(&b->acceptor, b->loop, fd, on_connection, b);
 }
 
+static void set_limits(struct broker *b)
+{
+    const struct config *k = &b->config;
+
+    b->sched.limits = (struct sched_limits){
+        .fifo = k->scheduler_mode && strcmp(k->scheduler_mode, "fifo") == 0,
+        .streams_max = (uint32_t)k->streams_max,
+        .chunk_us = (uint32_t)k->chunk_ms * 1000,
+        .pause_max_ns = k->pause_max_ms * NS_PER_MS,
+    };
+}
+
 void broker_reload(struct broker *b, struct config *config)
 {
     const char *name;
@@ -304,6 +316,7 @@ void broker_reload(struct broker *b, struct config *config)
     config_deinit(&b->config);
     b->config = *config;
     *config = (struct config){0};
+    set_limits(b);
     list_for_each (m, next, &b->models, struct model, link) {
         model_retry(m);
     }
@@ -344,6 +357,8 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     identities_init(&b->identities);
     const struct moment now = broker_moment();
     buckets_set(&b->buckets, &b->config.rates, &now);
+    sched_init(&b->sched, &b->queue, &(struct sched_limits){0});
+    set_limits(b);
     b->sweep.data = b->restart.data = b->deadlines.data = b->drain.data = b->prepare.data = b;
     (void)uv_timer_init(loop, &b->restart); /* none of these can fail: they only fill the struct */
     (void)uv_timer_init(loop, &b->deadlines);

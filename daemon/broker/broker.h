@@ -18,6 +18,7 @@
 #include "daemon/broker/queue.h"
 #include "daemon/broker/runner_proc.h"
 #include "daemon/broker/scan.h"
+#include "daemon/broker/sched.h"
 #include "ipc/seam.h"
 
 struct request;
@@ -54,6 +55,7 @@ struct broker {
     struct seam_plan sent; /* the plan this engine has */
 
     struct queue queue;
+    struct sched sched; /* over queue */
     struct list models; /* owned: struct model */
     uint32_t n_models_ever;
     struct list pack_children; /* owned: struct pack_child */

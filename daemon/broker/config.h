@@ -39,6 +39,8 @@ struct config {
     uint64_t threads;   /* 0: chosen by the runner */
     uint64_t kv_bytes, streams_max, models_max, pack_ms;
     uint64_t queue_per_identity, queue_total, queue_bytes;
+    char *scheduler_mode; /* "fair" or "fifo"; NULL: fair */
+    uint64_t chunk_ms, pause_max_ms;
     uint64_t connections, connections_per_uid, requests_per_connection;
     uint64_t frame_ms, hello_ms, idle_ms, stall_ms;
     uint64_t output_soft_bytes, output_hard_bytes, model_bytes_max;

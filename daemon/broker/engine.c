@@ -15,12 +15,14 @@
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
-#include "daemon/broker/plan.h"
 #include "daemon/broker/quantization.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/results.h"
+#include "daemon/broker/sched.h"
 #include "ipc/frame.h"
 #include "ipc/mp.h"
+
+#define PROGRESS_NS (100 * NS_PER_MS) /* a client hears no more often of its prompt */
 
 /* ---- towards the engine ---- */
 
@@ -64,39 +66,50 @@ static void start_sequence(struct broker *b, struct request *r)
     };
     const struct seam_message m = {.type = SEAM_START, .start = s};
 
-    if (!r->job.running) {
-        queue_run(&b->queue, &r->job);
+    if (!r->started_ns) {
         r->started_ns = clock_now_ns();
         metrics_on_start(r);
     }
-    r->job.held = true;
-    r->job.slots->n_held++;
     answer_restart(&r->answer);
     runner_proc_send(&b->runner, &m, r->answer.ids, r->answer.n_ids, -1);
 }
 
-static void send_plan(struct broker *b)
+/* Its KV is needed by another; it goes on later from the ids it has. */
+static void give_back(struct broker *b, struct request *r)
+{
+    const struct seam_message m = {.type = SEAM_CANCEL, .cancel = r->job.seq};
+
+    runner_proc_send(&b->runner, &m, NULL, 0, -1);
+    request_progress(r, PHASE_PAUSED, 0, 0);
+}
+
+/* A change of the prompts' time by a few percent is not worth a frame. */
+static bool same_time(uint32_t a, uint32_t b)
+{
+    return a == b || (a > 0 && b > 0 && a - a / 8 <= b && b - b / 8 <= a);
+}
+
+static void send_plan(struct broker *b, const struct sched_plan *plan)
 {
     struct seam_message m = {.type = SEAM_PLAN};
 
-    plan_run(&b->queue, &m.plan);
-    if (m.plan.n_run == b->sent.n_run &&
+    m.plan.n_run = plan->n_run;
+    m.plan.prompt_us = plan->prompt_us;
+    for (size_t i = 0; i < plan->n_run; i++) {
+        m.plan.run[i] = plan->run[i]->seq;
+    }
+    if (m.plan.n_run == b->sent.n_run && same_time(m.plan.prompt_us, b->sent.prompt_us) &&
         memcmp(m.plan.run, b->sent.run, m.plan.n_run * sizeof(m.plan.run[0])) == 0) {
         return;
     }
     b->sent = m.plan;
-    list_for_each (r, next, &b->queue.running, struct request, job.link) {
-        r->job.planned = false;
-        for (size_t i = 0; i < m.plan.n_run && !r->job.planned; i++) {
-            r->job.planned = m.plan.run[i] == r->job.seq;
-        }
-    }
     runner_proc_send(&b->runner, &m, NULL, 0, -1);
 }
 
 void engine_advance(struct broker *b)
 {
-    struct job *j;
+    const size_t waiting = b->runner.out.n;
+    struct sched_plan plan;
 
     if (b->runner.state == RUNNER_DOWN && !b->restart_due && !b->stopping && has_work(b)) {
         start_process(b);
@@ -104,12 +117,16 @@ void engine_advance(struct broker *b)
     if (b->runner.state != RUNNER_UP) {
         return;
     }
-    while (b->runner.out.n < RUNNER_OUT_SOFT &&
-           (j = plan_start(&b->queue, (uint32_t)b->config.streams_max))) {
-        start_sequence(b, container_of(j, struct request, job));
+    sched_plan(&b->sched, clock_now_ns(), waiting < RUNNER_OUT_SOFT ? RUNNER_OUT_SOFT - waiting : 0,
+               &plan);
+    for (size_t i = 0; i < plan.n_give_back; i++) {
+        give_back(b, container_of(plan.give_back[i], struct request, job));
     }
-    if (b->runner.state == RUNNER_UP) {
-        send_plan(b);
+    for (size_t i = 0; i < plan.n_start; i++) {
+        start_sequence(b, container_of(plan.start[i], struct request, job));
+    }
+    if (b->runner.state == RUNNER_UP) { /* it is not, when it took what was sent badly */
+        send_plan(b, &plan);
     }
 }
 
@@ -217,10 +234,9 @@ static void deliver(struct request *r, const struct seam_tokens *t, const struct
     if (news->skip_ids == t->ids.n && news->skip_bytes == t->text.n) {
         return; /* the client has all of it */
     }
-    if (job_suspect(&r->job)) {
-        broker_dirty(b); /* cleared: the others may run again */
-    }
     job_progress(&r->job);
+    sched_tokens(&b->sched, &r->job, (uint32_t)(t->ids.n - news->skip_ids), clock_now_ns());
+    broker_dirty(b); /* it has had its turn */
     backoff_progress(&b->backoff);
     if (!r->first_ns) {
         r->first_ns = clock_now_ns();
@@ -312,8 +328,8 @@ static void on_finished(struct broker *b, const struct seam_finished *f)
     b->mean_ms = (b->mean_ms * 7 + us_between(r->started_ns, now) / 1000) / 8;
     backoff_progress(&b->backoff);
     r->model->used_ns = now;
-    r->job.held = false; /* it has forgotten the sequence by itself */
-    r->job.slots->n_held--;
+    sched_prefilled(&b->sched, &r->job, r->job.total, r->job.total, now); /* even without a token */
+    sched_forgotten(&b->sched, &r->job);
     request_done(r, &out);
 }
 
@@ -329,8 +345,12 @@ static void on_failed(struct broker *b, const struct seam_failed *f)
                                 .have = f->have,
                                 .limit = f->limit};
     r->model->used_ns = clock_now_ns();
-    r->job.held = false;
-    r->job.slots->n_held--;
+    if (f->again && sched_kv_full(&b->sched, &r->job)) {
+        request_progress(r, PHASE_PAUSED, 0, 0);
+        broker_dirty(b);
+        return;
+    }
+    sched_forgotten(&b->sched, &r->job);
     request_fail_as(r, &e);
 }
 
@@ -342,18 +362,45 @@ static void on_started(struct broker *b, const struct seam_started *s)
         const bool first = r->prompt_tokens == 0; /* not again in an engine's successor */
         r->prompt_tokens = s->prompt_tokens;
         r->cached_tokens = s->cached_tokens;
+        sched_started(&b->sched, &r->job, s->prompt_tokens, s->cached_tokens);
         if (first) {
             metrics_on_prompt(r);
         }
+        broker_dirty(b);
     }
 }
 
 static void on_prefill(struct broker *b, const struct seam_prefill *p)
 {
     struct request *r = held(b, p->seq);
+    const uint64_t now = clock_now_ns();
 
-    if (r) {
+    if (!r) {
+        return;
+    }
+    sched_prefilled(&b->sched, &r->job, p->done, p->total, now);
+    broker_dirty(b);
+    if (now - r->progress_ns >= PROGRESS_NS) {
+        r->progress_ns = now;
         request_progress(r, PHASE_PREFILL, p->done, p->total);
+    }
+}
+
+/* Steps are measured where it is known whose they are: one model works. */
+static void on_stats(struct broker *b, const struct seam_stats *st)
+{
+    struct slots *only = NULL;
+
+    b->engine.stats = *st;
+    for (size_t i = 0; i < b->sched.n_sent; i++) {
+        const struct job *j = b->sched.sent[i];
+        if (j && only && only != j->slots) {
+            return;
+        }
+        only = j ? j->slots : only;
+    }
+    if (only) {
+        sched_step(only, st->step_streams, st->step_prompt, st->step_us);
     }
 }
 
@@ -434,7 +481,7 @@ static void on_message(void *user, const struct seam_message *m)
         models_on_load_failed(b, &m->failed);
         break;
     default:
-        b->engine.stats = m->stats;
+        on_stats(b, &m->stats);
         metrics_on_stats(b);
         break;
     }
@@ -466,6 +513,7 @@ static void blame(struct broker *b, bool killed)
         const bool was_held = r->job.held;
         const int verdict = job_died(&r->job, killed);
 
+        sched_forgotten(&b->sched, &r->job);
         if (verdict == JOB_CRASHED) {
             log_line(LOG_ERR, "request %llu of uid %u crashed the engine, alone",
                      (unsigned long long)r->job.seq, (unsigned)r->job.uid);
@@ -490,6 +538,7 @@ static void on_gone(void *user, const char *how, bool killed)
     metrics_engine(&b->metrics, false, clock_now_ns());
     b->sent.n_run = 0;
     blame(b, killed);
+    sched_engine_gone(&b->sched);
     models_on_engine_gone(b, killed);
     if (backoff_hopeless(&b->backoff)) {
         refuse_all(b, wait_ms);

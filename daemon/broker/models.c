@@ -411,7 +411,10 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     m->load_deaths = 0;
     m->repacked = false;
     m->used_ns = clock_now_ns();
-    m->slots = (struct slots){.ready = true, .n_streams = l->n_streams};
+    m->slots.ready = true;
+    m->slots.n_streams = l->n_streams;
+    m->slots.kv_blocks = l->kv_blocks;
+    m->slots.block_positions = l->kv_block_positions;
     log_line(LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name, f->quantization,
              f->formats, l->n_streams);
     backoff_progress(&b->backoff);
@@ -443,7 +446,6 @@ void models_on_engine_gone(struct broker *b, bool killed)
 {
     list_for_each (m, next, &b->models, struct model, link) {
         m->slots.ready = false;
-        m->slots.n_held = 0;
         if (m->state == MODEL_LOADED) {
             m->state = MODEL_PACKED;
         } else if (m->state == MODEL_LOADING &&

@@ -12,23 +12,16 @@ void queue_init(struct queue *q)
     list_init(&q->running);
 }
 
-int queue_admit(const struct queue *q, const struct queue_limits *limits, size_t n_free, uid_t uid,
-                size_t bytes)
+int queue_admit(const struct queue *q, const struct queue_limits *limits, size_t n_free,
+                size_t n_own, size_t bytes)
 {
-    uint64_t own = 0;
-
     if (q->n_waiting >= limits->total + n_free) {
         return QUEUE_FULL_TOTAL;
     }
     if (bytes > limits->bytes || q->bytes > limits->bytes - bytes) {
         return QUEUE_FULL_BYTES;
     }
-    for (size_t c = 0; c < CLASSES; c++) { /* at most `total` steps: no table to keep */
-        list_for_each (j, next, &q->waiting[c], struct job, link) {
-            own += j->uid == uid;
-        }
-    }
-    return own >= limits->per_identity + n_free ? QUEUE_FULL_IDENTITY : QUEUE_OK;
+    return n_own >= limits->per_identity + n_free ? QUEUE_FULL_IDENTITY : QUEUE_OK;
 }
 
 void queue_push(struct queue *q, struct job *j)
@@ -102,7 +95,6 @@ int job_died(struct job *j, bool killed)
     const bool worked_on = j->planned;
 
     j->planned = false;
-    j->held = false;
     if (!worked_on) {
         return JOB_CONTINUES;
     }

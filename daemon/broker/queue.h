@@ -1,6 +1,6 @@
-/* The requests that wait and those that run, as policy sees them: three classes, first come first
- * served inside a class, bounded by count and bytes. Pure code: jobs are embedded in requests, time
- * and limits are arguments. */
+/* The requests that wait and those that run: their lists, their bounds, and the blame for deaths of
+ * the engine. Whose turn it is, is sched.h's business. Pure code: jobs are embedded in requests,
+ * limits are arguments. */
 #ifndef BROKER_QUEUE_H
 #define BROKER_QUEUE_H
 
@@ -11,7 +11,10 @@
 
 #include "base/compiler.h"
 #include "base/list.h"
+#include "daemon/broker/cost.h"
 #include "ipc/message.h"
+
+struct sched_account;
 
 /* Deaths of the engine without a token in between, after which a request runs alone. */
 #define JOB_SUSPECT_DEATHS 2u
@@ -19,16 +22,31 @@
  * fault does: it takes this many of them in a row. */
 #define JOB_SUSPECT_KILLS 24u
 
-/* The streams of one model. */
+/* What scheduling knows of one model. */
 struct slots {
     bool ready;         /* the engine has the model */
-    uint32_t n_streams; /* sequences it holds at most */
-    uint32_t n_held;    /* sequences it holds */
+    uint32_t n_streams; /* whole contexts that its KV has room for */
+    uint32_t n_held;    /* sequences that the engine holds */
+    /* KV in blocks: sequences take them as they grow. 0: one stream a sequence, as n_streams says. */
+    uint32_t kv_blocks, block_positions, blocks_used;
+    bool kv_full;     /* the engine ran out all the same: no start until a sequence has ended */
+    struct cost cost; /* of its steps */
+    double bytes_per_token; /* of requests' bodies, a running average; 0: not known yet */
+    uint32_t chunk;         /* prompt tokens that a step takes, as lately seen; 0: not known yet */
+
+    /* Scratch of one plan (sched_plan.c). */
+    uint64_t plan;                           /* its number: what follows is of this plan */
+    uint32_t chunk_left;                     /* prompt tokens that nobody in the plan has yet */
+    uint32_t n_decode, n_watched, n_prefill; /* picked: decoding, of these not low; with a prompt */
+    bool closed;                             /* a start had no room: none behind it either */
 };
 
 struct job {
-    struct list link;    /* in one of the queue's lists */
-    struct slots *slots; /* borrowed: its model's; outlives the job's stay in the queue */
+    struct list link;     /* in one of the queue's lists */
+    struct list own_link; /* in one of its account's lists */
+    struct sched_account
+        *account;        /* borrowed: its identity's; outlives the job's stay in the queue */
+    struct slots *slots; /* borrowed: its model's; likewise. NULL: not known yet */
     uint64_t seq;        /* the global request number */
     uid_t uid;
     enum request_class class_;
@@ -37,7 +55,19 @@ struct job {
     bool held;              /* this engine holds it */
     bool planned;           /* this engine works on it: a death may be its fault */
     bool blocked;           /* its client does not read */
+    bool parked;            /* it waits for a bucket: it stands apart */
     unsigned deaths, kills; /* of the engine that worked on it, since its last new token */
+
+    /* sched.c's */
+    uint32_t prompt;  /* tokens: an estimate until the engine has said */
+    uint32_t answer;  /* tokens delivered */
+    uint32_t left;    /* positions to compute before the next token; 0: it decodes */
+    uint32_t total;   /* positions that this start began with: prompt and resumed answer */
+    uint32_t charged; /* prompt tokens paid for, or found cached */
+    uint32_t blocks;  /* of KV, while held */
+    uint64_t
+        paused_ns; /* held and left out of the plan since then, without a token; 0: it is not */
+    bool picked;   /* scratch of one plan */
 };
 
 struct queue {
@@ -56,10 +86,11 @@ void queue_init(struct queue *q);
 
 enum { QUEUE_OK = 0, QUEUE_FULL_IDENTITY, QUEUE_FULL_TOTAL, QUEUE_FULL_BYTES };
 
-/** queue_admit() - may one more job of this user and size come in? QUEUE_OK or which bound is reached.
- * @n_free: streams that nobody uses: so many jobs do not really wait, they start at once */
+/** queue_admit() - may one more job of this size come in? QUEUE_OK or which bound is reached.
+ * @n_free: streams that nobody uses: so many jobs do not really wait, they start at once
+ * @n_own:  waiting jobs of its identity */
 MUST_USE int queue_admit(const struct queue *q, const struct queue_limits *limits, size_t n_free,
-                         uid_t uid, size_t bytes);
+                         size_t n_own, size_t bytes);
 
 /** queue_push() - a new job at the end of its class */
 void queue_push(struct queue *q, struct job *j);

@@ -31,6 +31,7 @@ struct request *request_new(struct conn *c, uint32_t id, enum request_kind kind)
     r->job.uid = c->peer.uid;
     r->job.blocked = c->blocked;
     list_init(&r->job.link);
+    list_init(&r->job.own_link);
     list_init(&r->scan_link);
     list_init(&r->model_link);
     list_push(&c->requests, &r->conn_link);
@@ -53,10 +54,7 @@ static void request_free(struct request *r)
     struct broker *b = r->broker;
 
     metrics_on_end(r);
-    if (r->job.held) {
-        r->job.slots->n_held--;
-    }
-    queue_remove(&b->queue, &r->job);
+    sched_remove(&b->sched, &r->job);
     list_remove(&r->scan_link);
     list_remove(&r->model_link);
     list_remove(&r->conn_link);

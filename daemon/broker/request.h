@@ -41,6 +41,7 @@ struct request {
     struct answer answer;
     uint64_t arrived_ns, started_ns, first_ns; /* 0: not yet */
     uint64_t last_ns;                          /* of the latest new token; 0: none yet */
+    uint64_t progress_ns;                      /* when the client last heard of its prompt */
     uint64_t deadline_ns;                      /* to the first token; UINT64_MAX: none */
     uint32_t prompt_tokens, cached_tokens;
     uint32_t restarts;

@@ -1,16 +1,286 @@
-/* sched: accounts of service. */
+/* sched: what happens, booked. Service is charged as it is given, chunk by chunk and token by token,
+ * so that at any moment the counters tell who is behind; positions that had been computed before
+ * (a prefix found again, a replay after a death or a pause without KV) are never charged twice. */
 #include "daemon/broker/sched.h"
+
+#include <assert.h>
+#include <math.h>
+
+#include "base/clock.h"
+
+#define BYTES_PER_TOKEN 4.0 /* of a request, before any was seen */
+#define CREDIT_MAX 4096.0   /* of low: what was long ago is forgotten */
+#define LOW_SHARE 0.1       /* of all service, while low has work */
+#define RATE_WINDOW_NS (250 * NS_PER_MS)
+#define GROWTH 3u /* positions that a sequence takes before the next plan counts */
 
 void sched_account_init(struct sched_account *a)
 {
     *a = (struct sched_account){.weight = 1};
     list_init(&a->link);
     for (size_t c = 0; c < CLASSES; c++) {
-        list_init(&a->jobs[c]);
+        list_init(&a->running[c]);
+        list_init(&a->waiting[c]);
     }
 }
 
 bool sched_account_idle(const struct sched_account *a)
 {
     return a->n_jobs == 0;
+}
+
+void sched_init(struct sched *s, struct queue *queue, const struct sched_limits *limits)
+{
+    *s = (struct sched){.queue = queue, .limits = *limits};
+    list_init(&s->accounts);
+}
+
+/* ---- booking ---- */
+
+static void set_left(struct job *j, uint32_t left)
+{
+    uint64_t *pending = &j->account->pending[j->class_];
+
+    assert(*pending >= j->left);
+    *pending = *pending - j->left + left;
+    j->left = left;
+}
+
+static void charge(struct sched *s, struct job *j, uint64_t n)
+{
+    struct sched_account *a = j->account;
+
+    a->served += n;
+    a->counter[j->class_] += (double)n / a->weight;
+    if (j->class_ == CLASS_LOW) {
+        s->low_credit = fmax(s->low_credit - (double)n, 0);
+    } else if (s->low_waits) {
+        s->low_credit += (double)n * LOW_SHARE / (1 - LOW_SHARE);
+        s->low_credit = fmin(s->low_credit, CREDIT_MAX);
+    }
+}
+
+/* The first n positions of its sequence are there: pay for those of the prompt that are new. */
+static void charge_prompt(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns)
+{
+    const uint32_t there = n < j->prompt ? n : j->prompt;
+
+    if (there <= j->charged) {
+        return;
+    }
+    const uint32_t fresh = there - j->charged;
+    j->charged = there;
+    charge(s, j, (uint64_t)fresh * SCHED_PROMPT_COST);
+    if (s->window_at_ns > 0 && now_ns > s->window_at_ns) {
+        s->window_ns += now_ns - s->window_at_ns;
+        s->window_tokens += fresh;
+        s->window_at_ns = now_ns;
+    }
+    if (s->window_ns >= RATE_WINDOW_NS) {
+        const double rate = s->window_tokens / ((double)s->window_ns / 1000);
+        s->prompt_rate = s->prompt_rate > 0 ? 0.75 * s->prompt_rate + 0.25 * rate : rate;
+        s->window_ns = 0;
+        s->window_tokens = 0;
+    }
+}
+
+uint32_t sched_blocks(const struct slots *m, uint64_t positions)
+{
+    const uint64_t n = m->block_positions ? m->block_positions : 1;
+
+    return (uint32_t)((positions + n - 1) / n);
+}
+
+/* It has grown, or the engine has said how long it is. */
+static void count_blocks(struct job *j)
+{
+    struct slots *m = j->slots;
+    const uint32_t n = sched_blocks(m, (uint64_t)j->prompt + j->answer + GROWTH);
+
+    if (j->held) {
+        m->blocks_used = m->blocks_used - j->blocks + n;
+        j->blocks = n;
+    }
+}
+
+void sched_hold(struct sched *s, struct job *j)
+{
+    assert(!j->held && j->slots);
+    if (!j->running) {
+        list_remove(&j->own_link);
+        list_push(&j->account->running[j->class_], &j->own_link);
+        j->account->n_waiting--;
+        queue_run(s->queue, j);
+    }
+    j->held = true;
+    j->blocks = 0;
+    j->paused_ns = 0;
+    j->total = j->prompt + j->answer;
+    set_left(j, j->total);
+    j->slots->n_held++;
+    j->account->n_held++;
+    s->n_held++;
+    count_blocks(j);
+}
+
+void sched_forgotten(struct sched *s, struct job *j)
+{
+    if (!j->held) {
+        return;
+    }
+    j->held = false;
+    j->planned = false;
+    j->paused_ns = 0;
+    j->slots->blocks_used -= j->blocks;
+    j->slots->n_held--;
+    j->slots->kv_full = false;
+    j->account->n_held--;
+    s->n_held--;
+    j->blocks = 0;
+    set_left(j, j->prompt + j->answer);
+    for (size_t i = 0; i < s->n_sent; i++) {
+        if (s->sent[i] == j) {
+            s->sent[i] = NULL;
+        }
+    }
+}
+
+bool sched_kv_full(struct sched *s, struct job *j)
+{
+    sched_forgotten(s, j);
+    j->slots->kv_full = j->slots->n_held > 0;
+    return j->slots->kv_full;
+}
+
+void sched_engine_gone(struct sched *s)
+{
+    list_for_each (j, next, &s->queue->running, struct job, link) {
+        sched_forgotten(s, j);
+    }
+    s->n_sent = 0;
+    s->window_at_ns = 0;
+}
+
+/* ---- what happens ---- */
+
+void sched_submit(struct sched *s, struct job *j)
+{
+    struct sched_account *a = j->account;
+
+    if (j->prompt == 0) {
+        j->prompt = sched_prompt_estimate(j->slots, j->bytes);
+    }
+    if (a->n_jobs++ == 0) {
+        list_push(&s->accounts, &a->link);
+    }
+    a->n_waiting++;
+    list_push(&a->waiting[j->class_], &j->own_link);
+    set_left(j, j->prompt);
+    queue_push(s->queue, j);
+}
+
+void sched_remove(struct sched *s, struct job *j)
+{
+    struct sched_account *a = j->account;
+
+    if (list_empty(&j->link)) {
+        return;
+    }
+    sched_forgotten(s, j);
+    set_left(j, 0);
+    list_remove(&j->own_link);
+    a->n_waiting -= !j->running;
+    if (--a->n_jobs == 0) {
+        list_remove(&a->link);
+        for (size_t c = 0; c < CLASSES; c++) {
+            a->active[c] = false;
+        }
+    }
+    queue_remove(s->queue, j);
+}
+
+void sched_started(struct sched *s, struct job *j, uint32_t prompt, uint32_t cached)
+{
+    struct slots *m = j->slots;
+
+    if (prompt > 0) {
+        const double each = (double)j->bytes / prompt;
+        m->bytes_per_token = m->bytes_per_token > 0 ? 0.9 * m->bytes_per_token + 0.1 * each : each;
+    }
+    j->prompt = prompt;
+    j->total = prompt + j->answer;
+    if (j->charged < cached) {
+        j->charged = cached;
+    }
+    set_left(j, cached < j->total ? j->total - cached : 0);
+    count_blocks(j);
+    (void)s;
+}
+
+void sched_prefilled(struct sched *s, struct job *j, uint32_t done, uint32_t total, uint64_t now_ns)
+{
+    const uint32_t before = j->total - j->left;
+
+    if (total != j->total || done > total) {
+        return; /* of an engine gone wrong: the next report is as good */
+    }
+    if (done > before) {
+        const uint32_t chunk = done - before;
+        const uint32_t known = j->slots->chunk - j->slots->chunk / 8;
+        j->slots->chunk = chunk > known ? chunk : known;
+    }
+    charge_prompt(s, j, done, now_ns);
+    set_left(j, total - done);
+}
+
+void sched_tokens(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns)
+{
+    charge_prompt(s, j, j->total, now_ns);
+    charge(s, j, (uint64_t)n * SCHED_ANSWER_COST);
+    set_left(j, 0);
+    j->answer += n;
+    j->paused_ns = 0;
+    count_blocks(j);
+}
+
+void sched_step(struct slots *m, uint32_t n_streams, uint32_t n_prompt, uint64_t us)
+{
+    cost_learn(&m->cost, n_streams, n_prompt, (double)us);
+}
+
+/* ---- what to expect ---- */
+
+uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes)
+{
+    const double each = m && m->bytes_per_token > 0 ? m->bytes_per_token : BYTES_PER_TOKEN;
+    const double n = (double)bytes / each;
+
+    return n < MSG_TOKENS_MAX ? (uint32_t)n + 1 : MSG_TOKENS_MAX;
+}
+
+/* Prompts of its own identity in its class or above go first; those of others as far as their turn
+ * comes before it: all in higher classes, and inside its class as much as its own side has. */
+uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account *a,
+                              enum request_class class_, uint32_t prompt, uint64_t mean_ms)
+{
+    uint64_t own = prompt, ahead = 0;
+
+    if (s->prompt_rate <= 0) {
+        return 0;
+    }
+    for (size_t c = class_; c < CLASSES; c++) {
+        own += a->pending[c];
+    }
+    list_for_each (other, next, &s->accounts, struct sched_account, link) {
+        for (size_t c = class_; c < CLASSES && other != a; c++) {
+            const uint64_t n = other->pending[c];
+            ahead += c > (size_t)class_ || s->limits.fifo || n < own ? n : own;
+        }
+    }
+    double ms = (double)(own + ahead) / s->prompt_rate / 1000;
+    if (s->n_sent >= s->limits.streams_max &&
+        a->n_held > 0) { /* and a stream of its own must end */
+        ms += (double)mean_ms * (double)(a->n_waiting + 1) / (a->n_held + 1);
+    }
+    return ms < (double)UINT32_MAX ? (uint64_t)ms + 1 : UINT32_MAX;
 }

@@ -1,5 +1,8 @@
 /* Whose turn it is: service accounts and, over them, the order of work. Pure code over a virtual
- * clock: the loop, the unit tests and bench/simulate run the very same functions. */
+ * clock: the loop, the unit tests and bench/simulate run the very same functions.
+ *
+ * The broker tells what happens (a job came, began, got tokens, ended); sched_plan() says what the
+ * engine shall do next. Nothing here allocates. */
 #ifndef BROKER_SCHED_H
 #define BROKER_SCHED_H
 
@@ -7,8 +10,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
 #include "base/list.h"
+#include "daemon/broker/queue.h"
 #include "ipc/message.h"
+#include "ipc/seam.h"
+
+#define SCHED_ACCOUNTS_MAX 4096u /* with jobs, that one plan looks at */
+#define SCHED_PROMPT_COST 1u     /* of a prompt token computed */
+#define SCHED_ANSWER_COST 2u     /* of an answer token */
 
 /* The service that one identity has had: 1 for a prompt token computed, 2 for an answer token, each
  * divided by its weight. Inside a class the smallest counter goes first. An account stays as long as
@@ -19,14 +29,16 @@ struct sched_account {
     uint32_t running_max; /* jobs given to the engine at once; 0: no limit of its own */
 
     /* The scheduler's. */
-    struct list link;          /* in its accounts while there are jobs */
-    struct list jobs[CLASSES]; /* struct job, in the order they came */
-    double counter[CLASSES];   /* weighted service */
-    double ahead;              /* scratch of one plan: the counter it will have */
-    bool active[CLASSES];      /* had work that could be done, at the last plan */
-    size_t n_jobs, n_waiting;  /* all; those that were never given to the engine */
-    uint32_t n_held;           /* sequences in the engine */
-    uint64_t served;           /* prompt + 2 x answer tokens, ever */
+    struct list link;             /* in its accounts while there are jobs */
+    struct list running[CLASSES]; /* struct job: given to the engine once, in this order */
+    struct list waiting[CLASSES]; /* struct job: never yet, in the order they came */
+    double counter[CLASSES];      /* weighted service */
+    double ahead[CLASSES];        /* scratch of one plan: the counter it is going to have */
+    bool active[CLASSES];         /* had work that could be done, at the last plan */
+    uint64_t pending[CLASSES];    /* prompt tokens to compute, as far as known */
+    size_t n_jobs, n_waiting;     /* all; those that were never given to the engine */
+    uint32_t n_held;              /* sequences in the engine */
+    uint64_t served;              /* prompt + 2 x answer tokens, ever */
 };
 
 /** sched_account_init() - no service yet, weight 1, no limit */
@@ -34,5 +46,109 @@ void sched_account_init(struct sched_account *a);
 
 /** sched_account_idle() - no job: the identity may be forgotten */
 bool sched_account_idle(const struct sched_account *a);
+
+struct sched_limits {
+    bool fifo;            /* first come first served: no classes, no shares, no pausing */
+    uint32_t streams_max; /* sequences that run at once, at most SEAM_PLAN_MAX */
+    uint32_t chunk_us;    /* prompt time in a step that others decode in; 0: from what steps take */
+    uint64_t
+        pause_max_ns; /* a paused stream gets a token at the latest after so long; 0: no such rule */
+};
+
+/* One account's next job, while a plan is made. */
+struct sched_turn {
+    double key;
+    struct job *job; /* borrowed */
+};
+
+struct sched {
+    struct sched_limits limits;
+    struct queue *queue;             /* borrowed */
+    struct list accounts;            /* that have jobs */
+    double floor[CLASSES];           /* the smallest active counter: who comes back starts there */
+    double low_credit;               /* tokens of service that low has to get before others */
+    bool low_waits;                  /* there was low work at the last plan */
+    uint32_t n_held;                 /* sequences in the engine */
+    struct job *sent[SEAM_PLAN_MAX]; /* the last plan: what the step in flight works on */
+    size_t n_sent;                   /* entries may be NULL: jobs that have ended since */
+    uint64_t n_plans;                /* numbers them */
+    struct sched_turn turns[SCHED_ACCOUNTS_MAX]; /* scratch of one plan */
+
+    /* Prompt tokens per microsecond while prompts were computed; 0: not known yet. */
+    double prompt_rate;
+    double window_tokens;
+    uint64_t window_ns, window_at_ns; /* measured so far; since when, 0: no prompt in the plan */
+};
+
+void sched_init(struct sched *s, struct queue *queue, const struct sched_limits *limits);
+
+/* ---- what happens ---- */
+
+/** sched_submit() - a new job at the end of its class. Its account, class, bytes are set, and its
+ * prompt where the count is known; 0: estimated from the bytes. */
+void sched_submit(struct sched *s, struct job *j);
+
+/** sched_remove() - it is over, however it ended; harmless for a job that was never submitted. What it
+ * was charged stays charged. */
+void sched_remove(struct sched *s, struct job *j);
+
+/** sched_started() - the engine has read the prompt: so many tokens, so many of them need no work */
+void sched_started(struct sched *s, struct job *j, uint32_t prompt, uint32_t cached);
+
+/** sched_prefilled() - the engine has `done` of `total` positions of the prompt (and of the answer
+ * from before a restart) */
+void sched_prefilled(struct sched *s, struct job *j, uint32_t done, uint32_t total,
+                     uint64_t now_ns);
+
+/** sched_tokens() - n new tokens of its answer came */
+void sched_tokens(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns);
+
+/** sched_forgotten() - the engine holds it no more; unless it is removed it is started again */
+void sched_forgotten(struct sched *s, struct job *j);
+
+/** sched_kv_full() - the engine had no KV for it and has forgotten it. False: nothing else is held of
+ * its model, so that it will never have more: the job must fail. */
+MUST_USE bool sched_kv_full(struct sched *s, struct job *j);
+
+/** sched_engine_gone() - it holds nothing any more. Who is to blame, job_died() has said before. */
+void sched_engine_gone(struct sched *s);
+
+/** sched_step() - a step of the model took so long */
+void sched_step(struct slots *m, uint32_t n_streams, uint32_t n_prompt, uint64_t us);
+
+/* ---- what to do ---- */
+
+struct sched_plan {
+    struct job *give_back[SEAM_STREAMS_MAX]; /* to be cancelled in the engine, first */
+    struct job *start[SEAM_PLAN_MAX];        /* then to be started, in this order */
+    struct job *run[SEAM_PLAN_MAX];          /* then these may work, prompts in this order */
+    size_t n_give_back, n_start, n_run;
+    uint32_t prompt_us; /* as in struct seam_plan */
+};
+
+/**
+ * sched_plan() - decide, and take it as done: jobs are held and planned as ret says
+ * @bytes_max: start no more once the bodies of those started come to this
+ */
+void sched_plan(struct sched *s, uint64_t now_ns, size_t bytes_max, struct sched_plan *ret);
+
+/* ---- what to expect ---- */
+
+/** sched_prompt_estimate() - tokens of a prompt, from the bytes of its request; m may be NULL */
+uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes);
+
+/**
+ * sched_first_token_ms() - when a new job could have its first token; 0: nobody knows yet
+ * @prompt:  its tokens that will have to be computed
+ * @mean_ms: how long a request takes on average
+ */
+uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account *a,
+                              enum request_class class_, uint32_t prompt, uint64_t mean_ms);
+
+/* ---- between sched.c and sched_plan.c ---- */
+
+void sched_hold(struct sched *s, struct job *j);
+/** sched_blocks() - KV blocks for so many positions of its sequence */
+uint32_t sched_blocks(const struct slots *m, uint64_t positions);
 
 #endif

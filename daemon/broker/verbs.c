@@ -11,6 +11,7 @@
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/engine.h"
+#include "daemon/broker/identity.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
@@ -255,7 +256,7 @@ static bool admit(struct conn *c, uint32_t id, size_t bytes)
         .per_identity = k->queue_per_identity, .total = k->queue_total, .bytes = k->queue_bytes};
     const size_t n_free =
         b->queue.n_running < k->streams_max ? (size_t)k->streams_max - b->queue.n_running : 0;
-    const int full = queue_admit(&b->queue, &limits, n_free, c->peer.uid, bytes);
+    const int full = queue_admit(&b->queue, &limits, n_free, c->identity->account.n_waiting, bytes);
 
     if (full == QUEUE_OK) {
         return true;
@@ -348,7 +349,9 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
     r->job.class_ = g->class_;
     const uint64_t deadline_ms = g->has_deadline ? g->deadline_ms : k->deadline_ms;
     r->deadline_ns = r->arrived_ns + deadline_ms * NS_PER_MS;
-    queue_push(&c->broker->queue, &r->job);
+    r->job.account = &c->identity->account;
+    r->job.prompt = g->kind == PROMPT_IDS ? (uint32_t)g->ids.n : 0;
+    sched_submit(&c->broker->sched, &r->job);
     broker_watch_deadline(c->broker, r->deadline_ns);
     find_model(r);
 }

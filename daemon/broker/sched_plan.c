@@ -1,0 +1,599 @@
+/* sched_plan: what the engine shall do next.
+ *
+ * Classes go strictly one after the other; inside a class the account with the smallest counter
+ * picks one of its jobs at a time, and each pick raises the counter by what the next step will
+ * charge, so that streams and prompt time are dealt out like cards. A plan reaches the engine while
+ * it works on the one before: that step is charged in advance (`ahead`), too. Who is not picked stays in
+ * the engine, paused with its KV in place; KV is taken from somebody only where a start needs it that
+ * has the better claim, or where there is none left.
+ *
+ * Two rules go before all that: low gets a tenth of the service while it has work (a credit that
+ * grows with the service of the others), and nobody is paused for longer than pause_max_ns. */
+#include <math.h>
+
+#include "base/clock.h"
+#include "daemon/broker/sched.h"
+
+#define CHUNK_FIRST 32u      /* prompt tokens that a step is thought to take before one was seen */
+#define CHUNK_US_MIN 4000.0  /* less is not worth making a step longer for */
+#define CHUNK_US_LOW 100000u /* beside streams that nobody waits for */
+#define STEP_MORE 2.0   /* a step with others in it, against what the first class alone takes */
+#define STEP_AIM 1.9    /* the same for prompts beside streams, with something left for noise */
+#define LOOK_MAX 64u    /* jobs of one account that are asked whether they can work */
+#define START_ROOM 64u  /* positions that a start needs beyond its prompt */
+#define GROWTH_ROOM 32u /* and those that each stream which is there may need by then */
+
+struct planner {
+    struct sched *s; /* borrowed */
+    struct sched_plan *plan;
+    uint64_t now_ns;
+    size_t bytes_left;
+    int top;          /* the highest class in the plan; -1: none yet */
+    double top_us;    /* what a step with that class alone takes; 0: not known */
+    bool top_prompts; /* it has prompts to compute */
+    double credit;    /* low's, while it is spent; INFINITY: not by credit */
+};
+
+/* The model's scratch, new with each plan. */
+static struct slots *model_of(const struct planner *p, const struct job *j)
+{
+    struct slots *m = j->slots;
+
+    if (m->plan != p->s->n_plans) {
+        m->plan = p->s->n_plans;
+        m->chunk_left = m->chunk ? m->chunk : CHUNK_FIRST;
+        m->n_decode = m->n_watched = m->n_prefill = 0;
+        m->closed = false;
+    }
+    return m;
+}
+
+/* Could it work now, for all that is known before room is asked for? */
+static bool workable(const struct planner *p, const struct job *j)
+{
+    const struct slots *m = j->slots;
+
+    return !j->picked && !j->blocked && !j->parked && m && m->ready && !job_suspect(j) &&
+           (j->held || m->plan != p->s->n_plans || !m->closed);
+}
+
+/* From `at` on in one of an account's lists, but not for ever: of very many that cannot start (their
+ * model is being loaded) the first ones speak for all. */
+static struct job *first_workable(const struct planner *p, const struct list *head, struct list *at)
+{
+    for (size_t n = 0; at != head && n < LOOK_MAX; n++, at = at->next) {
+        struct job *j = container_of(at, struct job, own_link);
+        if (workable(p, j)) {
+            return j;
+        }
+    }
+    return NULL;
+}
+
+static struct job *first_of(const struct planner *p, struct sched_account *a, int class_)
+{
+    struct list *running = &a->running[class_], *waiting = &a->waiting[class_];
+    struct job *j = first_workable(p, running, running->next);
+
+    return j ? j : first_workable(p, waiting, waiting->next);
+}
+
+/* The account's next job after this one. */
+static struct job *next_of(const struct planner *p, const struct job *j)
+{
+    struct list *running = &j->account->running[j->class_];
+    struct list *waiting = &j->account->waiting[j->class_];
+
+    if (!j->running) {
+        return first_workable(p, waiting, j->own_link.next);
+    }
+    struct job *next = first_workable(p, running, j->own_link.next);
+    return next ? next : first_workable(p, waiting, waiting->next);
+}
+
+/* What the next step will charge for it. */
+static double cost_of(const struct job *j, uint32_t chunk_left)
+{
+    if (j->left == 0) {
+        return SCHED_ANSWER_COST;
+    }
+    return (double)(j->left < chunk_left ? j->left : chunk_left) * SCHED_PROMPT_COST;
+}
+
+/* ---- room for a start ---- */
+
+static bool short_of_room(const struct planner *p, const struct slots *m, uint32_t blocks)
+{
+    if (p->s->n_held >= SEAM_STREAMS_MAX) {
+        return true;
+    }
+    if (m->kv_blocks == 0) {
+        return m->n_held >= m->n_streams;
+    }
+    if (m->n_held == 0) {
+        return false; /* whatever it needs, it will never find more */
+    }
+    return (uint64_t)m->blocks_used + blocks > m->kv_blocks;
+}
+
+/* Has the start of `j` a better claim to KV than this job? Then larger is a better one. */
+static double claim(const struct planner *p, const struct job *j, const struct job *victim)
+{
+    if (!victim->held || victim->picked || job_suspect(victim) || victim->account == j->account ||
+        (victim->slots != j->slots && p->s->n_held < SEAM_STREAMS_MAX)) {
+        return 0;
+    }
+    if (victim->class_ < j->class_) {
+        return (double)(CLASSES - victim->class_) * 1e18;
+    }
+    if (victim->class_ > j->class_ || j->account->n_held > 0 || victim->account->n_held < 2) {
+        return 0;
+    }
+    return fmin(victim->account->ahead[victim->class_] + 1, 1e17);
+}
+
+static void give_back(struct planner *p, struct job *j)
+{
+    p->plan->give_back[p->plan->n_give_back++] = j;
+    sched_forgotten(p->s, j);
+    j->picked = true; /* not again in this plan */
+}
+
+/* The latest started of those with the weakest claim. */
+static struct job *find_victim(const struct planner *p, const struct job *j)
+{
+    struct job *best = NULL;
+    double most = 0;
+
+    list_for_each (v, next, &p->s->queue->running, struct job, link) {
+        const double c = claim(p, j, v);
+        if (c > 0 && c >= most) {
+            best = v;
+            most = c;
+        }
+    }
+    return best;
+}
+
+/* Could it be had at all? Nobody loses KV for a start that fails all the same. */
+static bool worth_it(const struct planner *p, const struct job *j, uint32_t blocks)
+{
+    const struct slots *m = j->slots;
+    uint64_t there = m->kv_blocks > m->blocks_used ? m->kv_blocks - m->blocks_used : 0;
+    uint32_t n = 0;
+
+    list_for_each (v, next, &p->s->queue->running, struct job, link) {
+        if (claim(p, j, v) > 0) {
+            there += v->blocks;
+            n++;
+        }
+    }
+    return n > 0 && (m->kv_blocks == 0 || there >= blocks || n == m->n_held);
+}
+
+static bool make_room(struct planner *p, struct job *j)
+{
+    struct slots *m = model_of(p, j);
+    const uint64_t growth = (uint64_t)m->n_held * GROWTH_ROOM;
+    const uint32_t blocks =
+        sched_blocks(m, (uint64_t)j->prompt + j->answer + START_ROOM) + sched_blocks(m, growth);
+
+    if (m->closed || m->kv_full) {
+        return false;
+    }
+    if (short_of_room(p, m, blocks) && worth_it(p, j, blocks)) {
+        struct job *victim;
+        while (short_of_room(p, m, blocks) && (victim = find_victim(p, j))) {
+            give_back(p, victim);
+        }
+    }
+    const bool room = !short_of_room(p, m, blocks);
+    m->closed = !room && isinf(p->credit); /* low's credit buys time, not a place before others */
+    return room;
+}
+
+/* ---- one pick ---- */
+
+/* All that is in the plan so far, one step of each model. */
+static double cycle_us(const struct planner *p, const struct job *more)
+{
+    double us = 0;
+
+    for (size_t i = 0; i < p->plan->n_run + (more ? 1 : 0); i++) {
+        const struct job *j = i < p->plan->n_run ? p->plan->run[i] : more;
+        struct slots *m = j->slots;
+        bool seen = false;
+        for (size_t k = 0; k < i && !seen; k++) {
+            seen = p->plan->run[k]->slots == m;
+        }
+        if (!seen) {
+            const bool here = more && more->slots == m;
+            const uint32_t n = m->plan == p->s->n_plans ? m->n_decode : 0;
+            us += cost_us(&m->cost, n + (here && more->left == 0), 0);
+        }
+    }
+    return us;
+}
+
+/* A lower class joins as far as the step stays within bounds for the highest one. */
+static bool may_join(const struct planner *p, const struct job *j)
+{
+    if (p->top_us <= 0 || (int)j->class_ >= p->top || j->left > 0) {
+        return true; /* the time of prompts is bounded by prompt_us() */
+    }
+    return cycle_us(p, j) <= STEP_MORE * p->top_us;
+}
+
+static bool start(struct planner *p, struct job *j)
+{
+    const struct sched_account *a = j->account;
+
+    if ((a->running_max > 0 && a->n_held >= a->running_max) || j->bytes > p->bytes_left ||
+        !make_room(p, j)) {
+        return false;
+    }
+    p->bytes_left -= j->bytes;
+    sched_hold(p->s, j);
+    p->plan->start[p->plan->n_start++] = j;
+    return true;
+}
+
+static void pick(struct planner *p, struct job *j)
+{
+    struct slots *m = model_of(p, j);
+
+    j->picked = true;
+    j->account->ahead[j->class_] += cost_of(j, m->chunk_left) / j->account->weight;
+    p->credit -= cost_of(j, m->chunk_left);
+    if (j->left == 0) {
+        m->n_decode++;
+        m->n_watched += j->class_ > CLASS_LOW;
+    } else {
+        m->chunk_left -= j->left < m->chunk_left ? j->left : m->chunk_left;
+        m->n_prefill++;
+    }
+    p->plan->run[p->plan->n_run++] = j;
+}
+
+static bool full(const struct planner *p)
+{
+    return p->plan->n_run >= p->s->limits.streams_max || p->plan->n_run >= SEAM_PLAN_MAX;
+}
+
+/* Into the plan, if it may and there is room. */
+static bool take(struct planner *p, struct job *j)
+{
+    if (full(p) || j->picked || p->credit < cost_of(j, model_of(p, j)->chunk_left) ||
+        !may_join(p, j) || (!j->held && !start(p, j))) {
+        return false;
+    }
+    pick(p, j);
+    return true;
+}
+
+/* ---- one class ---- */
+
+/* Streams that run stay, unless they are ahead by so much: nobody gains by taking turns faster. */
+static double key_of(const struct planner *p, const struct job *j)
+{
+    const double stay = j->planned && j->left == 0 ? p->s->limits.streams_max : 0;
+
+    return j->account->ahead[j->class_] - stay / j->account->weight;
+}
+
+static bool before(const struct sched_turn *a, const struct sched_turn *b)
+{
+    return a->key < b->key || (a->key == b->key && a->job->seq < b->job->seq);
+}
+
+/* The heap's first turn has changed. */
+static void sink(struct sched_turn *turns, size_t n, size_t i)
+{
+    for (;;) {
+        size_t least = i;
+        for (size_t k = 2 * i + 1; k <= 2 * i + 2 && k < n; k++) {
+            if (before(&turns[k], &turns[least])) {
+                least = k;
+            }
+        }
+        if (least == i) {
+            return;
+        }
+        const struct sched_turn t = turns[i];
+        turns[i] = turns[least];
+        turns[least] = t;
+        i = least;
+    }
+}
+
+static void plan_class(struct planner *p, int class_)
+{
+    struct sched_turn *turns = p->s->turns;
+    size_t n = 0;
+
+    list_for_each (a, next, &p->s->accounts, struct sched_account, link) {
+        struct job *j = a->active[class_] && n < SCHED_ACCOUNTS_MAX ? first_of(p, a, class_) : NULL;
+        if (j) {
+            turns[n++] = (struct sched_turn){.key = key_of(p, j), .job = j};
+        }
+    }
+    for (size_t i = n / 2; i-- > 0;) {
+        sink(turns, n, i);
+    }
+    while (n > 0 && !full(p) && p->credit > 0) {
+        struct job *after = next_of(p, turns[0].job); /* before a start moves it elsewhere */
+        take(p, turns[0].job);
+        if (after) {
+            turns[0] = (struct sched_turn){.key = key_of(p, after), .job = after};
+        } else {
+            turns[0] = turns[--n];
+        }
+        sink(turns, n, 0);
+    }
+}
+
+/* Classes in their order; what the first one takes is the measure for the others. */
+static void plan_classes(struct planner *p)
+{
+    for (int c = CLASSES - 1; c >= 0; c--) {
+        const size_t before_it = p->plan->n_run;
+        plan_class(p, c);
+        if (p->top < 0 && p->plan->n_run > before_it) {
+            p->top = c;
+            p->top_us = cycle_us(p, NULL);
+            for (size_t i = 0; i < p->plan->n_run; i++) {
+                p->top_prompts |= p->plan->run[i]->left > 0;
+            }
+        }
+    }
+}
+
+/* ---- what goes before the classes ---- */
+
+/* Whoever has been paused for too long: the one that waits longest, until it has a token. */
+static void plan_paused(struct planner *p)
+{
+    const uint64_t most = p->s->limits.pause_max_ns;
+    struct job *oldest = NULL;
+
+    list_for_each (j, next, &p->s->queue->running, struct job, link) {
+        if (j->held && j->paused_ns > 0 && p->now_ns - j->paused_ns >= most && workable(p, j) &&
+            (!oldest || j->paused_ns < oldest->paused_ns)) {
+            oldest = j;
+        }
+    }
+    if (most > 0 && oldest) {
+        take(p, oldest);
+    }
+}
+
+static void plan_low_share(struct planner *p)
+{
+    p->credit = p->s->low_credit;
+    plan_class(p, CLASS_LOW);
+    p->credit = (double)INFINITY;
+}
+
+/* The KV of a model has run out under its streams: the least claim is the lowest class, then the
+ * account furthest ahead, then the latest start. One stream always stays. */
+static void relieve(struct planner *p, struct slots *m)
+{
+    while (m->kv_blocks > 0 && m->blocks_used > m->kv_blocks && m->n_held > 1) {
+        struct job *worst = NULL;
+        list_for_each (j, next, &p->s->queue->running, struct job, link) {
+            if (!j->held || j->slots != m) {
+                continue;
+            }
+            if (!worst || j->class_ < worst->class_ ||
+                (j->class_ == worst->class_ &&
+                 j->account->ahead[j->class_] >= worst->account->ahead[j->class_])) {
+                worst = j;
+            }
+        }
+        give_back(p, worst);
+    }
+}
+
+/* ---- a suspect alone ---- */
+
+/* The one whose turn it is: the one that is held, else the first that can be. One that cannot run
+ * now (its client does not read, its model is not there, no stream is free) is passed over, so that it
+ * never stops the rest. */
+static struct job *the_suspect(const struct planner *p)
+{
+    struct job *first = NULL;
+
+    list_for_each (j, next, &p->s->queue->running, struct job, link) {
+        if (!job_suspect(j) || j->blocked || !j->slots->ready) {
+            continue;
+        }
+        if (j->held) {
+            return j;
+        }
+        if (!first && !short_of_room(p, j->slots, sched_blocks(j->slots, j->prompt + j->answer))) {
+            first = j;
+        }
+    }
+    return first;
+}
+
+static bool plan_suspect(struct planner *p)
+{
+    struct job *j = the_suspect(p);
+
+    if (!j) {
+        return false;
+    }
+    if (!j->held && j->bytes <= p->bytes_left) {
+        sched_hold(p->s, j);
+        p->plan->start[p->plan->n_start++] = j;
+    }
+    if (j->held) {
+        pick(p, j);
+    }
+    return true;
+}
+
+/* ---- first come first served ---- */
+
+static void plan_fifo(struct planner *p)
+{
+    struct queue *q = p->s->queue;
+    struct list *at[CLASSES];
+
+    list_for_each (j, next, &q->running, struct job, link) {
+        if (workable(p, j)) {
+            take(p, j);
+        }
+    }
+    for (size_t c = 0; c < CLASSES; c++) {
+        at[c] = q->waiting[c].next;
+    }
+    while (!full(p)) {
+        struct job *first = NULL;
+        for (size_t c = 0; c < CLASSES; c++) {
+            struct job *j = container_of(at[c], struct job, link);
+            if (at[c] != &q->waiting[c] && (!first || j->seq < first->seq)) {
+                first = j;
+            }
+        }
+        if (!first) {
+            return;
+        }
+        at[first->class_] = first->link.next; /* before a start moves it elsewhere */
+        if (workable(p, first) && !take(p, first) && first->slots->closed) {
+            return; /* nobody overtakes */
+        }
+    }
+}
+
+/* ---- the whole ---- */
+
+/* Who has work, who comes back from having none, and what the step in flight is going to charge. */
+static void begin(struct planner *p)
+{
+    struct sched *s = p->s;
+    double least[CLASSES];
+
+    for (size_t c = 0; c < CLASSES; c++) {
+        least[c] = (double)INFINITY;
+    }
+    list_for_each (a, next, &s->accounts, struct sched_account, link) {
+        for (int c = 0; c < CLASSES; c++) {
+            const bool was = a->active[c];
+            a->active[c] = first_of(p, a, c) != NULL;
+            if (a->active[c] && !was) {
+                a->counter[c] = fmax(a->counter[c], s->floor[c]);
+            }
+            if (a->active[c]) {
+                least[c] = fmin(least[c], a->counter[c]);
+            }
+            a->ahead[c] = a->counter[c];
+        }
+    }
+    s->low_waits = !isinf(least[CLASS_LOW]);
+    s->low_credit = s->low_waits ? s->low_credit : 0;
+    for (size_t c = 0; c < CLASSES; c++) {
+        s->floor[c] = isinf(least[c]) ? s->floor[c] : fmax(s->floor[c], least[c]);
+    }
+    for (size_t i = 0; i < s->n_sent; i++) {
+        struct job *j = s->sent[i];
+        if (j) {
+            struct slots *m = model_of(p, j);
+            const double cost = cost_of(j, m->chunk_left);
+            j->account->ahead[j->class_] += cost / j->account->weight;
+            m->chunk_left -= j->left > 0 ? (uint32_t)cost : 0;
+        }
+    }
+    s->n_plans++; /* what models have of the step in flight is not of the plan to come */
+}
+
+/* The time for prompts in a step of this model; 0: the engine measures better than we do. */
+static double prompt_us_of(const struct planner *p, const struct slots *m)
+{
+    if (m->n_watched == 0) {
+        return CHUNK_US_LOW;
+    }
+    if (p->s->limits.chunk_us > 0) {
+        return p->s->limits.chunk_us;
+    }
+    const double all_us = cycle_us(p, NULL);
+    if (p->top_prompts || p->top_us <= 0 || all_us < 1.05 * p->top_us) {
+        return 0; /* the first class's own, or nobody but them decodes */
+    }
+    return fmax(STEP_AIM * p->top_us - all_us, CHUNK_US_MIN);
+}
+
+static uint32_t prompt_us(const struct planner *p)
+{
+    double least = (double)INFINITY;
+
+    if (p->s->limits.fifo) {
+        return UINT32_MAX;
+    }
+    for (size_t i = 0; i < p->plan->n_run; i++) {
+        const struct slots *m = p->plan->run[i]->slots;
+        if (m->n_decode > 0 && m->n_prefill > 0) {
+            const double us = prompt_us_of(p, m);
+            least = us > 0 ? fmin(least, us) : least;
+        }
+    }
+    return isinf(least) ? 0 : (uint32_t)least;
+}
+
+static void finish(struct planner *p)
+{
+    struct sched *s = p->s;
+    bool prompts = false;
+
+    list_for_each (j, next, &s->queue->running, struct job, link) {
+        j->planned = false;
+    }
+    for (size_t i = 0; i < p->plan->n_run; i++) {
+        p->plan->run[i]->planned = true;
+        prompts |= p->plan->run[i]->left > 0;
+        s->sent[i] = p->plan->run[i];
+    }
+    s->n_sent = p->plan->n_run;
+    list_for_each (k, next_k, &s->queue->running, struct job, link) {
+        k->picked = false;
+        if (k->held && !k->planned && !k->blocked) {
+            k->paused_ns = k->paused_ns > 0 ? k->paused_ns : p->now_ns;
+        } else if (k->blocked) {
+            k->paused_ns = 0;
+        }
+    }
+    if (!prompts || s->window_at_ns == 0) {
+        s->window_at_ns = prompts ? p->now_ns : 0;
+    }
+}
+
+void sched_plan(struct sched *s, uint64_t now_ns, size_t bytes_max, struct sched_plan *ret)
+{
+    struct planner p = {.s = s,
+                        .plan = ret,
+                        .now_ns = now_ns,
+                        .bytes_left = bytes_max,
+                        .top = -1,
+                        .credit = (double)INFINITY};
+
+    ret->n_give_back = ret->n_start = ret->n_run = 0;
+    s->n_plans++;
+    begin(&p);
+    list_for_each (j, next, &s->queue->running, struct job, link) {
+        if (j->held) {
+            relieve(&p, model_of(&p, j));
+        }
+    }
+    if (plan_suspect(&p)) {
+        /* nobody else */
+    } else if (s->limits.fifo) {
+        plan_fifo(&p);
+    } else {
+        plan_paused(&p);
+        plan_low_share(&p);
+        plan_classes(&p);
+    }
+    ret->prompt_us = prompt_us(&p);
+    finish(&p);
+}

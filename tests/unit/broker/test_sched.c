@@ -1,0 +1,568 @@
+/* Whose turn it is, case by case. What holds over whole runs is bench/simulate's. */
+#include "tests/support/test.h"
+
+#include <math.h>
+
+#include "base/clock.h"
+#include "daemon/broker/sched.h"
+
+#define JOBS_MAX 128
+
+/* Some accounts, jobs and models, and what the loop does between them and the engine. */
+struct rig {
+    struct queue queue;
+    struct sched sched;
+    struct slots model;
+    struct sched_account accounts[4];
+    struct job jobs[JOBS_MAX];
+    size_t n_jobs;
+    struct sched_plan plan;
+    uint64_t now_ns;
+};
+
+static struct rig rig;
+
+static int setup(void **state)
+{
+    const struct sched_limits limits = {.streams_max = 16, .pause_max_ns = 120 * NS_PER_S};
+
+    rig = (struct rig){.now_ns = NS_PER_S};
+    queue_init(&rig.queue);
+    sched_init(&rig.sched, &rig.queue, &limits);
+    for (size_t i = 0; i < ARRAY_SIZE(rig.accounts); i++) {
+        sched_account_init(&rig.accounts[i]);
+    }
+    rig.model = (struct slots){.ready = true, .n_streams = 64};
+    (void)state;
+    return 0;
+}
+
+static struct job *submit(size_t account, enum request_class class_, uint32_t prompt)
+{
+    struct job *j = &rig.jobs[rig.n_jobs];
+
+    *j = (struct job){.seq = ++rig.n_jobs,
+                      .account = &rig.accounts[account],
+                      .slots = &rig.model,
+                      .class_ = class_,
+                      .bytes = 10,
+                      .prompt = prompt};
+    list_init(&j->link);
+    list_init(&j->own_link);
+    sched_submit(&rig.sched, j);
+    return j;
+}
+
+static const struct sched_plan *plan(void)
+{
+    sched_plan(&rig.sched, rig.now_ns, 1 << 20, &rig.plan);
+    return &rig.plan;
+}
+
+/* One step of the engine: everybody in the plan gets a token, whole prompts are computed. */
+static void step(void)
+{
+    rig.now_ns += 10 * NS_PER_MS;
+    for (size_t i = 0; i < rig.plan.n_run; i++) {
+        sched_tokens(&rig.sched, rig.plan.run[i], 1, rig.now_ns);
+        job_progress(rig.plan.run[i]);
+    }
+}
+
+static bool runs(const struct job *j)
+{
+    for (size_t i = 0; i < rig.plan.n_run; i++) {
+        if (rig.plan.run[i] == j) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static size_t die(void)
+{
+    size_t crashed = 0;
+
+    list_for_each (j, next, &rig.queue.running, struct job, link) {
+        const int verdict = job_died(j, false);
+        sched_forgotten(&rig.sched, j);
+        if (verdict == JOB_CRASHED) {
+            crashed++;
+            sched_remove(&rig.sched, j);
+        }
+    }
+    sched_engine_gone(&rig.sched);
+    return crashed;
+}
+
+static void classes_go_in_order_and_each_in_the_order_it_came(void **state)
+{
+    static const enum request_class classes[] = {CLASS_LOW, CLASS_NORMAL, CLASS_NORMAL, CLASS_HIGH,
+                                                 CLASS_LOW};
+    static const uint64_t order[] = {4, 2, 3};
+    (void)state;
+
+    rig.sched.limits.streams_max = 3;
+    for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
+        (void)submit(0, classes[i], 5);
+    }
+    assert_int_equal(plan()->n_run, 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(rig.plan.run[i]->seq, order[i]);
+        assert_ptr_equal(rig.plan.start[i], rig.plan.run[i]);
+        assert_true(rig.plan.run[i]->held && rig.plan.run[i]->planned);
+    }
+    assert_int_equal(plan()->n_start, 0); /* what is decided is done */
+    assert_int_equal(rig.plan.n_run, 3);
+    assert_int_equal(rig.accounts[0].n_waiting, 2);
+    assert_int_equal(rig.accounts[0].n_held, 3);
+}
+
+static void one_job_of_an_identity_needs_not_wait_behind_fifty_of_another(void **state)
+{
+    (void)state;
+
+    for (size_t i = 0; i < 50; i++) {
+        (void)submit(0, CLASS_NORMAL, 20);
+    }
+    assert_int_equal(plan()->n_run, 16);
+    step();
+    struct job *one = submit(1, CLASS_NORMAL, 20);
+    assert_int_equal(plan()->n_run, 16);
+    assert_true(runs(one));
+    assert_ptr_equal(rig.plan.run[0], one); /* and its prompt is the first to be computed */
+    assert_int_equal(rig.plan.n_give_back, 0);
+    assert_int_equal(rig.accounts[0].n_held, 16); /* one of them is paused in place */
+}
+
+static void equal_identities_share_the_streams_and_weights_are_kept(void **state)
+{
+    size_t n[2] = {0, 0};
+    (void)state;
+
+    rig.accounts[1].weight = 3;
+    for (size_t i = 0; i < 40; i++) {
+        (void)submit(i % 2, CLASS_NORMAL, 1);
+    }
+    for (size_t k = 0; k < 400; k++) {
+        (void)plan();
+        for (size_t i = 0; i < rig.plan.n_run; i++) {
+            n[rig.plan.run[i]->account == &rig.accounts[1]]++;
+        }
+        step();
+    }
+    assert_int_equal(n[0] + n[1], 400 * 16);
+    assert_in_range(n[1], 400 * 12 - 20, 400 * 12 + 20);
+}
+
+static void service_is_charged_as_it_is_given_and_never_twice(void **state)
+{
+    struct job *j = submit(0, CLASS_NORMAL, 0);
+    (void)state;
+
+    assert_int_equal(j->prompt, 3); /* 10 bytes: a guess */
+    (void)plan();
+    sched_started(&rig.sched, j, 100, 16);
+    assert_int_equal(rig.accounts[0].pending[CLASS_NORMAL], 84);
+    sched_prefilled(&rig.sched, j, 48, 100, rig.now_ns);
+    assert_int_equal(rig.accounts[0].served, 32);
+    sched_prefilled(&rig.sched, j, 48, 1000, rig.now_ns); /* an engine gone wrong */
+    assert_int_equal(j->left, 52);
+    sched_tokens(&rig.sched, j, 1, rig.now_ns);
+    assert_int_equal(rig.accounts[0].served, 84 + 2);
+    assert_int_equal(rig.accounts[0].pending[CLASS_NORMAL], 0);
+
+    (void)die();
+    (void)plan(); /* replayed: computed again, but not its fault */
+    assert_true(j->held);
+    assert_int_equal(j->left, 101);
+    sched_started(&rig.sched, j, 100, 0);
+    sched_prefilled(&rig.sched, j, 100, 101, rig.now_ns);
+    sched_tokens(&rig.sched, j, 1, rig.now_ns);
+    assert_int_equal(rig.accounts[0].served, 84 + 4);
+    sched_remove(&rig.sched, j); /* cancelled: what was done stays charged */
+    assert_true(rig.accounts[0].counter[CLASS_NORMAL] > 87);
+    assert_true(sched_account_idle(&rig.accounts[0]));
+}
+
+static void who_comes_back_from_idle_starts_beside_the_smallest(void **state)
+{
+    struct job *late;
+    (void)state;
+
+    (void)submit(0, CLASS_NORMAL, 1);
+    (void)submit(1, CLASS_HIGH, 1);
+    for (size_t i = 0; i < 100; i++) {
+        (void)plan();
+        step();
+    }
+    late = submit(2, CLASS_NORMAL, 1);
+    (void)plan();
+    assert_true(rig.accounts[2].counter[CLASS_NORMAL] > 195);
+    /* Who cannot work, because its client does not read, saves nothing up either. */
+    late->blocked = true;
+    (void)plan();
+    for (size_t i = 0; i < 100; i++) {
+        (void)plan();
+        step();
+    }
+    late->blocked = false;
+    (void)plan();
+    assert_true(rig.accounts[2].counter[CLASS_NORMAL] > 390);
+}
+
+static void a_job_at_a_bucket_or_with_a_blocked_client_stands_aside(void **state)
+{
+    struct job *a = submit(0, CLASS_HIGH, 1), *b = submit(0, CLASS_HIGH, 1);
+    struct job *c = submit(0, CLASS_LOW, 1);
+    (void)state;
+
+    a->parked = true;
+    b->blocked = true;
+    assert_int_equal(plan()->n_run, 1);
+    assert_ptr_equal(rig.plan.run[0], c);
+    a->parked = false;
+    assert_ptr_equal(plan()->run[0], a);
+    step();
+    b->blocked = false;
+    assert_int_equal(plan()->n_run, 3);
+    a->blocked = true;
+    assert_int_equal(plan()->n_run, 2);
+    assert_true(a->held && !a->planned);
+}
+
+/* Goal: a lower class joins a step only as far as it stays within twice the higher one's. Method: a
+ * model where each stream costs as much as the pass, and one where they cost next to nothing. */
+static void lower_classes_join_where_it_costs_little_and_pause_where_it_does_not(void **state)
+{
+    (void)state;
+
+    for (size_t dear = 0; dear < 2; dear++) {
+        (void)setup(NULL);
+        for (uint32_t i = 0; i < 60; i++) {
+            const uint32_t n = 1 + i % 8, p = i % 3;
+            sched_step(&rig.model, n, p, 10000 + n * (dear ? 9000 : 100) + 1000 * (uint64_t)p);
+        }
+        assert_true(cost_us(&rig.model.cost, 1, 0) > 10000);
+        struct job *low[4];
+        for (size_t i = 0; i < ARRAY_SIZE(low); i++) {
+            low[i] = submit(0, CLASS_LOW, 1);
+        }
+        (void)plan();
+        step();
+        struct job *high = submit(1, CLASS_HIGH, 1);
+        (void)plan();
+        step();
+        (void)plan();
+        assert_ptr_equal(rig.plan.run[0], high);
+        assert_int_equal(rig.plan.n_run, dear ? 3 : 5); /* 19 ms alone: 37 for three of them */
+        for (size_t i = 0; i < ARRAY_SIZE(low); i++) {
+            assert_true(low[i]->held); /* with its KV in place */
+        }
+    }
+}
+
+/* Goal: low gets a tenth of the service however much the others want. */
+static void low_keeps_its_share(void **state)
+{
+    uint64_t low, all;
+    (void)state;
+
+    rig.sched.limits.streams_max = 4;
+    for (size_t i = 0; i < 20; i++) {
+        (void)submit(0, CLASS_HIGH, 1);
+        (void)submit(1, CLASS_LOW, 1);
+    }
+    for (size_t k = 0; k < 1000; k++) {
+        (void)plan();
+        step();
+    }
+    low = rig.accounts[1].served;
+    all = low + rig.accounts[0].served;
+    assert_true(low * 10 >= all - all / 50);
+    assert_true(low * 8 <= all);
+}
+
+static void nobody_is_paused_for_longer_than_the_limit(void **state)
+{
+    struct job *a;
+    (void)state;
+
+    rig.sched.limits.streams_max = 1;
+    a = submit(0, CLASS_NORMAL, 1);
+    (void)plan();
+    step();
+    (void)submit(1, CLASS_HIGH, 1);
+    for (size_t i = 0; i < 11900; i++) {
+        (void)plan();
+        assert_false(runs(a));
+        step();
+    }
+    for (size_t i = 0; i < 200 && !runs(a); i++) {
+        step();
+        (void)plan();
+    }
+    assert_true(runs(a));
+    assert_in_range(rig.now_ns / NS_PER_S, 120, 122);
+    step();
+    (void)plan();
+    assert_false(runs(a)); /* it has had its token */
+}
+
+static void kv_goes_to_the_higher_class_and_comes_back(void **state)
+{
+    struct job *low[2], *high;
+    (void)state;
+
+    rig.model.kv_blocks = 20;
+    rig.model.block_positions = 16;
+    for (size_t i = 0; i < 2; i++) {
+        low[i] = submit(0, CLASS_LOW, 60);
+    }
+    assert_int_equal(plan()->n_run, 2);
+    step();
+    assert_int_equal(rig.model.blocks_used, 8);
+    high = submit(1, CLASS_HIGH, 120); /* 12 blocks, and 4 for what all may grow by */
+    (void)plan();
+    assert_int_equal(rig.plan.n_give_back, 1);
+    assert_ptr_equal(rig.plan.give_back[0], low[1]); /* the one started last */
+    assert_true(high->held && !low[1]->held && low[0]->held);
+    for (size_t i = 0; i < 5; i++) {
+        step();
+        (void)plan();
+        assert_int_equal(rig.plan.n_give_back, 0); /* and there it stays */
+    }
+    sched_remove(&rig.sched, high);
+    (void)plan();
+    assert_true(low[1]->held);
+    assert_int_equal(low[1]->left, 60 + 1); /* with the token that it had */
+}
+
+static void inside_a_class_kv_goes_only_from_two_to_none(void **state)
+{
+    (void)state;
+
+    rig.model.n_streams = 3;
+    for (size_t i = 0; i < 6; i++) {
+        (void)submit(0, CLASS_NORMAL, 1);
+    }
+    assert_int_equal(plan()->n_run, 3);
+    step();
+    (void)submit(1, CLASS_NORMAL, 1);
+    (void)submit(1, CLASS_NORMAL, 1);
+    (void)plan();
+    assert_int_equal(rig.plan.n_give_back, 1);
+    assert_int_equal(rig.accounts[0].n_held, 2);
+    assert_int_equal(rig.accounts[1].n_held, 1);
+    for (size_t i = 0; i < 50; i++) {
+        step();
+        assert_int_equal(plan()->n_give_back, 0);
+    }
+}
+
+static void streams_that_outgrow_the_kv_are_given_back_latest_first(void **state)
+{
+    struct job *jobs[3];
+    (void)state;
+
+    rig.model.kv_blocks = 24;
+    rig.model.block_positions = 16;
+    for (size_t i = 0; i < 3; i++) {
+        jobs[i] = submit(0, CLASS_NORMAL, 16);
+    }
+    assert_int_equal(plan()->n_run, 3);
+    for (size_t i = 0; i < 400 && jobs[2]->held; i++) {
+        step();
+        (void)plan();
+        assert_true(rig.model.blocks_used <= rig.model.kv_blocks);
+    }
+    assert_true(jobs[0]->held && jobs[1]->held && !jobs[2]->held);
+    sched_remove(&rig.sched, jobs[0]);
+    (void)plan();
+    assert_true(jobs[2]->held);
+}
+
+static void an_engine_that_ran_out_of_kv_is_not_asked_at_once_again(void **state)
+{
+    struct job *a = submit(0, CLASS_NORMAL, 1), *b = submit(0, CLASS_NORMAL, 1);
+    (void)state;
+
+    (void)plan();
+    assert_true(sched_kv_full(&rig.sched, b));
+    (void)plan();
+    assert_false(b->held);
+    assert_int_equal(rig.plan.n_run, 1);
+    sched_remove(&rig.sched, a);
+    (void)plan();
+    assert_true(b->held);
+    assert_false(sched_kv_full(&rig.sched, b)); /* alone, and still not enough */
+}
+
+static void a_limit_of_its_own_and_a_model_that_is_not_there_stop_only_their_jobs(void **state)
+{
+    struct slots absent = {0};
+    (void)state;
+
+    rig.accounts[0].running_max = 2;
+    for (size_t i = 0; i < 4; i++) {
+        (void)submit(0, CLASS_NORMAL, 1);
+        submit(1, CLASS_NORMAL, 1)->slots = i < 2 ? &absent : &rig.model;
+    }
+    assert_int_equal(plan()->n_run, 4);
+    assert_int_equal(rig.accounts[0].n_held, 2);
+    assert_int_equal(rig.accounts[1].n_held, 2);
+}
+
+/* Goal: only the culprit fails. Method: three jobs, the third crashes the engine whenever it works
+ * on it; the others deliver a token when they run without it. */
+static void after_two_deaths_suspects_run_alone_and_the_culprit_is_found(void **state)
+{
+    struct job *a = submit(0, CLASS_NORMAL, 1), *b = submit(1, CLASS_NORMAL, 1);
+    struct job *bad = submit(0, CLASS_NORMAL, 1);
+    (void)state;
+
+    for (size_t round = 0; round < 2; round++) {
+        assert_int_equal(plan()->n_run, 3);
+        assert_int_equal(die(), 0);
+    }
+    struct job *innocent[] = {a, b};
+    for (size_t i = 0; i < 2; i++) { /* each alone, until a token clears it */
+        assert_int_equal(plan()->n_run, 1);
+        assert_ptr_equal(rig.plan.run[0], innocent[i]);
+        step();
+    }
+    assert_int_equal(plan()->n_run, 1); /* a and b are held beside it, paused */
+    assert_ptr_equal(rig.plan.run[0], bad);
+    assert_int_equal(die(), 1);
+    assert_int_equal(a->deaths + b->deaths, 0);
+    assert_int_equal(plan()->n_run, 2);
+}
+
+static void a_suspect_that_cannot_run_stops_nobody(void **state)
+{
+    struct job *suspect = submit(0, CLASS_HIGH, 1), *other = submit(1, CLASS_LOW, 1);
+    struct slots absent = {0};
+    (void)state;
+
+    assert_int_equal(plan()->n_run, 2);
+    sched_forgotten(&rig.sched, suspect);
+    sched_forgotten(&rig.sched, other);
+    suspect->deaths = JOB_SUSPECT_DEATHS;
+    suspect->blocked = true;
+    assert_ptr_equal(plan()->run[0], other);
+    suspect->blocked = false;
+    suspect->slots = &absent;
+    assert_ptr_equal(plan()->run[0], other);
+    suspect->slots = &rig.model;
+    assert_int_equal(plan()->n_run, 1);
+    assert_ptr_equal(rig.plan.run[0], suspect);
+}
+
+static void fifo_knows_neither_classes_nor_shares(void **state)
+{
+    (void)state;
+
+    rig.sched.limits.fifo = true;
+    rig.sched.limits.streams_max = 3;
+    for (size_t i = 0; i < 4; i++) {
+        (void)submit(0, CLASS_LOW, 1);
+    }
+    (void)submit(1, CLASS_HIGH, 1);
+    for (size_t k = 0; k < 20; k++) {
+        assert_int_equal(plan()->n_run, 3);
+        for (size_t i = 0; i < 3; i++) {
+            assert_int_equal(rig.plan.run[i]->seq, i + 1);
+        }
+        assert_int_equal(rig.plan.prompt_us, UINT32_MAX);
+        step();
+    }
+    sched_remove(&rig.sched, &rig.jobs[0]);
+    (void)plan();
+    assert_int_equal(rig.plan.run[2]->seq, 4);
+}
+
+static void bodies_bound_what_one_plan_starts(void **state)
+{
+    (void)state;
+
+    for (size_t i = 0; i < 4; i++) {
+        (void)submit(0, CLASS_NORMAL, 1);
+    }
+    sched_plan(&rig.sched, rig.now_ns, 25, &rig.plan);
+    assert_int_equal(rig.plan.n_start, 2);
+    assert_int_equal(rig.plan.n_run, 2);
+    sched_plan(&rig.sched, rig.now_ns, 0, &rig.plan);
+    assert_int_equal(rig.plan.n_start, 0);
+    assert_int_equal(rig.plan.n_run, 2);
+}
+
+static void the_first_token_is_foreseen_from_what_goes_before_it(void **state)
+{
+    struct job *j;
+    (void)state;
+
+    assert_int_equal(sched_first_token_ms(&rig.sched, &rig.accounts[0], CLASS_NORMAL, 100, 0), 0);
+    j = submit(0, CLASS_NORMAL, 1000);
+    (void)plan();
+    for (uint32_t done = 100; done <= 500; done += 100) { /* 1 token a millisecond */
+        rig.now_ns += 100 * NS_PER_MS;
+        sched_prefilled(&rig.sched, j, done, 1000, rig.now_ns);
+    }
+    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[0], CLASS_NORMAL, 100, 0), 595,
+                    605); /* behind its own */
+    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[1], CLASS_NORMAL, 100, 0), 195,
+                    205); /* in turns with another's */
+    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[1], CLASS_HIGH, 100, 0), 98,
+                    103); /* before another's */
+    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[1], CLASS_LOW, 100, 0), 595,
+                    605);
+}
+
+static void the_cost_of_a_step_is_learned_and_learned_anew(void **state)
+{
+    struct cost c = {0};
+    (void)state;
+
+    assert_false(cost_known(&c));
+    assert_true(cost_us(&c, 1, 0) == 0);
+    for (unsigned factor = 1; factor <= 3; factor += 2) { /* the board throttles */
+        for (uint32_t i = 0; i < 400; i++) {
+            const uint32_t n = i % 5, p = (i * 7) % 33;
+            const double us = factor * (20000.0 + 500 * n + 800 * p);
+            cost_learn(&c, n, p, i == 399 ? us : us + (i % 2 ? 100 : -100));
+        }
+        const double want = factor * (20000.0 + 500 * 4 + 800 * 16);
+        assert_true(fabs(cost_us(&c, 4, 16) - want) < want / 50);
+    }
+    const double before = cost_us(&c, 4, 0);
+    cost_learn(&c, 4, 0, 1e9); /* the machine was busy elsewhere */
+    assert_true(cost_us(&c, 4, 0) < 1.5 * before);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup(f, setup)
+    const struct CMUnitTest tests[] = {
+        TEST(classes_go_in_order_and_each_in_the_order_it_came),
+        TEST(one_job_of_an_identity_needs_not_wait_behind_fifty_of_another),
+        TEST(equal_identities_share_the_streams_and_weights_are_kept),
+        TEST(service_is_charged_as_it_is_given_and_never_twice),
+        TEST(who_comes_back_from_idle_starts_beside_the_smallest),
+        TEST(a_job_at_a_bucket_or_with_a_blocked_client_stands_aside),
+        TEST(lower_classes_join_where_it_costs_little_and_pause_where_it_does_not),
+        TEST(low_keeps_its_share),
+        TEST(nobody_is_paused_for_longer_than_the_limit),
+        TEST(kv_goes_to_the_higher_class_and_comes_back),
+        TEST(inside_a_class_kv_goes_only_from_two_to_none),
+        TEST(streams_that_outgrow_the_kv_are_given_back_latest_first),
+        TEST(an_engine_that_ran_out_of_kv_is_not_asked_at_once_again),
+        TEST(a_limit_of_its_own_and_a_model_that_is_not_there_stop_only_their_jobs),
+        TEST(after_two_deaths_suspects_run_alone_and_the_culprit_is_found),
+        TEST(a_suspect_that_cannot_run_stops_nobody),
+        TEST(fifo_knows_neither_classes_nor_shares),
+        TEST(bodies_bound_what_one_plan_starts),
+        TEST(the_first_token_is_foreseen_from_what_goes_before_it),
+        TEST(the_cost_of_a_step_is_learned_and_learned_anew),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
