@@ -321,7 +321,7 @@ void broker_reload(struct broker *b, struct config *config)
         model_retry(m);
     }
     const struct moment now = broker_moment();
-    buckets_set(&b->buckets, &b->config.rates, &now);
+    buckets_set(&b->gate.all, &b->config.rates, &now);
     list_for_each (c, next_c, &b->conns, struct conn, link) {
         conn_grant(c);
     }
@@ -355,8 +355,9 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     list_init(&b->scan_late);
     queue_init(&b->queue);
     identities_init(&b->identities);
+    gate_init(&b->gate);
     const struct moment now = broker_moment();
-    buckets_set(&b->buckets, &b->config.rates, &now);
+    buckets_set(&b->gate.all, &b->config.rates, &now);
     sched_init(&b->sched, &b->queue, &(struct sched_limits){0});
     set_limits(b);
     b->sweep.data = b->restart.data = b->deadlines.data = b->drain.data = b->prepare.data = b;

@@ -13,6 +13,7 @@
 #include "daemon/broker/acceptor.h"
 #include "daemon/broker/backoff.h"
 #include "daemon/broker/config.h"
+#include "daemon/broker/gate.h"
 #include "daemon/broker/identity.h"
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/queue.h"
@@ -43,8 +44,8 @@ struct broker {
     struct list conns;        /* owned: struct conn */
     size_t n_conns;
     struct identities identities;
-    struct buckets buckets; /* of all identities together */
-    uv_timer_t sweep;       /* of identities that nobody uses */
+    struct gate gate; /* the limits of all identities, and who waits for one */
+    uv_timer_t sweep; /* of identities that nobody uses */
 
     struct runner_proc runner;
     struct backoff backoff;

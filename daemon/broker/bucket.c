@@ -40,12 +40,12 @@ void bucket_set(struct bucket *b, uint64_t per_s, uint64_t burst_s, uint64_t now
     b->at_ns = now_ns;
 }
 
-uint64_t bucket_wait(const struct bucket *b, uint64_t n, uint64_t now_ns)
+uint64_t bucket_wait(const struct bucket *b, uint64_t ahead, uint64_t n, uint64_t now_ns)
 {
     if (b->rate == 0) {
         return 0;
     }
-    const double missing = fmin((double)n, b->capacity) - level_at(b, now_ns);
+    const double missing = (double)ahead + fmin((double)n, b->capacity) - level_at(b, now_ns);
     if (missing <= 0) {
         return 0;
     }
@@ -56,7 +56,7 @@ uint64_t bucket_wait(const struct bucket *b, uint64_t n, uint64_t now_ns)
 
 void bucket_take(struct bucket *b, uint64_t n, uint64_t now_ns)
 {
-    assert(bucket_wait(b, n, now_ns) == 0);
+    assert(bucket_wait(b, 0, n, now_ns) == 0);
     if (b->rate > 0) {
         refresh(b, now_ns);
         b->level -= (double)n;
@@ -90,11 +90,15 @@ static uint64_t used_today(const struct quota *q, const struct moment *at)
     return q->day == day_of(at) ? q->used : 0;
 }
 
-static uint64_t quota_wait(const struct quota *q, uint64_t n, const struct moment *at)
+static uint64_t quota_wait(const struct quota *q, uint64_t ahead, uint64_t n,
+                           const struct moment *at)
 {
-    const uint64_t used = used_today(q, at);
+    uint64_t used = used_today(q, at);
     const uint64_t need = n < q->limit ? n : q->limit; /* more than a day's: on a fresh day */
 
+    if (__builtin_add_overflow(used, ahead, &used)) {
+        used = UINT64_MAX;
+    }
     if (q->limit == 0 || (used <= q->limit && need <= q->limit - used)) {
         return 0;
     }
@@ -151,17 +155,18 @@ bool buckets_idle(const struct buckets *b, const struct moment *at)
            (b->quota.limit == 0 || used_today(&b->quota, at) == 0);
 }
 
-enum rate_limit buckets_take(struct buckets *all, struct buckets *own, uint64_t tokens,
-                             const struct moment *at, struct charge *ret_charge,
-                             uint64_t *ret_wait_ns)
+enum rate_limit buckets_wait(const struct buckets *all, const struct ahead *before_all,
+                             const struct buckets *own, const struct ahead *before_own,
+                             uint64_t tokens, const struct moment *at, uint64_t *ret_wait_ns)
 {
+    const uint64_t now = at->now_ns;
     const uint64_t waits[RATE_LIMITS] = {
-        [RATE_REQUESTS] = bucket_wait(&own->requests, 1, at->now_ns),
-        [RATE_TOKENS] = bucket_wait(&own->tokens, tokens, at->now_ns),
-        [RATE_DAY] = quota_wait(&own->quota, tokens, at),
-        [RATE_ALL_REQUESTS] = bucket_wait(&all->requests, 1, at->now_ns),
-        [RATE_ALL_TOKENS] = bucket_wait(&all->tokens, tokens, at->now_ns),
-        [RATE_ALL_DAY] = quota_wait(&all->quota, tokens, at),
+        [RATE_REQUESTS] = bucket_wait(&own->requests, before_own->requests, 1, now),
+        [RATE_TOKENS] = bucket_wait(&own->tokens, before_own->tokens, tokens, now),
+        [RATE_DAY] = quota_wait(&own->quota, before_own->tokens, tokens, at),
+        [RATE_ALL_REQUESTS] = bucket_wait(&all->requests, before_all->requests, 1, now),
+        [RATE_ALL_TOKENS] = bucket_wait(&all->tokens, before_all->tokens, tokens, now),
+        [RATE_ALL_DAY] = quota_wait(&all->quota, before_all->tokens, tokens, at),
     };
     enum rate_limit longest = RATE_NONE;
 
@@ -172,6 +177,19 @@ enum rate_limit buckets_take(struct buckets *all, struct buckets *own, uint64_t 
     }
     if (longest != RATE_NONE) {
         *ret_wait_ns = waits[longest];
+    }
+    return longest;
+}
+
+enum rate_limit buckets_take(struct buckets *all, struct buckets *own, uint64_t tokens,
+                             const struct moment *at, struct charge *ret_charge,
+                             uint64_t *ret_wait_ns)
+{
+    const struct ahead nobody = {0};
+    const enum rate_limit longest =
+        buckets_wait(all, &nobody, own, &nobody, tokens, at, ret_wait_ns);
+
+    if (longest != RATE_NONE) {
         return longest;
     }
     struct buckets *const both[] = {own, all};

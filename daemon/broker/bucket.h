@@ -41,11 +41,12 @@ void bucket_set(struct bucket *b, uint64_t per_s, uint64_t burst_s, uint64_t now
 
 /**
  * bucket_wait() - how long until n units can be taken, ns; 0: now
+ * @ahead: units that others take before
  *
  * What is larger than the bucket is let through by a full one and leaves a debt: a request longer
  * than the burst is slow to follow, but not impossible. The rate holds in the long run.
  */
-MUST_USE uint64_t bucket_wait(const struct bucket *b, uint64_t n, uint64_t now_ns);
+MUST_USE uint64_t bucket_wait(const struct bucket *b, uint64_t ahead, uint64_t n, uint64_t now_ns);
 
 /** bucket_take() - take them; bucket_wait() has just said 0 */
 void bucket_take(struct bucket *b, uint64_t n, uint64_t now_ns);
@@ -96,13 +97,30 @@ struct charge {
     uint64_t day; /* whose quota paid */
 };
 
+/* Those who take before, in the same line. */
+struct ahead {
+    uint64_t requests, tokens;
+};
+
+/**
+ * buckets_wait() - which limit makes one request of so many tokens wait, and how long
+ * @all, @own:       the buckets of all identities and of this one
+ * @tokens:          an estimate: of the prompt and of the longest answer
+ * @before_all, @before_own: those who take before, from both
+ * @ret_wait_ns:     unless RATE_NONE: when to try again
+ *
+ * Return: RATE_NONE, or the limit that is farthest away.
+ */
+MUST_USE enum rate_limit buckets_wait(const struct buckets *all, const struct ahead *before_all,
+                                      const struct buckets *own, const struct ahead *before_own,
+                                      uint64_t tokens, const struct moment *at,
+                                      uint64_t *ret_wait_ns);
+
 /**
  * buckets_take() - one request and so many tokens from all six limits, or from none
- * @all, @own: the buckets of all identities and of this one
- * @tokens:    an estimate: of the prompt and of the longest answer
- * @ret_wait_ns: unless RATE_NONE: when to try again
  *
- * Return: RATE_NONE: taken, and *ret_charge says what; else the limit that is farthest away.
+ * Return: RATE_NONE: taken, and *ret_charge says what; else as buckets_wait() for somebody who is
+ * the first in every line.
  */
 MUST_USE enum rate_limit buckets_take(struct buckets *all, struct buckets *own, uint64_t tokens,
                                       const struct moment *at, struct charge *ret_charge,

@@ -146,6 +146,7 @@ static struct identity *identity_new(struct identities *t, uid_t uid, const char
     id->uid = uid;
     strview_copy(id->unit, sizeof(id->unit), strview_of(unit));
     sched_account_init(&id->account);
+    gate_line_init(&id->line);
     if (!set_salt(t, id)) {
         free(id);
         return NULL;
@@ -180,7 +181,7 @@ void identity_grant(struct identity *id, const struct grant *grant, const struct
     id->grant = *grant;
     id->account.weight = grant->weight;
     id->account.running_max = grant->running_max;
-    buckets_set(&id->buckets, &grant->rates, at);
+    buckets_set(&id->line.own, &grant->rates, at);
 }
 
 uint64_t identities_sweep(struct identities *t, const struct moment *at)
@@ -196,7 +197,7 @@ uint64_t identities_sweep(struct identities *t, const struct moment *at)
         }
         if (idle < IDENTITY_IDLE_NS) {
             again = IDENTITY_IDLE_NS - idle;
-        } else if (buckets_idle(&id->buckets, at)) {
+        } else if (gate_line_idle(&id->line, at)) {
             forget(t, id);
             continue;
         }

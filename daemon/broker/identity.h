@@ -10,7 +10,7 @@
 
 #include "base/compiler.h"
 #include "base/list.h"
-#include "daemon/broker/bucket.h"
+#include "daemon/broker/gate.h"
 #include "daemon/broker/policy.h"
 #include "daemon/broker/sched.h"
 #include "ipc/seam.h"
@@ -31,7 +31,7 @@ struct identity {
 
     /* What the policy gives it; by the connection that came last. */
     struct grant grant;
-    struct buckets buckets;
+    struct gate_line line; /* its buckets, and its requests that wait for one */
 
     /* The ledger: bytes charged to it. */
     uint64_t queue_bytes;               /* bodies of its requests */

@@ -44,7 +44,7 @@ static void a_bucket_lets_through_its_burst_and_then_its_rate(void **state)
         bucket_set(&b, rows[i].per_s, rows[i].burst_s, 5 * S);
         for (size_t k = 0; k < ARRAY_SIZE(rows[i].steps); k++) {
             const uint64_t now = 5 * S + rows[i].steps[k].at_ms * (S / 1000);
-            const uint64_t wait = bucket_wait(&b, rows[i].steps[k].n, now);
+            const uint64_t wait = bucket_wait(&b, 0, rows[i].steps[k].n, now);
 
             if ((wait + S / 2000) / (S / 1000) != rows[i].steps[k].wait_ms) {
                 fail_msg("row %zu step %zu: waits %" PRIu64 " ns", i, k, wait);
@@ -52,7 +52,7 @@ static void a_bucket_lets_through_its_burst_and_then_its_rate(void **state)
             if (wait == 0) {
                 bucket_take(&b, rows[i].steps[k].n, now);
             } else { /* the word is kept */
-                assert_int_equal(bucket_wait(&b, rows[i].steps[k].n, now + wait), 0);
+                assert_int_equal(bucket_wait(&b, 0, rows[i].steps[k].n, now + wait), 0);
             }
         }
     }
@@ -66,15 +66,15 @@ static void what_is_returned_can_be_used_and_never_overflows_the_bucket(void **s
     bucket_set(&b, 10, 10, 0);
     bucket_take(&b, 100, 0);
     bucket_return(&b, 40, 0);
-    assert_int_equal(bucket_wait(&b, 40, 0), 0);
-    assert_int_not_equal(bucket_wait(&b, 41, 0), 0);
+    assert_int_equal(bucket_wait(&b, 0, 40, 0), 0);
+    assert_int_not_equal(bucket_wait(&b, 0, 41, 0), 0);
     assert_false(bucket_full(&b, 0));
     bucket_return(&b, 1000, 0);
     assert_true(bucket_full(&b, 0));
     bucket_take(&b, 100, 0);
-    assert_int_not_equal(bucket_wait(&b, 1, 0), 0);
+    assert_int_not_equal(bucket_wait(&b, 0, 1, 0), 0);
     bucket_return(&b, -50, 0); /* it used more than was estimated */
-    assert_true(bucket_wait(&b, 1, 0) > 5 * S);
+    assert_true(bucket_wait(&b, 0, 1, 0) > 5 * S);
 }
 
 static void a_year_may_pass(void **state)
@@ -84,9 +84,9 @@ static void a_year_may_pass(void **state)
 
     bucket_set(&b, 1, 1, 0);
     bucket_take(&b, 1000000, 0);
-    assert_int_equal(bucket_wait(&b, 1, 366 * DAY * S), 0);
+    assert_int_equal(bucket_wait(&b, 0, 1, 366 * DAY * S), 0);
     assert_true(bucket_full(&b, UINT64_MAX));
-    assert_true(bucket_wait(&b, UINT64_MAX, 0) > 0);
+    assert_true(bucket_wait(&b, 0, UINT64_MAX, 0) > 0);
 }
 
 static void a_reload_keeps_what_was_used(void **state)
@@ -97,13 +97,13 @@ static void a_reload_keeps_what_was_used(void **state)
     bucket_set(&b, 10, 10, 0);
     bucket_take(&b, 90, 0);
     bucket_set(&b, 10, 100, 0); /* larger, but it does not fill by that */
-    assert_int_equal(bucket_wait(&b, 10, 0), 0);
-    assert_int_not_equal(bucket_wait(&b, 11, 0), 0);
+    assert_int_equal(bucket_wait(&b, 0, 10, 0), 0);
+    assert_int_not_equal(bucket_wait(&b, 0, 11, 0), 0);
     bucket_set(&b, 5, 1, 0); /* smaller */
-    assert_int_equal(bucket_wait(&b, 5, 0), 0);
+    assert_int_equal(bucket_wait(&b, 0, 5, 0), 0);
     bucket_take(&b, 5, 0);
     bucket_set(&b, 0, 1, 0); /* no limit any more */
-    assert_int_equal(bucket_wait(&b, 1000, 0), 0);
+    assert_int_equal(bucket_wait(&b, 0, 1000, 0), 0);
     bucket_set(&b, 5, 1, 0);
     assert_true(bucket_full(&b, 0));
 }

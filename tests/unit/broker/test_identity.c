@@ -56,7 +56,7 @@ static void an_idle_identity_vanishes_when_nothing_would_be_lost(void **state)
     struct identity *ann = identity_get(&t, 1000, "", &limited, &start);
     assert_int_equal(identities_sweep(&t, &(struct moment){UINT64_MAX / 2, 0}), UINT64_MAX);
     assert_int_equal(t.n, 1); /* connected */
-    assert_int_equal(buckets_take(&all, &ann->buckets, 300, &start, &charge, &wait), RATE_NONE);
+    assert_int_equal(buckets_take(&all, &ann->line.own, 300, &start, &charge, &wait), RATE_NONE);
     identity_put(ann, &start);
 
     const struct moment minute = at(62), later = at(310);
