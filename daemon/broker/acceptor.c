@@ -20,7 +20,7 @@ static void on_readable(uv_poll_t *poll, int status, int events);
 
 static void watch(struct acceptor *a)
 {
-    if (uv_poll_start(&a->poll, UV_READABLE, on_readable) < 0) {
+    if (!a->held && uv_poll_start(&a->poll, UV_READABLE, on_readable) < 0) {
         log_line(LOG_ERR, "the listening socket cannot be watched");
     }
 }
@@ -81,7 +81,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
         pause_a_while(a);
         return;
     }
-    for (int i = 0; i < ACCEPTS_PER_TURN && a->open; i++) {
+    for (int i = 0; i < ACCEPTS_PER_TURN && a->open && !a->held; i++) {
         const int fd = accept_one(a);
 
         if (fd >= 0) {
@@ -115,6 +115,19 @@ int acceptor_start(struct acceptor *a, uv_loop_t *loop, int fd, void (*take)(voi
         }
     }
     return e;
+}
+
+void acceptor_hold(struct acceptor *a, bool hold)
+{
+    if (!a->open || hold == a->held) {
+        return;
+    }
+    a->held = hold;
+    if (hold) {
+        (void)uv_poll_stop(&a->poll);
+    } else if (!uv_is_active((uv_handle_t *)&a->pause)) {
+        watch(a);
+    }
 }
 
 void acceptor_stop(struct acceptor *a)

@@ -13,7 +13,7 @@
 struct acceptor {
     uv_poll_t poll;   /* on fd; open from start to stop */
     uv_timer_t pause; /* runs while nothing can be accepted or shed */
-    bool open;
+    bool open, held;
     int fd;    /* owned: listening; -1: none */
     int spare; /* owned: given up to take a connection that must be closed; -1: none */
     void (*take)(void *user, int fd);
@@ -29,6 +29,10 @@ struct acceptor {
  */
 MUST_USE int acceptor_start(struct acceptor *a, uv_loop_t *loop, int fd,
                             void (*take)(void *user, int fd), void *user);
+
+/** acceptor_hold() - accept nothing until told otherwise: who connects waits in the backlog. Harmless
+ * on a stopped one. */
+void acceptor_hold(struct acceptor *a, bool hold);
 
 /** acceptor_stop() - no more; idempotent, and harmless on a zeroed one. Its handles close. */
 void acceptor_stop(struct acceptor *a);

@@ -218,6 +218,7 @@ static void stop(struct broker *b)
     }
     b->stopping = true;
     acceptor_stop(&b->acceptor);
+    metrics_server_stop(&b->metrics_server);
     list_for_each (c, next_c, &b->conns, struct conn, link) {
         list_for_each (r, next, &c->requests, struct request, conn_link) {
             if (r->first_ns) {

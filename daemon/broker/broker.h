@@ -15,6 +15,7 @@
 #include "daemon/broker/config.h"
 #include "daemon/broker/gate.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/metrics_server.h"
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/queue.h"
 #include "daemon/broker/runner_proc.h"
@@ -77,7 +78,8 @@ struct broker {
 
     uint64_t n_requests_ever, n_done, n_failed, n_tokens, n_prompt_tokens;
     struct metrics metrics;
-    uint64_t mean_ms; /* how long a request takes, a running average */
+    struct metrics_server metrics_server; /* zeroed: no second socket */
+    uint64_t mean_ms;                     /* how long a request takes, a running average */
 };
 
 /**

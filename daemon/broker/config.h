@@ -47,6 +47,8 @@ struct config {
     uint64_t max_tokens; /* of requests that name none; less where the context is used up */
     uint64_t deadline_ms;
     uint64_t drain_ms;
+    char *metrics_socket, *metrics_group; /* either may be NULL */
+    uint64_t metrics_mode;
     struct rates rates; /* of all identities together */
     uint64_t breaker_faults, breaker_open_ms;
     struct policy policy; /* owned, as what it points to */

@@ -53,6 +53,9 @@ const struct config_key config_keys[] = {
     {"rates", "tokens_per_day", KEY_UINT, AT(rates.tokens_per_day), 0, UINT64_C(1) << 50, 0},
     {"breaker", "faults", KEY_UINT, AT(breaker_faults), 0, 1000, 5},
     {"breaker", "open_ms", KEY_UINT, AT(breaker_open_ms), 0, MS_MAX, 30000},
+    {"metrics", "socket", KEY_PATH, AT(metrics_socket), .restart = true},
+    {"metrics", "mode", KEY_OCTAL, AT(metrics_mode), 0, 0777, 0660, .restart = true},
+    {"metrics", "group", KEY_NAME, AT(metrics_group), .restart = true},
     {"daemon", "drain_ms", KEY_UINT, AT(drain_ms), 0, MS_MAX, 20000},
 };
 /* clang-format on */

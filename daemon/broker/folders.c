@@ -67,21 +67,12 @@ static int prepare(const char *path, const char *what, mode_t mode, bool write, 
     return r;
 }
 
-int folders_prepare(const char *models, const char *cache, const char *socket)
+int folders_above(const char *socket)
 {
     char above[PATH_MAX];
     bool made;
-    int r = prepare(models, "models", 0755, false, &made);
+    int r = 0;
 
-    if (r == 0 && made) {
-        log_line(LOG_WARNING, "created empty models folder %s", models);
-    }
-    if (r == 0) {
-        r = prepare(cache, "cache", 0700, true, &made);
-    }
-    if (r < 0 || !socket) {
-        return r;
-    }
     (void)snprintf(above, sizeof(above), "%s", socket);
     char *slash = strrchr(above, '/');
     if (slash && slash != above) {
@@ -92,4 +83,18 @@ int folders_prepare(const char *models, const char *cache, const char *socket)
         }
     }
     return r;
+}
+
+int folders_prepare(const char *models, const char *cache, const char *socket)
+{
+    bool made;
+    int r = prepare(models, "models", 0755, false, &made);
+
+    if (r == 0 && made) {
+        log_line(LOG_WARNING, "created empty models folder %s", models);
+    }
+    if (r == 0) {
+        r = prepare(cache, "cache", 0700, true, &made);
+    }
+    return r < 0 || !socket ? r : folders_above(socket);
 }

@@ -27,4 +27,7 @@ MUST_USE int folder_check(const char *path, bool write);
  */
 MUST_USE int folders_prepare(const char *models, const char *cache, const char *socket);
 
+/** folders_above() - the folder that a socket is to lie in, made when absent; failures are logged */
+MUST_USE int folders_above(const char *socket);
+
 #endif

@@ -26,8 +26,8 @@ enum { EXIT_BAD_USAGE = 64, EXIT_NO_SERVICE = 69, EXIT_SYSTEM = 71, EXIT_BAD_CON
 struct daemon {
     struct broker broker;
     struct options options;
-    struct listen_socket own; /* nothing in it when the socket was passed to us */
-    int passed;               /* by the service manager, or -1 */
+    struct listen_socket own, own_metrics; /* nothing in it when the socket was passed to us */
+    struct passed_sockets passed;          /* by the service manager */
     struct watchdog watchdog;
     uv_signal_t term, interrupt, reload;
     uv_work_t reading; /* of the configuration; in use while `reloading` */
@@ -151,6 +151,7 @@ static void on_stopped(struct broker *b)
 {
     struct daemon *d = container_of(b, struct daemon, broker);
 
+    listen_close(&d->own_metrics);
     listen_close(&d->own); /* from here a new daemon may take our place */
     watchdog_stop(&d->watchdog);
     uv_close((uv_handle_t *)&d->term, NULL);
@@ -207,20 +208,34 @@ static void log_refused(const char *path, int e)
     }
 }
 
-/* The socket that we were passed, or our own. */
-static int open_socket(struct daemon *d, const struct config *c)
+/* The socket that we were passed, or our own at @path: its descriptor or a negative errno. */
+static int open_socket(struct listen_socket *own, int passed, const char *path, uint64_t mode,
+                       const char *group)
 {
-    if (d->passed >= 0) {
-        return d->passed;
+    if (passed >= 0) {
+        return passed;
     }
-    const int r = listen_open(&d->own, c->socket_path, (mode_t)c->socket_mode, c->socket_group);
+    const int r = listen_open(own, path, (mode_t)mode, group);
     if (r < 0) {
-        log_refused(c->socket_path, r);
+        log_refused(path, r);
         return r;
     }
-    const int fd = d->own.fd;
-    d->own.fd = -1; /* the loop's now */
+    const int fd = own->fd;
+    own->fd = -1; /* the loop's now */
     return fd;
+}
+
+/* Where one is configured or was passed. */
+static int serve_metrics(struct daemon *d, int fd)
+{
+    char name[LISTEN_NAME_MAX];
+
+    listen_name(fd, name);
+    const int r = metrics_server_start(&d->broker.metrics_server, &d->broker, fd);
+    if (r == 0) {
+        log_line(LOG_NOTICE, "metrics on %s", d->own_metrics.path ? d->own_metrics.path : name);
+    }
+    return r;
 }
 
 /* A path that cannot be used is a matter of the configuration; what is left is the system's. */
@@ -262,7 +277,15 @@ static int serve(struct daemon *d, struct config *c)
     if (r < 0) {
         return r;
     }
-    const int fd = open_socket(d, c);
+    /* The clients' socket comes last: who can connect finds the other one, too. */
+    const bool metrics = c->metrics_socket || d->passed.metrics >= 0;
+    const int metrics_fd = metrics
+                               ? open_socket(&d->own_metrics, d->passed.metrics, c->metrics_socket,
+                                             c->metrics_mode, c->metrics_group)
+                               : 0;
+    const int fd = metrics_fd < 0 ? metrics_fd
+                                  : open_socket(&d->own, d->passed.main, c->socket_path,
+                                                c->socket_mode, c->socket_group);
     if (fd < 0) {
         (void)uv_loop_close(&loop);
         return fd;
@@ -277,6 +300,9 @@ static int serve(struct daemon *d, struct config *c)
     }
     if (r == 0) {
         r = broker_listen(&d->broker, fd);
+    }
+    if (r == 0 && metrics) {
+        r = serve_metrics(d, metrics_fd);
     }
     if (r == 0) {
         r = watchdog_start(&d->watchdog, &loop);
@@ -297,25 +323,30 @@ static int serve(struct daemon *d, struct config *c)
 /* Where to listen is known, and the folders can be used: 0 or an exit status. */
 static int prepare(struct daemon *d, const struct config *c)
 {
-    d->passed = notify_listen_fd();
-    if (d->passed < -1) {
-        log_line(LOG_ERR, "what the service manager passed is not one listening Unix socket");
+    if (notify_sockets(&d->passed) < 0) {
+        log_line(LOG_ERR, "what the service manager passed is not one listening Unix socket, and "
+                          "perhaps another one named metrics");
         return EXIT_SYSTEM;
     }
-    if (d->passed < 0 && !c->socket_path) {
+    if (d->passed.main < 0 && !c->socket_path) {
         log_line(LOG_ERR,
                  "XDG_RUNTIME_DIR is not set, so there is no default socket: name one with "
                  "--socket or with 'path' in [socket]");
         return EXIT_BAD_CONFIG;
     }
-    const int r =
-        folders_prepare(c->models_dir, c->cache_dir, d->passed < 0 ? c->socket_path : NULL);
+    int r =
+        folders_prepare(c->models_dir, c->cache_dir, d->passed.main < 0 ? c->socket_path : NULL);
+    if (r == 0 && d->passed.metrics < 0 && c->metrics_socket) {
+        r = folders_above(c->metrics_socket);
+    }
     return r == 0 ? 0 : exit_status(r);
 }
 
 int main(int argc, char **argv)
 {
-    struct daemon d = {.passed = -1, .own = {.fd = -1, .lock = -1}};
+    struct daemon d = {.passed = {.main = -1, .metrics = -1},
+                       .own = {.fd = -1, .lock = -1},
+                       .own_metrics = {.fd = -1, .lock = -1}};
     struct config c = {0};
 
     coredump_forbid();
@@ -347,6 +378,7 @@ int main(int argc, char **argv)
         (void)setenv("UV_THREADPOOL_SIZE", "1", 0);
         status = exit_status(serve(&d, &c));
     }
+    listen_close(&d.own_metrics);
     listen_close(&d.own);
     config_deinit(&c);
     return status;

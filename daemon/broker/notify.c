@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
 
@@ -56,15 +58,27 @@ void watchdog_stop(struct watchdog *w)
     }
 }
 
-int notify_listen_fd(void)
+static bool is_metrics(const char *name)
 {
-    const int n = sd_listen_fds(1);
+    return strcmp(name, "metrics") == 0 || strcmp(name, "onebitd-metrics.socket") == 0;
+}
 
-    if (n <= 0) {
-        return n < 0 ? n : -1;
+int notify_sockets(struct passed_sockets *ret)
+{
+    char **names = NULL;
+    const int n = sd_listen_fds_with_names(1, &names);
+    int r = n < 0 ? n : 0;
+
+    *ret = (struct passed_sockets){.main = -1, .metrics = -1};
+    for (int i = 0; i < n; i++) {
+        const int fd = SD_LISTEN_FDS_START + i;
+        int *at = is_metrics(names[i]) ? &ret->metrics : &ret->main;
+        if (*at >= 0 || sd_is_socket(fd, AF_UNIX, SOCK_STREAM, 1) <= 0) {
+            r = -EINVAL;
+        }
+        *at = fd;
+        free(names[i]);
     }
-    if (n > 1 || sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_STREAM, 1) <= 0) {
-        return -EINVAL;
-    }
-    return SD_LISTEN_FDS_START;
+    free(names);
+    return r;
 }

@@ -21,8 +21,17 @@ void notify_stopping(uint64_t drain_ms);
 MUST_USE int watchdog_start(struct watchdog *w, uv_loop_t *loop);
 void watchdog_stop(struct watchdog *w);
 
-/** notify_listen_fd() - the one Unix stream socket that the manager listens on: its descriptor, -1
- * when there is none, or -EINVAL when what was passed is something else */
-MUST_USE int notify_listen_fd(void);
+/* What the manager listens on for us; -1: nothing. */
+struct passed_sockets {
+    int main, metrics;
+};
+
+/** notify_sockets() - the listening Unix stream sockets that were passed, at most one of each kind
+ *
+ * FileDescriptorName=metrics in its unit (or a unit named onebitd-metrics.socket) makes the metrics
+ * socket; any other name is the clients' one.
+ *
+ * Return: 0; -EINVAL: what was passed is something else; or another negative errno. */
+MUST_USE int notify_sockets(struct passed_sockets *ret);
 
 #endif

@@ -2,10 +2,14 @@
 """The daemon's figures: sound text, the right numbers, and exactly the names that the manual lists."""
 import os
 import re
+import shutil
 import signal
+import socket
+import subprocess
+import sys
 import unittest
 
-from harness import SOURCE, Daemon, Peer, wait_for
+from harness import PATIENCE, SOURCE, Daemon, Peer, wait_for
 
 LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(rf'([a-zA-Z_:][\w:]*)(\{{{LABEL}(?:,{LABEL})*\}})? (\S+)')
@@ -114,6 +118,127 @@ class Metrics(unittest.TestCase):
             wait_for(it_came_back)
             samples, _ = figures(peer)
             self.assertLess(samples['onebit_availability_ratio'], 1)
+
+
+class MetricsSocket(unittest.TestCase):
+    """The second socket: HTTP for collectors."""
+
+    CONFIG = '[metrics]\nsocket = {home}/m/metrics.sock\nmode = 0600\n[limits]\nframe_ms = 400\nstall_ms = 400\n'
+
+    class Serving(Daemon):
+        def set_config(self, config, runner=None):
+            super().set_config(config.format(home=self.home), runner)
+            self.metrics = self.home / 'm/metrics.sock'
+
+    def serving(self):
+        return self.Serving(config=self.CONFIG)
+
+    def connect(self, d):
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(PATIENCE)
+        s.connect(str(d.metrics))
+        return s
+
+    def ask(self, d, data, end=False):
+        """(status, headers, body) of one exchange; the daemon closes."""
+        with self.connect(d) as s:
+            s.sendall(data)
+            if end:
+                s.shutdown(socket.SHUT_WR)
+            answer = b''
+            while more := s.recv(65536):
+                answer += more
+        head, _, body = answer.partition(b'\r\n\r\n')
+        first, *lines = head.decode().split('\r\n')
+        return int(first.split()[1]), dict(line.split(': ', 1) for line in lines), body.decode()
+
+    def test_a_collector_reads_the_figures(self):
+        get = b'GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n'
+        with self.serving() as d:
+            self.assertEqual(d.metrics.stat().st_mode & 0o777, 0o600)
+            for end in (False, True):  # a half-closed connection gets its answer, too
+                status, headers, body = self.ask(d, get, end)
+                self.assertEqual((status, int(headers['Content-Length'])), (200, len(body.encode())))
+                self.assertEqual(headers['Content-Type'], 'text/plain; version=0.0.4; charset=utf-8')
+                self.assertEqual(read(body)[0]['onebit_draining'], 0)
+            status, headers, body = self.ask(d, get.replace(b'GET', b'HEAD'))
+            self.assertEqual((status, body), (200, ''))
+            self.assertGreater(int(headers['Content-Length']), 1000)
+            if shutil.which('curl'):
+                done = subprocess.run(['curl', '-sS', '--fail', '--unix-socket', d.metrics, 'http://localhost/metrics'],
+                                      capture_output=True, check=True, timeout=PATIENCE)
+                self.assertIn('onebit_uptime_seconds', read(done.stdout.decode())[0])
+            else:
+                print('SKIPPED: curl is not installed')
+        self.assertFalse(d.metrics.exists(), 'the socket was left behind')
+
+    def test_what_is_wrong_has_its_own_status(self):
+        host = b'Host: localhost\r\n'
+        with self.serving() as d:
+            for want, data in ((400, b'GET /metrics\r\n\r\n'), (400, b'\x18\x00\x00\x00'),
+                               (404, b'GET / HTTP/1.1\r\n' + host + b'\r\n'),
+                               (405, b'POST /metrics HTTP/1.1\r\n' + host + b'\r\n'),
+                               (431, b'GET /metrics HTTP/1.1\r\n' + host + b'X: ' + b'y' * 5000 + b'\r\n\r\n'),
+                               (408, b'GET /metr')):
+                status, headers, body = self.ask(d, data)
+                self.assertEqual(status, want, data[:60])
+                self.assertEqual(headers.get('Allow'), 'GET, HEAD' if want == 405 else None)
+                self.assertEqual(headers['Connection'], 'close')
+                self.assertTrue(body.startswith(str(want)))
+
+    def test_a_few_are_served_at_once_and_more_wait_their_turn(self):
+        """Method: twelve that say nothing, then one that asks; the clients' socket meanwhile."""
+        with self.serving() as d:
+            before = len(os.listdir(f'/proc/{d.process.pid}/fd'))
+            silent = [self.connect(d) for _ in range(12)]
+            self.assertEqual(d.cli('run', 'turn on the kitchen lights').returncode, 0)
+            self.assertLessEqual(len(os.listdir(f'/proc/{d.process.pid}/fd')), before + 4 + 8)  # and the model's
+            status, _, _ = self.ask(d, b'GET /metrics HTTP/1.0\r\n\r\n')
+            self.assertEqual(status, 200)
+            for s in silent:
+                self.assertTrue(s.recv(100).startswith(b'HTTP/1.1 408'))
+                s.close()
+
+    def test_one_that_never_reads_or_never_hangs_up_is_closed(self):
+        with self.serving() as d:
+            d.status()
+            before = len(os.listdir(f'/proc/{d.process.pid}/fd'))
+            idle = self.connect(d)
+            idle.sendall(b'GET /metrics HTTP/1.0\r\n\r\n')
+            flood = self.connect(d)
+            with self.assertRaises(OSError):
+                for _ in range(1000):
+                    flood.sendall(b'GET / HTTP/1.0\r\n\r\n' + b'x' * 4096)
+
+            def both_are_gone():
+                return len(os.listdir(f'/proc/{d.process.pid}/fd')) <= before
+            wait_for(both_are_gone)
+            idle.close()
+            flood.close()
+
+    def test_sockets_that_are_passed_are_known_by_their_names(self):
+        activate = ('import os, socket, sys\n'
+                    'for at, path in enumerate(sys.argv[1:3]):\n'
+                    '    s = socket.socket(socket.AF_UNIX); s.bind(path); s.listen(8)\n'
+                    '    os.dup2(s.fileno(), 10 + at)\n'
+                    'for at in range(2): os.dup2(10 + at, 3 + at); os.close(10 + at); os.set_inheritable(3 + at, True)\n'
+                    'os.environ.update(LISTEN_FDS="2", LISTEN_PID=str(os.getpid()), LISTEN_FDNAMES=sys.argv[3])\n'
+                    'os.execv(sys.argv[4], sys.argv[4:])\n')
+
+        class Activated(self.Serving):
+            def command(self):
+                command = super().command()
+                self.metrics, self.socket = self.home / 'passed-m.sock', self.home / 'passed.sock'
+                return [sys.executable, '-c', activate, self.metrics, self.socket,
+                        'metrics:onebitd.socket', *command]
+
+            def stop(self):
+                self.process.terminate()
+                assert self.process.wait(timeout=PATIENCE) == 0, self.read_log()
+        with Activated(config=self.CONFIG) as d:
+            d.status()
+            self.assertEqual(self.ask(d, b'GET /metrics HTTP/1.0\r\n\r\n')[0], 200)
+            self.assertTrue(d.metrics.exists())
 
 
 if __name__ == '__main__':
