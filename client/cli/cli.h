@@ -44,12 +44,23 @@ enum {
     OPTS_VERBOSE = 1 << 5,
     OPTS_SESSION = 1 << 6, /* --session, --trim */
     OPTS_NAMES = 1 << 7,   /* --names */
+    OPTS_BENCH = 1 << 12,  /* what is measured, and how often */
+};
+
+/* Of bench; 0 or NULL: not given. */
+struct bench_args {
+    const char *prompts; /* "32,128,512" */
+    const char *against; /* a socket */
+    uint32_t rounds, streams, seconds;
+    float slack_ms, rate;
+    bool reuse;
 };
 
 struct args {
     const char *socket; /* NULL: where the library looks */
     const char *system; /* NULL: none */
     bool json, verbose, raw, names, help;
+    struct bench_args bench;
     struct onebit_request request;
     const char *stops[STOPS_MAX];
     char **words; /* what is no option */
@@ -89,6 +100,7 @@ int verb_session(struct args *args);
 int verb_metrics(struct args *args);
 int verb_config(struct args *args);
 int verb_doctor(struct args *args);
+int verb_bench(struct args *args);
 int verb_explain(struct args *args);
 int verb_help_verb(struct args *args);
 

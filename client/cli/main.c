@@ -49,6 +49,23 @@ const struct verb verbs[] = {
      "Looks at the socket and who may use it, the daemon, its configuration and folders, the CPU,\n"
      "memory, the kernel's switches and heat, and changes nothing. Exit code 1: something is bad.",
      OPTS_CONNECT | OPTS_JSON, NULL, 0, true, verb_doctor},
+    {"bench", "bench [load [CASE...]] [options]", "Measure how fast the daemon answers",
+     "A row for each length of prompt: milliseconds to the first token and between tokens, and\n"
+     "tokens per second. Prompts are random token ids, so that their lengths are exact; each is\n"
+     "new to the daemon and kept out of its caches, unless --reuse is given.\n"
+     "\n"
+     "\"bench load\" measures what the daemon promises to those who share it, each case in turn\n"
+     "with the undisturbed one, and says whether it was kept; exit code 1: one was not. Cases:\n"
+     "  between   a stream beside another client's long prompts\n"
+     "  high      a request of class high under full load of class low\n"
+     "  cancel    cancels in the queue, while the prompt is read, and in the answer\n"
+     "  refusal   refusals by a full queue\n"
+     "  control   ps, status and metrics meanwhile\n"
+     "  same      answers of many clients at once, beside those of each alone\n"
+     "  total     tokens per second of the same work, with --against\n"
+     "  mix       voice, chat and batch labelling at times drawn from --seed: no promise, a table\n"
+     "It loads the daemon fully and wants it for itself.",
+     OPTS_CONNECT | OPTS_JSON | OPTS_BENCH, NULL, SIZE_MAX, true, verb_bench},
     {"explain", "explain [CODE | NAME]",
      "Say what an error means and what to do; without argument, list them all", NULL, 0, NULL, 1,
      true, verb_explain},

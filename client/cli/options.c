@@ -29,13 +29,30 @@ struct opt {
 #define AT(field) offsetof(struct args, field)
 
 static const struct opt opts[] = {
-    {"model", 'm', OPTS_GENERATE, TEXT, AT(request.model), 0, 0, 0, "MODEL",
+    {"model", 'm', OPTS_GENERATE | OPTS_BENCH, TEXT, AT(request.model), 0, 0, 0, "MODEL",
      "ask this model instead of the daemon's default"},
     {"system", 0, OPTS_GENERATE, TEXT, AT(system), 0, 0, 0, "TEXT", "put a system message first"},
     {"raw", 0, OPTS_RUN, FLAG, AT(raw), 0, 0, 0, NULL,
      "continue the prompt as it is, without the model's chat template"},
     {"max-tokens", 'n', OPTS_GENERATE, U32, AT(request.max_tokens), 0, 1, 1048576, "N",
      "at most N tokens"},
+    {"prompt", 'p', OPTS_BENCH, TEXT, AT(bench.prompts), 0, 0, 0, "N,...",
+     "prompts of N tokens, one row for each (32,128,512); load: the long prompts (2000)"},
+    {"answer", 'n', OPTS_BENCH, U32, AT(request.max_tokens), 0, 1, 1048576, "N",
+     "answers of N tokens (64)"},
+    {"rounds", 'r', OPTS_BENCH, U32, AT(bench.rounds), 0, 1, 10000, "N", "N rounds (5)"},
+    {"streams", 0, OPTS_BENCH, U32, AT(bench.streams), 0, 1, 1024, "N",
+     "N requests at once (1); load: clients that answer together (8)"},
+    {"reuse", 0, OPTS_BENCH, FLAG, AT(bench.reuse), 0, 0, 0, NULL,
+     "ask the same prompts again, and let the daemon reuse what it has computed"},
+    {"seconds", 0, OPTS_BENCH, U32, AT(bench.seconds), 0, 1, 86400, "N",
+     "load: how long the mix goes on in each round (20)"},
+    {"rate", 0, OPTS_BENCH, F32, AT(bench.rate), 0, 0, 1000, "N",
+     "load: N short requests of class high per second in the mix, a fifth as many chats (0.5)"},
+    {"against", 0, OPTS_BENCH, TEXT, AT(bench.against), 0, 0, 0, "PATH",
+     "load: compare total tokens/s with the daemon at this socket"},
+    {"slack", 0, OPTS_BENCH, F32, AT(bench.slack_ms), 0, 0, 60000, "MS",
+     "load: a stream may be MS slower between tokens beside others, instead of twice as slow"},
     {"temperature", 0, OPTS_GENERATE, F32, AT(request.temperature), ONEBIT_HAS_TEMPERATURE, 0, 10,
      "T", "0: always the likeliest token; higher: more variety"},
     {"top-k", 0, OPTS_GENERATE, I32, AT(request.top_k), ONEBIT_HAS_TOP_K, 0, 2147483647, "K",
@@ -46,7 +63,7 @@ static const struct opt opts[] = {
      "leave out tokens less likely than P times the likeliest", MOST_IS_OUT},
     {"repeat-penalty", 0, OPTS_GENERATE, F32, AT(request.repeat_penalty), ONEBIT_HAS_REPEAT_PENALTY,
      0.1, 10, "R", "above 1: say the same less often"},
-    {"seed", 0, OPTS_GENERATE, U64, AT(request.seed), ONEBIT_HAS_SEED, 0, 0, "S",
+    {"seed", 0, OPTS_GENERATE | OPTS_BENCH, U64, AT(request.seed), ONEBIT_HAS_SEED, 0, 0, "S",
      "the same seed and request give the same answer"},
     {"stop", 0, OPTS_GENERATE, STOP, 0, 0, 0, 0, "TEXT",
      "end before this text; may be given up to 16 times"},
@@ -65,7 +82,7 @@ static const struct opt opts[] = {
      "a session that has become too long: leave out its oldest turns"},
     {"no-cache", 0, OPTS_GENERATE, FLAG, AT(request.no_cache), 0, 0, 0, NULL,
      "compute everything anew, and keep nothing for later requests"},
-    {"class", 0, OPTS_GENERATE, CLASS, AT(request.request_class), 0, 0, 0, "CLASS",
+    {"class", 0, OPTS_GENERATE | OPTS_BENCH, CLASS, AT(request.request_class), 0, 0, 0, "CLASS",
      "low, normal or high"},
     {"deadline", 0, OPTS_GENERATE, U32, AT(request.deadline_ms), ONEBIT_HAS_DEADLINE, 0,
      4294967295.0, "MS", "milliseconds until the first token"},
@@ -219,10 +236,12 @@ static void getopt_tables(const struct verb *verb, struct option *ret_longs, cha
     *ret_shorts = '\0';
 }
 
-static const struct opt *opt_of(int val)
+/* The verb's option behind what getopt_long() returned; verbs may share a letter. */
+static const struct opt *opt_of(const struct verb *verb, int val)
 {
     for (size_t i = 0; i < ARRAY_SIZE(opts); i++) {
-        if (val == 256 + (int)i || (opts[i].letter && val == opts[i].letter)) {
+        const bool taken = opts[i].groups & (verb->groups | OPTS_ALWAYS);
+        if (val == 256 + (int)i || (taken && opts[i].letter && val == opts[i].letter)) {
             return &opts[i];
         }
     }
@@ -232,7 +251,7 @@ static const struct opt *opt_of(int val)
 /* What getopt_long() makes of an option that is none of the verb's, or is wrongly given. */
 static void complain_option(const struct verb *verb, int val, const char *word)
 {
-    const struct opt *o = opt_of(optopt);
+    const struct opt *o = opt_of(verb, optopt);
     char letter[] = {'-', (char)optopt, '\0'};
 
     if (val == ':') {
@@ -272,7 +291,7 @@ int args_parse(struct args *ret, const struct verb *verb, int argc, char **argv)
     optind = 1;
     opterr = 0;
     while (r == 0 && (val = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
-        const struct opt *o = opt_of(val);
+        const struct opt *o = opt_of(verb, val);
         if (!o) {
             complain_option(verb, val, argv[optind - 1]);
             r = EXIT_USAGE;
