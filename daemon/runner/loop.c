@@ -100,7 +100,7 @@ static int run(struct runner *rn)
 
 static void runner_deinit(struct runner *rn)
 {
-    for (size_t i = 0; i < SEAM_STREAMS_MAX; i++) {
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
         if (rn->sequences[i]) {
             sequence_forget(rn, rn->sequences[i]);
         }

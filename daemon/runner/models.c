@@ -107,7 +107,9 @@ void resident_load(struct runner *rn, struct seam_item *item)
     *slot = m;
 }
 
-/* How many positions and streams the KV budget gives. False: not even one sequence, told. */
+/* How many positions and blocks the KV budget gives: at least one whole sequence. Streams take blocks as they fill
+ * them, so there may be more streams than whole sequences; when blocks run out, the broker chooses
+ * who goes on. False: not even one sequence, told. */
 static bool resident_size(struct runner *rn, struct resident *m)
 {
     const uint64_t block = kv_block_bytes(m->model, m->kv);
@@ -130,13 +132,13 @@ static bool resident_size(struct runner *rn, struct resident *m)
                            "one sequence does not fit the memory for KV", need, m->kv_bytes_max);
         return false;
     }
-    uint64_t n = blocks_max / blocks_each;
-    n = n < m->n_streams_max ? n : m->n_streams_max;
-    n = n < SEAM_STREAMS_MAX ? n : SEAM_STREAMS_MAX;
-    n = n > 0 ? n : 1;
+    const uint64_t blocks_useful = SEAM_STREAMS_MAX * blocks_each;
+    const uint64_t n_blocks = blocks_max < blocks_useful ? blocks_max : blocks_useful;
+    uint64_t n = m->n_streams_max < SEAM_STREAMS_MAX ? m->n_streams_max : SEAM_STREAMS_MAX;
+    n = n < n_blocks ? n : n_blocks;
     m->n_ctx = n_ctx;
-    m->n_streams = (uint32_t)n;
-    m->n_blocks = (size_t)(n * blocks_each);
+    m->n_streams = (uint32_t)(n > 0 ? n : 1);
+    m->n_blocks = (size_t)n_blocks;
     return true;
 }
 
@@ -251,7 +253,7 @@ void resident_drop(struct runner *rn, uint32_t number)
         m->dropped = true; /* residents_collect() frees it when the loader is done */
         return;
     }
-    for (size_t i = 0; i < SEAM_STREAMS_MAX; i++) {
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
         if (rn->sequences[i] && rn->sequences[i]->home == m) {
             sequence_forget(rn, rn->sequences[i]);
         }

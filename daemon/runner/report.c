@@ -74,6 +74,8 @@ void report_loaded(struct runner *rn, const struct resident *m)
                               .n_ctx_train = info->n_ctx_train,
                               .n_vocab = info->n_vocab,
                               .n_streams = m->n_streams,
+                              .kv_blocks = (uint32_t)m->n_blocks,
+                              .kv_block_positions = KV_BLOCK,
                               .chat = m->chat != CHAT_NONE,
                               .load_us = (clock_now_ns() - m->begin_ns) / 1000},
                });
@@ -102,13 +104,29 @@ void report_failed(struct runner *rn, uint64_t seq, enum error_code code, const 
     report_refusal(rn, &failed, SEAM_FAILED);
 }
 
+void report_kv_full(struct runner *rn, uint64_t seq)
+{
+    const struct seam_failed failed = {.seq = seq,
+                                       .code = ERR_OVERLOADED,
+                                       .message = strview_of("the memory for KV is full"),
+                                       .again = true};
+
+    report_refusal(rn, &failed, SEAM_FAILED);
+}
+
+/* Of the prompt; where an answer goes on, some of its tokens may have been found, too. */
+static uint32_t cached_tokens(const struct sequence *s)
+{
+    return (uint32_t)(s->n_cached < s->n_prompt ? s->n_cached : s->n_prompt);
+}
+
 void report_started(struct runner *rn, const struct sequence *s)
 {
     report(rn, &(struct seam_message){
                    .type = SEAM_STARTED,
                    .started = {.seq = s->number,
                                .prompt_tokens = (uint32_t)s->n_prompt,
-                               .cached_tokens = 0,
+                               .cached_tokens = cached_tokens(s),
                                .max_tokens = s->max_tokens},
                });
 }
@@ -154,7 +172,7 @@ void report_finished(struct runner *rn, const struct sequence *s, const char *re
                    .finished = {.seq = s->number,
                                 .reason = strview_of(reason),
                                 .prompt_tokens = (uint32_t)s->n_prompt,
-                                .cached_tokens = 0,
+                                .cached_tokens = cached_tokens(s),
                                 .answer_tokens = (uint32_t)(s->n_ids - s->n_prompt),
                                 .prefill_us = s->prefill_ns / 1000,
                                 .decode_us = s->decode_ns / 1000},
@@ -177,7 +195,9 @@ void report_stats(struct runner *rn, bool idle, uint64_t now_ns)
         const uint64_t block = kv_block_bytes(r->model, r->kv);
         st->weight_bytes += r->info.packed_bytes;
         st->kv_bytes_total += block * r->n_blocks;
-        st->kv_bytes_used += block * (r->n_blocks - kv_pool_free_blocks(r->pool));
+        const size_t n_free = kv_pool_free_blocks(r->pool), n_idle = kv_pool_idle_blocks(r->pool);
+        st->kv_bytes_used += block * (r->n_blocks - n_free - n_idle);
+        st->kv_bytes_idle += block * n_idle;
         st->n_sequences += r->n_sequences;
     }
     rn->stats_ns = now_ns;

@@ -18,6 +18,8 @@
 #define PENALTY_MAX 10.0f
 #define HEAD_BYTES 16u /* a token; plain text has three to five */
 
+_Static_assert(SEAM_SALT == KV_SALT, "the broker's salts are the cache's");
+
 static int refuse(struct refusal *ret, enum error_code code, uint64_t have, uint64_t limit,
                   const char *fmt, ...) PRINTF_LIKE(5, 6);
 
@@ -264,6 +266,14 @@ static int request_ids(struct sequence *s, const struct prompt *prompt,
     return REQUEST_OK;
 }
 
+/* What is kept under that one is everybody's; only a public start may do so. */
+static bool is_public_salt(const uint8_t salt[SEAM_SALT])
+{
+    static const uint8_t zero[SEAM_SALT];
+
+    return memcmp(salt, zero, SEAM_SALT) == 0;
+}
+
 static int request_fill(struct sequence *s, const struct seam_start *start,
                         const struct msg_generate *g, const struct prompt *prompt,
                         struct refusal *ret_refusal)
@@ -279,6 +289,11 @@ static int request_fill(struct sequence *s, const struct seam_start *start,
         return r;
     }
     s->ignore_eos = g->ignore_eos;
+    s->public_ = start->public_;
+    s->reuse = start->public_ || (start->reuse && !is_public_salt(start->salt));
+    if (!start->public_) {
+        memcpy(s->salt, start->salt, sizeof(s->salt));
+    }
     s->n_logprobs = g->n_logprobs < SAMPLER_LOGPROBS_MAX ? g->n_logprobs : SAMPLER_LOGPROBS_MAX;
     if (s->n_logprobs > 0) {
         /* The ids alone would bring no log-probabilities back. Computed anew they are the same ids. */

@@ -18,11 +18,13 @@
 #include "ipc/frame.h"
 #include "ipc/seam.h"
 
-#define RESIDENTS_MAX 16u          /* models at once; a device of this class holds two or three */
-#define N_CTX_DEFAULT 4096u        /* positions a sequence, when the broker names none */
-#define MAX_TOKENS_DEFAULT 2048u   /* of an answer */
-#define STEP_TOKENS_MAX 512u       /* tokens in one step; --chunk lowers it */
-#define STEP_TOKENS_MIN 4u         /* prompt tokens a pass over the weights is worth making for */
+#define RESIDENTS_MAX 16u        /* models at once; a device of this class holds two or three */
+#define N_CTX_DEFAULT 4096u      /* positions a sequence, when the broker names none */
+#define MAX_TOKENS_DEFAULT 2048u /* of an answer */
+#define STEP_TOKENS_MAX 512u     /* tokens in one step; --chunk lowers it */
+#define STEP_TOKENS_MIN 4u       /* prompt tokens a pass over the weights is worth making for */
+#define PRIMINGS_MAX 8u /* public prefixes that are computed at once, beside the sequences */
+#define SEQUENCES_MAX (SEAM_STREAMS_MAX + PRIMINGS_MAX)
 #define OUT_FLUSH_BYTES (1u << 20) /* reports are written at the latest when this much waits */
 #define OUT_BYTES_MAX (OUT_FLUSH_BYTES + FRAME_SEAM_BODY_MAX + FRAME_HEADER)
 
@@ -86,6 +88,10 @@ struct sequence {
     size_t n_known;         /* ids that were there at the start: prompt and resumed answer */
     uint32_t max_tokens, n_logprobs;
     bool ignore_eos;
+    bool reuse;            /* looks for KV blocks under its salt, and keeps its own */
+    bool public_;          /* its prompt alone is computed, and kept for everybody */
+    uint8_t salt[KV_SALT]; /* all zero when public_ */
+    size_t n_cached;       /* positions that were found instead of computed */
     struct sampler_params sampling;
     uint64_t prefill_ns, decode_ns; /* time of the steps it took part in */
     uint64_t progress_ns;           /* when its prefill was last reported; 0: never */
@@ -102,9 +108,9 @@ struct runner {
     struct buf text; /* scratch: the text of one report */
     int error;       /* first failure that ends the runner: a negative errno */
 
-    struct resident *residents[RESIDENTS_MAX];    /* owned; NULL: free slot */
-    size_t resident_next;                         /* whose step it is */
-    struct sequence *sequences[SEAM_STREAMS_MAX]; /* owned; NULL: free slot */
+    struct resident *residents[RESIDENTS_MAX]; /* owned; NULL: free slot */
+    size_t resident_next;                      /* whose step it is */
+    struct sequence *sequences[SEQUENCES_MAX]; /* owned; NULL: free slot */
     uint64_t plan[SEAM_PLAN_MAX];
     size_t n_plan;
     uint64_t prompt_us; /* of the plan: time for prompts beside streams; 0: by measurement */
@@ -124,6 +130,8 @@ void report_load_failed(struct runner *rn, uint32_t model, enum error_code code,
                         uint64_t have, uint64_t limit);
 void report_failed(struct runner *rn, uint64_t seq, enum error_code code, const char *text,
                    uint64_t have, uint64_t limit);
+/** report_kv_full() - a failure that is none: started again when there are blocks, it goes on */
+void report_kv_full(struct runner *rn, uint64_t seq);
 void report_started(struct runner *rn, const struct sequence *s);
 void report_prefill(struct runner *rn, struct sequence *s, uint64_t now_ns);
 /** @ids: n_ids of the answer from index n0 on; @choice: of the one id when log-probabilities were
@@ -173,12 +181,16 @@ struct sequence *sequence_find(const struct runner *rn, uint64_t number);
 /** sequence_forget() - free it and its slot */
 void sequence_forget(struct runner *rn, struct sequence *s);
 void sequence_free(struct sequence *s); /* half-built and NULL are fine */
+/** sequence_attach() - take what is there already of the ids it knows */
+void sequence_attach(struct sequence *s);
+/** sequence_primed() - a public prefix is computed: report it and forget the sequence */
+void sequence_primed(struct runner *rn, struct sequence *s);
 /** sequence_take() - one sampled token: deliver it; the sequence may be gone afterwards */
 void sequence_take(struct runner *rn, struct sequence *s, const struct sampler_choice *choice);
 
 /* ---- steps.c ---- */
 
-/** steps_work() - is there a sequence in the plan? */
+/** steps_work() - is there a sequence in the plan, or a public prefix to compute? */
 bool steps_work(const struct runner *rn);
 /** steps_run() - one step of the model whose turn it is */
 void steps_run(struct runner *rn);

@@ -22,7 +22,7 @@ void sequence_free(struct sequence *s)
 
 static struct sequence **sequence_slot(struct runner *rn, const struct sequence *s)
 {
-    for (size_t i = 0; i < SEAM_STREAMS_MAX; i++) {
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
         if (rn->sequences[i] == s) {
             return &rn->sequences[i];
         }
@@ -32,7 +32,7 @@ static struct sequence **sequence_slot(struct runner *rn, const struct sequence 
 
 struct sequence *sequence_find(const struct runner *rn, uint64_t number)
 {
-    for (size_t i = 0; i < SEAM_STREAMS_MAX; i++) {
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
         if (rn->sequences[i] && rn->sequences[i]->number == number) {
             return rn->sequences[i];
         }
@@ -48,6 +48,19 @@ void sequence_forget(struct runner *rn, struct sequence *s)
     s->home->n_sequences--;
     rn->stats_due = true;
     sequence_free(s);
+}
+
+void sequence_attach(struct sequence *s)
+{
+    if (s->reuse) {
+        s->n_cached += seq_attach(s->kv, s->salt, s->ids, s->n_known);
+    }
+}
+
+void sequence_primed(struct runner *rn, struct sequence *s)
+{
+    report_finished(rn, s, "primed");
+    sequence_forget(rn, s);
 }
 
 /* What one more token means. */
@@ -144,6 +157,17 @@ static void sequence_replay(struct runner *rn, struct sequence *s)
     }
 }
 
+/* Sequences of the broker's plans are SEAM_STREAMS_MAX at most, so that primings take no place from them. */
+static bool is_room(const struct runner *rn, bool public_)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
+        n += rn->sequences[i] && rn->sequences[i]->public_ == public_ ? 1 : 0;
+    }
+    return n < (public_ ? PRIMINGS_MAX : SEAM_STREAMS_MAX);
+}
+
 void sequence_start(struct runner *rn, const struct seam_start *start)
 {
     struct resident *m = resident_find(rn, start->model);
@@ -159,9 +183,10 @@ void sequence_start(struct runner *rn, const struct seam_start *start)
         report_failed(rn, start->seq, ERR_NO_MODEL, "the model is not loaded", 0, 0);
         return;
     }
-    if (!slot || m->n_sequences >= m->n_streams) {
-        report_failed(rn, start->seq, ERR_OVERLOADED, "every stream of the model is in use",
-                      m->n_sequences, m->n_streams);
+    if (!slot || !is_room(rn, start->public_)) {
+        report_failed(rn, start->seq, ERR_OVERLOADED,
+                      "the engine holds as many sequences as it can", SEAM_STREAMS_MAX,
+                      SEAM_STREAMS_MAX);
         return;
     }
     struct sequence *s = calloc(1, sizeof(*s));
@@ -186,6 +211,7 @@ void sequence_start(struct runner *rn, const struct seam_start *start)
     *slot = s;
     m->n_sequences++;
     rn->stats_due = true;
+    sequence_attach(s);
     report_started(rn, s);
     sequence_replay(rn, s);
 }

@@ -1,6 +1,6 @@
 /* Steps. Each one serves one model: every decoding sequence of the plan gets its token, all in one
  * pass over the weights, and what is left of the step's time goes to prompts in the plan's order.
- * Nothing here decides whose turn it is; the plan has. */
+ * Nothing here decides whose turn it is; the plan has. Public prefixes, which nobody waits for, come after it. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -16,7 +16,7 @@ struct step {
     struct sequence *who[STEP_ITEMS_MAX]; /* borrowed; of items[i] */
     uint64_t numbers[STEP_ITEMS_MAX];
     bool prefill[STEP_ITEMS_MAX];
-    size_t n, n_decode, n_prompt; /* items; decoding ones; prompt tokens */
+    size_t n, n_decode, n_prompt, n_logits; /* items; decoding ones; prompt tokens; rows wanted */
 };
 
 static bool prefilling(const struct sequence *s)
@@ -24,13 +24,23 @@ static bool prefilling(const struct sequence *s)
     return seq_len(s->kv) < s->n_known;
 }
 
-static void step_add(struct step *st, struct sequence *s, size_t n_ids, bool prefill)
+/* The next n_ids of a sequence, or fewer where the model's streams all want a token already. */
+static size_t step_add(struct step *st, struct sequence *s, size_t n_ids, bool prefill)
 {
     const size_t at = seq_len(s->kv);
-    const size_t i = st->n++;
+    bool logits = at + n_ids == s->n_ids && !s->public_;
 
+    if (logits && st->n_logits == st->m->n_streams) {
+        logits = false;
+        n_ids--;
+    }
+    if (n_ids == 0 || st->n == STEP_ITEMS_MAX) {
+        return 0;
+    }
+    const size_t i = st->n++;
     st->items[i] = (struct step_item){.seq = s->kv, .ids = s->ids + at, .n_ids = n_ids};
-    st->items[i].n_logits = at + n_ids == s->n_ids ? 1 : 0;
+    st->items[i].n_logits = logits ? 1 : 0;
+    st->n_logits += st->items[i].n_logits;
     st->who[i] = s;
     st->numbers[i] = s->number;
     st->prefill[i] = prefill;
@@ -39,33 +49,48 @@ static void step_add(struct step *st, struct sequence *s, size_t n_ids, bool pre
     } else {
         st->n_decode++;
     }
+    return n_ids;
 }
 
-/* The next step of this model; n is 0 when the plan has nothing for it. */
-static void step_collect(struct step *st, const struct runner *rn, struct resident *m)
+/* Decoding sequences into the step; those with prompt tokens to go into waiting, in the plan's order and public
+ * ones last. Return: how many wait. */
+static size_t step_sort(struct step *st, const struct runner *rn, struct sequence **waiting)
 {
-    struct sequence *waiting[SEAM_PLAN_MAX]; /* with prompt tokens to go, in the plan's order */
     size_t n_waiting = 0;
 
-    st->m = m;
-    st->n = st->n_decode = st->n_prompt = 0;
     for (size_t i = 0; i < rn->n_plan; i++) {
         struct sequence *s = sequence_find(rn, rn->plan[i]);
-        if (!s || s->home != m) {
+        if (!s || s->home != st->m || s->public_) {
             continue;
         }
         if (prefilling(s)) {
             waiting[n_waiting++] = s;
         } else {
-            step_add(st, s, 1, false);
+            (void)step_add(st, s, 1, false);
         }
     }
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
+        struct sequence *s = rn->sequences[i];
+        if (s && s->home == st->m && s->public_) {
+            waiting[n_waiting++] = s;
+        }
+    }
+    return n_waiting;
+}
+
+/* The next step of this model; n is 0 when there is nothing for it. */
+static void step_collect(struct step *st, const struct runner *rn, struct resident *m)
+{
+    struct sequence *waiting[SEAM_PLAN_MAX + PRIMINGS_MAX];
+
+    st->m = m;
+    st->n = st->n_decode = st->n_prompt = st->n_logits = 0;
+    const size_t n_waiting = step_sort(st, rn, waiting);
     size_t left = pace_next(&m->pace, st->n_decode, rn->prompt_us, rn->step_tokens_max);
     for (size_t i = 0; i < n_waiting && left > 0; i++) {
+        sequence_attach(waiting[i]); /* others may have computed what it waits for */
         const size_t want = waiting[i]->n_known - seq_len(waiting[i]->kv);
-        const size_t n = want < left ? want : left;
-        step_add(st, waiting[i], n, true);
-        left -= n;
+        left -= step_add(st, waiting[i], want < left ? want : left, true);
     }
 }
 
@@ -113,6 +138,8 @@ static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
         *ns += now_ns - begin_ns;
         if (st->items[i].n_logits > 0) {
             step_pick(rn, st, i);
+        } else if (s->public_ && !prefilling(s)) {
+            sequence_primed(rn, s);
         } else {
             report_prefill(rn, s, now_ns);
         }
@@ -148,7 +175,8 @@ static void step_run(struct runner *rn, struct step *st)
     if (r == STEP_OK) {
         step_done(rn, st, begin_ns);
     } else if (r == STEP_KV_FULL) {
-        step_fail(rn, st->who[st->n - 1], ERR_OVERLOADED, "the memory for KV is full");
+        report_kv_full(rn, st->numbers[st->n - 1]); /* idle blocks are gone by now */
+        sequence_forget(rn, st->who[st->n - 1]);
     } else if (r < 0) {
         log_line(LOG_ERROR, "a step of %zu sequences failed: %s", st->n, strerror(-r));
         for (size_t i = 0; i < st->n; i++) {
@@ -161,6 +189,11 @@ bool steps_work(const struct runner *rn)
 {
     for (size_t i = 0; i < rn->n_plan; i++) {
         if (sequence_find(rn, rn->plan[i])) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
+        if (rn->sequences[i] && rn->sequences[i]->public_) {
             return true;
         }
     }

@@ -143,7 +143,14 @@ void rig_start(struct rig *rig, const struct rig_request *request)
                   .model = request->model,
                   .seed = request->seed,
                   .request = {.data = (const char *)body.data + FRAME_HEADER,
-                              .n = body.n - FRAME_HEADER}},
+                              .n = body.n - FRAME_HEADER},
+                  .salt = {request->salt},
+                  .reuse = request->salt != 0,
+                  .public_ = request->public_,
+                  .history_ids = request->history,
+                  .n_history_ids = request->n_history_ids,
+                  .n_history = request->n_history,
+                  .want_ids = request->want_ids},
     };
     rig_send(rig, &m, request->resume, request->n_resume);
     buf_deinit(&body);
@@ -231,6 +238,11 @@ enum seam_type rig_take(struct rig *rig, struct rig_answer *answers, size_t n_an
         a->started = true;
         a->prompt_tokens = m.started.prompt_tokens;
         a->max_tokens = m.started.max_tokens;
+        a->cached_tokens = m.started.cached_tokens;
+        a->n_trimmed = m.started.n_trimmed;
+        assert_true(m.started.ids.n <= RIG_IDS_MAX);
+        msg_ids_copy(&m.started.ids, a->prompt_ids);
+        a->n_prompt_ids = m.started.ids.n;
         break;
     case SEAM_PREFILL:
         answer_of(answers, n_answers, m.prefill.seq)->n_prefill++;
@@ -246,6 +258,8 @@ enum seam_type rig_take(struct rig *rig, struct rig_answer *answers, size_t n_an
                        m.finished.reason.data);
         assert_int_equal(m.finished.answer_tokens, a->n);
         assert_int_equal(m.finished.prompt_tokens, a->prompt_tokens);
+        assert_true(m.finished.cached_tokens >= a->cached_tokens);
+        a->cached_tokens = m.finished.cached_tokens;
         break;
     case SEAM_FAILED:
         a = answer_of(answers, n_answers, m.failed.seq);
@@ -253,6 +267,7 @@ enum seam_type rig_take(struct rig *rig, struct rig_answer *answers, size_t n_an
         a->failed = m.failed.code;
         a->have = m.failed.have;
         a->limit = m.failed.limit;
+        a->again = m.failed.again;
         assert_true(m.failed.message.n > 0);
         strview_copy(a->said, sizeof(a->said), m.failed.message);
         break;

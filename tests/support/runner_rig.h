@@ -30,6 +30,11 @@ struct rig_answer {
     uint64_t seq;
     bool started, over;
     uint32_t prompt_tokens, max_tokens;
+    uint32_t cached_tokens; /* of FINISHED; of STARTED before */
+    uint32_t n_trimmed;
+    int32_t prompt_ids[RIG_IDS_MAX]; /* where they were asked for */
+    size_t n_prompt_ids;
+    bool again; /* of FAILED */
     int32_t ids[RIG_IDS_MAX];
     size_t n;
     char text[RIG_TEXT_MAX];
@@ -52,6 +57,12 @@ struct rig_request {
     size_t n_ids;
     const int32_t *resume;
     size_t n_resume;
+    uint8_t salt; /* first byte of one; not 0: reuse */
+    bool public_;
+    const int32_t *history;
+    size_t n_history_ids;
+    uint32_t n_history;
+    bool want_ids;
 };
 
 /** rig_open() - start a runner; @program is RIG_SHIPPED or RIG_HOOKED, @chunk its --chunk or NULL.

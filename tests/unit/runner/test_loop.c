@@ -53,7 +53,7 @@ static void assert_same(const struct rig_answer *got, const struct rig_answer *w
     assert_string_equal(got->reason, want->reason);
 }
 
-/* Goal: a model is described as it is, and the streams follow from the budget. */
+/* Goal: a model is described as it is; streams share what the budget gives in blocks. */
 static void a_loaded_model_is_reported_with_its_sizes(void **state)
 {
     struct seam_load load = LOAD(7);
@@ -73,12 +73,15 @@ static void a_loaded_model_is_reported_with_its_sizes(void **state)
     load.model = 8;
     load.kv_bytes_max = 3 * loaded.kv_bytes_per_position * RUNNER_MODEL_CTX;
     rig_load(&rig, &load, packed, &loaded);
-    assert_int_equal(loaded.n_streams, 3);
+    assert_int_equal(loaded.n_streams, 16);
+    assert_int_equal(loaded.kv_block_positions, KV_BLOCK);
+    assert_int_equal(loaded.kv_blocks, 3 * RUNNER_MODEL_CTX / KV_BLOCK);
 
     load.model = 9; /* too little for the whole context: a smaller one rather than none */
     load.kv_bytes_max = loaded.kv_bytes_per_position * 2 * KV_BLOCK;
     rig_load(&rig, &load, packed, &loaded);
-    assert_int_equal(loaded.n_streams, 1);
+    assert_int_equal(loaded.n_streams, 2); /* a block each */
+    assert_int_equal(loaded.kv_blocks, 2);
     assert_int_equal(loaded.n_ctx, 2 * KV_BLOCK);
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -384,21 +387,26 @@ static void a_paused_sequence_goes_on_unchanged(void **state)
     assert_int_equal(rig_close(&rig), 0);
 }
 
-/* Goal: a cancelled sequence says nothing more and its stream is free.
- * Method: a model with one stream; the second request would be refused were the first still there. */
+/* Goal: a cancelled sequence says nothing more and gives its memory back.
+ * Method: a pool of 160 positions; the second request would run out of them were the first still there. */
 static void a_cancelled_sequence_is_forgotten_at_once(void **state)
 {
     static struct rig_answer a[2], want;
     struct seam_load load = LOAD(1);
     const uint64_t first = 1, second = 2;
-    struct rig_request q[2] = {rig_prompt(1, 1, "@@sleep-ms-5-per-step@@ A", 400),
-                               rig_prompt(2, 1, "B", 30)};
+    struct rig_request q[2] = {rig_prompt(1, 1, "@@sleep-ms-5-per-step@@ A", 120),
+                               rig_prompt(2, 1, "B", 150)};
+    struct seam_loaded loaded;
     struct rig rig;
     (void)state;
 
-    load.n_streams_max = 1;
     rig_open(&rig, RIG_HOOKED, NULL);
-    rig_load(&rig, &load, packed, NULL);
+    rig_load(&rig, &load, packed, &loaded);
+    load.model = 2;
+    load.kv_bytes_max = loaded.kv_bytes_per_position * 5 * KV_BLOCK;
+    rig_load(&rig, &load, packed, &loaded);
+    assert_int_equal(loaded.n_ctx, 5 * KV_BLOCK);
+    q[0].model = q[1].model = 2;
     memset(a, 0, sizeof(a));
     a[0].seq = 1;
     a[1].seq = 2;

@@ -237,23 +237,24 @@ static void an_answer_to_continue_must_be_one(void **state)
     assert_int_equal(ask(&q)->failed, ERR_INTERNAL);
 }
 
-/* Goal: a model holds as many sequences as it was given streams, waiting ones included. */
-static void streams_past_the_models_are_refused(void **state)
+/* Goal: the runner holds as many sequences as the seam says, whatever a model's streams; of those that are planned at once,
+ * only as many as it has streams get a token in a step. */
+static void sequences_past_the_seams_limit_are_refused(void **state)
 {
-    static struct rig_answer a[5];
-    uint64_t run[5];
+    static struct rig_answer a[SEAM_STREAMS_MAX + 1];
+    uint64_t run[SEAM_STREAMS_MAX + 1];
     (void)state;
 
     memset(a, 0, sizeof(a));
-    for (unsigned i = 0; i < 5; i++) {
+    for (unsigned i = 0; i <= SEAM_STREAMS_MAX; i++) {
         struct rig_request q = rig_prompt(++seq, 1, "hello", 5);
         a[i].seq = run[i] = seq;
         rig_start(&rig, &q);
     }
-    rig_plan(&rig, run, 5);
-    rig_finish(&rig, a, 5);
-    for (unsigned i = 0; i < 5; i++) {
-        assert_int_equal(a[i].failed, i < 4 ? ERR_NONE : ERR_OVERLOADED);
+    rig_plan(&rig, run, SEAM_STREAMS_MAX);
+    rig_finish(&rig, a, SEAM_STREAMS_MAX + 1);
+    for (unsigned i = 0; i <= SEAM_STREAMS_MAX; i++) {
+        assert_int_equal(a[i].failed, i < SEAM_STREAMS_MAX ? ERR_NONE : ERR_OVERLOADED);
     }
 }
 
@@ -304,7 +305,7 @@ int main(void)
         cmocka_unit_test(an_answer_to_continue_must_be_one),
         cmocka_unit_test(numbers_that_are_not_finite_fail_the_request),
         cmocka_unit_test(the_models_default_temperature_is_used),
-        cmocka_unit_test(streams_past_the_models_are_refused),
+        cmocka_unit_test(sequences_past_the_seams_limit_are_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
