@@ -19,11 +19,16 @@ _onebit_options()
         session) echo "$connect json names" ;;
         config) echo 'json help' ;;
         doctor) echo "$connect json" ;;
+        bench)
+            echo "$connect model prompt answer rounds streams reuse seconds rate against slack seed
+                class json"
+            ;;
         explain | help) echo 'help' ;;
     esac
 }
 
-_onebit_verbs='run chat list ps status load unload cancel session metrics config doctor explain help'
+_onebit_verbs='run chat list ps status load unload cancel session metrics config doctor bench
+    explain help'
 
 # Offer those lines of standard input that begin with $1.
 _onebit_offer()
@@ -68,7 +73,8 @@ _onebit_takes()
     case $1 in
         -m | -s | -n | --model | --session | --class | --template | --quantization | --socket | \
             --max-tokens | --system | --temperature | --top-k | --top-p | --min-p | \
-            --repeat-penalty | --seed | --stop | --deadline | --logprobs) return 0 ;;
+            --repeat-penalty | --seed | --stop | --deadline | --logprobs | -p | --prompt | --answer | \
+            -r | --rounds | --streams | --seconds | --rate | --against | --slack) return 0 ;;
     esac
     return 1
 }
@@ -85,7 +91,7 @@ _onebit_value()
             _onebit_words "$2" binary takane-1bit ternary bitnet-1.58 int4 int8 f16 f32 mixed \
                 gptq-4bit awq-8bit
             ;;
-        -s | --socket) compopt -o default ;;
+        -s | --socket | --against) compopt -o default ;;
     esac
 }
 
@@ -100,6 +106,8 @@ _onebit_argument()
                 _onebit_names "$3" session list
             fi
             ;;
+        bench:0) _onebit_words "$3" load ;;
+        bench:*) _onebit_words "$3" between high cancel refusal control same total mix ;;
         config:0) _onebit_words "$3" check ;;
         config:1) compopt -o default ;;
         help:0)

@@ -52,19 +52,20 @@ complete -c onebit -n __onebit_no_verb -a session -d 'list, show and forget conv
 complete -c onebit -n __onebit_no_verb -a metrics -d 'print counts and times'
 complete -c onebit -n __onebit_no_verb -a config -d 'check a configuration of the daemon'
 complete -c onebit -n __onebit_no_verb -a doctor -d 'say what is off, and what mends it'
+complete -c onebit -n __onebit_no_verb -a bench -d 'measure how fast the daemon answers'
 complete -c onebit -n __onebit_no_verb -a explain -d 'say what an error means'
 complete -c onebit -n __onebit_no_verb -a help -d 'say how to use a verb'
 
 set -l generates run chat
-set -l connects run chat list ps status load unload cancel session metrics doctor
-set -l prints_json run list ps status session config doctor
+set -l connects run chat list ps status load unload cancel session metrics doctor bench
+set -l prints_json run list ps status session config doctor bench
 
 complete -c onebit -n "not __onebit_no_verb" -l help -s h -d 'print what the verb does'
 complete -c onebit -n "__onebit_verb $connects" -l socket -s s -r -F -d "the daemon's socket"
 complete -c onebit -n "__onebit_verb $prints_json" -l json -d 'print JSON'
 complete -c onebit -n "__onebit_verb list session" -l names -d 'print names alone, a line each'
 
-complete -c onebit -n "__onebit_verb $generates" -l model -s m -x -a '(__onebit_names list)' -d 'ask this model'
+complete -c onebit -n "__onebit_verb $generates bench" -l model -s m -x -a '(__onebit_names list)' -d 'ask this model'
 complete -c onebit -n "__onebit_verb $generates" -l system -x -d 'put a system message first'
 complete -c onebit -n "__onebit_verb $generates" -l max-tokens -s n -x -d 'at most so many tokens'
 complete -c onebit -n "__onebit_verb $generates" -l temperature -x -d '0: likeliest; higher: more variety'
@@ -72,14 +73,14 @@ complete -c onebit -n "__onebit_verb $generates" -l top-k -x -d 'sample from the
 complete -c onebit -n "__onebit_verb $generates" -l top-p -x -d 'sample from tokens that make up this'
 complete -c onebit -n "__onebit_verb $generates" -l min-p -x -d 'leave out unlikely tokens'
 complete -c onebit -n "__onebit_verb $generates" -l repeat-penalty -x -d 'say the same less often'
-complete -c onebit -n "__onebit_verb $generates" -l seed -x -d 'the same seed, the same answer'
+complete -c onebit -n "__onebit_verb $generates bench" -l seed -x -d 'the same seed, the same answer'
 complete -c onebit -n "__onebit_verb $generates" -l stop -x -d 'end before this text'
 complete -c onebit -n "__onebit_verb $generates" -l ignore-eos -d "go on after the model's end"
 complete -c onebit -n "__onebit_verb $generates" -l no-thinking -d 'answer without thinking first'
 complete -c onebit -n "__onebit_verb $generates" -l template -x -a 'bitnet chatml falcon3 llama3 minicpm qwen3' -d 'this chat template'
 complete -c onebit -n "__onebit_verb $generates" -l quantization -x -a 'binary takane-1bit ternary bitnet-1.58 int4 int8 f16 f32 mixed gptq-4bit awq-8bit' -d 'refuse unless the file has it'
 complete -c onebit -n "__onebit_verb $generates" -l no-cache -d 'compute everything anew'
-complete -c onebit -n "__onebit_verb $generates" -l class -x -a 'low normal high' -d 'order among waiting requests'
+complete -c onebit -n "__onebit_verb $generates bench" -l class -x -a 'low normal high' -d 'order among waiting requests'
 complete -c onebit -n "__onebit_verb $generates" -l deadline -x -d 'milliseconds until the first token'
 complete -c onebit -n "__onebit_verb $generates" -l verbose -s v -d 'say what happens'
 complete -c onebit -n "__onebit_verb run chat" -l session -x -a '(__onebit_names session list)' -d 'go on in this conversation'
@@ -87,10 +88,22 @@ complete -c onebit -n "__onebit_verb run chat" -l trim -d 'leave out the oldest 
 complete -c onebit -n "__onebit_verb run" -l raw -d 'continue the prompt as it is'
 complete -c onebit -n "__onebit_verb run" -l logprobs -x -d 'the likeliest tokens at each place'
 
+complete -c onebit -n "__onebit_verb bench" -l prompt -s p -x -d 'prompts of so many tokens'
+complete -c onebit -n "__onebit_verb bench" -l answer -s n -x -d 'answers of so many tokens'
+complete -c onebit -n "__onebit_verb bench" -l rounds -s r -x -d 'so many rounds'
+complete -c onebit -n "__onebit_verb bench" -l streams -x -d 'so many requests at once'
+complete -c onebit -n "__onebit_verb bench" -l reuse -d 'let the daemon reuse what it has computed'
+complete -c onebit -n "__onebit_verb bench" -l seconds -x -d 'how long the mix goes on'
+complete -c onebit -n "__onebit_verb bench" -l rate -x -d 'requests per second in the mix'
+complete -c onebit -n "__onebit_verb bench" -l against -r -F -d 'compare with the daemon at this socket'
+complete -c onebit -n "__onebit_verb bench" -l slack -x -d 'milliseconds that a stream may be slower'
+complete -c onebit -n "__onebit_verb bench" -a load
+complete -c onebit -n "__onebit_verbs bench load" -a 'between high cancel refusal control same total mix'
+
 complete -c onebit -n "__onebit_verb load unload" -a '(__onebit_names list)'
 complete -c onebit -n "__onebit_verb session" -a 'list show drop'
 complete -c onebit -n "__onebit_verbs session show; or __onebit_verbs session drop" -a '(__onebit_names session list)'
 complete -c onebit -n "__onebit_verb config" -a check
 complete -c onebit -n "__onebit_verbs config check" -F
 complete -c onebit -n "__onebit_verb explain" -a '(__onebit_errors)'
-complete -c onebit -n "__onebit_verb help" -a 'run chat list ps status load unload cancel session metrics config doctor explain help'
+complete -c onebit -n "__onebit_verb help" -a 'run chat list ps status load unload cancel session metrics config doctor bench explain help'
