@@ -16,6 +16,7 @@
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
+#include "daemon/broker/session_turn.h"
 #include "daemon/broker/verbs.h"
 
 #define LAST_WORDS_MS 1000u /* for terminal frames to be read when the daemon ends */
@@ -234,6 +235,8 @@ static void stop(struct broker *b)
     close_timer(&b->restart);
     close_timer(&b->deadlines);
     close_timer(&b->sweep);
+    close_timer(&b->session_hours);
+    session_store_stop(&b->session_store);
     (void)uv_prepare_stop(&b->prepare);
     uv_close((uv_handle_t *)&b->prepare, NULL);
     uv_update_time(b->loop);
@@ -375,6 +378,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     if (e < 0) {
         log_line(LOG_WARNING, "the model folder cannot be read: %s", strerror(-e));
     }
+    sessions_open(b);
     broker_pin(b);
     return engine_init(b);
 }
@@ -385,6 +389,8 @@ void broker_deinit(struct broker *b)
     metrics_deinit(&b->metrics);
     runner_proc_deinit(&b->runner);
     identities_deinit(&b->identities);
+    session_store_deinit(&b->session_store);
+    session_table_deinit(&b->sessions);
     free(b->listing);
     free(b->ids);
     free(b->runner_path);

@@ -21,6 +21,8 @@
 #include "daemon/broker/runner_proc.h"
 #include "daemon/broker/scan.h"
 #include "daemon/broker/sched.h"
+#include "daemon/broker/session.h"
+#include "daemon/broker/session_store.h"
 #include "ipc/seam.h"
 
 struct request;
@@ -67,6 +69,10 @@ struct broker {
     struct model_listing *listing; /* owned: the latest; NULL: none yet */
     int32_t *ids;                  /* owned: scratch for the ids of one report */
     size_t n_ids_room;
+
+    struct session_table sessions;
+    struct session_store session_store;
+    uv_timer_t session_hours; /* looks for sessions that are too old */
 
     uv_prepare_t prepare; /* brings engine and models up to date before the loop sleeps */
     bool dirty;

@@ -256,6 +256,10 @@ static void set_key(struct reading *r, const struct config_key *k, const char *v
         set_number(r, k, value);
         return;
     case KEY_PATH:
+    case KEY_PATH_OR_NONE:
+        if (k->type == KEY_PATH_OR_NONE && value[0] == '\0') {
+            break;
+        }
         if (value[0] != '/') {
             refuse(r, "%s: '%s' is no absolute path", k->name, value);
             return;

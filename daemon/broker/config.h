@@ -52,6 +52,8 @@ struct config {
     struct rates rates; /* of all identities together */
     uint64_t breaker_faults, breaker_open_ms;
     struct policy policy; /* owned, as what it points to */
+    char *sessions_dir;   /* empty: in memory alone */
+    uint64_t sessions_count, sessions_bytes, sessions_total_bytes, sessions_age_days;
     struct model_options models[CONFIG_MODELS_MAX];
     size_t n_models;
 };

@@ -56,6 +56,11 @@ const struct config_key config_keys[] = {
     {"metrics", "socket", KEY_PATH, AT(metrics_socket), .restart = true},
     {"metrics", "mode", KEY_OCTAL, AT(metrics_mode), 0, 0777, 0660, .restart = true},
     {"metrics", "group", KEY_NAME, AT(metrics_group), .restart = true},
+    {"sessions", "dir", KEY_PATH_OR_NONE, AT(sessions_dir), .restart = true},
+    {"sessions", "count", KEY_UINT, AT(sessions_count), 0, 1000, 64},
+    {"sessions", "bytes", KEY_BYTES, AT(sessions_bytes), 0, BYTES_MAX, 16 << 20},
+    {"sessions", "total_bytes", KEY_BYTES, AT(sessions_total_bytes), 0, BYTES_MAX, 64 << 20},
+    {"sessions", "age_days", KEY_UINT, AT(sessions_age_days), 1, 36500, 30},
     {"daemon", "drain_ms", KEY_UINT, AT(drain_ms), 0, MS_MAX, 20000},
 };
 /* clang-format on */

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum key_type { KEY_UINT, KEY_BYTES, KEY_OCTAL, KEY_PATH, KEY_NAME, KEY_WORD };
+enum key_type { KEY_UINT, KEY_BYTES, KEY_OCTAL, KEY_PATH, KEY_PATH_OR_NONE, KEY_NAME, KEY_WORD };
 
 struct config_key {
     const char *section, *name;

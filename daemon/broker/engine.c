@@ -19,6 +19,7 @@
 #include "daemon/broker/request.h"
 #include "daemon/broker/results.h"
 #include "daemon/broker/sched.h"
+#include "daemon/broker/session_turn.h"
 #include "ipc/frame.h"
 #include "ipc/mp.h"
 
@@ -58,14 +59,15 @@ static bool has_work(const struct broker *b)
 
 static void start_sequence(struct broker *b, struct request *r)
 {
-    const struct seam_start s = {
+    struct seam_message m = {.type = SEAM_START};
+
+    m.start = (struct seam_start){
         .seq = r->job.seq,
         .model = r->model->number,
         .seed = r->seed,
         .request = {.data = (const char *)r->body, .n = r->n_body},
     };
-    const struct seam_message m = {.type = SEAM_START, .start = s};
-
+    session_turn_history(r, &m.start);
     if (!r->started_ns) {
         r->started_ns = clock_now_ns();
         metrics_on_start(r);
@@ -234,6 +236,11 @@ static void deliver(struct request *r, const struct seam_tokens *t, const struct
     if (news->skip_ids == t->ids.n && news->skip_bytes == t->text.n) {
         return; /* the client has all of it */
     }
+    const struct strview text = {.data = t->text.n ? t->text.data + news->skip_bytes : NULL,
+                                 .n = t->text.n - news->skip_bytes};
+    if (!session_turn_text(r, text)) {
+        return;
+    }
     job_progress(&r->job);
     sched_tokens(&b->sched, &r->job, (uint32_t)(t->ids.n - news->skip_ids), clock_now_ns());
     broker_dirty(b); /* it has had its turn */
@@ -299,6 +306,10 @@ static void on_finished(struct broker *b, const struct seam_finished *f)
         return;
     }
     const struct model_facts *facts = &r->model->facts;
+    uint32_t trimmed = 0;
+    if (!session_turn_done(r, f, &trimmed)) {
+        return;
+    }
     const uint64_t now = clock_now_ns();
     const uint64_t first = r->first_ns ? r->first_ns : now;
     const struct msg_done done = {
@@ -311,6 +322,7 @@ static void on_finished(struct broker *b, const struct seam_finished *f)
         .prefill_us = us_between(r->started_ns, first),
         .decode_us = us_between(first, now),
         .restarts = r->restarts,
+        .trimmed = trimmed,
         .model = strview_of(r->model->name),
         .formats = strview_of(facts->formats),
         .quantization = strview_of(facts->quantization),
@@ -367,6 +379,7 @@ static void on_started(struct broker *b, const struct seam_started *s)
             metrics_on_prompt(r);
         }
         broker_dirty(b);
+        session_turn_started(r, s); /* r may be gone */
     }
 }
 
@@ -408,6 +421,9 @@ bool engine_check_quantization(struct request *r)
 {
     const struct model_facts *f = &r->model->facts;
 
+    if (!session_turn_fits(r)) {
+        return false;
+    }
     if (r->kind != REQUEST_GENERATE || !r->quantization[0] ||
         quantization_fits(r->quantization, f->quantization, f->formats)) {
         return true;

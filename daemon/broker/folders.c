@@ -85,7 +85,7 @@ int folders_above(const char *socket)
     return r;
 }
 
-int folders_prepare(const char *models, const char *cache, const char *socket)
+int folders_prepare(const char *models, const char *cache, const char *sessions, const char *socket)
 {
     bool made;
     int r = prepare(models, "models", 0755, false, &made);
@@ -95,6 +95,9 @@ int folders_prepare(const char *models, const char *cache, const char *socket)
     }
     if (r == 0) {
         r = prepare(cache, "cache", 0700, true, &made);
+    }
+    if (r == 0 && sessions[0]) {
+        r = prepare(sessions, "sessions", 0700, true, &made);
     }
     return r < 0 || !socket ? r : folders_above(socket);
 }

@@ -40,12 +40,13 @@ static void usage(FILE *to)
 {
     (void)fprintf(to,
                   "usage: onebitd [--config FILE] [--socket PATH] [--models DIR] [--cache DIR]\n"
-                  "               [--check | --paths] [--version] [--help]\n\n"
+                  "               [--sessions DIR] [--check | --paths] [--version] [--help]\n\n"
                   "Serves low-bit language models to the programs of this machine.\n\n"
                   "  --config FILE  read this configuration instead of the default one\n"
                   "  --socket PATH  listen here\n"
                   "  --models DIR   the folder of NAME.gguf files\n"
                   "  --cache DIR    the folder of packed models; made when absent\n"
+                  "  --sessions DIR the folder of conversations; made when absent\n"
                   "  --check        check the configuration and end: 0, or 78 and why\n"
                   "  --paths        check it, print which socket and folders count, and end\n");
 }
@@ -53,8 +54,9 @@ static void usage(FILE *to)
 /* What counts when file, command line and defaults are put together; `onebit doctor` reads it. */
 static int print_paths(const struct config *c)
 {
-    (void)printf("socket=%s\nmodels=%s\ncache=%s\n", c->socket_path ? c->socket_path : "",
-                 c->models_dir, c->cache_dir);
+    (void)printf("socket=%s\nmodels=%s\ncache=%s\nsessions=%s\n",
+                 c->socket_path ? c->socket_path : "", c->models_dir, c->cache_dir,
+                 c->sessions_dir);
     return fflush(stdout) == 0 ? 0 : EXIT_SYSTEM;
 }
 
@@ -334,8 +336,8 @@ static int prepare(struct daemon *d, const struct config *c)
                  "--socket or with 'path' in [socket]");
         return EXIT_BAD_CONFIG;
     }
-    int r =
-        folders_prepare(c->models_dir, c->cache_dir, d->passed.main < 0 ? c->socket_path : NULL);
+    int r = folders_prepare(c->models_dir, c->cache_dir, c->sessions_dir,
+                            d->passed.main < 0 ? c->socket_path : NULL);
     if (r == 0 && d->passed.metrics < 0 && c->metrics_socket) {
         r = folders_above(c->metrics_socket);
     }
@@ -374,8 +376,8 @@ int main(int argc, char **argv)
     }
     int status = prepare(&d, &c);
     if (status == 0) {
-        /* It looks at folders and syncs files: one will do. */
-        (void)setenv("UV_THREADPOOL_SIZE", "1", 0);
+        /* They look at folders and sync files: nobody waits for a look because a disk is slow. */
+        (void)setenv("UV_THREADPOOL_SIZE", "2", 0);
         status = exit_status(serve(&d, &c));
     }
     listen_close(&d.own_metrics);

@@ -26,15 +26,11 @@ static const char *path_argument(const char *name)
 int options_parse(struct options *ret, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"socket", required_argument, NULL, 's'},
-        {"models", required_argument, NULL, 'm'},
-        {"cache", required_argument, NULL, 'k'},
-        {"check", no_argument, NULL, 'n'},
-        {"paths", no_argument, NULL, 'p'},
-        {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"config", required_argument, NULL, 'c'},   {"socket", required_argument, NULL, 's'},
+        {"models", required_argument, NULL, 'm'},   {"cache", required_argument, NULL, 'k'},
+        {"sessions", required_argument, NULL, 'e'}, {"check", no_argument, NULL, 'n'},
+        {"paths", no_argument, NULL, 'p'},          {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},           {0},
     };
     int option, at = 0;
 
@@ -53,6 +49,9 @@ int options_parse(struct options *ret, int argc, char **argv)
             break;
         case 'k':
             path = &ret->cache;
+            break;
+        case 'e':
+            path = &ret->sessions;
             break;
         case 'n':
             ret->check = true;
@@ -119,6 +118,7 @@ int default_paths(struct default_paths *ret, bool system)
         p.socket = strdup("/run/onebit.sock");
         p.models = text("%s/models", state ? state : "/var/lib/onebit");
         p.cache = strdup(cache ? cache : "/var/cache/onebit");
+        p.sessions = text("%s/sessions", state ? state : "/var/lib/onebit");
     } else {
         const char *home = env_path("HOME");
         if (!home) {
@@ -130,8 +130,9 @@ int default_paths(struct default_paths *ret, bool system)
         no_socket = !run;
         p.models = below("XDG_DATA_HOME", home, ".local/share", "onebit/models");
         p.cache = below("XDG_CACHE_HOME", home, ".cache", "onebit");
+        p.sessions = below("XDG_STATE_HOME", home, ".local/state", "onebit/sessions");
     }
-    if (!p.config || (!p.socket && !no_socket) || !p.models || !p.cache) {
+    if (!p.config || (!p.socket && !no_socket) || !p.models || !p.cache || !p.sessions) {
         default_paths_deinit(&p);
         return -ENOMEM;
     }
@@ -145,6 +146,7 @@ void default_paths_deinit(struct default_paths *p)
     free(p->socket);
     free(p->models);
     free(p->cache);
+    free(p->sessions);
     *p = (struct default_paths){0};
 }
 
@@ -269,6 +271,9 @@ int options_load(struct config *ret, const struct options *o)
     }
     if (r == LOAD_OK) {
         r = override(&c.cache_dir, o->cache, &paths.cache);
+    }
+    if (r == LOAD_OK) {
+        r = override(&c.sessions_dir, o->sessions, &paths.sessions);
     }
     if (r == LOAD_OK) {
         *ret = c;

@@ -8,7 +8,8 @@
 #include "daemon/broker/config.h"
 
 struct options {
-    const char *config, *socket, *models, *cache; /* borrowed from argv; NULL: not given */
+    const char *config, *socket, *models, *cache,
+        *sessions; /* borrowed from argv; NULL: not given */
     bool check, paths, version, help;
 };
 
@@ -19,7 +20,7 @@ MUST_USE int options_parse(struct options *ret, int argc, char **argv);
 
 /* Where things are when nobody says: for the system's daemon and for a user's own. */
 struct default_paths {
-    char *config, *models, *cache; /* owned */
+    char *config, *models, *cache, *sessions; /* owned */
     char *socket; /* owned; NULL: none, a user's own without $XDG_RUNTIME_DIR: others may write to
                    * every folder that is left */
 };

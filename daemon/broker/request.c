@@ -10,6 +10,7 @@
 #include "daemon/broker/conn.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
+#include "daemon/broker/session_turn.h"
 #include "ipc/frame.h"
 #include "ipc/seam.h"
 
@@ -60,6 +61,7 @@ static void request_free(struct request *r)
     list_remove(&r->conn_link);
     r->conn->n_requests--;
     broker_dirty(b);
+    session_turn_end(r);
     answer_deinit(&r->answer);
     free(r->body);
     free(r);

@@ -19,6 +19,7 @@
 struct broker;
 struct conn;
 struct model;
+struct session_turn;
 
 enum request_kind { REQUEST_GENERATE, REQUEST_LOAD, REQUEST_LIST };
 
@@ -39,6 +40,7 @@ struct request {
     uint64_t seed;
     uint32_t n_logprobs;
     struct answer answer;
+    struct session_turn *turn;                 /* owned; NULL: no session */
     uint64_t arrived_ns, started_ns, first_ns; /* 0: not yet */
     uint64_t last_ns;                          /* of the latest new token; 0: none yet */
     uint64_t progress_ns;                      /* when the client last heard of its prompt */

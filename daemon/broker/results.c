@@ -56,7 +56,7 @@ static int wrap(struct buf *ret_out, uint32_t id, struct buf *result, int error)
     return error;
 }
 
-static void answer(struct conn *c, uint32_t id, struct buf *result, int error)
+void results_send(struct conn *c, uint32_t id, struct buf *result, int error)
 {
     const struct msg_error e = {.code = ERR_INTERNAL, .message = strview_of("no memory")};
     struct buf out;
@@ -225,7 +225,7 @@ void results_ps(struct conn *c, uint32_t id)
     }
     pack_z(&p, "requests");
     pack_requests(&p, b, now);
-    answer(c, id, &result, p.error);
+    results_send(c, id, &result, p.error);
 }
 
 void results_status(struct conn *c, uint32_t id)
@@ -255,7 +255,7 @@ void results_status(struct conn *c, uint32_t id)
     uint_pair(&p, "tokens", b->n_tokens);
     uint_pair(&p, "prompt_tokens", b->n_prompt_tokens);
     bool_pair(&p, "draining", b->draining);
-    answer(c, id, &result, p.error);
+    results_send(c, id, &result, p.error);
 }
 
 void results_metrics(struct conn *c, uint32_t id)
@@ -270,5 +270,5 @@ void results_metrics(struct conn *c, uint32_t id)
         pack_str(&p, (struct strview){.data = (const char *)text.data, .n = text.n});
     }
     buf_deinit(&text);
-    answer(c, id, &result, e < 0 ? e : p.error);
+    results_send(c, id, &result, e < 0 ? e : p.error);
 }

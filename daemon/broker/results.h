@@ -13,6 +13,10 @@ struct request;
 /** results_done() - append a bare `done` (of a load, unload or cancel): 0 or a negative errno */
 MUST_USE int results_done(struct buf *out, uint32_t id);
 
+/** results_send() - `result`, one msgpack value (taken), as the answer to id; with @error, or where it
+ * does not fit, an error instead */
+void results_send(struct conn *c, uint32_t id, struct buf *result, int error);
+
 /** results_no_listing() - end a request that needs the models folder, which cannot be read */
 void results_no_listing(struct request *r, int scan_result);
 

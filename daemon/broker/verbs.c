@@ -18,6 +18,9 @@
 #include "daemon/broker/quantization.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/results.h"
+#include "daemon/broker/session.h"
+#include "daemon/broker/session_turn.h"
+#include "daemon/broker/session_verbs.h"
 #include "ipc/frame.h"
 
 static void refuse(struct conn *c, uint32_t id, enum error_code code, const char *text)
@@ -128,7 +131,8 @@ static void say_accepted(struct request *r)
     const struct msg_accepted m = {
         .global = r->job.seq,
         .position = r->kind == REQUEST_GENERATE ? queue_position(&r->broker->queue, &r->job) : 0,
-        .model = strview_of(r->model->name)};
+        .model = strview_of(r->model->name),
+        .session = session_turn_name(r)};
     struct buf out;
 
     buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
@@ -279,12 +283,14 @@ static int keep_body(struct request *r, const struct msg_generate *g, const uint
     struct buf out;
 
     buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
-    if (g->max_tokens > 0 || max_tokens == CONFIG_MAX_TOKENS) {
+    if (!r->turn && (g->max_tokens > 0 || max_tokens == CONFIG_MAX_TOKENS)) {
         const int e = buf_append(&out, body, n);
         r->body = buf_steal(&out, &r->n_body);
         return e;
     }
-    full.max_tokens = (uint32_t)max_tokens;
+    if (g->max_tokens == 0 && max_tokens != CONFIG_MAX_TOKENS) {
+        full.max_tokens = (uint32_t)max_tokens;
+    }
     if (g->kind == PROMPT_IDS) {
         ids = malloc((g->ids.n ? g->ids.n : 1) * sizeof(*ids));
         if (!ids) {
@@ -303,17 +309,49 @@ static int keep_body(struct request *r, const struct msg_generate *g, const uint
     return 0;
 }
 
+/* Its place in the queue, then the search for its model; or it is refused, and gone.
+ * @g, @body: with its session's history, where it has one, `body` is the frame without */
+static void enqueue(struct request *r, const struct msg_generate *g, const uint8_t *body, size_t n)
+{
+    struct conn *c = r->conn;
+    const struct config *k = &c->broker->config;
+
+    if (!admit(c, r->id, n + (r->turn ? r->turn->session->n_text : 0))) {
+        c->broker->n_failed++;
+        r->outcome = ERR_QUEUE_FULL;
+        request_drop(r);
+        return;
+    }
+    const int e = keep_body(r, g, body, n);
+    if (e < 0) {
+        request_fail(r, e == -E2BIG ? ERR_FRAME_TOO_LONG : ERR_INTERNAL, "%s",
+                     e != -E2BIG ? "no memory"
+                     : r->turn   ? "with its session's messages the request is past the limit"
+                                 : "with max_tokens the request is past the limit");
+        return;
+    }
+    r->job.bytes = r->n_body;
+    strview_copy(r->name, sizeof(r->name), g->model);
+    strview_copy(r->quantization, sizeof(r->quantization), g->quantization);
+    r->seed = g->has_seed ? g->seed : draw_seed();
+    r->n_logprobs = g->n_logprobs;
+    r->job.class_ = g->class_;
+    const uint64_t deadline_ms = g->has_deadline ? g->deadline_ms : k->deadline_ms;
+    r->deadline_ns = r->arrived_ns + deadline_ms * NS_PER_MS;
+    r->job.account = &c->identity->account;
+    r->job.prompt = g->kind == PROMPT_IDS ? (uint32_t)g->ids.n : 0;
+    sched_submit(&c->broker->sched, &r->job);
+    broker_watch_deadline(c->broker, r->deadline_ns);
+    find_model(r);
+}
+
 static void do_generate(struct conn *c, const struct message *m, const uint8_t *body, size_t n)
 {
     const struct msg_generate *g = &m->generate;
-    const struct config *k = &c->broker->config;
+    struct msg_generate *composed = NULL;
     char expected[MSG_NAME_MAX + 1];
     char text[320];
 
-    if (g->has_session) {
-        refuse(c, m->id, ERR_UNSUPPORTED, "session: this server keeps no sessions");
-        return;
-    }
     strview_copy(expected, sizeof(expected), g->quantization);
     if (expected[0] && !quantization_known(expected)) {
         (void)snprintf(text, sizeof(text), "no such quantization; there are: %s",
@@ -326,34 +364,11 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
         return;
     }
     struct request *r = take_id(c, m->id, REQUEST_GENERATE);
-    if (!r) {
+    if (!r || (g->has_session && !session_turn_begin(r, g, &composed))) {
         return;
     }
-    if (!admit(c, m->id, n)) {
-        c->broker->n_failed++;
-        r->outcome = ERR_QUEUE_FULL;
-        request_drop(r);
-        return;
-    }
-    const int e = keep_body(r, g, body, n);
-    if (e < 0) {
-        request_fail(r, e == -E2BIG ? ERR_FRAME_TOO_LONG : ERR_INTERNAL, "%s",
-                     e == -E2BIG ? "with max_tokens the request is past the limit" : "no memory");
-        return;
-    }
-    r->job.bytes = r->n_body;
-    strview_copy(r->name, sizeof(r->name), g->model);
-    memcpy(r->quantization, expected, sizeof(expected));
-    r->seed = g->has_seed ? g->seed : draw_seed();
-    r->n_logprobs = g->n_logprobs;
-    r->job.class_ = g->class_;
-    const uint64_t deadline_ms = g->has_deadline ? g->deadline_ms : k->deadline_ms;
-    r->deadline_ns = r->arrived_ns + deadline_ms * NS_PER_MS;
-    r->job.account = &c->identity->account;
-    r->job.prompt = g->kind == PROMPT_IDS ? (uint32_t)g->ids.n : 0;
-    sched_submit(&c->broker->sched, &r->job);
-    broker_watch_deadline(c->broker, r->deadline_ns);
-    find_model(r);
+    enqueue(r, composed ? composed : g, body, n);
+    free(composed);
 }
 
 static void plain_done(struct conn *c, uint32_t id)
@@ -482,6 +497,17 @@ void verbs_handle(struct conn *c, const struct message *m, const uint8_t *body, 
         break;
     case MSG_METRICS:
         do_metrics(c, m);
+        break;
+    case MSG_SESSIONS:
+        session_verbs_list(c, m->id);
+        break;
+    case MSG_SESSION:
+        session_verbs_show(c, m->id, m->session.session);
+        break;
+    case MSG_SESSION_DROP:
+        if (session_verbs_drop(c, m->id, m->session_drop.session)) {
+            plain_done(c, m->id);
+        }
         break;
     default:
         refuse(c, m->id, ERR_UNSUPPORTED, "this server does not have that yet");

@@ -52,6 +52,7 @@ class Daemon:
         self.socket = self.home / 'onebit.sock'
         self.models = self.home / 'models'
         self.cache = self.home / 'cache'
+        self.sessions = self.home / 'sessions'
         self.models.mkdir()
         for model in models or [SOURCE / 'models/home-q1_0.gguf']:
             shutil.copy(model, self.models)
@@ -72,7 +73,7 @@ class Daemon:
 
     def command(self):
         return [DAEMON, '--config', self.config, '--socket', self.socket, '--models', self.models,
-                '--cache', self.cache]
+                '--cache', self.cache, '--sessions', self.sessions]
 
     def start(self):
         self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=self.log,

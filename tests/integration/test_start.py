@@ -21,7 +21,7 @@ class Start(unittest.TestCase):
         self.home = pathlib.Path(tempfile.mkdtemp(prefix='onebit-start-'))
         self.addCleanup(shutil.rmtree, self.home, ignore_errors=True)
         self.paths = {'config': '/dev/null', 'socket': self.home / 'onebit.sock', 'models': self.home / 'models',
-                      'cache': self.home / 'cache'}
+                      'cache': self.home / 'cache', 'sessions': self.home / 'sessions'}
 
     def refused(self, code, *words, leave=(), user=None, env=None, **paths):
         """Start with some paths replaced (None: not given): the exit code, the words said, and what
@@ -38,7 +38,7 @@ class Start(unittest.TestCase):
         self.assertEqual(done.returncode, code, done.stderr)
         for word in words:
             self.assertIn(str(word), done.stderr)
-        left = {p.name for p in self.home.iterdir()} - {'models', 'cache'}
+        left = {p.name for p in self.home.iterdir()} - {'models', 'cache', 'sessions'}
         self.assertEqual(left, set(leave))
 
     def test_an_empty_path_is_a_wrong_command_line(self):

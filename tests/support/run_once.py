@@ -37,7 +37,7 @@ def main():
     log = open(home / 'log', 'w+', encoding='utf-8')
     daemon = subprocess.Popen(
         [build / 'daemon/onebitd', '--config', '/dev/null', '--socket', socket, '--models', models,
-         '--cache', home / 'cache'], stdin=subprocess.DEVNULL, stderr=log, stdout=log,
+         '--cache', home / 'cache', '--sessions', home / 'sessions'], stdin=subprocess.DEVNULL, stderr=log, stdout=log,
         start_new_session=True)
     try:
         deadline = time.monotonic() + 10
