@@ -122,13 +122,16 @@ static uint32_t cached_tokens(const struct sequence *s)
 
 void report_started(struct runner *rn, const struct sequence *s)
 {
-    report(rn, &(struct seam_message){
-                   .type = SEAM_STARTED,
-                   .started = {.seq = s->number,
-                               .prompt_tokens = (uint32_t)s->n_prompt,
-                               .cached_tokens = cached_tokens(s),
-                               .max_tokens = s->max_tokens},
-               });
+    const struct seam_message m = {
+        .type = SEAM_STARTED,
+        .started = {.seq = s->number,
+                    .prompt_tokens = (uint32_t)s->n_prompt,
+                    .cached_tokens = cached_tokens(s),
+                    .max_tokens = s->max_tokens,
+                    .n_trimmed = s->n_trimmed},
+    };
+
+    report_ids(rn, &m, s->ids, s->want_ids ? s->n_prompt : 0, NULL, 0);
 }
 
 void report_prefill(struct runner *rn, struct sequence *s, uint64_t now_ns)

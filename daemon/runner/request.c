@@ -1,6 +1,6 @@
-/* From the client's generate frame to token ids and parameters. The broker has checked the frame's
- * form and the peer's rights; what only the model can tell (template, vocabulary, length) is told
- * here. */
+/* From the client's generate frame to a sequence that can run. The broker has checked the frame's
+ * form and the peer's rights; what only the model can tell (length, sampling, stop strings) is told
+ * here, and by prompt.c. */
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -16,15 +16,11 @@
 #define TEMPERATURE_MAX 10.0f
 #define PENALTY_MIN 0.1f
 #define PENALTY_MAX 10.0f
-#define HEAD_BYTES 16u /* a token; plain text has three to five */
 
 _Static_assert(SEAM_SALT == KV_SALT, "the broker's salts are the cache's");
 
-static int refuse(struct refusal *ret, enum error_code code, uint64_t have, uint64_t limit,
-                  const char *fmt, ...) PRINTF_LIKE(5, 6);
-
-static int refuse(struct refusal *ret, enum error_code code, uint64_t have, uint64_t limit,
-                  const char *fmt, ...)
+int refuse(struct refusal *ret, enum error_code code, uint64_t have, uint64_t limit,
+           const char *fmt, ...)
 {
     va_list args;
 
@@ -33,138 +29,6 @@ static int refuse(struct refusal *ret, enum error_code code, uint64_t have, uint
     (void)vsnprintf(ret->text, sizeof(ret->text), fmt, args);
     va_end(args);
     return REQUEST_REFUSED;
-}
-
-/* A prompt on its way: malloc'ed ids without room for an answer yet. */
-struct prompt {
-    int32_t *ids; /* owned */
-    size_t n;
-};
-
-static int tokenize(struct prompt *ret, const struct resident *m, struct strview text,
-                    unsigned flags, struct refusal *ret_refusal)
-{
-    const struct vocab *vocab = model_vocab(m->model);
-    /* A byte is at most three tokens (a broken one is read as U+FFFD), and a few are added. */
-    size_t ids_max = text.n * 3 + 16;
-    size_t n = 0;
-
-    if (ids_max > MODEL_CTX_MAX) {
-        ids_max = MODEL_CTX_MAX;
-    }
-    int32_t *ids = malloc(ids_max * sizeof(*ids));
-    if (!ids) {
-        return -ENOMEM;
-    }
-    const int r = vocab_tokenize(vocab, text.data, text.n, flags, ids, ids_max, &n);
-    if (r == TOKENIZE_OK) {
-        *ret = (struct prompt){.ids = ids, .n = n};
-        return REQUEST_OK;
-    }
-    free(ids);
-    if (r == TOKENIZE_FULL) {
-        return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, ids_max + 1, m->n_ctx,
-                      "the prompt has at least %zu tokens, the context has %" PRIu32, ids_max + 1,
-                      m->n_ctx);
-    }
-    if (r == TOKENIZE_HARD) {
-        return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0,
-                      "the prompt is too hard to split into tokens");
-    }
-    return r;
-}
-
-/* Nobody's tokens wait for a megabyte that cannot fit anyway: of a text far beyond the context only
- * the head is read at first, and when that alone is twice too long, so is the whole. */
-static int prompt_tokenize(struct prompt *ret, const struct resident *m, struct strview text,
-                           unsigned flags, struct refusal *ret_refusal)
-{
-    const size_t head = (size_t)m->n_ctx * HEAD_BYTES;
-
-    if (text.n > head) {
-        const struct strview part = {.data = text.data, .n = head};
-        const int r = tokenize(ret, m, part, flags, ret_refusal);
-        if (r != REQUEST_OK) {
-            return r;
-        }
-        const size_t n = ret->n;
-        free(ret->ids);
-        *ret = (struct prompt){0};
-        if (n > 2 * (size_t)m->n_ctx) {
-            return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, n, m->n_ctx,
-                          "the prompt has at least %zu tokens (its first %zu bytes have), the "
-                          "context has %" PRIu32,
-                          n, head, m->n_ctx);
-        }
-    }
-    return tokenize(ret, m, text, flags, ret_refusal);
-}
-
-static int prompt_chat(struct prompt *ret, const struct resident *m, const struct msg_generate *g,
-                       struct refusal *ret_refusal)
-{
-    struct chat_message messages[MSG_MESSAGES_MAX];
-    const struct vocab *vocab = model_vocab(m->model);
-    const struct chat_options options = {
-        .generation_prompt = true, .add_bos = vocab_adds_bos(vocab), .no_thinking = g->no_thinking};
-    enum chat_template template = m->chat;
-    struct diag diag = {0};
-    char bos[TEXT_PIECE_MAX];
-    size_t bos_n = 0, text_n = 0;
-    char *text = NULL;
-
-    if (g->chat_template.n > 0 && !chat_template_parse(g->chat_template, &template)) {
-        return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0,
-                      "chat_template: no template of this name is known; there is %s",
-                      chat_template_names);
-    }
-    if (vocab_bos(vocab) >= 0) {
-        bos_n = vocab_piece(vocab, vocab_bos(vocab), true, bos);
-    }
-    for (size_t i = 0; i < g->n_messages; i++) {
-        messages[i] =
-            (struct chat_message){.role = g->messages[i].role, .content = g->messages[i].content};
-    }
-    int r = chat_render(template, messages, g->n_messages, &options,
-                        (struct strview){.data = bos, .n = bos_n}, &text, &text_n, &diag);
-    if (r == CHAT_NO_TEMPLATE) {
-        return refuse(ret_refusal, ERR_NO_TEMPLATE, 0, 0,
-                      "%s; chat_template, in the request or in the model's section of the "
-                      "configuration, can be %s",
-                      m->info.has_chat_template ? "the model's chat template is not a known one"
-                                                : "the model has no chat template",
-                      chat_template_names);
-    }
-    if (r == CHAT_BAD_MESSAGES) {
-        return refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0, "messages: %s", diag.text);
-    }
-    if (r == CHAT_OK) {
-        const struct strview view = {.data = text, .n = text_n};
-        r = prompt_tokenize(ret, m, view, TOKENIZE_SPECIAL, ret_refusal);
-        free(text);
-    }
-    return r;
-}
-
-static int prompt_ids(struct prompt *ret, const struct resident *m, const struct msg_generate *g,
-                      struct refusal *ret_refusal)
-{
-    int32_t *ids = malloc(((size_t)g->ids.n + 1) * sizeof(*ids));
-
-    if (!ids) {
-        return -ENOMEM;
-    }
-    msg_ids_copy(&g->ids, ids);
-    for (size_t i = 0; i < g->ids.n; i++) {
-        if (ids[i] < 0 || (uint32_t)ids[i] >= m->info.n_vocab) {
-            const int32_t id = ids[i];
-            free(ids);
-            return refuse(ret_refusal, ERR_BAD_REQUEST, (uint64_t)id, m->info.n_vocab,
-                          "ids[%zu]: %d is not in the vocabulary", i, id);
-        }
-    }
-    *ret = (struct prompt){.ids = ids, .n = g->ids.n};
-    return REQUEST_OK;
 }
 
 static bool within(float x, float low, float high)
@@ -289,6 +153,8 @@ static int request_fill(struct sequence *s, const struct seam_start *start,
         return r;
     }
     s->ignore_eos = g->ignore_eos;
+    s->n_trimmed = prompt->n_trimmed;
+    s->want_ids = start->want_ids;
     s->public_ = start->public_;
     s->reuse = start->public_ || (start->reuse && !is_public_salt(start->salt));
     if (!start->public_) {
@@ -327,20 +193,7 @@ int request_prepare(struct sequence *s, const struct seam_start *start, struct r
         goto out;
     }
     const struct msg_generate *g = &msg->generate;
-    switch (g->kind) {
-    case PROMPT_TEXT:
-        r = prompt_tokenize(&prompt, s->home, g->prompt, TOKENIZE_ADD_SPECIAL, ret_refusal);
-        break;
-    case PROMPT_CHAT:
-        r = prompt_chat(&prompt, s->home, g, ret_refusal);
-        break;
-    case PROMPT_IDS:
-        r = prompt_ids(&prompt, s->home, g, ret_refusal);
-        break;
-    default:
-        r = refuse(ret_refusal, ERR_BAD_REQUEST, 0, 0, "a prompt of an unknown kind");
-        break;
-    }
+    r = prompt_make(&prompt, s->home, g, start, ret_refusal);
     if (r == REQUEST_OK) {
         r = request_fill(s, start, g, &prompt, ret_refusal);
     }

@@ -92,6 +92,8 @@ struct sequence {
     bool public_;          /* its prompt alone is computed, and kept for everybody */
     uint8_t salt[KV_SALT]; /* all zero when public_ */
     size_t n_cached;       /* positions that were found instead of computed */
+    uint32_t n_trimmed;    /* messages that its prompt leaves out */
+    bool want_ids;         /* of the prompt, with its start */
     struct sampler_params sampling;
     uint64_t prefill_ns, decode_ns; /* time of the steps it took part in */
     uint64_t progress_ns;           /* when its prefill was last reported; 0: never */
@@ -155,7 +157,7 @@ struct resident *resident_find(const struct runner *rn, uint32_t number);
 void resident_drop(struct runner *rn, uint32_t number);
 void residents_free(struct runner *rn);
 
-/* ---- request.c: from a generate frame to ids and parameters ---- */
+/* ---- prompt.c and request.c: from a generate frame to ids and parameters ---- */
 
 struct refusal {
     enum error_code code;
@@ -164,6 +166,26 @@ struct refusal {
 };
 
 enum { REQUEST_OK = 0, REQUEST_REFUSED };
+
+/** refuse() - fill a refusal. Return: REQUEST_REFUSED. */
+int refuse(struct refusal *ret, enum error_code code, uint64_t have, uint64_t limit,
+           const char *fmt, ...) PRINTF_LIKE(5, 6);
+
+struct prompt {
+    int32_t *ids; /* owned, malloc'ed */
+    size_t n;
+    uint32_t n_trimmed; /* messages that were left out */
+};
+
+/**
+ * prompt_make() - the ids of a request's prompt
+ *
+ * A chat that a session's ids cover in part goes on with just these. Where the request says trim, the oldest
+ * turns are left out until there is room; never the system's messages, nor the last turn.
+ * Return: REQUEST_OK, REQUEST_REFUSED with ret_refusal, -ENOMEM.
+ */
+MUST_USE int prompt_make(struct prompt *ret, const struct resident *m, const struct msg_generate *g,
+                         const struct seam_start *start, struct refusal *ret_refusal);
 
 /**
  * request_prepare() - fill a sequence whose home is set
