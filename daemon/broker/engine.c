@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/identity.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
@@ -67,6 +68,10 @@ static void start_sequence(struct broker *b, struct request *r)
         .seed = r->seed,
         .request = {.data = (const char *)r->body, .n = r->n_body},
     };
+    if (!r->no_cache) {
+        m.start.reuse = true;
+        memcpy(m.start.salt, r->conn->identity->salt, sizeof(m.start.salt));
+    }
     session_turn_history(r, &m.start);
     if (!r->started_ns) {
         r->started_ns = clock_now_ns();

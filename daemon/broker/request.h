@@ -38,6 +38,7 @@ struct request {
     uint8_t *body;                       /* owned: the generate frame's body as received */
     size_t n_body;
     uint64_t seed;
+    bool no_cache; /* neither finds nor leaves KV blocks or answers */
     uint32_t n_logprobs;
     struct answer answer;
     struct session_turn *turn;                 /* owned; NULL: no session */

@@ -334,6 +334,7 @@ static void enqueue(struct request *r, const struct msg_generate *g, const uint8
     strview_copy(r->name, sizeof(r->name), g->model);
     strview_copy(r->quantization, sizeof(r->quantization), g->quantization);
     r->seed = g->has_seed ? g->seed : draw_seed();
+    r->no_cache = g->no_cache;
     r->n_logprobs = g->n_logprobs;
     r->job.class_ = g->class_;
     const uint64_t deadline_ms = g->has_deadline ? g->deadline_ms : k->deadline_ms;
