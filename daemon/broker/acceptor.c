@@ -63,6 +63,7 @@ static bool shed(struct acceptor *a)
     if (a->spare < 0) {
         return false;
     }
+    log_client(LOG_DESCRIPTORS, LOG_WARNING, "no descriptor is left: a connection is closed");
     (void)close(a->spare);
     const int fd = accept_one(a);
     if (fd >= 0) {

@@ -19,6 +19,7 @@
 #include "daemon/broker/session_turn.h"
 #include "daemon/broker/verbs.h"
 
+#define LOG_MORE_MS 1000u
 #define LAST_WORDS_MS 1000u /* for terminal frames to be read when the daemon ends */
 
 void broker_dirty(struct broker *b)
@@ -237,6 +238,7 @@ static void stop(struct broker *b)
     close_timer(&b->sweep);
     close_timer(&b->session_hours);
     session_store_stop(&b->session_store);
+    close_timer(&b->log_more);
     (void)uv_prepare_stop(&b->prepare);
     uv_close((uv_handle_t *)&b->prepare, NULL);
     uv_update_time(b->loop);
@@ -277,11 +279,24 @@ static bool idle(const struct broker *b)
 
 /* ---- the turn of the loop ---- */
 
+static void on_log_more(uv_timer_t *timer)
+{
+    if (!log_settle(false)) {
+        (void)uv_timer_stop(timer);
+    }
+}
+
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct broker *b = prepare->data;
 
     advance(b);
+    if (log_suppressed() != b->n_suppressed) {
+        b->n_suppressed = log_suppressed();
+        if (!uv_is_active((uv_handle_t *)&b->log_more)) {
+            (void)uv_timer_start(&b->log_more, on_log_more, LOG_MORE_MS, LOG_MORE_MS);
+        }
+    }
     if (b->draining && idle(b)) {
         stop(b);
     }
@@ -364,12 +379,15 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     buckets_set(&b->gate.all, &b->config.rates, &now);
     sched_init(&b->sched, &b->queue, &(struct sched_limits){0});
     set_limits(b);
-    b->sweep.data = b->restart.data = b->deadlines.data = b->drain.data = b->prepare.data = b;
+    b->log_more.data = b->sweep.data = b->restart.data = b->deadlines.data = b->drain.data =
+        b->prepare.data = b;
     (void)uv_timer_init(loop, &b->restart); /* none of these can fail: they only fill the struct */
     (void)uv_timer_init(loop, &b->deadlines);
     (void)uv_timer_init(loop, &b->drain);
     (void)uv_timer_init(loop, &b->sweep);
+    (void)uv_timer_init(loop, &b->log_more);
     uv_unref((uv_handle_t *)&b->sweep);
+    uv_unref((uv_handle_t *)&b->log_more);
     (void)uv_prepare_init(loop, &b->prepare);
     (void)uv_prepare_start(&b->prepare, on_prepare);
     b->dirty = true;

@@ -13,6 +13,7 @@
 #include "daemon/broker/acceptor.h"
 #include "daemon/broker/backoff.h"
 #include "daemon/broker/config.h"
+#include "daemon/broker/conn_memory.h"
 #include "daemon/broker/gate.h"
 #include "daemon/broker/identity.h"
 #include "daemon/broker/metrics_server.h"
@@ -46,6 +47,8 @@ struct broker {
     struct acceptor acceptor; /* open while listening */
     struct list conns;        /* owned: struct conn */
     size_t n_conns;
+    size_t conns_room;       /* connections that there are descriptors for; 0: enough */
+    uint64_t held[MEMORIES]; /* bytes of all of them: conn_charge() */
     struct identities identities;
     struct gate gate; /* the limits of all identities, and who waits for one */
     uv_timer_t sweep; /* of identities that nobody uses */
@@ -79,6 +82,8 @@ struct broker {
     uv_timer_t deadlines; /* the nearest deadline of a request */
     uint64_t deadline_ns; /* where it stands; UINT64_MAX: nowhere */
     uv_timer_t drain;
+    uint64_t n_suppressed; /* lines left out of the log, at the last look */
+    uv_timer_t log_more;   /* runs while lines were left out of the log and not told of */
     bool draining, stopping;
     void (*stopped)(struct broker *b); /* the last handle may be closed now */
 

@@ -44,6 +44,7 @@ struct config {
     uint64_t connections, connections_per_uid, requests_per_connection;
     uint64_t frame_ms, hello_ms, idle_ms, stall_ms;
     uint64_t output_soft_bytes, output_hard_bytes, model_bytes_max;
+    uint64_t output_total_bytes, input_total_bytes; /* of all connections together */
     uint64_t max_tokens; /* of requests that name none; less where the context is used up */
     uint64_t deadline_ms;
     uint64_t drain_ms;

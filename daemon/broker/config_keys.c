@@ -44,6 +44,8 @@ const struct config_key config_keys[] = {
     {"limits", "stall_ms", KEY_UINT, AT(stall_ms), 1, MS_MAX, 10000},
     {"limits", "output_soft_bytes", KEY_BYTES, AT(output_soft_bytes), 0, BYTES_MAX, 256 << 10},
     {"limits", "output_hard_bytes", KEY_BYTES, AT(output_hard_bytes), OUTPUT_MIN, BYTES_MAX, 4 << 20},
+    {"limits", "output_total_bytes", KEY_BYTES, AT(output_total_bytes), 1 << 20, BYTES_MAX, 32 << 20},
+    {"limits", "input_total_bytes", KEY_BYTES, AT(input_total_bytes), 1 << 20, BYTES_MAX, 32 << 20},
     {"limits", "model_bytes_max", KEY_BYTES, AT(model_bytes_max), 0, BYTES_MAX, UINT64_C(64) << 30},
     {"request", "max_tokens", KEY_UINT, AT(max_tokens), 1, MSG_TOKENS_MAX, CONFIG_MAX_TOKENS},
     {"request", "deadline_ms", KEY_UINT, AT(deadline_ms), 0, MS_MAX, 30000},

@@ -21,9 +21,13 @@
 
 #define READ_BYTES (64u << 10)
 
+#define INPUT_KEEP 4096u /* bytes of buffer that a connection without an unfinished frame keeps */
+#define MALLOC_EXTRA 32u /* of the allocator, about, for two blocks */
+
 struct reply { /* one write: owns its bytes from conn_send() to on_written() */
     uv_write_t req;
     uint8_t *data;
+    size_t held; /* bytes of memory it takes */
 };
 
 static void on_closed(uv_handle_t *handle)
@@ -49,6 +53,8 @@ void conn_close(struct conn *c)
     }
     list_remove(&c->link);
     c->broker->n_conns--;
+    conn_charge(c, MEMORY_OUTPUT, 0); /* it goes with the handles, in this turn of the loop */
+    conn_charge(c, MEMORY_INPUT, 0);
     if (c->identity) {
         const struct moment now = broker_moment();
         identity_put(c->identity, &now);
@@ -135,6 +141,12 @@ static void note_written(struct conn *c, uint64_t now)
     }
 }
 
+static void drop_input(struct conn *c)
+{
+    frame_reader_deinit(&c->in);
+    conn_charge(c, MEMORY_INPUT, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct conn *c = timer->data;
@@ -143,8 +155,8 @@ static void on_timer(uv_timer_t *timer)
 
     note_written(c, now);
     if (c->doomed || (waiting_output(c) > 0 && now >= c->stall_ns + k->stall_ms * NS_PER_MS)) {
-        log_line(LOG_NOTICE, "pid %d (uid %u) does not read: closed", (int)c->peer.pid,
-                 (unsigned)c->peer.uid);
+        log_client(LOG_CONNECTIONS, LOG_NOTICE, "pid %d (uid %u) does not read: closed",
+                   (int)c->peer.pid, (unsigned)c->peer.uid);
         c->broker->metrics.conn_errors[ERR_TIMEOUT]++;
         conn_close(c);
     } else if (c->finishing) {
@@ -158,6 +170,9 @@ static void on_timer(uv_timer_t *timer)
     } else {
         arm(c);
     }
+    if (c->finishing) {
+        drop_input(c); /* nobody looks at it any more */
+    }
 }
 
 /* Close it on the next turn of the loop: a caller up the stack may still hold it. */
@@ -165,7 +180,31 @@ static void doom(struct conn *c)
 {
     if (!c->closing) {
         c->doomed = true;
+        conn_charge(c, MEMORY_OUTPUT, 0); /* as good as given back */
         (void)uv_timer_start(&c->timer, on_timer, 0, 0);
+    }
+}
+
+/* All output together is too much: who holds most of it goes. */
+static void shed_output(struct broker *b)
+{
+    struct conn *c;
+
+    while ((c = conn_to_shed(b, MEMORY_OUTPUT))) {
+        b->metrics.n_shed++;
+        doom(c);
+    }
+}
+
+/* Likewise of unfinished frames. */
+static void shed_input(struct broker *b)
+{
+    struct conn *c;
+
+    while ((c = conn_to_shed(b, MEMORY_INPUT))) {
+        b->metrics.n_shed++;
+        drop_input(c);
+        conn_refuse(c, ERR_OVERLOADED, "the unfinished frames of all clients are too many bytes");
     }
 }
 
@@ -180,6 +219,9 @@ static void on_written(uv_write_t *req, int status)
     struct conn *c = req->handle->data; /* alive: libuv ends writes before close callbacks */
     struct reply *reply = container_of(req, struct reply, req);
 
+    if (!c->closing && !c->doomed) {
+        conn_charge(c, MEMORY_OUTPUT, c->held[MEMORY_OUTPUT] - reply->held);
+    }
     free(reply->data);
     free(reply);
     if (c->closing) {
@@ -209,6 +251,7 @@ void conn_send(struct conn *c, struct buf *out)
         doom(c);
         return;
     }
+    reply->held = sizeof(*reply) + out->room + MALLOC_EXTRA;
     reply->data = buf_steal(out, &n);
     const uv_buf_t bytes = uv_buf_init((char *)reply->data, (unsigned)n);
     if (uv_write(&reply->req, (uv_stream_t *)&c->pipe, &bytes, 1, on_written) < 0) {
@@ -218,6 +261,7 @@ void conn_send(struct conn *c, struct buf *out)
         return;
     }
     c->queued += n;
+    conn_charge(c, MEMORY_OUTPUT, c->held[MEMORY_OUTPUT] + reply->held);
     const uint64_t now = clock_now_ns();
     if (idle) {
         c->stall_ns = now;
@@ -226,6 +270,7 @@ void conn_send(struct conn *c, struct buf *out)
     if (waiting_output(c) > 0) {
         arm(c);
     }
+    shed_output(c->broker);
 }
 
 void conn_error(struct conn *c, uint32_t id, const struct msg_error *e)
@@ -276,8 +321,8 @@ void conn_refuse(struct conn *c, enum error_code code, const char *text)
     const struct msg_error e = {.code = code, .message = strview_of(text)};
 
     c->broker->metrics.conn_errors[code]++;
-    log_line(LOG_NOTICE, "pid %d (uid %u): %s: %s", (int)c->peer.pid, (unsigned)c->peer.uid,
-             error_info(code)->name, text);
+    log_client(LOG_CONNECTIONS, LOG_NOTICE, "pid %d (uid %u): %s: %s", (int)c->peer.pid,
+               (unsigned)c->peer.uid, error_info(code)->name, text);
     list_for_each (r, next, &c->requests, struct request, conn_link) {
         request_drop(r);
     }
@@ -361,14 +406,22 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
     c->active_ns = now;
     const bool any = take_frames(c);
     if (c->closing || c->finishing) {
+        drop_input(c);
         return;
     }
-    if (!frame_partial(&c->in)) {
+    if (frame_partial(&c->in)) {
+        c->partial_ns = any || !c->partial_ns ? now : c->partial_ns;
+    } else {
         c->partial_ns = 0;
-    } else if (any || !c->partial_ns) {
-        c->partial_ns = now;
+        if (c->in.in.room > INPUT_KEEP) {
+            frame_reader_deinit(&c->in);
+        }
     }
-    arm(c);
+    conn_charge(c, MEMORY_INPUT, c->in.in.room);
+    shed_input(c->broker);
+    if (!c->finishing) {
+        arm(c);
+    }
 }
 
 static int read_peer(struct conn *c)
@@ -407,7 +460,9 @@ static bool one_too_many(const struct broker *b, uid_t uid)
     list_for_each (c, next, &b->conns, struct conn, link) {
         own += c->peer.uid == uid;
     }
-    return b->n_conns >= b->config.connections || own >= b->config.connections_per_uid;
+    return b->n_conns >= b->config.connections ||
+           (b->conns_room > 0 && b->n_conns >= b->conns_room) ||
+           own >= b->config.connections_per_uid;
 }
 
 void conn_accept(struct broker *b, int fd)

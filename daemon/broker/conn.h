@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/list.h"
+#include "daemon/broker/conn_memory.h"
 #include "daemon/broker/peer.h"
 #include "daemon/broker/policy.h"
 #include "ipc/error.h"
@@ -36,12 +37,13 @@ struct conn {
     bool said_hello;
     bool finishing; /* no more input; closed as soon as the output is written */
     bool closing;
-    bool doomed;  /* closed on the next turn of the loop: its output passed the hard limit */
+    bool doomed;  /* closed on the next turn of the loop: its output passed a limit */
     bool blocked; /* its output is over the soft limit: its streams pause */
     uint64_t accepted_ns, active_ns;
     uint64_t partial_ns;      /* first byte of the unfinished frame; 0: none */
     uint64_t queued, written; /* bytes given to send; bytes known to be written */
     uint64_t stall_ns;        /* when `written` last changed, or output began to wait */
+    uint64_t held[MEMORIES];  /* bytes: conn_charge() */
 };
 
 /** conn_accept() - a connected socket becomes a conn, or is closed. @fd: taken over */

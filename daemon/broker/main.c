@@ -180,20 +180,26 @@ static int watch_signals(struct daemon *d, uv_loop_t *loop)
     return r;
 }
 
-/* Room for the connections that the configuration allows, and for what else is open. */
-static void allow_files(const struct config *c)
+/* Room for the connections that the configuration allows, and for what else is open. Returns for how
+ * many there is room; 0: for all. */
+static size_t allow_files(const struct config *c)
 {
     const rlim_t want = c->connections + OTHER_FILES;
     struct rlimit limit;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= want) {
-        return;
+        return 0;
     }
     limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < want) {
-        log_line(LOG_WARNING, "limits.connections is %llu, but so many files cannot be open",
-                 (unsigned long long)c->connections);
+    if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= want) {
+        return 0;
     }
+    const rlim_t files = getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
+    const size_t room = files > 2 * OTHER_FILES ? files - OTHER_FILES : files / 2;
+    log_line(LOG_WARNING,
+             "limits.connections is %llu, but only %llu files can be open: %zu connections",
+             (unsigned long long)c->connections, (unsigned long long)files, room);
+    return room;
 }
 
 /* What is wrong with a path that listen_open() refuses. */
@@ -293,12 +299,13 @@ static int serve(struct daemon *d, struct config *c)
         return fd;
     }
     listen_name(fd, name);
-    allow_files(c);
+    const size_t conns_room = allow_files(c);
     pack_sweep(c->cache_dir); /* nobody is served yet: this thread may wait for the disk */
     r = watch_signals(d, &loop);
     if (r == 0) {
         r = broker_init(&d->broker, &loop, c, find_runner(c));
         d->broker.stopped = on_stopped;
+        d->broker.conns_room = conns_room;
     }
     if (r == 0) {
         r = broker_listen(&d->broker, fd);
@@ -318,6 +325,7 @@ static int serve(struct daemon *d, struct config *c)
     uv_walk(&loop, close_left, NULL); /* a timer nobody waits for; after a failed start, all */
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     broker_deinit(&d->broker);
+    (void)log_settle(true);
     (void)uv_loop_close(&loop);
     return r;
 }

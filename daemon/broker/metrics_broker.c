@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
 
@@ -130,6 +131,11 @@ int metrics_read(struct broker *b, struct buf *out)
         .connections = b->n_conns,
         .restarts = b->n_restarts,
         .queue_bytes = b->queue.bytes,
+        .output_bytes = b->held[MEMORY_OUTPUT],
+        .output_max = b->config.output_total_bytes,
+        .input_bytes = b->held[MEMORY_INPUT],
+        .input_max = b->config.input_total_bytes,
+        .lines_suppressed = log_suppressed(),
     };
     size_t resident = 0;
 

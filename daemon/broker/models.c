@@ -108,8 +108,8 @@ static bool wanted(const struct model *m)
 
 void model_refuse(struct model *m, const struct msg_error *e, bool sticky)
 {
-    log_line(LOG_ERR, "model %s: %s: %.*s", m->name, error_info(e->code)->name, (int)e->message.n,
-             e->message.data);
+    log_client(LOG_MODEL_FAULTS, LOG_ERR, "model %s: %s: %.*s", m->name, error_info(e->code)->name,
+               (int)e->message.n, e->message.data);
     drop_pack(m);
     m->resident = false;
     m->slots.ready = false;
@@ -202,7 +202,7 @@ static void on_probed(uv_work_t *work, int status)
     } else if (w->result == PACK_OK) {
         note_source(m, &p->mark);
         m->state = MODEL_PACKING;
-        log_line(LOG_INFO, "model %s: packing", m->name);
+        log_client(LOG_MODELS, LOG_INFO, "model %s: packing", m->name);
         pack_child_start(m, p->source_fd, p->temp_fd, p->temp, p->final);
     } else {
         m->mark = p->mark;
@@ -277,7 +277,7 @@ void model_unload(struct model *m)
         runner_proc_send(&m->broker->runner, &drop, NULL, 0, -1);
         drop_pack(m);
         m->state = MODEL_IDLE;
-        log_line(LOG_INFO, "model %s: unloaded", m->name);
+        log_client(LOG_MODELS, LOG_INFO, "model %s: unloaded", m->name);
     }
     m->resident = false;
     m->slots.ready = false;
@@ -415,8 +415,8 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     m->slots.n_streams = l->n_streams;
     m->slots.kv_blocks = l->kv_blocks;
     m->slots.block_positions = l->kv_block_positions;
-    log_line(LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name, f->quantization,
-             f->formats, l->n_streams);
+    log_client(LOG_MODELS, LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name,
+               f->quantization, f->formats, l->n_streams);
     backoff_progress(&b->backoff);
     broker_dirty(b);
 }
