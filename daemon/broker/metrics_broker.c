@@ -6,9 +6,11 @@
 #include "base/clock.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/identity.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
+#include "daemon/broker/session.h"
 
 /* Only what the operator configured or the engine has loaded gets a slot: names of clients do not. */
 static size_t slot_of_model(struct broker *b, const struct model *m)
@@ -34,6 +36,7 @@ void metrics_on_start(const struct request *r)
 
 void metrics_on_prompt(const struct request *r)
 {
+    r->conn->identity->n_prompt_tokens += r->prompt_tokens - r->cached_tokens;
     metrics_prompt(&r->broker->metrics, slot_of(r), r->job.class_, r->prompt_tokens,
                    r->cached_tokens);
 }
@@ -48,6 +51,7 @@ void metrics_on_tokens(struct request *r, size_t n)
         return; /* text that was held back */
     }
     metrics_tokens(m, slot, r->job.class_, n);
+    r->conn->identity->n_tokens += n;
     if (!r->last_ns) {
         metrics_time(m, slot, r->job.class_, TIME_FIRST_TOKEN, now - r->arrived_ns, 1);
     } else {
@@ -119,10 +123,44 @@ static void models_now(struct broker *b, struct metrics_now *now)
     }
 }
 
-int metrics_read(struct broker *b, struct buf *out)
+static uint64_t kv_bytes(const struct request *r)
+{
+    const uint64_t positions = r->job.prompt + (uint64_t)r->answer.n_ids;
+
+    return r->job.held && r->model ? positions * r->model->facts.kv_bytes_per_position : 0;
+}
+
+void metrics_ledger(struct broker *b)
+{
+    list_for_each (id, next_id, &b->identities.all, struct identity, link) {
+        id->queue_bytes = id->kv_bytes = 0;
+    }
+    list_for_each (c, next_c, &b->conns, struct conn, link) {
+        list_for_each (r, next, &c->requests, struct request, conn_link) {
+            if (c->identity && r->kind == REQUEST_GENERATE) {
+                c->identity->queue_bytes += r->job.bytes;
+                c->identity->kv_bytes += kv_bytes(r);
+            }
+        }
+    }
+}
+
+static uint64_t bytes_of_sessions(const struct broker *b)
+{
+    uint64_t n = 0;
+
+    list_for_each (s, next, &b->sessions.all, struct session, link) {
+        n += session_bytes(s);
+    }
+    return n;
+}
+
+void metrics_take(struct broker *b, struct metrics_now *ret)
 {
     const uint64_t at = clock_now_ns();
-    struct metrics_now now = {
+    size_t resident = 0;
+
+    *ret = (struct metrics_now){
         .now_ns = at,
         .uptime_ns = at - b->started_ns,
         .version = ONEBIT_VERSION,
@@ -135,20 +173,27 @@ int metrics_read(struct broker *b, struct buf *out)
         .output_max = b->config.output_total_bytes,
         .input_bytes = b->held[MEMORY_INPUT],
         .input_max = b->config.input_total_bytes,
+        .sessions = b->sessions.n,
+        .session_bytes = bytes_of_sessions(b),
         .lines_suppressed = log_suppressed(),
     };
-    size_t resident = 0;
-
     if (b->engine.known) {
-        now.kv_used = b->engine.stats.kv_bytes_used;
-        now.kv_idle = b->engine.stats.kv_bytes_idle;
-        now.kv_total = b->engine.stats.kv_bytes_total;
+        ret->kv_used = b->engine.stats.kv_bytes_used;
+        ret->kv_idle = b->engine.stats.kv_bytes_idle;
+        ret->kv_total = b->engine.stats.kv_bytes_total;
     }
     if (uv_resident_set_memory(&resident) == 0) { /* /proc: no disk is waited for */
-        now.resident_bytes = resident;
+        ret->resident_bytes = resident;
     }
-    requests_now(b, &now);
-    models_now(b, &now);
+    requests_now(b, ret);
+    models_now(b, ret);
+}
+
+int metrics_read(struct broker *b, struct buf *out)
+{
+    struct metrics_now now;
+
+    metrics_take(b, &now);
     b->metrics.n_scrapes++;
     return metrics_text(out, &b->metrics, &now);
 }

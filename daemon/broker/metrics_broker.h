@@ -9,6 +9,7 @@
 #include "ipc/error.h"
 
 struct broker;
+struct metrics_now;
 struct request;
 
 /* Of a generate request; other kinds are not counted. */
@@ -22,6 +23,12 @@ void metrics_on_refusal(struct broker *b, enum error_code code);
 
 /** metrics_on_stats() - the engine has reported b->engine.stats */
 void metrics_on_stats(struct broker *b);
+
+/** metrics_ledger() - bring what each identity holds up to date */
+void metrics_ledger(struct broker *b);
+
+/** metrics_take() - the state of things */
+void metrics_take(struct broker *b, struct metrics_now *ret);
 
 /** metrics_read() - append the text to @out, which has room for METRICS_TEXT_MAX: 0 or -ENOMEM */
 MUST_USE int metrics_read(struct broker *b, struct buf *out);

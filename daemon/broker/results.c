@@ -16,7 +16,8 @@
 #include "ipc/pack.h"
 
 #define RESULT_MAX (FRAME_BODY_MAX - 64u)
-#define PS_REQUESTS_MAX 1500u /* of at most 600 bytes each */
+#define PS_IDENTITIES_MAX 256u /* of at most 450 bytes each */
+#define PS_REQUESTS_MAX 1500u  /* of at most 600 bytes each */
 
 static void text_pair(struct packer *p, const char *key, const char *value)
 {
@@ -152,14 +153,14 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
 
 static const char *state_of(const struct request *r)
 {
-    if (r->job.running && r->job.blocked) {
+    if (r->job.running && (r->job.blocked || r->job.paused_ns > 0)) {
         return "paused";
     }
     if (!r->model || !r->job.slots->ready) {
         return "loading";
     }
     if (!r->job.held) {
-        return "queued";
+        return r->job.running ? "paused" : "queued";
     }
     return r->first_ns ? "decode" : "prefill";
 }
@@ -203,9 +204,39 @@ static void pack_requests(struct packer *p, const struct broker *b, uint64_t now
     }
 }
 
+static void pack_identity(struct packer *p, const struct identity *id)
+{
+    pack_map(p, 11);
+    uint_pair(p, "uid", id->uid);
+    text_pair(p, "unit", id->unit);
+    uint_pair(p, "connections", id->n_conns);
+    uint_pair(p, "requests", id->account.n_jobs);
+    uint_pair(p, "running", id->account.n_held);
+    uint_pair(p, "queue_bytes", id->queue_bytes);
+    uint_pair(p, "kv_bytes", id->kv_bytes);
+    uint_pair(p, "output_bytes", id->output_bytes);
+    uint_pair(p, "input_bytes", id->input_bytes);
+    uint_pair(p, "prompt_tokens", id->n_prompt_tokens);
+    uint_pair(p, "tokens", id->n_tokens);
+}
+
+static void pack_identities(struct packer *p, const struct broker *b)
+{
+    uint32_t left =
+        b->identities.n < PS_IDENTITIES_MAX ? (uint32_t)b->identities.n : PS_IDENTITIES_MAX;
+
+    pack_array(p, left);
+    list_for_each (id, next, &b->identities.all, struct identity, link) {
+        if (left > 0) {
+            pack_identity(p, id);
+            left--;
+        }
+    }
+}
+
 void results_ps(struct conn *c, uint32_t id)
 {
-    const struct broker *b = c->broker;
+    struct broker *b = c->broker;
     const uint64_t now = clock_now_ns();
     uint32_t n = 0;
     struct buf result;
@@ -215,7 +246,8 @@ void results_ps(struct conn *c, uint32_t id)
     list_for_each (m, next, &b->models, struct model, link) {
         n += m->state == MODEL_LOADED;
     }
-    pack_map(&p, 2);
+    metrics_ledger(b);
+    pack_map(&p, 3);
     pack_z(&p, "models");
     pack_array(&p, n);
     list_for_each (loaded, next_loaded, &b->models, struct model, link) {
@@ -225,17 +257,45 @@ void results_ps(struct conn *c, uint32_t id)
     }
     pack_z(&p, "requests");
     pack_requests(&p, b, now);
+    pack_z(&p, "identities");
+    pack_identities(&p, b);
     results_send(c, id, &result, p.error);
+}
+
+/* The bytes of everything, by what they are for. */
+static void pack_memory(struct packer *p, struct broker *b)
+{
+    struct metrics_now now;
+    uint64_t weights = 0, scratch = 0;
+
+    metrics_take(b, &now);
+    for (size_t i = 0; i < METRICS_SLOTS; i++) {
+        weights += now.models[i].weight_bytes;
+        scratch += now.models[i].scratch_bytes;
+    }
+    pack_map(p, 12);
+    uint_pair(p, "weight_bytes", weights);
+    uint_pair(p, "scratch_bytes", scratch);
+    uint_pair(p, "kv_used_bytes", now.kv_used);
+    uint_pair(p, "kv_idle_bytes", now.kv_idle);
+    uint_pair(p, "kv_total_bytes", now.kv_total);
+    uint_pair(p, "queue_bytes", now.queue_bytes);
+    uint_pair(p, "output_bytes", now.output_bytes);
+    uint_pair(p, "output_max_bytes", now.output_max);
+    uint_pair(p, "input_bytes", now.input_bytes);
+    uint_pair(p, "input_max_bytes", now.input_max);
+    uint_pair(p, "session_bytes", now.session_bytes);
+    uint_pair(p, "broker_resident_bytes", now.resident_bytes);
 }
 
 void results_status(struct conn *c, uint32_t id)
 {
-    const struct broker *b = c->broker;
+    struct broker *b = c->broker;
     struct buf result;
 
     buf_init(&result, RESULT_MAX);
     struct packer p = packer_of(&result);
-    pack_map(&p, 16);
+    pack_map(&p, 17);
     text_pair(&p, "version", ONEBIT_VERSION);
     pack_z(&p, "protocol");
     pack_array(&p, 2);
@@ -255,6 +315,8 @@ void results_status(struct conn *c, uint32_t id)
     uint_pair(&p, "tokens", b->n_tokens);
     uint_pair(&p, "prompt_tokens", b->n_prompt_tokens);
     bool_pair(&p, "draining", b->draining);
+    pack_z(&p, "memory");
+    pack_memory(&p, b);
     results_send(c, id, &result, p.error);
 }
 

@@ -119,6 +119,28 @@ class Metrics(unittest.TestCase):
             samples, _ = figures(peer)
             self.assertLess(samples['onebit_availability_ratio'], 1)
 
+    def test_ps_shows_what_each_identity_holds(self):
+        with Daemon() as d, Peer(d) as peer:
+            peer.send({'type': 'generate', 'id': 1, 'prompt': 'x', 'max_tokens': 900, 'ignore_eos': True})
+            while (frame := peer.receive())['type'] != 'delta':
+                self.assertNotEqual(frame['type'], 'error', frame)
+            peer.send({'type': 'ps', 'id': 2})
+            own = next(i for i in peer.until_end(2)[-1]['result']['identities'] if i['uid'] == os.getuid())
+            self.assertEqual((own['requests'], own['running']), (1, 1))
+            self.assertGreater(own['queue_bytes'], 30)
+            self.assertGreater(own['kv_bytes'], 0)
+            self.assertGreaterEqual(own['tokens'], 1)
+            self.assertGreaterEqual(own['prompt_tokens'], 1)
+            peer.send({'type': 'cancel', 'id': 3, 'target': 1})
+            peer.until_end(1)
+            peer.send({'type': 'ps', 'id': 4})
+            own = next(i for i in peer.until_end(4)[-1]['result']['identities'] if i['uid'] == os.getuid())
+            self.assertEqual((own['requests'], own['queue_bytes'], own['kv_bytes']), (0, 0, 0))
+            memory = d.status()['memory']
+            self.assertGreater(memory['weight_bytes'], 100000)
+            self.assertGreater(memory['broker_resident_bytes'], 1 << 20)
+            self.assertEqual(memory['output_max_bytes'], 32 << 20)
+
 
 class MetricsSocket(unittest.TestCase):
     """The second socket: HTTP for collectors."""
