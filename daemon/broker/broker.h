@@ -37,6 +37,12 @@ struct engine_facts {
     struct seam_stats stats;
 };
 
+/* A public prefix that the engine is computing. */
+struct priming {
+    uint64_t seq; /* 0: none */
+    char name[PREFIX_NAME_MAX + 1];
+};
+
 struct broker {
     uv_loop_t *loop;      /* borrowed */
     struct config config; /* owned */
@@ -65,6 +71,7 @@ struct broker {
     struct sched sched; /* over queue */
     struct list models; /* owned: struct model */
     uint32_t n_models_ever;
+    struct priming primings[CONFIG_PREFIXES_MAX];
     struct list pack_children; /* owned: struct pack_child */
     struct list scan_waiters;  /* requests that wait for the folder to be read */
     struct list scan_late;     /* that came while it was being read: they wait for another look */

@@ -14,11 +14,13 @@
 
 #include "daemon/broker/config_keys.h"
 #include "daemon/broker/config_peer.h"
+#include "daemon/broker/config_prefix.h"
 #include "daemon/broker/config_value.h"
 #include "ipc/message.h"
 
 #define MODEL_PREFIX "model "
 #define PEER_PREFIX "peer "
+#define PREFIX_PREFIX "prefix "
 #define SECTION_MAX (UNIT_MAX + 16u) /* [peer unit.NAME] is the longest */
 
 enum {
@@ -40,6 +42,7 @@ struct reading {
     char section[SECTION_MAX + 1];
     struct model_options *model;            /* of the section, when it is a [model NAME] */
     struct policy_rule *peer;               /* of the section, when it is a [peer NAME] */
+    struct prefix_options *prefix;          /* of the section, when it is a [prefix NAME] */
     unsigned model_seen[CONFIG_MODELS_MAX]; /* per section: bits of keys given */
     bool *seen;                             /* owned: per key of the table */
     bool bad, no_memory;
@@ -136,6 +139,16 @@ static void peer_enter(struct reading *r, const char *name)
     }
 }
 
+static void prefix_enter(struct reading *r, const char *name)
+{
+    r->prefix = config_prefix_enter(r->config, name);
+    if (!r->prefix) {
+        refuse(r,
+               "'%.80s' is no plain name of at most %u bytes, or there are more than %u prefixes",
+               name, PREFIX_NAME_MAX, CONFIG_PREFIXES_MAX);
+    }
+}
+
 /* Enter "[text]". */
 static void section_enter(struct reading *r, const char *line, size_t n)
 {
@@ -143,6 +156,7 @@ static void section_enter(struct reading *r, const char *line, size_t n)
 
     r->model = NULL;
     r->peer = NULL;
+    r->prefix = NULL;
     if (!end) {
         refuse(r, "a section needs a closing ']'");
         return;
@@ -164,6 +178,8 @@ static void section_enter(struct reading *r, const char *line, size_t n)
         model_enter(r, r->section + strlen(MODEL_PREFIX));
     } else if (strncmp(r->section, PEER_PREFIX, strlen(PEER_PREFIX)) == 0) {
         peer_enter(r, r->section + strlen(PEER_PREFIX));
+    } else if (strncmp(r->section, PREFIX_PREFIX, strlen(PREFIX_PREFIX)) == 0) {
+        prefix_enter(r, r->section + strlen(PREFIX_PREFIX));
     } else if (!section_known(r->section)) {
         refuse(r, "unknown section [%s]", r->section);
     }
@@ -345,6 +361,18 @@ static void peer_key(struct reading *r, const char *name, const char *value)
     }
 }
 
+static void prefix_key(struct reading *r, const char *name, const char *value)
+{
+    char text[200];
+    const int e = config_prefix_key(r->prefix, name, value, text, sizeof(text));
+
+    if (e == CONFIG_PREFIX_BAD) {
+        refuse(r, "%s", text);
+    } else if (e < 0) {
+        r->no_memory = r->bad = true;
+    }
+}
+
 static int on_pair(void *user, const char *section, const char *name, const char *value)
 {
     struct reading *r = user;
@@ -359,6 +387,10 @@ static int on_pair(void *user, const char *section, const char *name, const char
     }
     if (r->peer) {
         peer_key(r, name, value);
+        return !r->bad;
+    }
+    if (r->prefix) {
+        prefix_key(r, name, value);
         return !r->bad;
     }
     for (size_t i = 0; i < config_n_keys; i++) {
@@ -410,6 +442,11 @@ void config_deinit(struct config *c)
         free(c->models[i].chat_template);
     }
     c->n_models = 0;
+    for (size_t i = 0; i < c->n_prefixes; i++) {
+        free(c->prefixes[i].model);
+        free(c->prefixes[i].file);
+    }
+    c->n_prefixes = 0;
     policy_deinit(&c->policy);
 }
 
@@ -439,6 +476,12 @@ int config_read(struct config *c, const void *data, size_t n, struct diag *ret_d
     }
     if (!r.bad && c->output_soft_bytes > c->output_hard_bytes) {
         refuse(&r, "output_soft_bytes is more than output_hard_bytes");
+    }
+    for (size_t i = 0; i < c->n_prefixes && !r.bad; i++) {
+        if (!c->prefixes[i].model || !c->prefixes[i].file) {
+            refuse(&r, "[prefix %s] lacks its %s", c->prefixes[i].name,
+                   c->prefixes[i].model ? "file" : "model");
+        }
     }
     return r.bad ? CONFIG_BAD : CONFIG_OK;
 }

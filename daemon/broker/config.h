@@ -16,6 +16,8 @@
 #define CONFIG_MAX_TOKENS 2048u       /* what the engine takes by itself */
 #define CONFIG_LINE_MAX 1024u         /* bytes of one line */
 #define CONFIG_MODELS_MAX 64u         /* [model NAME] sections */
+#define CONFIG_PREFIXES_MAX 8u /* [prefix NAME] sections: the engine computes as many at once */
+#define PREFIX_NAME_MAX 64u    /* bytes */
 #define CONFIG_CHAT_TEMPLATES "bitnet chatml falcon3 llama3 minicpm qwen3 " /* the engine's */
 #define MODEL_NAME_MAX 200u /* bytes; leaves room for a hash in a pack's file name */
 
@@ -28,6 +30,14 @@ struct model_options {
     char *kv;            /* owned: "f16" or "f32" */
     char *chat_template; /* owned: one of CONFIG_CHAT_TEMPLATES; NULL: the file's own */
     bool pinned;         /* loaded at start, never unloaded to make room */
+};
+
+/* What [prefix NAME] says about one public prefix. */
+struct prefix_options {
+    char name[PREFIX_NAME_MAX + 1];
+    char *model, *file; /* owned; both are there in a configuration that was read well */
+    bool raw;           /* the text as it is; else a system message */
+    unsigned seen;      /* bits of keys given */
 };
 
 struct config {
@@ -57,6 +67,8 @@ struct config {
     uint64_t sessions_count, sessions_bytes, sessions_total_bytes, sessions_age_days;
     struct model_options models[CONFIG_MODELS_MAX];
     size_t n_models;
+    struct prefix_options prefixes[CONFIG_PREFIXES_MAX];
+    size_t n_prefixes;
 };
 
 /** config_init() - the built-in defaults, without paths. 0 or -ENOMEM; undo with config_deinit(). */

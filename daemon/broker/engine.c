@@ -16,6 +16,7 @@
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
+#include "daemon/broker/prefix.h"
 #include "daemon/broker/quantization.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/results.h"
@@ -463,6 +464,7 @@ static void on_loaded(struct broker *b, const struct seam_loaded *l)
     if (!m || m->state != MODEL_LOADED) {
         return;
     }
+    prefixes_prime(m);
     list_for_each (r, next, &m->users, struct request, model_link) {
         if (r->kind == REQUEST_LOAD) {
             engine_load_done(r);
@@ -493,10 +495,18 @@ static void on_message(void *user, const struct seam_message *m)
         on_tokens(b, &m->tokens);
         break;
     case SEAM_FINISHED:
-        on_finished(b, &m->finished);
+        if (held(b, m->finished.seq)) {
+            on_finished(b, &m->finished);
+        } else {
+            prefix_report(b, m);
+        }
         break;
     case SEAM_FAILED:
-        on_failed(b, &m->failed);
+        if (held(b, m->failed.seq)) {
+            on_failed(b, &m->failed);
+        } else {
+            prefix_report(b, m);
+        }
         break;
     case SEAM_LOAD_FAILED:
         models_on_load_failed(b, &m->failed);

@@ -14,6 +14,8 @@ page = (root / 'packaging/man/onebit.conf.5').read_text(encoding='utf-8')
 known = set(re.findall(r'^    \{"(\w+)", "(\w+)",', table, re.M))
 peers = (root / 'daemon/broker/config_peer.c').read_text(encoding='utf-8')
 known |= {('peer', key) for key in re.findall(r'^    \[PEER_\w+\] = \{"(\w+)"', peers, re.M)}
+prefixes = (root / 'daemon/broker/config_prefix.c').read_text(encoding='utf-8')
+known |= {('prefix', key) for key in re.findall(r'^    \[PREFIX_\w+\] = \{"(\w+)"', prefixes, re.M)}
 
 
 def number(text):

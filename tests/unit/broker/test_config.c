@@ -194,6 +194,41 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     config_deinit(&c);
 }
 
+static void a_public_prefix_needs_a_model_and_a_file(void **state)
+{
+    static const struct refusal bad[] = {
+        {"[prefix a/b]\n", "line 1", "a/b"},
+        {"[prefix ]\n", "line 1", "''"},
+        {"[prefix a]\nmodel = m\n", "line 2", "lacks its file"},
+        {"[prefix a]\nfile = /f\n", "line 2", "lacks its model"},
+        {"[prefix a]\nfile = f\n", "line 2", "no absolute path"},
+        {"[prefix a]\nmodel = a/b\n", "line 2", "a/b"},
+        {"[prefix a]\nas = both\n", "line 2", "both"},
+        {"[prefix a]\nsalt = 1\n", "line 2", "salt"},
+        {"[prefix a]\nmodel = m\nmodel = m\n", "line 3", "twice"},
+    };
+    char text[1024];
+    size_t at = 0;
+    struct config c;
+    struct diag d;
+    (void)state;
+
+    all_refused(bad, ARRAY_SIZE(bad));
+    for (unsigned i = 0; i <= CONFIG_PREFIXES_MAX; i++) {
+        const int want = i < CONFIG_PREFIXES_MAX ? CONFIG_OK : CONFIG_BAD;
+        at += (size_t)snprintf(text + at, sizeof(text) - at,
+                               "[prefix p%u]\nmodel = m\nfile = /f\nas = %s\n", i,
+                               i % 2 ? "raw" : "system");
+        assert_int_equal(read_text(&c, text, &d), want);
+        if (want == CONFIG_OK) {
+            assert_int_equal(c.n_prefixes, i + 1);
+            assert_int_equal(c.prefixes[i].raw, i % 2);
+            assert_string_equal(c.prefixes[i].file, "/f");
+        }
+        config_deinit(&c);
+    }
+}
+
 /* Goal: the table's own defaults are legal. Method: each number is read back through the parser. */
 static void every_default_is_inside_its_own_range(void **state)
 {
@@ -259,6 +294,7 @@ int main(void)
         cmocka_unit_test(what_a_peer_may_is_checked_word_by_word),
         cmocka_unit_test(bytes_that_inih_would_cut_or_join_are_refused),
         cmocka_unit_test(defaults_hold_and_a_file_changes_what_it_names),
+        cmocka_unit_test(a_public_prefix_needs_a_model_and_a_file),
         cmocka_unit_test(every_default_is_inside_its_own_range),
         cmocka_unit_test(a_reload_keeps_what_needs_a_restart_and_names_it),
         cmocka_unit_test(numbers_are_read_as_people_write_them_and_no_other_way),
