@@ -61,3 +61,8 @@ void breaker_no_word(struct breaker *b, bool probe)
         b->probing = false;
     }
 }
+
+bool breaker_calm(const struct breaker *b)
+{
+    return !b->open && b->faults == 0;
+}

@@ -45,4 +45,7 @@ bool breaker_fault(struct breaker *b, const struct breaker_limits *limits, bool 
  * next one is the probe */
 void breaker_no_word(struct breaker *b, bool probe);
 
+/** breaker_calm() - closed, and no fault lately: nothing would be forgotten with it */
+bool breaker_calm(const struct breaker *b);
+
 #endif

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/broker/admission.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/engine.h"
 #include "daemon/broker/log.h"
@@ -169,7 +170,9 @@ static void check_deadlines(struct list *jobs, uint64_t now, uint64_t *nearest)
         if (r->deadline_ns == r->arrived_ns && r->job.running) {
             r->deadline_ns = UINT64_MAX; /* 0 asks to start at once, and it did */
         }
-        if (r->deadline_ns <= now) {
+        if (r->deadline_ns <= now && r->job.parked) {
+            admission_late(r);
+        } else if (r->deadline_ns <= now) {
             request_fail(r, ERR_DEADLINE, "no token in %llu ms",
                          (unsigned long long)((now - r->arrived_ns) / NS_PER_MS));
         } else if (r->deadline_ns < *nearest) {
@@ -239,6 +242,7 @@ static void stop(struct broker *b)
     close_timer(&b->session_hours);
     session_store_stop(&b->session_store);
     close_timer(&b->log_more);
+    admission_close(b);
     (void)uv_prepare_stop(&b->prepare);
     uv_close((uv_handle_t *)&b->prepare, NULL);
     uv_update_time(b->loop);
@@ -339,11 +343,10 @@ void broker_reload(struct broker *b, struct config *config)
     list_for_each (m, next, &b->models, struct model, link) {
         model_retry(m);
     }
-    const struct moment now = broker_moment();
-    buckets_set(&b->gate.all, &b->config.rates, &now);
     list_for_each (c, next_c, &b->conns, struct conn, link) {
         conn_grant(c);
     }
+    admission_reload(b);
     broker_pin(b);
     broker_dirty(b);
     log_line(LOG_NOTICE, "configuration reloaded");
@@ -374,9 +377,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     list_init(&b->scan_late);
     queue_init(&b->queue);
     identities_init(&b->identities);
-    gate_init(&b->gate);
-    const struct moment now = broker_moment();
-    buckets_set(&b->gate.all, &b->config.rates, &now);
+    admission_init(b);
     sched_init(&b->sched, &b->queue, &(struct sched_limits){0});
     set_limits(b);
     b->log_more.data = b->sweep.data = b->restart.data = b->deadlines.data = b->drain.data =

@@ -56,8 +56,9 @@ struct broker {
     size_t conns_room;       /* connections that there are descriptors for; 0: enough */
     uint64_t held[MEMORIES]; /* bytes of all of them: conn_charge() */
     struct identities identities;
-    struct gate gate; /* the limits of all identities, and who waits for one */
-    uv_timer_t sweep; /* of identities that nobody uses */
+    uv_timer_t gate_timer; /* when the next of them may go on */
+    struct gate gate;      /* the limits of all identities, and who waits for one */
+    uv_timer_t sweep;      /* of identities that nobody uses */
 
     struct runner_proc runner;
     struct backoff backoff;

@@ -48,7 +48,7 @@ struct config {
     char *runner, *cpu; /* runner: NULL: beside onebitd; cpu: NULL: the best there is */
     uint64_t threads;   /* 0: chosen by the runner */
     uint64_t kv_bytes, streams_max, models_max, pack_ms;
-    uint64_t queue_per_identity, queue_total, queue_bytes;
+    uint64_t queue_per_identity, queue_total, queue_bytes, queue_bytes_per_identity;
     char *scheduler_mode; /* "fair" or "fifo"; NULL: fair */
     uint64_t chunk_ms, pause_max_ms;
     uint64_t connections, connections_per_uid, requests_per_connection;

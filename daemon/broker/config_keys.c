@@ -35,6 +35,7 @@ const struct config_key config_keys[] = {
     {"scheduler", "mode", KEY_WORD, AT(scheduler_mode), .words = "fair fifo "},
     {"scheduler", "chunk_ms", KEY_UINT, AT(chunk_ms), 0, 60000, 0},
     {"scheduler", "pause_max_ms", KEY_UINT, AT(pause_max_ms), 0, MS_MAX, 120000},
+    {"queue", "bytes_per_identity", KEY_BYTES, AT(queue_bytes_per_identity), 0, BYTES_MAX, 16 << 20},
     {"limits", "connections", KEY_UINT, AT(connections), 1, 100000, 512},
     {"limits", "connections_per_uid", KEY_UINT, AT(connections_per_uid), 1, 100000, 256},
     {"limits", "requests_per_connection", KEY_UINT, AT(requests_per_connection), 1, 100000, 128},

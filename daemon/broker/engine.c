@@ -369,6 +369,7 @@ static void on_failed(struct broker *b, const struct seam_failed *f)
         return;
     }
     sched_forgotten(&b->sched, &r->job);
+    r->fault = e.code == ERR_INTERNAL || e.code == ERR_NOT_FINITE;
     request_fail_as(r, &e);
 }
 
@@ -548,6 +549,7 @@ static void blame(struct broker *b, bool killed)
         if (verdict == JOB_CRASHED) {
             log_line(LOG_ERR, "request %llu of uid %u crashed the engine, alone",
                      (unsigned long long)r->job.seq, (unsigned)r->job.uid);
+            r->fault = true;
             request_fail(r, ERR_REQUEST_CRASHED,
                          "the engine died on this request, and again when "
                          "it ran alone");

@@ -33,12 +33,15 @@ struct identity {
     struct grant grant;
     struct gate_line line; /* its buckets, and its requests that wait for one */
 
-    /* The ledger: bytes charged to it; the first two as of the last metrics_ledger(). */
-    uint64_t queue_bytes;               /* bodies of its requests */
-    uint64_t kv_bytes;                  /* of the sequences the engine holds for it */
-    uint64_t output_bytes;              /* written to its connections, not yet taken by them */
-    uint64_t input_bytes;               /* of frames that have not come whole */
-    uint64_t n_tokens, n_prompt_tokens; /* computed for it, ever */
+    /* The ledger: bytes charged to it. */
+    uint64_t queue_bytes; /* bodies of its requests */
+    uint64_t
+        kv_bytes; /* of the sequences the engine holds for it, as of the last metrics_ledger() */
+    uint64_t output_bytes;               /* written to its connections, not yet taken by them */
+    uint64_t input_bytes;                /* of frames that have not come whole */
+    uint64_t n_tokens, n_prompt_tokens;  /* computed for it, ever */
+    double lately_prompt, lately_cached; /* prompt tokens of its last few requests, and how many of
+                                          * them were found cached */
 };
 
 struct salt; /* one (uid, unit)'s, kept when its identity is forgotten */

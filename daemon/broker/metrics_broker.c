@@ -133,12 +133,11 @@ static uint64_t kv_bytes(const struct request *r)
 void metrics_ledger(struct broker *b)
 {
     list_for_each (id, next_id, &b->identities.all, struct identity, link) {
-        id->queue_bytes = id->kv_bytes = 0;
+        id->kv_bytes = 0;
     }
     list_for_each (c, next_c, &b->conns, struct conn, link) {
         list_for_each (r, next, &c->requests, struct request, conn_link) {
             if (c->identity && r->kind == REQUEST_GENERATE) {
-                c->identity->queue_bytes += r->job.bytes;
                 c->identity->kv_bytes += kv_bytes(r);
             }
         }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/broker/admission.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/packstore.h"
 #include "daemon/broker/request.h"
@@ -369,7 +370,8 @@ void models_advance(struct broker *b)
                 n_preparing++;
                 probe(m);
             }
-        } else if (m->state == MODEL_IDLE && !want && m->n_works == 0) {
+        } else if (m->state == MODEL_IDLE && !want && m->n_works == 0 &&
+                   breaker_calm(&m->breaker)) {
             model_free(m);
         } else if (m->state == MODEL_PACKED && !want) {
             drop_pack(m);
@@ -453,6 +455,7 @@ void models_on_engine_gone(struct broker *b, bool killed)
             const struct msg_error e = {
                 .code = ERR_INTERNAL,
                 .message = strview_of("loading it took the engine down again and again")};
+            admission_load_fault(m);
             model_refuse(m, &e, true);
         } else if (m->state == MODEL_LOADING) {
             m->state = MODEL_PACKED;

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/list.h"
+#include "daemon/broker/breaker.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/config.h"
 #include "daemon/broker/queue.h"
@@ -55,6 +56,7 @@ struct model {
     char pack_path[4096]; /* of pack_fd, for removing a refused one */
     struct file_mark mark; /* of the file that was packed or refused */
     struct model_facts facts;
+    struct breaker breaker;
     bool sticky;           /* REFUSED until the file changes or somebody loads it by hand */
     enum error_code error; /* REFUSED */
     char error_text[256];

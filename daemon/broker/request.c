@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "daemon/broker/admission.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/metrics_broker.h"
@@ -33,6 +34,7 @@ struct request *request_new(struct conn *c, uint32_t id, enum request_kind kind)
     r->job.blocked = c->blocked;
     list_init(&r->job.link);
     list_init(&r->job.own_link);
+    ticket_init(&r->ticket);
     list_init(&r->scan_link);
     list_init(&r->model_link);
     list_push(&c->requests, &r->conn_link);
@@ -54,6 +56,7 @@ static void request_free(struct request *r)
 {
     struct broker *b = r->broker;
 
+    admission_end(r);
     metrics_on_end(r);
     sched_remove(&b->sched, &r->job);
     list_remove(&r->scan_link);

@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "daemon/broker/answer.h"
 #include "daemon/broker/config.h"
+#include "daemon/broker/gate.h"
 #include "daemon/broker/queue.h"
 #include "ipc/error.h"
 #include "ipc/message.h"
@@ -48,6 +49,10 @@ struct request {
     uint64_t deadline_ns;                      /* to the first token; UINT64_MAX: none */
     uint32_t prompt_tokens, cached_tokens;
     uint32_t restarts;
+    uint32_t max_tokens;     /* of the answer, as asked for or as configured */
+    struct ticket ticket;    /* of a generate: at the gate */
+    size_t ledger_bytes;     /* charged to its identity */
+    bool probe, fault;       /* it tries a model that rested; it ended by its model's fault */
     enum error_code outcome; /* how it ended; ERR_NONE: answered */
 };
 

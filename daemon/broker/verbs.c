@@ -8,6 +8,7 @@
 #include <sys/random.h>
 
 #include "base/clock.h"
+#include "daemon/broker/admission.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/engine.h"
@@ -143,6 +144,8 @@ static void say_accepted(struct request *r)
     conn_send(r->conn, &out);
     if (r->model->state != MODEL_LOADED) {
         request_progress(r, PHASE_LOADING, 0, 0);
+    } else if (r->job.parked) {
+        request_progress(r, PHASE_QUEUED, 0, 0);
     }
 }
 
@@ -164,6 +167,9 @@ static void attach(struct request *r, struct model *m, const struct file_mark *m
     }
     request_attach(r, m);
     if (m->state == MODEL_LOADED && !engine_check_quantization(r)) {
+        return;
+    }
+    if (r->kind == REQUEST_GENERATE && !admission_enter(r)) {
         return;
     }
     say_accepted(r);
@@ -192,6 +198,9 @@ static void resolve(struct request *r, int scan_result)
                      b->listing->n == 0 ? "there is no model in the models folder"
                                         : "there are several models and no default: name one with "
                                           "-m, or set 'default' in [models]");
+        return;
+    }
+    if (!admission_model(r, name)) {
         return;
     }
     const struct listed_model *found = model_listing_find(b->listing, name);
@@ -230,6 +239,9 @@ static void find_model(struct request *r)
         name = strview_of(b->config.default_model);
     }
     struct model *m = name.n > 0 ? model_find(b, name) : NULL;
+    if (name.n > 0 && !admission_model(r, name)) {
+        return;
+    }
     if (m && m->state == MODEL_LOADED) {
         attach(r, m, NULL);
     } else {
@@ -245,32 +257,6 @@ static uint64_t draw_seed(void)
         seed = clock_now_ns();
     }
     return seed & ((UINT64_C(1) << 53) - 1); /* survives a trip through JSON numbers */
-}
-
-static bool admit(struct conn *c, uint32_t id, size_t bytes)
-{
-    static const char *const why[] = {
-        [QUEUE_FULL_IDENTITY] = "as many requests of this user wait as allowed",
-        [QUEUE_FULL_TOTAL] = "as many requests wait as allowed",
-        [QUEUE_FULL_BYTES] = "the waiting requests hold as many bytes as allowed",
-    };
-    struct broker *b = c->broker;
-    const struct config *k = &b->config;
-    const struct queue_limits limits = {
-        .per_identity = k->queue_per_identity, .total = k->queue_total, .bytes = k->queue_bytes};
-    const size_t n_free =
-        b->queue.n_running < k->streams_max ? (size_t)k->streams_max - b->queue.n_running : 0;
-    const int full = queue_admit(&b->queue, &limits, n_free, c->identity->account.n_waiting, bytes);
-
-    if (full == QUEUE_OK) {
-        return true;
-    }
-    const struct msg_error e = {
-        .code = ERR_QUEUE_FULL,
-        .message = strview_of(why[full]),
-        .retry_after_ms = queue_retry_ms(&b->queue, b->mean_ms, (uint32_t)k->streams_max)};
-    conn_error(c, id, &e);
-    return false;
 }
 
 /* The request's body as the engine gets it: as received, or written anew where the configuration has
@@ -316,7 +302,7 @@ static void enqueue(struct request *r, const struct msg_generate *g, const uint8
     struct conn *c = r->conn;
     const struct config *k = &c->broker->config;
 
-    if (!admit(c, r->id, n + (r->turn ? r->turn->session->n_text : 0))) {
+    if (!admission_queue(c, r->id, n + (r->turn ? r->turn->session->n_text : 0))) {
         c->broker->n_failed++;
         r->outcome = ERR_QUEUE_FULL;
         request_drop(r);
@@ -331,11 +317,13 @@ static void enqueue(struct request *r, const struct msg_generate *g, const uint8
         return;
     }
     r->job.bytes = r->n_body;
+    admission_hold(r);
     strview_copy(r->name, sizeof(r->name), g->model);
     strview_copy(r->quantization, sizeof(r->quantization), g->quantization);
     r->seed = g->has_seed ? g->seed : draw_seed();
     r->no_cache = g->no_cache;
     r->n_logprobs = g->n_logprobs;
+    r->max_tokens = g->max_tokens ? g->max_tokens : (uint32_t)k->max_tokens;
     r->job.class_ = g->class_;
     const uint64_t deadline_ms = g->has_deadline ? g->deadline_ms : k->deadline_ms;
     r->deadline_ns = r->arrived_ns + deadline_ms * NS_PER_MS;
@@ -362,6 +350,9 @@ static void do_generate(struct conn *c, const struct message *m, const uint8_t *
     }
     if (g->model.n > 0 && !model_name_valid(g->model)) {
         refuse(c, m->id, ERR_NO_MODEL, "that is no name of a model");
+        return;
+    }
+    if (!admission_class(c, m->id, g->class_)) {
         return;
     }
     struct request *r = take_id(c, m->id, REQUEST_GENERATE);
