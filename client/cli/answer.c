@@ -91,14 +91,14 @@ static void on_progress(struct onebit_conn *conn, uint32_t id,
 
 /* ---- the answer ---- */
 
-static int gather_ids(struct answer *a, const struct onebit_delta *delta)
+int delta_json(const struct onebit_delta *delta, json_t *ids, json_t *logprobs)
 {
     int failed = 0;
 
-    for (size_t i = 0; a->ids && i < delta->n_ids; i++) {
-        failed |= json_array_append_new(a->ids, json_integer(delta->ids[i]));
+    for (size_t i = 0; ids && i < delta->n_ids; i++) {
+        failed |= json_array_append_new(ids, json_integer(delta->ids[i]));
     }
-    for (size_t i = 0; a->logprobs && delta->logprobs && i < delta->n_ids; i++) {
+    for (size_t i = 0; logprobs && delta->logprobs && i < delta->n_ids; i++) {
         const struct onebit_token_logprobs *token = &delta->logprobs[i];
         json_t *row = json_array();
         for (size_t k = 0; k < token->n; k++) {
@@ -106,7 +106,7 @@ static int gather_ids(struct answer *a, const struct onebit_delta *delta)
                 row, json_pack("{s:i, s:f}", "id", (int)token->alternatives[k].id, "logprob",
                                (double)token->alternatives[k].logprob));
         }
-        failed |= json_array_append_new(a->logprobs, row);
+        failed |= json_array_append_new(logprobs, row);
     }
     return failed ? -ENOMEM : 0;
 }
@@ -122,7 +122,7 @@ static void on_delta(struct onebit_conn *conn, uint32_t id, const struct onebit_
     }
     a->gather_error = buf_append(&a->text, delta->text, delta->text_bytes);
     if (a->gather_error == 0) {
-        a->gather_error = gather_ids(a, delta);
+        a->gather_error = delta_json(delta, a->ids, a->logprobs);
     }
     if (a->output && delta->text_bytes > 0) {
         a->write_error = output_model(a->output, delta->text, delta->text_bytes);
@@ -149,7 +149,7 @@ static void tell_speed(struct answer *a, const struct onebit_done *d)
     }
 }
 
-static json_t *done_json(const struct onebit_done *d)
+json_t *done_json(const struct onebit_done *d)
 {
     char seed[24]; /* a number as far as jansson's integers reach */
     (void)snprintf(seed, sizeof(seed), "%" PRIu64, d->seed);
@@ -207,6 +207,14 @@ static void on_done(struct onebit_conn *conn, uint32_t id, const struct onebit_d
     }
 }
 
+json_t *failure_json(const struct onebit_failure *f)
+{
+    return json_pack("{s:{s:s, s:i, s:s, s:s, s:b, s:I, s:I, s:I}}", "error", "name", f->name,
+                     "number", (int)f->number, "message", f->message, "hint", f->hint, "retryable",
+                     f->retryable, "retry_after_ms", (json_int_t)f->retry_after_ms, "have",
+                     (json_int_t)f->have, "limit", (json_int_t)f->limit);
+}
+
 static void on_error(struct onebit_conn *conn, uint32_t id, const struct onebit_failure *failure,
                      void *user)
 {
@@ -219,11 +227,7 @@ static void on_error(struct onebit_conn *conn, uint32_t id, const struct onebit_
         a->write_error = output_end_line(a->output);
     }
     if (a->wants_end) {
-        a->end = json_pack("{s:{s:s, s:i, s:s, s:s, s:b, s:I, s:I, s:I}}", "error", "name",
-                           failure->name, "number", (int)failure->number, "message",
-                           failure->message, "hint", failure->hint, "retryable", failure->retryable,
-                           "retry_after_ms", (json_int_t)failure->retry_after_ms, "have",
-                           (json_int_t)failure->have, "limit", (json_int_t)failure->limit);
+        a->end = failure_json(failure);
     }
     if (!a->talk->signalled && a->talk->until_ns == 0) { /* else we asked for this end */
         complain_failure(failure);

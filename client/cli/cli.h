@@ -44,6 +44,7 @@ enum {
     OPTS_VERBOSE = 1 << 5,
     OPTS_SESSION = 1 << 6, /* --session, --trim */
     OPTS_NAMES = 1 << 7,   /* --names */
+    OPTS_BATCH = 1 << 8,   /* --jobs */
     OPTS_BENCH = 1 << 12,  /* what is measured, and how often */
 };
 
@@ -61,6 +62,8 @@ struct args {
     const char *system; /* NULL: none */
     bool json, verbose, raw, names, help;
     struct bench_args bench;
+    bool has_class;
+    uint32_t jobs; /* of batch: requests at once; 0: not said */
     struct onebit_request request;
     const char *stops[STOPS_MAX];
     char **words; /* what is no option */
@@ -242,6 +245,16 @@ void answer_deinit(struct answer *a);
 /** answer_get() - send the request and wait for its end; t->code and t->signalled say how it ended.
  * Failures have been said on standard error, whether or not wants_end. Return: 0, or an exit code when nothing was sent */
 MUST_USE int answer_get(struct answer *a, const struct onebit_request *request);
+
+/** done_json() - how an answer was made, as members of an object; NULL without memory */
+json_t *done_json(const struct onebit_done *done);
+
+/** failure_json() - {"error": {...}}; NULL without memory */
+json_t *failure_json(const struct onebit_failure *failure);
+
+/** delta_json() - add a piece's ids to one array and their probabilities to another; each may be NULL.
+ * Return: 0 or -ENOMEM. */
+MUST_USE int delta_json(const struct onebit_delta *delta, json_t *ids, json_t *logprobs);
 
 /** print_json() - one line, or indented and in ASCII on a terminal: an exit code. Takes the value. */
 MUST_USE int print_json(json_t *value, int signal_fd);

@@ -32,7 +32,7 @@ static const struct opt opts[] = {
     {"model", 'm', OPTS_GENERATE | OPTS_BENCH, TEXT, AT(request.model), 0, 0, 0, "MODEL",
      "ask this model instead of the daemon's default"},
     {"system", 0, OPTS_GENERATE, TEXT, AT(system), 0, 0, 0, "TEXT", "put a system message first"},
-    {"raw", 0, OPTS_RUN, FLAG, AT(raw), 0, 0, 0, NULL,
+    {"raw", 0, OPTS_RUN | OPTS_BATCH, FLAG, AT(raw), 0, 0, 0, NULL,
      "continue the prompt as it is, without the model's chat template"},
     {"max-tokens", 'n', OPTS_GENERATE, U32, AT(request.max_tokens), 0, 1, 1048576, "N",
      "at most N tokens"},
@@ -88,6 +88,7 @@ static const struct opt opts[] = {
      4294967295.0, "MS", "milliseconds until the first token"},
     {"logprobs", 0, OPTS_RUN, U32, AT(request.n_logprobs), 0, 1, 20, "N",
      "with --json: the N likeliest tokens at each place"},
+    {"jobs", 'j', OPTS_BATCH, U32, AT(jobs), 0, 1, 128, "N", "N requests at once at most; else 16"},
     {"names", 0, OPTS_NAMES, FLAG, AT(names), 0, 0, 0, NULL,
      "print names alone, a line each; says nothing when no daemon answers"},
     {"json", 0, OPTS_JSON, FLAG, AT(json), 0, 0, 0, NULL, "print JSON"},
@@ -207,6 +208,7 @@ static bool set(struct args *a, const struct opt *o, const char *value)
     case STOP:
         return add_stop(a, value);
     case CLASS:
+        a->has_class = true;
         return set_class(field, value);
     default:
         return set_integer(o, field, value);
