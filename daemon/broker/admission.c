@@ -181,7 +181,7 @@ static void tell_breaker(struct request *r)
     }
     if (r->fault) {
         fault(m, r->probe);
-    } else if (r->outcome != ERR_NONE) {
+    } else if (r->outcome != ERR_NONE || r->kept) {
         breaker_no_word(&m->breaker, r->probe);
     } else if (breaker_success(&m->breaker, r->probe)) {
         log_line(LOG_NOTICE, "model %s: it works again", m->name);

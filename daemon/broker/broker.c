@@ -347,6 +347,7 @@ void broker_reload(struct broker *b, struct config *config)
         conn_grant(c);
     }
     admission_reload(b);
+    answer_cache_limit(&b->answers, b->config.answers_bytes);
     broker_pin(b);
     broker_dirty(b);
     log_line(LOG_NOTICE, "configuration reloaded");
@@ -397,6 +398,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     if (e < 0) {
         log_line(LOG_WARNING, "the model folder cannot be read: %s", strerror(-e));
     }
+    answer_cache_init(&b->answers, b->config.answers_bytes);
     sessions_open(b);
     broker_pin(b);
     return engine_init(b);
@@ -410,6 +412,7 @@ void broker_deinit(struct broker *b)
     identities_deinit(&b->identities);
     session_store_deinit(&b->session_store);
     session_table_deinit(&b->sessions);
+    answer_cache_clear(&b->answers);
     free(b->listing);
     free(b->ids);
     free(b->runner_path);

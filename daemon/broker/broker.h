@@ -11,6 +11,7 @@
 #include "base/compiler.h"
 #include "base/list.h"
 #include "daemon/broker/acceptor.h"
+#include "daemon/broker/answer_cache.h"
 #include "daemon/broker/backoff.h"
 #include "daemon/broker/config.h"
 #include "daemon/broker/conn_memory.h"
@@ -81,6 +82,7 @@ struct broker {
     int32_t *ids;                  /* owned: scratch for the ids of one report */
     size_t n_ids_room;
 
+    struct answer_cache answers;
     struct session_table sessions;
     struct session_store session_store;
     uv_timer_t session_hours; /* looks for sessions that are too old */

@@ -45,8 +45,9 @@ struct config {
     uint64_t socket_mode;
     char *models_dir, *default_model; /* default_model may be NULL */
     char *cache_dir;
-    char *runner, *cpu; /* runner: NULL: beside onebitd; cpu: NULL: the best there is */
-    uint64_t threads;   /* 0: chosen by the runner */
+    uint64_t answers_bytes; /* of the cache of answers; 0: none */
+    char *runner, *cpu;     /* runner: NULL: beside onebitd; cpu: NULL: the best there is */
+    uint64_t threads;       /* 0: chosen by the runner */
     uint64_t kv_bytes, streams_max, models_max, pack_ms;
     uint64_t queue_per_identity, queue_total, queue_bytes, queue_bytes_per_identity;
     char *scheduler_mode; /* "fair" or "fifo"; NULL: fair */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/broker/answer_reuse.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/identity.h"
@@ -247,6 +248,7 @@ static void deliver(struct request *r, const struct seam_tokens *t, const struct
     if (!session_turn_text(r, text)) {
         return;
     }
+    answer_reuse_text(r, text);
     job_progress(&r->job);
     sched_tokens(&b->sched, &r->job, (uint32_t)(t->ids.n - news->skip_ids), clock_now_ns());
     broker_dirty(b); /* it has had its turn */
@@ -312,10 +314,6 @@ static void on_finished(struct broker *b, const struct seam_finished *f)
         return;
     }
     const struct model_facts *facts = &r->model->facts;
-    uint32_t trimmed = 0;
-    if (!session_turn_done(r, f, &trimmed)) {
-        return;
-    }
     const uint64_t now = clock_now_ns();
     const uint64_t first = r->first_ns ? r->first_ns : now;
     const struct msg_done done = {
@@ -328,7 +326,7 @@ static void on_finished(struct broker *b, const struct seam_finished *f)
         .prefill_us = us_between(r->started_ns, first),
         .decode_us = us_between(first, now),
         .restarts = r->restarts,
-        .trimmed = trimmed,
+        .trimmed = session_turn_trimmed(r),
         .model = strview_of(r->model->name),
         .formats = strview_of(facts->formats),
         .quantization = strview_of(facts->quantization),
@@ -341,6 +339,11 @@ static void on_finished(struct broker *b, const struct seam_finished *f)
         request_fail(r, ERR_INTERNAL, "no memory");
         return;
     }
+    if (!session_turn_done(r, f)) {
+        buf_deinit(&out);
+        return;
+    }
+    answer_reuse_keep(r, f);
     b->n_done++;
     b->n_prompt_tokens += f->prompt_tokens;
     b->mean_ms = (b->mean_ms * 7 + us_between(r->started_ns, now) / 1000) / 8;

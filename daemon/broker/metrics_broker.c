@@ -174,6 +174,9 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
         .input_max = b->config.input_total_bytes,
         .sessions = b->sessions.n,
         .session_bytes = bytes_of_sessions(b),
+        .answer_hits = b->answers.hits,
+        .answer_misses = b->answers.misses,
+        .answer_bytes = b->answers.bytes,
         .lines_suppressed = log_suppressed(),
     };
     if (b->engine.known) {

@@ -54,6 +54,9 @@ enum family {
     F_INPUT_MAX,
     F_SESSIONS,
     F_SESSION_BYTES,
+    F_ANSWER_HITS,
+    F_ANSWER_MISSES,
+    F_ANSWER_BYTES,
     F_RESIDENT,
     F_SHED,
     F_SUPPRESSED,
@@ -103,6 +106,9 @@ static const struct {
     [F_INPUT_MAX] = {"onebit_input_limit_bytes", "gauge", "Its bound."},
     [F_SESSIONS] = {"onebit_sessions", "gauge", "Sessions kept."},
     [F_SESSION_BYTES] = {"onebit_session_bytes", "gauge", "Their bytes."},
+    [F_ANSWER_HITS] = {"onebit_kept_answer_hits_total", "counter", "Requests answered from the cache of answers."},
+    [F_ANSWER_MISSES] = {"onebit_kept_answer_misses_total", "counter", "Requests that might have been, and were computed."},
+    [F_ANSWER_BYTES] = {"onebit_kept_answer_bytes", "gauge", "Bytes of the cache of answers."},
     [F_RESIDENT] = {"onebit_broker_resident_bytes", "gauge", "Resident memory of the daemon's own process, the engine's not included."},
     [F_SHED] = {"onebit_connections_shed_total", "counter", "Connections closed because all clients together took too much memory."},
     [F_SUPPRESSED] = {"onebit_log_lines_suppressed_total", "counter", "Lines caused by clients that the log left out."},
@@ -450,6 +456,9 @@ static void memory(struct writer *w, const struct metrics *m, const struct metri
     single(w, F_INPUT_MAX, now->input_max);
     single(w, F_SESSIONS, now->sessions);
     single(w, F_SESSION_BYTES, now->session_bytes);
+    single(w, F_ANSWER_HITS, now->answer_hits);
+    single(w, F_ANSWER_MISSES, now->answer_misses);
+    single(w, F_ANSWER_BYTES, now->answer_bytes);
     single(w, F_RESIDENT, now->resident_bytes);
     single(w, F_SHED, m->n_shed);
     single(w, F_SUPPRESSED, now->lines_suppressed);

@@ -33,8 +33,9 @@ struct metrics_now {
     uint64_t kv_used, kv_idle, kv_total; /* bytes: of sequences; kept after them; all there is */
     uint64_t queue_bytes, output_bytes, output_max, input_bytes, input_max;
     uint64_t sessions, session_bytes;
-    uint64_t resident_bytes;   /* of the broker's process */
-    uint64_t lines_suppressed; /* of the log */
+    uint64_t answer_hits, answer_misses, answer_bytes; /* of the cache of answers */
+    uint64_t resident_bytes;                           /* of the broker's process */
+    uint64_t lines_suppressed;                         /* of the log */
     struct metrics_now_model models[METRICS_SLOTS];
 };
 

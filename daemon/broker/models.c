@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "daemon/broker/admission.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/model_mark.h"
 #include "daemon/broker/packstore.h"
 #include "daemon/broker/request.h"
 
@@ -334,6 +335,8 @@ static void load(struct model *m)
         return;
     }
     m->state = MODEL_LOADING;
+    model_mark_set(m, o);
+    answer_cache_forget(&b->answers, strview_of(m->name), m->answer_mark);
     runner_proc_send(&b->runner, &message, NULL, 0, fd);
 }
 

@@ -55,6 +55,8 @@ struct model {
                             * very same weights, whatever has become of the files; -1: none */
     char pack_path[4096]; /* of pack_fd, for removing a refused one */
     struct file_mark mark; /* of the file that was packed or refused */
+    uint64_t text_mark;    /* of what the ids of a text depend on; of the last load */
+    uint64_t answer_mark;  /* of what an answer depends on beside its request */
     struct model_facts facts;
     struct breaker breaker;
     bool sticky;           /* REFUSED until the file changes or somebody loads it by hand */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "daemon/broker/admission.h"
+#include "daemon/broker/answer_reuse.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/metrics_broker.h"
@@ -65,6 +66,7 @@ static void request_free(struct request *r)
     r->conn->n_requests--;
     broker_dirty(b);
     session_turn_end(r);
+    answer_reuse_free(r->reuse);
     answer_deinit(&r->answer);
     free(r->body);
     free(r);

@@ -19,6 +19,7 @@
 
 struct broker;
 struct conn;
+struct answer_reuse;
 struct model;
 struct session_turn;
 
@@ -42,12 +43,15 @@ struct request {
     bool no_cache; /* neither finds nor leaves KV blocks or answers */
     uint32_t n_logprobs;
     struct answer answer;
-    struct session_turn *turn;                 /* owned; NULL: no session */
+    struct session_turn *turn;  /* owned; NULL: no session */
+    struct answer_reuse *reuse; /* owned; NULL: its answer is not kept */
+    bool kept;                  /* it got an answer that was kept: the engine had no part in it */
     uint64_t arrived_ns, started_ns, first_ns; /* 0: not yet */
     uint64_t last_ns;                          /* of the latest new token; 0: none yet */
     uint64_t progress_ns;                      /* when the client last heard of its prompt */
     uint64_t deadline_ns;                      /* to the first token; UINT64_MAX: none */
     uint32_t prompt_tokens, cached_tokens;
+    uint32_t n_trimmed; /* messages that the engine left out */
     uint32_t restarts;
     uint32_t max_tokens;     /* of the answer, as asked for or as configured */
     struct ticket ticket;    /* of a generate: at the gate */

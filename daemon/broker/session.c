@@ -246,9 +246,15 @@ static size_t framed(const struct msg_chat_message *m)
     return m->role.n + m->content.n + MESSAGE_FRAME_BYTES;
 }
 
-static bool is_system(const struct msg_chat_message *m)
+/* The system messages at the very beginning: they are never left out. */
+static size_t head_of(const struct msg_chat_message *messages, size_t n)
 {
-    return strview_is(m->role, "system");
+    size_t head = 0;
+
+    while (head < n && strview_is(messages[head].role, "system")) {
+        head++;
+    }
+    return head;
 }
 
 /* The messages of the session that one more turn takes along: a question and all up to the next. */
@@ -266,7 +272,7 @@ int session_compose(const struct session *s, const struct msg_generate *asked,
                     struct msg_generate *ret, size_t *ret_dropped,
                     struct session_counts *ret_counts)
 {
-    const size_t head = s->n_messages > 0 && is_system(&s->messages[0]) ? 1 : 0;
+    const size_t head = head_of(s->messages, s->n_messages);
     size_t n = s->n_messages + asked->n_messages, bytes = 0, dropped = 0;
 
     for (size_t i = 0; i < s->n_messages; i++) {
@@ -325,7 +331,7 @@ static struct strview put(struct history *h, struct strview from)
 
 static bool kept(const struct session_outcome *o, size_t i)
 {
-    const size_t head = is_system(&o->messages[0]) ? 1 : 0;
+    const size_t head = head_of(o->messages, o->n_messages);
 
     return i < head || i >= head + o->n_trimmed;
 }

@@ -131,7 +131,7 @@ enum { SESSION_FITS = 0, SESSION_MANY_MESSAGES, SESSION_MANY_BYTES };
  * @ret_dropped: messages of the session left out, which happens with asked->trim alone
  * @ret_counts:  where it does not fit
  *
- * Turns are left out whole, the oldest first, and never a system message at the very beginning.
+ * Turns are left out whole, the oldest first, and never the system messages at the very beginning.
  * Return: SESSION_FITS, or which bound of a request it passes.
  */
 MUST_USE int session_compose(const struct session *s, const struct msg_generate *asked,
@@ -143,7 +143,7 @@ struct session_outcome {
     const struct msg_chat_message *messages; /* of the composed request */
     size_t n_messages;
     size_t n_dropped; /* left out by session_compose() */
-    size_t n_trimmed; /* of `messages`, left out by the engine: the first after a system message */
+    size_t n_trimmed; /* of `messages`, left out by the engine: the first after the system ones */
     struct strview answer;
     const int32_t *prompt_ids, *answer_ids; /* prompt_ids NULL: they are not known */
     size_t n_prompt_ids, n_answer_ids;

@@ -282,29 +282,6 @@ bool session_turn_fits(struct request *r)
     return false;
 }
 
-static uint64_t mark_bytes(uint64_t h, const void *data, size_t n)
-{
-    const uint8_t *p = data;
-
-    for (size_t i = 0; i < n; i++) { /* FNV-1a: tells files apart, defends nothing */
-        h = (h ^ p[i]) * UINT64_C(0x100000001b3);
-    }
-    return h;
-}
-
-/* What the ids of a history depend on: the file, the template that it is rendered with, and us. */
-static uint64_t mark_of(const struct model *m)
-{
-    const struct model_options *o = config_model(&m->broker->config, strview_of(m->name));
-    const char *chat = o && o->chat_template ? o->chat_template : "";
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-    h = mark_bytes(h, m->name, strlen(m->name) + 1);
-    h = mark_bytes(h, &m->mark, sizeof(m->mark));
-    h = mark_bytes(h, chat, strlen(chat) + 1);
-    return mark_bytes(h, ONEBIT_VERSION, strlen(ONEBIT_VERSION));
-}
-
 void session_turn_history(const struct request *r, struct seam_start *start)
 {
     const struct session_turn *t = r->turn;
@@ -313,7 +290,7 @@ void session_turn_history(const struct request *r, struct seam_start *start)
         return;
     }
     start->want_ids = true;
-    if (t->n_dropped == 0 && t->session->n_ids > 0 && t->session->mark == mark_of(r->model)) {
+    if (t->n_dropped == 0 && t->session->n_ids > 0 && t->session->mark == r->model->text_mark) {
         start->history_ids = t->session->ids;
         start->n_history_ids = t->session->n_ids;
         start->n_history = (uint32_t)t->session->n_covered;
@@ -324,13 +301,13 @@ void session_turn_started(struct request *r, const struct seam_started *s)
 {
     struct session_turn *t = r->turn;
 
+    r->n_trimmed = s->n_trimmed;
     if (!t) {
         return;
     }
     free(t->prompt_ids);
     t->prompt_ids = NULL;
     t->n_prompt_ids = s->ids.n;
-    t->n_trimmed = s->n_trimmed;
     if (s->ids.n == 0) {
         return;
     }
@@ -356,12 +333,16 @@ bool session_turn_text(struct request *r, struct strview text)
     return false;
 }
 
-bool session_turn_done(struct request *r, const struct seam_finished *f, uint32_t *ret_trimmed)
+uint32_t session_turn_trimmed(const struct request *r)
+{
+    return r->n_trimmed + (r->turn ? (uint32_t)r->turn->n_dropped : 0);
+}
+
+bool session_turn_done(struct request *r, const struct seam_finished *f)
 {
     struct session_turn *t = r->turn;
     struct message *m;
 
-    *ret_trimmed = 0;
     if (!t) {
         return true;
     }
@@ -375,7 +356,7 @@ bool session_turn_done(struct request *r, const struct seam_finished *f, uint32_
         .messages = m->generate.messages,
         .n_messages = m->generate.n_messages,
         .n_dropped = t->n_dropped,
-        .n_trimmed = t->n_trimmed,
+        .n_trimmed = r->n_trimmed,
         .answer = {.data = (const char *)t->text.data, .n = t->text.n},
         .prompt_ids = t->prompt_ids,
         .n_prompt_ids = t->n_prompt_ids,
@@ -385,7 +366,7 @@ bool session_turn_done(struct request *r, const struct seam_finished *f, uint32_
         .model = r->model->name,
         .quantization = r->model->facts.quantization,
         .formats = r->model->facts.formats,
-        .mark = mark_of(r->model),
+        .mark = r->model->text_mark,
     };
     const int e = session_commit(t->session, &o, now_s());
     free(m);
@@ -395,7 +376,6 @@ bool session_turn_done(struct request *r, const struct seam_finished *f, uint32_
         return false;
     }
     t->fresh = false;
-    *ret_trimmed = (uint32_t)(t->n_dropped + t->n_trimmed);
     session_store_changed(&r->broker->session_store, t->session);
     return true;
 }

@@ -20,7 +20,6 @@ struct session_turn {
     struct session *session; /* borrowed: busy, so it stays until the turn ends */
     bool fresh;              /* begun by this request: without a good end it never was */
     size_t n_dropped;        /* messages of the session that we left out of the request */
-    size_t n_trimmed;        /* and the engine after that */
     int32_t *prompt_ids;     /* owned: of the whole prompt, as the engine told; NULL: not told */
     size_t n_prompt_ids;
     struct buf text; /* owned: the answer so far */
@@ -54,9 +53,10 @@ void session_turn_history(const struct request *r, struct seam_start *start);
 /* What the engine reports. r may have been answered with an error and be gone: false says so. */
 void session_turn_started(struct request *r, const struct seam_started *s);
 MUST_USE bool session_turn_text(struct request *r, struct strview text);
-/** session_turn_done() - the turn joins the session. @ret_trimmed: messages that were left out */
-MUST_USE bool session_turn_done(struct request *r, const struct seam_finished *f,
-                                uint32_t *ret_trimmed);
+/** session_turn_trimmed() - messages that were left out, by us and by the engine */
+uint32_t session_turn_trimmed(const struct request *r);
+/** session_turn_done() - the turn joins the session */
+MUST_USE bool session_turn_done(struct request *r, const struct seam_finished *f);
 
 /** session_turn_end() - r ends, well or not: the session is free again */
 void session_turn_end(struct request *r);

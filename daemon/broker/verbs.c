@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "daemon/broker/admission.h"
+#include "daemon/broker/answer_reuse.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/engine.h"
@@ -169,7 +170,7 @@ static void attach(struct request *r, struct model *m, const struct file_mark *m
     if (m->state == MODEL_LOADED && !engine_check_quantization(r)) {
         return;
     }
-    if (r->kind == REQUEST_GENERATE && !admission_enter(r)) {
+    if (r->kind == REQUEST_GENERATE && (answer_reuse_serve(r) || !admission_enter(r))) {
         return;
     }
     say_accepted(r);
