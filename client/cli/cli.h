@@ -45,6 +45,7 @@ enum {
     OPTS_SESSION = 1 << 6, /* --session, --trim */
     OPTS_NAMES = 1 << 7,   /* --names */
     OPTS_BATCH = 1 << 8,   /* --jobs */
+    OPTS_TOP = 1 << 13,    /* --once, --delay */
     OPTS_BENCH = 1 << 12,  /* what is measured, and how often */
 };
 
@@ -64,6 +65,8 @@ struct args {
     struct bench_args bench;
     bool has_class;
     uint32_t jobs; /* of batch: requests at once; 0: not said */
+    bool once;     /* of top */
+    float delay_s; /* of top; 0: not given */
     struct onebit_request request;
     const char *stops[STOPS_MAX];
     char **words; /* what is no option */
@@ -104,6 +107,7 @@ int verb_metrics(struct args *args);
 int verb_config(struct args *args);
 int verb_doctor(struct args *args);
 int verb_bench(struct args *args);
+int verb_top(struct args *args);
 int verb_explain(struct args *args);
 int verb_help_verb(struct args *args);
 

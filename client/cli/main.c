@@ -49,6 +49,12 @@ const struct verb verbs[] = {
      "Looks at the socket and who may use it, the daemon, its configuration and folders, the CPU,\n"
      "memory, the kernel's switches and heat, and changes nothing. Exit code 1: something is bad.",
      OPTS_CONNECT | OPTS_JSON, NULL, 0, true, verb_doctor},
+    {"top", "top [options]", "Watch models, requests, speed and memory live",
+     "Keys: q ends, s changes what the requests are sorted by. Without a terminal, or with "
+     "--once,\n"
+     "one view is printed as text; it takes two looks, --delay apart, since speeds are "
+     "differences.",
+     OPTS_CONNECT | OPTS_TOP, NULL, 0, true, verb_top},
     {"bench", "bench [load [CASE...]] [options]", "Measure how fast the daemon answers",
      "A row for each length of prompt: milliseconds to the first token and between tokens, and\n"
      "tokens per second. Prompts are random token ids, so that their lengths are exact; each is\n"

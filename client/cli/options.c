@@ -53,6 +53,8 @@ static const struct opt opts[] = {
      "load: compare total tokens/s with the daemon at this socket"},
     {"slack", 0, OPTS_BENCH, F32, AT(bench.slack_ms), 0, 0, 60000, "MS",
      "load: a stream may be MS slower between tokens beside others, instead of twice as slow"},
+    {"once", 0, OPTS_TOP, FLAG, AT(once), 0, 0, 0, NULL, "print one view as text and end"},
+    {"delay", 'd', OPTS_TOP, F32, AT(delay_s), 0, 0.1, 3600, "S", "S seconds between views (1)"},
     {"temperature", 0, OPTS_GENERATE, F32, AT(request.temperature), ONEBIT_HAS_TEMPERATURE, 0, 10,
      "T", "0: always the likeliest token; higher: more variety"},
     {"top-k", 0, OPTS_GENERATE, I32, AT(request.top_k), ONEBIT_HAS_TOP_K, 0, 2147483647, "K",

@@ -1,6 +1,7 @@
 /* tables: list, ps and status for people. The daemon answers with maps; a key names its unit by its
  * ending (_bytes, _us, _ms, _s), and that decides how a value is written. Columns that no row has are left out,
  * so that daemons older and newer than this command are shown as well. */
+#include "client/cli/cell.h"
 #include "client/cli/cli.h"
 
 #include <fcntl.h>
@@ -12,80 +13,7 @@
 #include <unistd.h>
 
 #define COLUMNS_MAX 16u
-#define CELL_BYTES_MAX 512u
 #define NAMES_S 1 /* that --names may take: somebody waits for it with a half-typed line */
-
-static bool ends_with(const char *key, const char *end)
-{
-    const size_t n = strlen(key), m = strlen(end);
-    return n >= m && strcmp(key + n - m, end) == 0;
-}
-
-static void write_bytes(char *ret, size_t n, double bytes)
-{
-    if (bytes < 1e6) {
-        (void)snprintf(ret, n, "%.1f kB", bytes / 1e3);
-    } else if (bytes < 1e9) {
-        (void)snprintf(ret, n, "%.1f MB", bytes / 1e6);
-    } else {
-        (void)snprintf(ret, n, "%.2f GB", bytes / 1e9);
-    }
-}
-
-static void write_seconds(char *ret, size_t n, double s)
-{
-    if (s < 60) {
-        (void)snprintf(ret, n, s < 10 ? "%.2f s" : "%.0f s", s);
-    } else if (s < 3600) {
-        (void)snprintf(ret, n, "%.0f min", s / 60);
-    } else if (s < 48 * 3600.0) {
-        (void)snprintf(ret, n, "%.1f h", s / 3600);
-    } else {
-        (void)snprintf(ret, n, "%.0f days", s / 86400);
-    }
-}
-
-static void write_number(char *ret, size_t n, const char *key, const json_t *value)
-{
-    const double v = json_number_value(value);
-
-    if (ends_with(key, "bytes") || ends_with(key, "_bytes_used") ||
-        ends_with(key, "_bytes_total")) {
-        write_bytes(ret, n, v);
-    } else if (ends_with(key, "_us")) {
-        write_seconds(ret, n, v / 1e6);
-    } else if (ends_with(key, "_ms")) {
-        write_seconds(ret, n, v / 1e3);
-    } else if (ends_with(key, "_s") || ends_with(key, "_seconds")) {
-        write_seconds(ret, n, v);
-    } else if (json_is_integer(value)) {
-        (void)snprintf(ret, n, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-    } else {
-        (void)snprintf(ret, n, "%.6g", v);
-    }
-}
-
-/* A value as one safe line, malloc'ed; NULL without memory. */
-static char *cell(const char *key, const json_t *value)
-{
-    char text[CELL_BYTES_MAX] = "-";
-
-    if (json_is_string(value)) {
-        return escape_line(*json_string_value(value) ? json_string_value(value) : "-");
-    }
-    if (json_is_boolean(value)) {
-        return strdup(json_is_true(value) ? "yes" : "no");
-    }
-    if (json_is_number(value)) {
-        write_number(text, sizeof(text), key, value);
-    } else if (json_is_array(value) || json_is_object(value)) {
-        char *json = json_dumps(value, JSON_COMPACT | JSON_ENSURE_ASCII | JSON_REAL_PRECISION(6));
-        char *safe = json ? escape_line(json) : NULL;
-        free(json);
-        return safe;
-    }
-    return strdup(text);
-}
 
 static bool any_row_has(json_t *rows, const char *key)
 {
@@ -127,7 +55,7 @@ void print_table(json_t *rows, const struct column *all, size_t n_all)
     for (size_t k = 0; k < n; k++) {
         json_array_foreach(rows, i, row)
         {
-            char *text = cell(columns[k]->key, json_object_get(row, columns[k]->key));
+            char *text = cell_text(columns[k]->key, json_object_get(row, columns[k]->key));
             const size_t width = text ? text_columns(text) : 0;
             widths[k] = width > widths[k] ? width : widths[k];
             free(text);
@@ -139,7 +67,7 @@ void print_table(json_t *rows, const struct column *all, size_t n_all)
     json_array_foreach(rows, i, row)
     {
         for (size_t k = 0; k < n; k++) {
-            char *text = cell(columns[k]->key, json_object_get(row, columns[k]->key));
+            char *text = cell_text(columns[k]->key, json_object_get(row, columns[k]->key));
             print_padded(text ? text : "-", widths[k], k + 1 == n);
             free(text);
         }
@@ -160,7 +88,7 @@ void print_values(json_t *object, const char *prefix, unsigned depth)
             continue;
         }
         char *safe = escape_line(name);
-        char *text = cell(key, value);
+        char *text = cell_text(key, value);
         (void)printf("%-28s %s\n", safe ? safe : "-", text ? text : "-");
         free(safe);
         free(text);

@@ -19,6 +19,7 @@ _onebit_options()
         session) echo "$connect json names" ;;
         config) echo 'json help' ;;
         doctor) echo "$connect json" ;;
+        top) echo "$connect once delay" ;;
         bench)
             echo "$connect model prompt answer rounds streams reuse seconds rate against slack seed
                 class json"
@@ -27,7 +28,7 @@ _onebit_options()
     esac
 }
 
-_onebit_verbs='run chat list ps status load unload cancel session metrics config doctor bench
+_onebit_verbs='run chat list ps status load unload cancel session metrics config doctor top bench
     explain help'
 
 # Offer those lines of standard input that begin with $1.

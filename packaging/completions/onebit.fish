@@ -52,12 +52,13 @@ complete -c onebit -n __onebit_no_verb -a session -d 'list, show and forget conv
 complete -c onebit -n __onebit_no_verb -a metrics -d 'print counts and times'
 complete -c onebit -n __onebit_no_verb -a config -d 'check a configuration of the daemon'
 complete -c onebit -n __onebit_no_verb -a doctor -d 'say what is off, and what mends it'
+complete -c onebit -n __onebit_no_verb -a top -d 'watch models, requests, speed and memory'
 complete -c onebit -n __onebit_no_verb -a bench -d 'measure how fast the daemon answers'
 complete -c onebit -n __onebit_no_verb -a explain -d 'say what an error means'
 complete -c onebit -n __onebit_no_verb -a help -d 'say how to use a verb'
 
 set -l generates run chat
-set -l connects run chat list ps status load unload cancel session metrics doctor bench
+set -l connects run chat list ps status load unload cancel session metrics doctor top bench
 set -l prints_json run list ps status session config doctor bench
 
 complete -c onebit -n "not __onebit_no_verb" -l help -s h -d 'print what the verb does'
@@ -88,6 +89,8 @@ complete -c onebit -n "__onebit_verb run chat" -l trim -d 'leave out the oldest 
 complete -c onebit -n "__onebit_verb run" -l raw -d 'continue the prompt as it is'
 complete -c onebit -n "__onebit_verb run" -l logprobs -x -d 'the likeliest tokens at each place'
 
+complete -c onebit -n "__onebit_verb top" -l once -d 'print one view as text'
+complete -c onebit -n "__onebit_verb top" -l delay -s d -x -d 'seconds between views'
 complete -c onebit -n "__onebit_verb bench" -l prompt -s p -x -d 'prompts of so many tokens'
 complete -c onebit -n "__onebit_verb bench" -l answer -s n -x -d 'answers of so many tokens'
 complete -c onebit -n "__onebit_verb bench" -l rounds -s r -x -d 'so many rounds'
@@ -106,4 +109,4 @@ complete -c onebit -n "__onebit_verbs session show; or __onebit_verbs session dr
 complete -c onebit -n "__onebit_verb config" -a check
 complete -c onebit -n "__onebit_verbs config check" -F
 complete -c onebit -n "__onebit_verb explain" -a '(__onebit_errors)'
-complete -c onebit -n "__onebit_verb help" -a 'run chat list ps status load unload cancel session metrics config doctor bench explain help'
+complete -c onebit -n "__onebit_verb help" -a 'run chat list ps status load unload cancel session metrics config doctor top bench explain help'
