@@ -77,12 +77,16 @@ static void on_scanned(uv_work_t *work, int status)
 {
     struct scan_work *s = container_of(work, struct scan_work, work);
     struct broker *b = s->broker;
-    const int result = status < 0 ? status : s->result;
+    int result = status < 0 ? status : s->result;
 
     b->scanning = false;
     if (result == 0) {
         free(b->listing);
         b->listing = s->listing;
+    } else if (b->listing && (result == -EMFILE || result == -ENFILE)) {
+        log_client(LOG_DESCRIPTORS, LOG_WARNING,
+                   "no descriptor is left: the model folder is taken to be as it was");
+        result = 0; /* who is here is served although others took all descriptors */
     }
     free(s);
     verbs_resolve(b, result);
