@@ -275,7 +275,7 @@ static bool pass_gate(struct request *r, const struct moment *now)
         return false;
     }
     gate_wait(g, &r->ticket, why);
-    r->job.parked = true;
+    sched_park(&r->job, true);
     admission_advance(r->broker);
     return true;
 }
@@ -299,7 +299,7 @@ void admission_advance(struct broker *b)
     }
     while ((t = gate_next(&b->gate, &now, &wait))) {
         struct request *r = container_of(t, struct request, ticket);
-        r->job.parked = false;
+        sched_park(&r->job, false);
         broker_dirty(b);
     }
     if (wait == UINT64_MAX) {

@@ -68,7 +68,7 @@ uint32_t queue_position(const struct queue *q, const struct job *j)
             if (other == j) {
                 return n;
             }
-            n++;
+            n += !other->parked; /* who waits for a limit is passed */
         }
     }
     return n;

@@ -41,8 +41,10 @@ static void set_left(struct job *j, uint32_t left)
 {
     uint64_t *pending = &j->account->pending[j->class_];
 
-    assert(*pending >= j->left);
-    *pending = *pending - j->left + left;
+    if (!j->parked) { /* nobody has to wait for what stands apart */
+        assert(*pending >= j->left);
+        *pending = *pending - j->left + left;
+    }
     j->left = left;
 }
 
@@ -177,6 +179,19 @@ void sched_submit(struct sched *s, struct job *j)
     list_push(&a->waiting[j->class_], &j->own_link);
     set_left(j, j->prompt);
     queue_push(s->queue, j);
+}
+
+void sched_park(struct job *j, bool parked)
+{
+    const uint32_t left = j->left;
+
+    assert(!j->running);
+    if (parked == j->parked) {
+        return;
+    }
+    set_left(j, 0); /* with one kind of booking out, ... */
+    j->parked = parked;
+    set_left(j, left); /* ... with the other in */
 }
 
 void sched_remove(struct sched *s, struct job *j)

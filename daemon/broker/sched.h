@@ -88,6 +88,10 @@ void sched_init(struct sched *s, struct queue *queue, const struct sched_limits 
  * prompt where the count is known; 0: estimated from the bytes. */
 void sched_submit(struct sched *s, struct job *j);
 
+/** sched_park() - a submitted job that has not begun waits for a rate limit, or does so no more. While
+ * it waits it stands apart: it is not started, and nobody else's expected wait counts it. */
+void sched_park(struct job *j, bool parked);
+
 /** sched_remove() - it is over, however it ended; harmless for a job that was never submitted. What it
  * was charged stays charged. */
 void sched_remove(struct sched *s, struct job *j);

@@ -71,6 +71,8 @@ static void a_position_counts_the_classes_above_and_who_came_before(void **state
     queue_run(&q, &jobs[3]);
     assert_int_equal(queue_position(&q, &jobs[3]), 0);
     assert_int_equal(queue_position(&q, &jobs[1]), 0);
+    jobs[1].parked = true; /* it waits for a rate limit, beside the queue */
+    assert_int_equal(queue_position(&q, &jobs[2]), 0);
 }
 
 static void a_death_is_blamed_on_what_was_worked_on_and_kills_weigh_less(void **state)

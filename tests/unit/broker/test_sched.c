@@ -217,11 +217,15 @@ static void a_job_at_a_bucket_or_with_a_blocked_client_stands_aside(void **state
     struct job *c = submit(0, CLASS_LOW, 1);
     (void)state;
 
-    a->parked = true;
+    assert_int_equal(rig.accounts[0].pending[CLASS_HIGH], 2);
+    sched_park(a, true);
+    sched_park(a, true);
+    assert_int_equal(rig.accounts[0].pending[CLASS_HIGH], 1); /* nobody waits for it */
     b->blocked = true;
     assert_int_equal(plan()->n_run, 1);
     assert_ptr_equal(rig.plan.run[0], c);
-    a->parked = false;
+    sched_park(a, false);
+    assert_int_equal(rig.accounts[0].pending[CLASS_HIGH], 2);
     assert_ptr_equal(plan()->run[0], a);
     step();
     b->blocked = false;
