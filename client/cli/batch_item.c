@@ -421,7 +421,8 @@ int batch_item_end(struct batch_item *item, json_t *end)
     json_t *all = json_pack("{s:I, s:O*, s:s}", "line", (json_int_t)item->line, "id",
                             json_object_get(item->source, "id"), "input", mark);
     failed |= !all || json_object_update(all, end) != 0;
-    if (!failed && json_object_get(end, "error")) { /* ready to be asked again */
+    item->failed = json_object_get(end, "error") != NULL;
+    if (!failed && item->failed) { /* ready to be asked again */
         json_t *request = item->source ? json_incref(item->source)
                           : item->text ? json_string(item->text)
                                        : NULL;
