@@ -109,11 +109,21 @@ static void requests_now(const struct broker *b, struct metrics_now *now)
     }
 }
 
+static enum metrics_breaker breaker_of(const struct model *m)
+{
+    return !m->breaker.open     ? BREAKER_IS_CLOSED
+           : m->breaker.probing ? BREAKER_IS_PROBING
+                                : BREAKER_IS_OPEN;
+}
+
 static void models_now(struct broker *b, struct metrics_now *now)
 {
     list_for_each (m, next, &b->models, struct model, link) {
+        struct metrics_now_model *n = &now->models[slot_of_model(b, m)];
+        if (breaker_of(m) > n->breaker) {
+            n->breaker = breaker_of(m);
+        }
         if (m->state == MODEL_LOADED) {
-            struct metrics_now_model *n = &now->models[slot_of_model(b, m)];
             n->loaded = true;
             n->weight_bytes += m->facts.weight_bytes;
             n->scratch_bytes += m->facts.scratch_bytes;

@@ -82,7 +82,7 @@ static const struct {
     [F_RUNNING] = {"onebit_requests_running", "gauge", "Requests given to the engine."},
     [F_QUEUED] = {"onebit_requests_queued", "gauge", "Requests that wait."},
     [F_LIMITED] = {"onebit_rate_limited_total", "counter", "Requests refused by a rate limit of policy, by its name."},
-    [F_TOKENS] = {"onebit_tokens_total", "counter", "Tokens of answers, delivered."},
+    [F_TOKENS] = {"onebit_tokens_total", "counter", "Tokens of answers, computed and delivered."},
     [F_PROMPT_TOKENS] = {"onebit_prompt_tokens_total", "counter", "Tokens of prompts, cached ones included."},
     [F_CACHED_TOKENS] = {"onebit_cached_tokens_total", "counter", "Tokens of prompts that needed no work."},
     [F_FIRST_TOKEN] = {"onebit_first_token_seconds", "histogram", "From a request's arrival to its first token."},

@@ -273,7 +273,7 @@ static void pack_memory(struct packer *p, struct broker *b)
         weights += now.models[i].weight_bytes;
         scratch += now.models[i].scratch_bytes;
     }
-    pack_map(p, 12);
+    pack_map(p, 13);
     uint_pair(p, "weight_bytes", weights);
     uint_pair(p, "scratch_bytes", scratch);
     uint_pair(p, "kv_used_bytes", now.kv_used);
@@ -285,6 +285,7 @@ static void pack_memory(struct packer *p, struct broker *b)
     uint_pair(p, "input_bytes", now.input_bytes);
     uint_pair(p, "input_max_bytes", now.input_max);
     uint_pair(p, "session_bytes", now.session_bytes);
+    uint_pair(p, "answer_bytes", now.answer_bytes);
     uint_pair(p, "broker_resident_bytes", now.resident_bytes);
 }
 

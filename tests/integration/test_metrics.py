@@ -9,7 +9,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import PATIENCE, SOURCE, Daemon, Peer, wait_for
+from harness import HOOKED_RUNNER, PATIENCE, SOURCE, Daemon, Peer, wait_for
 
 LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(rf'([a-zA-Z_:][\w:]*)(\{{{LABEL}(?:,{LABEL})*\}})? (\S+)')
@@ -118,6 +118,30 @@ class Metrics(unittest.TestCase):
             wait_for(it_came_back)
             samples, _ = figures(peer)
             self.assertLess(samples['onebit_availability_ratio'], 1)
+
+    def test_refusals_by_a_rate_limit_count_by_its_name(self):
+        config = f'[peer uid.{os.getuid()}]\nrights = all\nrequests_per_s = 1\nburst_s = 1\n'
+        with Daemon(config=config) as d, Peer(d) as peer:
+            peer.send({'type': 'generate', 'id': 1, 'prompt': 'x', 'max_tokens': 2})
+            self.assertEqual(peer.until_end(1)[-1]['type'], 'done')
+            refused = 0
+            for number in range(2, 8):
+                peer.send({'type': 'generate', 'id': number, 'prompt': 'x', 'max_tokens': 2, 'deadline_ms': 1})
+                refused += peer.until_end(number)[-1].get('name') == 'rate_limited'
+            self.assertGreaterEqual(refused, 1)
+            self.assertEqual(figures(peer)[0]['onebit_rate_limited_total{limit="requests_per_s"}'], refused)
+
+    def test_an_open_breaker_shows(self):
+        state = 'onebit_breaker_state{model="home-q1_0"}'
+        with Daemon(runner=HOOKED_RUNNER, config='[breaker]\nfaults = 1\n') as d, Peer(d) as peer:
+            peer.send({'type': 'generate', 'id': 1, 'prompt': 'x', 'max_tokens': 2})
+            peer.until_end(1)
+            self.assertEqual(figures(peer)[0][state], 0)
+            peer.send({'type': 'generate', 'id': 2, 'prompt': '@@crash-at-prefill@@', 'max_tokens': 2})
+            self.assertEqual(peer.until_end(2)[-1]['name'], 'request_crashed')
+            samples, _ = figures(peer)
+            self.assertEqual(samples[state], 2)
+            self.assertGreaterEqual(samples['onebit_engine_restarts_total'], 2)
 
     def test_ps_shows_what_each_identity_holds(self):
         with Daemon() as d, Peer(d) as peer:
