@@ -128,8 +128,12 @@ int policy_rule(struct policy *p, const char *name, struct policy_rule **ret)
         return -ENOMEM;
     }
     p->rules = more;
-    if (unit && !(fresh.unit = strdup(unit))) {
-        return -ENOMEM;
+    if (unit) {
+        const size_t n = strlen(unit) + 1;
+        if (!(fresh.unit = malloc(n))) {
+            return -ENOMEM;
+        }
+        memcpy(fresh.unit, unit, n);
     }
     more[p->n_rules] = fresh;
     *ret = &more[p->n_rules++];
