@@ -30,9 +30,36 @@ static void print_errors(void)
     }
 }
 
+/* The rows that are asked for, all of them without a word; NULL without memory. */
+static json_t *rows(const struct args *args)
+{
+    json_t *all = json_array();
+
+    for (int code = 1; onebit_error_info(code); code++) {
+        const struct onebit_error_info *e = onebit_error_info(code);
+        if (args->n_words > 0 && !wanted(e, args->words[0])) {
+            continue;
+        }
+        if (json_array_append_new(all, json_pack("{s:s, s:i, s:b, s:i, s:s, s:s}", "name", e->name,
+                                                 "number", (int)e->number, "retryable",
+                                                 e->retryable, "exit_code", (int)e->exit_code,
+                                                 "meaning", e->meaning, "hint", e->hint)) != 0) {
+            json_decref(all);
+            return NULL;
+        }
+    }
+    return all;
+}
+
 int verb_explain(struct args *args)
 {
+    json_t *found = args->json ? rows(args) : NULL;
     bool any = false;
+
+    if (args->json && (!found || json_array_size(found) > 0)) {
+        return print_json(found, -1);
+    }
+    json_decref(found);
 
     if (args->n_words == 0) {
         print_errors();

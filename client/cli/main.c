@@ -72,9 +72,9 @@ const struct verb verbs[] = {
      "  mix       voice, chat and batch labelling at times drawn from --seed: no promise, a table\n"
      "It loads the daemon fully and wants it for itself.",
      OPTS_CONNECT | OPTS_JSON | OPTS_BENCH, NULL, SIZE_MAX, true, verb_bench},
-    {"explain", "explain [CODE | NAME]",
-     "Say what an error means and what to do; without argument, list them all", NULL, 0, NULL, 1,
-     true, verb_explain},
+    {"explain", "explain [--json] [CODE | NAME]",
+     "Say what an error means and what to do; without argument, list them all", NULL, OPTS_JSON,
+     NULL, 1, true, verb_explain},
     {"help", "help [VERB]", "Say how to use this command or one of its verbs", NULL, 0, NULL, 1,
      true, verb_help_verb},
 };

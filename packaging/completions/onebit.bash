@@ -24,7 +24,8 @@ _onebit_options()
             echo "$connect model prompt answer rounds streams reuse seconds rate against slack seed
                 class json"
             ;;
-        explain | help) echo 'help' ;;
+        explain) echo 'json help' ;;
+        help) echo 'help' ;;
     esac
 }
 

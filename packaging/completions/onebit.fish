@@ -59,7 +59,7 @@ complete -c onebit -n __onebit_no_verb -a help -d 'say how to use a verb'
 
 set -l generates run chat
 set -l connects run chat list ps status load unload cancel session metrics doctor top bench
-set -l prints_json run list ps status session config doctor bench
+set -l prints_json run list ps status session config doctor explain bench
 
 complete -c onebit -n "not __onebit_no_verb" -l help -s h -d 'print what the verb does'
 complete -c onebit -n "__onebit_verb $connects" -l socket -s s -r -F -d "the daemon's socket"

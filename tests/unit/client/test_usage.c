@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -30,6 +31,25 @@ static void every_error_is_explained(void **state)
         assert_int_equal(r.code, 0);
         assert_non_null(strstr(r.out, e->name));
     }
+}
+
+static void errors_are_explained_in_json_too(void **state)
+{
+    struct ran r;
+    json_t *rows;
+
+    RUN(&r, "", "explain", "--json", "413");
+    assert_int_equal(r.code, 0);
+    rows = json_loads(r.out, 0, NULL);
+    assert_int_equal(json_array_size(rows), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(rows, 0), "name")),
+                        onebit_error_info(ONEBIT_ERR_CONTEXT_TOO_LONG)->name);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(rows, 0), "hint")),
+                        onebit_error_info(ONEBIT_ERR_CONTEXT_TOO_LONG)->hint);
+    json_decref(rows);
+    RUN(&r, "", "explain", "--json", "nonsense");
+    assert_int_equal(r.code, 64);
+    assert_string_equal(r.out, "");
 }
 
 static void wrong_usage_is_told_and_ends_with_64(void **state)
@@ -227,6 +247,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_error_is_explained),
+        cmocka_unit_test(errors_are_explained_in_json_too),
         cmocka_unit_test(wrong_usage_is_told_and_ends_with_64),
         cmocka_unit_test(wrong_values_are_told_with_what_the_option_takes),
         cmocka_unit_test(the_bounds_themselves_are_taken),
