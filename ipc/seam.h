@@ -82,8 +82,9 @@ struct seam_start {
 struct seam_plan {
     uint64_t run[SEAM_PLAN_MAX]; /* sequences that may work, in the order prompts are served */
     size_t n_run;
-    uint32_t
-        prompt_us; /* time for prompt tokens in a step that others decode in; 0: by measurement */
+    /* Time for prompt tokens in a step that others decode in, and the least for one that nobody does; 0:
+     * by measurement. */
+    uint32_t prompt_us;
 };
 
 struct seam_spill {

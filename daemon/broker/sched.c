@@ -10,7 +10,8 @@
 
 #define BYTES_PER_TOKEN 4.0 /* of a request, before any was seen */
 #define CREDIT_MAX 4096.0   /* of low: what was long ago is forgotten */
-#define LOW_SHARE 0.1       /* of all service, while low has work */
+#define LOW_SHARE                                                                                  \
+    0.11 /* of all service, while low has work: a tenth of any minute, whole chunks and all */
 #define RATE_WINDOW_NS (250 * NS_PER_MS)
 #define GROWTH 3u /* positions that a sequence takes before the next plan counts */
 
@@ -86,6 +87,14 @@ static void charge_prompt(struct sched *s, struct job *j, uint32_t n, uint64_t n
     }
 }
 
+uint32_t sched_next_cost(const struct job *j, uint32_t chunk)
+{
+    if (j->left == 0) {
+        return SCHED_ANSWER_COST;
+    }
+    return (j->left < chunk ? j->left : chunk) * SCHED_PROMPT_COST;
+}
+
 uint32_t sched_blocks(const struct slots *m, uint64_t positions)
 {
     const uint64_t n = m->block_positions ? m->block_positions : 1;
@@ -140,10 +149,9 @@ void sched_forgotten(struct sched *s, struct job *j)
     s->n_held--;
     j->blocks = 0;
     set_left(j, j->prompt + j->answer);
-    for (size_t i = 0; i < s->n_sent; i++) {
-        if (s->sent[i] == j) {
-            s->sent[i] = NULL;
-        }
+    for (size_t i = 0; i < SEAM_PLAN_MAX; i++) {
+        s->sent[i] = s->sent[i] == j ? NULL : s->sent[i];
+        s->flight[i] = s->flight[i] == j ? NULL : s->flight[i];
     }
 }
 
@@ -159,7 +167,7 @@ void sched_engine_gone(struct sched *s)
     list_for_each (j, next, &s->queue->running, struct job, link) {
         sched_forgotten(s, j);
     }
-    s->n_sent = 0;
+    s->n_sent = s->n_flight = 0;
     s->window_at_ns = 0;
 }
 
@@ -200,6 +208,11 @@ void sched_remove(struct sched *s, struct job *j)
 
     if (list_empty(&j->link)) {
         return;
+    }
+    for (size_t i = 0; i < s->n_flight; i++) { /* the step in flight has worked on it, too */
+        if (s->flight[i] == j) {
+            charge(s, j, sched_next_cost(j, j->slots->chunk));
+        }
     }
     sched_forgotten(s, j);
     set_left(j, 0);
@@ -244,12 +257,14 @@ void sched_prefilled(struct sched *s, struct job *j, uint32_t done, uint32_t tot
         const uint32_t known = j->slots->chunk - j->slots->chunk / 8;
         j->slots->chunk = chunk > known ? chunk : known;
     }
+    s->reported = true;
     charge_prompt(s, j, done, now_ns);
     set_left(j, total - done);
 }
 
 void sched_tokens(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns)
 {
+    s->reported = true;
     charge_prompt(s, j, j->total, now_ns);
     charge(s, j, (uint64_t)n * SCHED_ANSWER_COST);
     set_left(j, 0);

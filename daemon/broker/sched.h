@@ -63,15 +63,18 @@ struct sched_turn {
 
 struct sched {
     struct sched_limits limits;
-    struct queue *queue;             /* borrowed */
-    struct list accounts;            /* that have jobs */
-    double floor[CLASSES];           /* the smallest active counter: who comes back starts there */
-    double low_credit;               /* tokens of service that low has to get before others */
-    bool low_waits;                  /* there was low work at the last plan */
-    uint32_t n_held;                 /* sequences in the engine */
-    struct job *sent[SEAM_PLAN_MAX]; /* the last plan: what the step in flight works on */
-    size_t n_sent;                   /* entries may be NULL: jobs that have ended since */
-    uint64_t n_plans;                /* numbers them */
+    struct queue *queue;   /* borrowed */
+    struct list accounts;  /* that have jobs */
+    double floor[CLASSES]; /* the smallest active counter: who comes back starts there */
+    double low_credit;     /* tokens of service that low has to get before others */
+    bool low_waits;        /* there was low work at the last plan */
+    uint32_t n_held;       /* sequences in the engine */
+    /* The last plan, and the one that the step in flight was begun with. Entries may be NULL: jobs
+     * that have ended since. */
+    struct job *sent[SEAM_PLAN_MAX], *flight[SEAM_PLAN_MAX];
+    size_t n_sent, n_flight;
+    bool reported;    /* a step has ended since the last plan: the next one has begun with that */
+    uint64_t n_plans; /* numbers them */
     struct sched_turn turns[SCHED_ACCOUNTS_MAX]; /* scratch of one plan */
 
     /* Prompt tokens per microsecond while prompts were computed; 0: not known yet. */
@@ -149,9 +152,11 @@ uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes);
 uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account *a,
                               enum request_class class_, uint32_t prompt, uint64_t mean_ms);
 
-/* ---- between sched.c and sched_plan.c ---- */
+/* ---- between sched.c, sched_plan.c and sched_room.c ---- */
 
 void sched_hold(struct sched *s, struct job *j);
+/** sched_next_cost() - what the next step will charge for it, with so many prompt tokens in it */
+uint32_t sched_next_cost(const struct job *j, uint32_t chunk);
 /** sched_blocks() - KV blocks for so many positions of its sequence */
 uint32_t sched_blocks(const struct slots *m, uint64_t positions);
 

@@ -10,32 +10,23 @@
  * Two rules go before all that: low gets a tenth of the service while it has work (a credit that
  * grows with the service of the others), and nobody is paused for longer than pause_max_ns. */
 #include <math.h>
+#include <string.h>
 
 #include "base/clock.h"
-#include "daemon/broker/sched.h"
+#include "daemon/broker/sched_plan.h"
 
-#define CHUNK_FIRST 32u      /* prompt tokens that a step is thought to take before one was seen */
-#define CHUNK_US_MIN 4000.0  /* less is not worth making a step longer for */
-#define CHUNK_US_LOW 100000u /* beside streams that nobody waits for */
-#define STEP_MORE 2.0   /* a step with others in it, against what the first class alone takes */
-#define STEP_AIM 1.9    /* the same for prompts beside streams, with something left for noise */
-#define LOOK_MAX 64u    /* jobs of one account that are asked whether they can work */
-#define START_ROOM 64u  /* positions that a start needs beyond its prompt */
-#define GROWTH_ROOM 32u /* and those that each stream which is there may need by then */
+#define CHUNK_FIRST 32u     /* prompt tokens that a step is thought to take before one was seen */
+#define CHUNK_US_MIN 4000.0 /* less is not worth making a step longer for */
+/* Where nobody waits for a token, a chunk takes so many times the pass that it rides on, and in any case
+ * between so much and so much: whoever comes next waits for it. */
+#define CHUNK_PASSES_LOW 16.0
+#define CHUNK_US_LOW 100e3
+#define CHUNK_US_LOW_MAX 250e3
+#define STEP_MORE 2.0 /* a step with others in it, against what the first class alone takes */
+#define STEP_AIM 1.9  /* the same for prompts beside streams, with something left for noise */
+#define LOOK_MAX 64u  /* jobs of one account that are asked whether they can work */
 
-struct planner {
-    struct sched *s; /* borrowed */
-    struct sched_plan *plan;
-    uint64_t now_ns;
-    size_t bytes_left;
-    int top;          /* the highest class in the plan; -1: none yet */
-    double top_us;    /* what a step with that class alone takes; 0: not known */
-    bool top_prompts; /* it has prompts to compute */
-    double credit;    /* low's, while it is spent; INFINITY: not by credit */
-};
-
-/* The model's scratch, new with each plan. */
-static struct slots *model_of(const struct planner *p, const struct job *j)
+struct slots *plan_model(const struct planner *p, const struct job *j)
 {
     struct slots *m = j->slots;
 
@@ -91,107 +82,6 @@ static struct job *next_of(const struct planner *p, const struct job *j)
     return next ? next : first_workable(p, waiting, waiting->next);
 }
 
-/* What the next step will charge for it. */
-static double cost_of(const struct job *j, uint32_t chunk_left)
-{
-    if (j->left == 0) {
-        return SCHED_ANSWER_COST;
-    }
-    return (double)(j->left < chunk_left ? j->left : chunk_left) * SCHED_PROMPT_COST;
-}
-
-/* ---- room for a start ---- */
-
-static bool short_of_room(const struct planner *p, const struct slots *m, uint32_t blocks)
-{
-    if (p->s->n_held >= SEAM_STREAMS_MAX) {
-        return true;
-    }
-    if (m->kv_blocks == 0) {
-        return m->n_held >= m->n_streams;
-    }
-    if (m->n_held == 0) {
-        return false; /* whatever it needs, it will never find more */
-    }
-    return (uint64_t)m->blocks_used + blocks > m->kv_blocks;
-}
-
-/* Has the start of `j` a better claim to KV than this job? Then larger is a better one. */
-static double claim(const struct planner *p, const struct job *j, const struct job *victim)
-{
-    if (!victim->held || victim->picked || job_suspect(victim) || victim->account == j->account ||
-        (victim->slots != j->slots && p->s->n_held < SEAM_STREAMS_MAX)) {
-        return 0;
-    }
-    if (victim->class_ < j->class_) {
-        return (double)(CLASSES - victim->class_) * 1e18;
-    }
-    if (victim->class_ > j->class_ || j->account->n_held > 0 || victim->account->n_held < 2) {
-        return 0;
-    }
-    return fmin(victim->account->ahead[victim->class_] + 1, 1e17);
-}
-
-static void give_back(struct planner *p, struct job *j)
-{
-    p->plan->give_back[p->plan->n_give_back++] = j;
-    sched_forgotten(p->s, j);
-    j->picked = true; /* not again in this plan */
-}
-
-/* The latest started of those with the weakest claim. */
-static struct job *find_victim(const struct planner *p, const struct job *j)
-{
-    struct job *best = NULL;
-    double most = 0;
-
-    list_for_each (v, next, &p->s->queue->running, struct job, link) {
-        const double c = claim(p, j, v);
-        if (c > 0 && c >= most) {
-            best = v;
-            most = c;
-        }
-    }
-    return best;
-}
-
-/* Could it be had at all? Nobody loses KV for a start that fails all the same. */
-static bool worth_it(const struct planner *p, const struct job *j, uint32_t blocks)
-{
-    const struct slots *m = j->slots;
-    uint64_t there = m->kv_blocks > m->blocks_used ? m->kv_blocks - m->blocks_used : 0;
-    uint32_t n = 0;
-
-    list_for_each (v, next, &p->s->queue->running, struct job, link) {
-        if (claim(p, j, v) > 0) {
-            there += v->blocks;
-            n++;
-        }
-    }
-    return n > 0 && (m->kv_blocks == 0 || there >= blocks || n == m->n_held);
-}
-
-static bool make_room(struct planner *p, struct job *j)
-{
-    struct slots *m = model_of(p, j);
-    const uint64_t growth = (uint64_t)m->n_held * GROWTH_ROOM;
-    const uint32_t blocks =
-        sched_blocks(m, (uint64_t)j->prompt + j->answer + START_ROOM) + sched_blocks(m, growth);
-
-    if (m->closed || m->kv_full) {
-        return false;
-    }
-    if (short_of_room(p, m, blocks) && worth_it(p, j, blocks)) {
-        struct job *victim;
-        while (short_of_room(p, m, blocks) && (victim = find_victim(p, j))) {
-            give_back(p, victim);
-        }
-    }
-    const bool room = !short_of_room(p, m, blocks);
-    m->closed = !room && isinf(p->credit); /* low's credit buys time, not a place before others */
-    return room;
-}
-
 /* ---- one pick ---- */
 
 /* All that is in the plan so far, one step of each model. */
@@ -229,7 +119,7 @@ static bool start(struct planner *p, struct job *j)
     const struct sched_account *a = j->account;
 
     if ((a->running_max > 0 && a->n_held >= a->running_max) || j->bytes > p->bytes_left ||
-        !make_room(p, j)) {
+        !plan_make_room(p, j)) {
         return false;
     }
     p->bytes_left -= j->bytes;
@@ -240,11 +130,11 @@ static bool start(struct planner *p, struct job *j)
 
 static void pick(struct planner *p, struct job *j)
 {
-    struct slots *m = model_of(p, j);
+    struct slots *m = plan_model(p, j);
 
     j->picked = true;
-    j->account->ahead[j->class_] += cost_of(j, m->chunk_left) / j->account->weight;
-    p->credit -= cost_of(j, m->chunk_left);
+    j->account->ahead[j->class_] += sched_next_cost(j, m->chunk_left) / j->account->weight;
+    p->credit -= sched_next_cost(j, m->chunk_left);
     if (j->left == 0) {
         m->n_decode++;
         m->n_watched += j->class_ > CLASS_LOW;
@@ -263,7 +153,7 @@ static bool full(const struct planner *p)
 /* Into the plan, if it may and there is room. */
 static bool take(struct planner *p, struct job *j)
 {
-    if (full(p) || j->picked || p->credit < cost_of(j, model_of(p, j)->chunk_left) ||
+    if (full(p) || j->picked || p->credit < sched_next_cost(j, plan_model(p, j)->chunk_left) ||
         !may_join(p, j) || (!j->held && !start(p, j))) {
         return false;
     }
@@ -374,26 +264,6 @@ static void plan_low_share(struct planner *p)
     p->credit = (double)INFINITY;
 }
 
-/* The KV of a model has run out under its streams: the least claim is the lowest class, then the
- * account furthest ahead, then the latest start. One stream always stays. */
-static void relieve(struct planner *p, struct slots *m)
-{
-    while (m->kv_blocks > 0 && m->blocks_used > m->kv_blocks && m->n_held > 1) {
-        struct job *worst = NULL;
-        list_for_each (j, next, &p->s->queue->running, struct job, link) {
-            if (!j->held || j->slots != m) {
-                continue;
-            }
-            if (!worst || j->class_ < worst->class_ ||
-                (j->class_ == worst->class_ &&
-                 j->account->ahead[j->class_] >= worst->account->ahead[j->class_])) {
-                worst = j;
-            }
-        }
-        give_back(p, worst);
-    }
-}
-
 /* ---- a suspect alone ---- */
 
 /* The one whose turn it is: the one that is held, else the first that can be. One that cannot run
@@ -410,7 +280,8 @@ static struct job *the_suspect(const struct planner *p)
         if (j->held) {
             return j;
         }
-        if (!first && !short_of_room(p, j->slots, sched_blocks(j->slots, j->prompt + j->answer))) {
+        if (!first &&
+            !plan_short_of_room(p, j->slots, sched_blocks(j->slots, j->prompt + j->answer))) {
             first = j;
         }
     }
@@ -496,11 +367,16 @@ static void begin(struct planner *p)
     for (size_t c = 0; c < CLASSES; c++) {
         s->floor[c] = isinf(least[c]) ? s->floor[c] : fmax(s->floor[c], least[c]);
     }
-    for (size_t i = 0; i < s->n_sent; i++) {
-        struct job *j = s->sent[i];
+    if (s->reported) {
+        memcpy(s->flight, s->sent, sizeof(s->flight));
+        s->n_flight = s->n_sent;
+        s->reported = false;
+    }
+    for (size_t i = 0; i < s->n_flight; i++) {
+        struct job *j = s->flight[i];
         if (j) {
-            struct slots *m = model_of(p, j);
-            const double cost = cost_of(j, m->chunk_left);
+            struct slots *m = plan_model(p, j);
+            const double cost = sched_next_cost(j, m->chunk_left);
             j->account->ahead[j->class_] += cost / j->account->weight;
             m->chunk_left -= j->left > 0 ? (uint32_t)cost : 0;
         }
@@ -512,7 +388,8 @@ static void begin(struct planner *p)
 static double prompt_us_of(const struct planner *p, const struct slots *m)
 {
     if (m->n_watched == 0) {
-        return CHUNK_US_LOW;
+        const double us = CHUNK_PASSES_LOW * cost_us(&m->cost, m->n_decode, 0);
+        return fmin(fmax(us, CHUNK_US_LOW), CHUNK_US_LOW_MAX);
     }
     if (p->s->limits.chunk_us > 0) {
         return p->s->limits.chunk_us;
@@ -533,12 +410,23 @@ static uint32_t prompt_us(const struct planner *p)
     }
     for (size_t i = 0; i < p->plan->n_run; i++) {
         const struct slots *m = p->plan->run[i]->slots;
-        if (m->n_decode > 0 && m->n_prefill > 0) {
+        if (m->n_prefill > 0) {
             const double us = prompt_us_of(p, m);
             least = us > 0 ? fmin(least, us) : least;
         }
     }
     return isinf(least) ? 0 : (uint32_t)least;
+}
+
+/* Nothing is left of the step in flight: the engine has none. */
+static bool idle(const struct sched *s)
+{
+    for (size_t i = 0; i < s->n_flight; i++) {
+        if (s->flight[i]) {
+            return false;
+        }
+    }
+    return true;
 }
 
 static void finish(struct planner *p)
@@ -555,6 +443,10 @@ static void finish(struct planner *p)
         s->sent[i] = p->plan->run[i];
     }
     s->n_sent = p->plan->n_run;
+    if (idle(s)) { /* it begins with this plan at once */
+        memcpy(s->flight, s->sent, sizeof(s->flight));
+        s->n_flight = s->n_sent;
+    }
     list_for_each (k, next_k, &s->queue->running, struct job, link) {
         k->picked = false;
         if (k->held && !k->planned && !k->blocked) {
@@ -582,7 +474,7 @@ void sched_plan(struct sched *s, uint64_t now_ns, size_t bytes_max, struct sched
     begin(&p);
     list_for_each (j, next, &s->queue->running, struct job, link) {
         if (j->held) {
-            relieve(&p, model_of(&p, j));
+            plan_relieve(&p, plan_model(&p, j));
         }
     }
     if (plan_suspect(&p)) {

@@ -1,13 +1,15 @@
 /* How many prompt tokens fit a step. A step costs one pass over the weights with the decoding
  * sequences' tokens, and then so much for each prompt token; both are measured. When no stream waits
- * for its token a step aims at 100 ms: short enough that a new plan is soon heard. Beside streams prompts
+ * for its token a step aims at 100 ms, or what the broker says if that is more: short enough that a new plan
+ * is soon heard. Beside streams prompts
  * get what the broker says, else 0.8 of the time that the streams' pass takes, so that prompts at most
  * double the time between a stream's tokens; where a pass is over sooner, 4 ms, which nobody notices. A
  * step beside streams may take a single prompt token (the pass is made anyway); without them a pass is
  * never made for next to nothing.
  *
  * A pass is measured for each number of streams by a step without prompts: at the first one of
- * that many streams, and again when 32 steps with prompts have gone by. A prompt token costs less in
+ * that many streams, and again when 32 steps with prompts have gone by; where the broker has set the time
+ * it is not needed. A prompt token costs less in
  * company, and more the further it stands behind its prompt's begin, so few beside streams and many
  * without are measured apart; beside streams a dearer one is believed at once, a cheaper one by and by. */
 #include "daemon/runner/runner.h"
@@ -45,11 +47,13 @@ static double budget_ns(const struct pace *p, size_t n_decode, uint64_t prompt_u
 {
     const double pass = pass_ns(p, n_decode);
 
+    const double told = (double)prompt_us * 1e3;
     if (n_decode == 0) {
-        return STEP_ALONE_NS - pass > pass ? STEP_ALONE_NS - pass : pass;
+        const double own = STEP_ALONE_NS - pass > pass ? STEP_ALONE_NS - pass : pass;
+        return told > own ? told : own;
     }
     if (prompt_us > 0) {
-        return (double)prompt_us * 1e3;
+        return told;
     }
     return BESIDE_PART * pass > BESIDE_NS_MIN ? BESIDE_PART * pass : BESIDE_NS_MIN;
 }
@@ -63,7 +67,7 @@ size_t pace_next(const struct pace *p, size_t n_decode, uint64_t prompt_us, size
     const double fit = token_ns > 0 ? budget_ns(p, n_decode, prompt_us) / token_ns : n_max;
     size_t n = (size_t)(fit < n_max ? fit : n_max);
 
-    if (n_decode > 0 && (p->pass_ns[n_decode] <= 0 || p->n_mixed >= PASS_STEPS)) {
+    if (n_decode > 0 && prompt_us == 0 && (p->pass_ns[n_decode] <= 0 || p->n_mixed >= PASS_STEPS)) {
         return 0;
     }
     if (t->n_last > 0 && n > 2 * t->n_last) {

@@ -1,0 +1,39 @@
+/* What the two halves of sched_plan() share: the plan as it is made. Nobody else includes this. */
+#ifndef BROKER_SCHED_PLAN_H
+#define BROKER_SCHED_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/compiler.h"
+#include "daemon/broker/sched.h"
+
+struct planner {
+    struct sched *s; /* borrowed */
+    struct sched_plan *plan;
+    uint64_t now_ns;
+    size_t bytes_left;
+    int top;          /* the highest class in the plan; -1: none yet */
+    double top_us;    /* what a step with that class alone takes; 0: not known */
+    bool top_prompts; /* it has prompts to compute */
+    double credit;    /* low's, while it is spent; INFINITY: not by credit */
+};
+
+/** plan_model() - the job's model, its scratch made new for this plan */
+struct slots *plan_model(const struct planner *p, const struct job *j);
+
+/* ---- sched_room.c ---- */
+
+/** plan_short_of_room() - is there no place for one more sequence of so many KV blocks? */
+bool plan_short_of_room(const struct planner *p, const struct slots *m, uint32_t blocks);
+
+/** plan_make_room() - a place for the start of this job, taken from others where its claim is better */
+MUST_USE bool plan_make_room(struct planner *p, struct job *j);
+
+/** plan_relieve() - the model's KV has run out under its streams: give back until it suffices. The
+ * least claim has the lowest class, then the account furthest ahead, then the latest start. One stream
+ * always stays. */
+void plan_relieve(struct planner *p, struct slots *m);
+
+#endif
