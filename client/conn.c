@@ -1,141 +1,64 @@
-/* conn: the socket of libonebit. Everything is non-blocking inside; what blocks is poll().
+/* conn: the socket of a connection, and dispatching. Everything is non-blocking inside; what blocks is
+ * the wait of one turn.
  *
- * Bytes are read as they come, cut into frames, and each message is handed to deliver(). The connection
- * ends once: conn_fail() remembers why, and every request in flight ends with that. When the daemon
- * stops reading, what it wrote before is still read, because that is where it says why. */
-#include "client/conn.h"
-
+ * Bytes are read as they come, cut into frames, and each message is handed to deliver(). A socket ends once:
+ * conn_fail() remembers why and puts every request off or ends it; the descriptor is closed when no frame
+ * is in use any more. When the daemon stops reading, what it wrote before is still read, because that is
+ * where it says why. */
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/diag.h"
+#include "client/conn.h"
 
-#define CONNECT_MS 10000                /* from connect() to the daemon's hello */
 #define READ_AT_ONCE ((size_t)16 << 10) /* bytes of one recv() */
 #define READ_PER_TURN                                                                              \
-    ((size_t)512 << 10)   /* bytes of one dispatch: a flood cannot hold it for ever */
-#define SENT_NAME_MAX 64u /* of the client's name in the hello */
+    ((size_t)512 << 10) /* bytes of one dispatch: a flood cannot hold it for ever */
 
-static_assert(ONEBIT_SOCKET_PATH_MAX == sizeof(((struct sockaddr_un *)0)->sun_path), "path");
-
-/* ---- requests in flight ---- */
-
-struct pending *pending_find(struct onebit_conn *conn, uint32_t id)
-{
-    list_for_each (p, next, &conn->requests, struct pending, link) {
-        if (p->id == id) {
-            return p;
-        }
-    }
-    return NULL;
-}
-
-static uint32_t next_id(struct onebit_conn *conn)
-{
-    do {
-        conn->last_id++;
-    } while (conn->last_id == 0 || pending_find(conn, conn->last_id));
-    return conn->last_id;
-}
-
-int pending_add(struct onebit_conn *conn, const struct onebit_handler *handler, void *user,
-                struct waiter *waiter, struct pending **ret)
-{
-    struct pending *p = calloc(1, sizeof(*p));
-
-    if (!p) {
-        return -ENOMEM;
-    }
-    p->id = next_id(conn);
-    p->user = user;
-    p->waiter = waiter;
-    if (handler) {
-        const size_t n = handler->size < sizeof(p->handler) ? handler->size : sizeof(p->handler);
-        memcpy(&p->handler, handler, n);
-    }
-    list_init(&p->link);
-    list_push(&conn->requests, &p->link);
-    conn->n_requests++;
-    *ret = p;
-    return 0;
-}
-
-void pending_drop(struct onebit_conn *conn, struct pending *p)
-{
-    list_remove(&p->link);
-    conn->n_requests--;
-    free(p);
-}
-
-/* ---- the end of a connection ---- */
+/* ---- the end of a socket ---- */
 
 void conn_fail(struct onebit_conn *conn, int code, const char *fmt, ...)
 {
     va_list args;
 
-    if (conn->failed) {
+    if (conn->failed || conn->lost) {
         return;
     }
-    conn->failed = code;
+    conn->lost = code;
+    if (!retry_lost(&conn->retry, code)) {
+        conn->failed = code;
+    }
     va_start(args, fmt);
     (void)vsnprintf(conn->why, sizeof(conn->why), fmt, args);
     va_end(args);
-    deliver_lost(conn);
+    pending_lost(conn);
 }
 
-static void conn_free(struct onebit_conn *conn)
+/* Close what was lost, and be ready for another socket. */
+static void drop_socket(struct onebit_conn *conn)
 {
-    if (!conn) {
-        return;
-    }
-    list_for_each (p, next, &conn->requests, struct pending, link) {
-        pending_drop(conn, p);
-    }
     if (conn->fd >= 0) {
+        (void)epoll_ctl(conn->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
         (void)close(conn->fd);
+        conn->fd = -1;
     }
     frame_reader_deinit(&conn->reader);
-    buf_deinit(&conn->out);
-    buf_deinit(&conn->text);
-    free(conn->ids);
-    free(conn->tokens);
-    free(conn->logprobs);
-    free(conn);
-}
-
-void onebit_disconnect(struct onebit_conn *conn)
-{
-    if (conn && !conn->dispatching) {
-        conn_free(conn);
-    }
+    frame_reader_init(&conn->reader, FRAME_BODY_MAX);
+    conn->out.n = 0;
+    conn->deaf = conn->greeted = conn->connecting = false;
+    conn->lost = 0;
 }
 
 /* ---- bytes out and in ---- */
-
-int conn_queued(struct onebit_conn *conn, size_t mark, int r)
-{
-    const size_t body_max = conn->server.frame_bytes_max;
-
-    if (r == 0 && body_max > 0 && conn->out.n - mark > FRAME_HEADER + body_max) {
-        r = -E2BIG;
-    } else if (r == -E2BIG && mark > 0) {
-        r = -EAGAIN; /* alone it may fit */
-    }
-    if (r < 0) {
-        conn->out.n = mark;
-    }
-    return r;
-}
 
 static int flush(struct onebit_conn *conn)
 {
@@ -163,7 +86,7 @@ static int flush(struct onebit_conn *conn)
 /* Hand over every whole frame that is in the reader. */
 static int take_frames(struct onebit_conn *conn)
 {
-    while (!conn->failed) {
+    while (!conn->lost) {
         struct message m;
         struct diag diag = {0};
         const uint8_t *body;
@@ -201,7 +124,7 @@ static int pump(struct onebit_conn *conn, bool *ret_moved)
     size_t total = 0;
     int r = conn->deaf ? 0 : flush(conn);
 
-    while (r == 0 && !conn->failed && total < READ_PER_TURN) {
+    while (r == 0 && !conn->lost && total < READ_PER_TURN) {
         const ssize_t n = recv(conn->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
         if (n < 0 && errno == EINTR) {
             continue;
@@ -223,24 +146,149 @@ static int pump(struct onebit_conn *conn, bool *ret_moved)
             r = take_frames(conn);
         }
     }
-    if (r == 0 && !conn->failed && !conn->deaf) {
+    if (r == 0 && !conn->lost && !conn->deaf) {
         r = flush(conn); /* what callbacks queued */
     }
     return r;
 }
 
+/* ---- waiting ---- */
+
+static int ms_until(const struct onebit_conn *conn, uint64_t due_ns)
+{
+    const uint64_t now_ns = conn_now_ns(conn);
+
+    if (due_ns == NEVER_NS) {
+        return -1;
+    }
+    if (due_ns <= now_ns) {
+        return 0;
+    }
+    const uint64_t ms = (due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
+    return ms < INT_MAX ? (int)ms : INT_MAX;
+}
+
+int onebit_timeout_ms(const struct onebit_conn *conn)
+{
+    return conn->failed ? -1 : ms_until(conn, pending_due_ns(conn));
+}
+
+/* Have the timer go off at due_ns; 0 would turn it off, so what is due already goes off in a moment. */
+static int set_timer(struct onebit_conn *conn, uint64_t due_ns)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    struct itimerspec at = {0};
+
+    if (due_ns == conn->timer_ns) {
+        return 0;
+    }
+    if (conn->timer_fd < 0) {
+        conn->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (conn->timer_fd < 0 ||
+            epoll_ctl(conn->epoll_fd, EPOLL_CTL_ADD, conn->timer_fd, &event) < 0) {
+            return -errno;
+        }
+    }
+    if (due_ns != NEVER_NS) {
+        const int ms = ms_until(conn, due_ns);
+        at.it_value.tv_sec = ms / 1000;
+        at.it_value.tv_nsec = ms > 0 ? ms % 1000 * (long)NS_PER_MS : 1;
+    }
+    conn->timer_ns = due_ns;
+    return timerfd_settime(conn->timer_fd, 0, &at, NULL) < 0 ? -errno : 0;
+}
+
+static int watch_canceller(struct onebit_conn *conn)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    const bool wanted = conn->canceller && !conn->trip_seen;
+
+    if (wanted == conn->watched) {
+        return 0;
+    }
+    /* Once seen it would wake us without end. What decides is what was seen, not the flag: that may have
+     * been raised since. */
+    if (epoll_ctl(conn->epoll_fd, wanted ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
+                  canceller_fd(conn->canceller), &event) < 0) {
+        return -errno;
+    }
+    conn->watched = wanted;
+    return 0;
+}
+
+int conn_arm(struct onebit_conn *conn)
+{
+    const uint32_t out = onebit_wants(conn) & POLLOUT ? EPOLLOUT : 0;
+    struct epoll_event event = {.events = EPOLLIN | out};
+
+    if (conn->fd >= 0 && out != conn->epoll_out) {
+        if (epoll_ctl(conn->epoll_fd, EPOLL_CTL_MOD, conn->fd, &event) < 0) {
+            return -errno;
+        }
+        conn->epoll_out = out;
+    }
+    const int r = watch_canceller(conn);
+    return r == 0 ? set_timer(conn, conn->failed ? NEVER_NS : pending_due_ns(conn)) : r;
+}
+
+/* ---- dispatching ---- */
+
+/* Everything that can be done now. */
+static int work(struct onebit_conn *conn, bool *ret_moved)
+{
+    const bool tripped = canceller_tripped(conn->canceller);
+
+    if (tripped) {
+        *ret_moved = *ret_moved || !conn->trip_seen;
+        list_for_each (p, next, &conn->requests, struct pending, link) {
+            pending_cancel_soon(conn, p);
+        }
+    }
+    conn->trip_seen = tripped;
+    int r = pending_run(conn, ret_moved);
+    if (r == 0 && conn->fd >= 0 && !conn->lost) {
+        r = pump(conn, ret_moved);
+    }
+    if (r < 0) {
+        conn_fail(conn, r, "The connection failed: %s.", strerrordesc_np(-r));
+    }
+    if (conn->lost) {
+        drop_socket(conn);
+        *ret_moved = true;
+    }
+    return conn->failed ? conn->failed : 0;
+}
+
+static int wait_for(struct onebit_conn *conn, int timeout_ms)
+{
+    struct pollfd fd = {.fd = conn->epoll_fd, .events = POLLIN};
+    const int due_ms = onebit_timeout_ms(conn);
+
+    if (due_ms >= 0 && (timeout_ms < 0 || due_ms < timeout_ms)) {
+        timeout_ms = due_ms;
+    }
+    return conn->env->wait(conn->env->arg, &fd, 1, timeout_ms) < 0 ? -errno : 0;
+}
+
 static int turn(struct onebit_conn *conn, int timeout_ms)
 {
     bool moved = false;
-    int r = pump(conn, &moved);
+    int r = work(conn, &moved);
 
-    if (r == 0 && !moved && !conn->failed && timeout_ms != 0) {
-        struct pollfd fd = {.fd = conn->fd, .events = onebit_wants(conn)};
-        const int n = poll(&fd, 1, timeout_ms);
-        if (n < 0) {
-            return -errno; /* a signal: the connection is as it was */
-        }
-        r = n > 0 ? pump(conn, &moved) : 0;
+    if (r != 0 || moved || timeout_ms == 0) {
+        return r;
+    }
+    if (conn->fd < 0 && !conn->connecting && list_empty(&conn->requests)) {
+        return -ENOTCONN;
+    }
+    (void)conn_arm(conn); /* without a timer: this wait has its own end */
+    r = wait_for(conn, timeout_ms);
+    if (r < 0) {
+        return r; /* a signal: the connection is as it was */
+    }
+    r = work(conn, &moved);
+    if (r == 0 && !moved && conn->watched) {
+        canceller_settle(conn->canceller);
     }
     return r;
 }
@@ -254,12 +302,10 @@ int onebit_dispatch(struct onebit_conn *conn, int timeout_ms)
         return conn->failed;
     }
     conn->dispatching = true;
-    const int r = turn(conn, timeout_ms);
-    if (r < 0 && r != -EINTR) {
-        conn_fail(conn, r, "The connection failed: %s.", strerrordesc_np(-r));
-    }
+    int r = turn(conn, timeout_ms);
+    const int armed = conn_arm(conn);
     conn->dispatching = false;
-    return conn->failed ? conn->failed : r;
+    return r == 0 ? armed : r;
 }
 
 int conn_wait(struct onebit_conn *conn, struct waiter *w)
@@ -274,7 +320,7 @@ int conn_wait(struct onebit_conn *conn, struct waiter *w)
 
 int onebit_get_fd(const struct onebit_conn *conn)
 {
-    return conn->fd;
+    return conn->epoll_fd;
 }
 
 short onebit_wants(const struct onebit_conn *conn)
@@ -285,127 +331,4 @@ short onebit_wants(const struct onebit_conn *conn)
 const struct onebit_server *onebit_server(const struct onebit_conn *conn)
 {
     return &conn->server;
-}
-
-/* ---- connecting ---- */
-
-int onebit_socket_path(const char *path, char *ret)
-{
-    const char *const runtime = secure_getenv("XDG_RUNTIME_DIR");
-    int n;
-
-    if (!path) {
-        path = secure_getenv("ONEBIT_SOCKET");
-    }
-    if (path && *path) {
-        n = snprintf(ret, ONEBIT_SOCKET_PATH_MAX, "%s", path);
-        return n < ONEBIT_SOCKET_PATH_MAX ? 0 : -ENAMETOOLONG;
-    }
-    if (runtime && runtime[0] == '/') {
-        n = snprintf(ret, ONEBIT_SOCKET_PATH_MAX, "%s/onebit.sock", runtime);
-        if (n < ONEBIT_SOCKET_PATH_MAX && access(ret, F_OK) == 0) {
-            return 0;
-        }
-    }
-    (void)snprintf(ret, ONEBIT_SOCKET_PATH_MAX, "/run/onebit.sock");
-    return 0;
-}
-
-static int open_socket(const char *path)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct timeval limit = {.tv_sec = CONNECT_MS / 1000}; /* a full backlog would block */
-    int r = onebit_socket_path(path, address.sun_path);
-
-    if (r < 0) {
-        return r;
-    }
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return -errno;
-    }
-    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0) {
-        r = -errno;
-        goto out;
-    }
-    do {
-        r = connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0 ? -errno : 0;
-    } while (r == -EINTR);
-    if (r == -EAGAIN) {
-        r = -ETIMEDOUT;
-    }
-out:
-    if (r < 0) {
-        (void)close(fd);
-        return r;
-    }
-    return fd;
-}
-
-static int queue_hello(struct onebit_conn *conn)
-{
-    char name[SENT_NAME_MAX];
-    struct msg_hello *hello = calloc(1, sizeof(*hello));
-    size_t n = 0;
-
-    if (!hello) {
-        return -ENOMEM;
-    }
-    for (const char *c = program_invocation_short_name; *c && n < sizeof(name); c++) {
-        name[n++] = *c > ' ' && *c < 0x7f ? *c : '_';
-    }
-    hello->major = PROTOCOL_MAJOR;
-    hello->minor = PROTOCOL_MINOR;
-    hello->name = (struct strview){name, n};
-    const int r = message_put_hello(&conn->out, hello, /* server= */ false);
-    free(hello);
-    return r;
-}
-
-static int greet(struct onebit_conn *conn)
-{
-    const uint64_t until_ns = clock_now_ns() + CONNECT_MS * NS_PER_MS;
-
-    while (!conn->greeted) {
-        const uint64_t now_ns = clock_now_ns();
-        if (now_ns >= until_ns) {
-            return -ETIMEDOUT;
-        }
-        const int r = onebit_dispatch(conn, (int)((until_ns - now_ns) / NS_PER_MS) + 1);
-        if (r != 0 && r != -EINTR) {
-            return r;
-        }
-    }
-    return conn->failed;
-}
-
-int onebit_connect(struct onebit_conn **ret_conn, const char *path)
-{
-    struct onebit_conn *conn = calloc(1, sizeof(*conn));
-    int r;
-
-    if (!conn) {
-        return -ENOMEM;
-    }
-    conn->fd = -1;
-    list_init(&conn->requests);
-    frame_reader_init(&conn->reader, FRAME_BODY_MAX);
-    buf_init(&conn->out, OUT_BYTES_MAX);
-    buf_init(&conn->text, 2 * (size_t)FRAME_BODY_MAX);
-    r = open_socket(path);
-    if (r < 0) {
-        goto out;
-    }
-    conn->fd = r;
-    r = queue_hello(conn);
-    if (r == 0) {
-        r = greet(conn);
-    }
-    if (r == 0) {
-        *ret_conn = conn;
-        conn = NULL; /* the caller's now */
-    }
-out:
-    conn_free(conn);
-    return r;
 }

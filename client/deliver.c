@@ -47,8 +47,8 @@ static int grow(void **array, size_t *room, size_t n, size_t each)
 
 /* ---- the end of a request ---- */
 
-static void end_with_failure(struct onebit_conn *conn, struct pending *p,
-                             const struct onebit_failure *failure)
+void end_with_failure(struct onebit_conn *conn, struct pending *p,
+                      const struct onebit_failure *failure)
 {
     struct pending ended = *p;
 
@@ -62,35 +62,9 @@ static void end_with_failure(struct onebit_conn *conn, struct pending *p,
     }
 }
 
-void deliver_lost(struct onebit_conn *conn)
-{
-    const struct onebit_error_info *info = onebit_error_info(conn->failed);
-    struct onebit_failure failure = {
-        .code = conn->failed,
-        .retryable = true,
-        .name = "connection_lost",
-        .message = conn->why,
-        .hint = "Connect again; look whether the daemon runs, and at its log.",
-    };
-
-    if (conn->failed == -EPROTO) {
-        failure.retryable = false;
-        failure.hint = "Install client and daemon of the same release.";
-    }
-    if (info) {
-        failure.number = info->number;
-        failure.retryable = info->retryable;
-        failure.name = info->name;
-        failure.hint = info->hint;
-    }
-    while (!list_empty(&conn->requests)) {
-        end_with_failure(conn, container_of(conn->requests.next, struct pending, link), &failure);
-    }
-}
-
 static void on_error(struct onebit_conn *conn, struct pending *p, const struct msg_error *e)
 {
-    const struct onebit_failure failure = {
+    struct onebit_failure failure = {
         .code = e->code != ERR_NONE ? (int)e->code : ONEBIT_ERR_INTERNAL,
         .number = e->number,
         .retryable = e->retryable,
@@ -102,7 +76,7 @@ static void on_error(struct onebit_conn *conn, struct pending *p, const struct m
         .limit = e->limit,
     };
 
-    end_with_failure(conn, p, &failure);
+    pending_failed(conn, p, &failure, /* lost= */ false);
 }
 
 /* The text of a result that is one string without a NUL, and a NUL that is not counted. */
@@ -156,7 +130,7 @@ static int on_done(struct onebit_conn *conn, struct pending *p, const struct mes
     size_t result_n;
     const int r = result_text(conn, p, m->result, &result, &result_n);
 
-    if (r < 0 || conn->failed) {
+    if (r < 0 || conn->lost) {
         return r;
     }
     const struct onebit_done done = {
@@ -178,6 +152,7 @@ static int on_done(struct onebit_conn *conn, struct pending *p, const struct mes
         .result_bytes = result_n,
         .trimmed = d->trimmed,
         .cached_answer = d->cached_answer,
+        .retries = p->retries,
     };
     struct pending ended = *p;
 
@@ -230,6 +205,7 @@ static int on_delta(struct onebit_conn *conn, struct pending *p, const struct ms
     if (r < 0) {
         return r;
     }
+    pending_started(conn, p);
     msg_ids_copy(&d->ids, conn->ids);
     const struct onebit_delta delta = {
         .text = copy(conn, d->text),
@@ -254,6 +230,10 @@ static void on_accepted(struct onebit_conn *conn, struct pending *p, const struc
         .session = copy(conn, a->session),
     };
 
+    if (p->starts_at_once) {
+        p->first_by_ns = NEVER_NS;
+        p->give_up_ns = p->cancelled ? p->give_up_ns : NEVER_NS;
+    }
     if (p->handler.accepted) {
         p->handler.accepted(conn, p->id, &accepted, p->user);
     }
@@ -299,6 +279,7 @@ static void on_hello(struct onebit_conn *conn, const struct msg_hello *h)
         .default_model = conn->default_model,
     };
     conn->greeted = true;
+    conn->connecting = false;
 }
 
 /* A message about one request; of one we do not know there is nothing to tell anybody. */
@@ -306,7 +287,7 @@ static int on_reply(struct onebit_conn *conn, const struct message *m)
 {
     struct pending *p = pending_find(conn, m->id);
 
-    if (!p) {
+    if (!p || p->waits) {
         return 0;
     }
     switch (m->type) {

@@ -6,13 +6,16 @@
  * in two ways, which mix freely:
  *  - blocking: onebit_run(), onebit_list(), ... return when the answer is complete;
  *  - from an event loop: onebit_generate() and onebit_ask() only queue; poll onebit_get_fd() for
- *    onebit_wants() and call onebit_dispatch(conn, 0), which runs the callbacks.
+ *    reading and call onebit_dispatch(conn, 0), which runs the callbacks.
+ * It outlives its socket: what may be sent again is, over a new one; see struct onebit_retry.
  *
  * Errors. A function that can fail returns int: 0 is success; a negative number is an errno (the
  * system or the connection failed); a positive number is an enum onebit_error (the daemon refused
  * or failed the request), explained by onebit_error_info().
  *
- * Threads. A connection belongs to one thread at a time. Different connections are independent.
+ * Threads. A connection belongs to one thread at a time; different connections are independent. From
+ * any thread, and from signal handlers: onebit_canceller_trip() and onebit_canceller_tripped(). From
+ * any thread: onebit_error_info(), onebit_error_by_name(), onebit_version(), onebit_socket_path().
  * The library installs no signal handler, raises no SIGPIPE, writes no log and never exits.
  *
  * Callbacks run inside onebit_dispatch() and the blocking functions. Everything a callback is given
@@ -22,7 +25,7 @@
  * onebit_disconnect() does nothing.
  *
  * Growth. Structs that you fill begin with `size`; the init functions set it, so a program built
- * against an older header keeps working. Structs that the library fills only grow at their end. */
+ * against an older header keeps working. Structs only grow at their end, never into their padding. */
 #ifndef ONEBIT_H
 #define ONEBIT_H
 
@@ -37,10 +40,10 @@ extern "C" {
 
 #if defined(__GNUC__)
 #define ONEBIT_API __attribute__((visibility("default")))
-#define ONEBIT_MUST_USE __attribute__((warn_unused_result))
+#define ONEBIT_CHECKED ONEBIT_API __attribute__((warn_unused_result)) /* its int says how it went */
 #else
 #define ONEBIT_API
-#define ONEBIT_MUST_USE
+#define ONEBIT_CHECKED
 #endif
 
 /* Why the daemon refused or failed a request. Numbers and names never change their meaning. */
@@ -105,10 +108,10 @@ ONEBIT_API const char *onebit_version(void);
 
 /* ---- the connection ------------------------------------------------------------------------ */
 
-struct onebit_conn; /* opaque */
+struct onebit_conn;      /* opaque */
+struct onebit_canceller; /* opaque; see below */
 
 #define ONEBIT_SOCKET_PATH_MAX 108 /* bytes of a socket's path, its NUL included */
-
 /**
  * onebit_socket_path() - which socket onebit_connect() would use
  * @path: a path, or NULL: $ONEBIT_SOCKET, else $XDG_RUNTIME_DIR/onebit.sock when it exists, else
@@ -119,18 +122,74 @@ struct onebit_conn; /* opaque */
  */
 ONEBIT_API int onebit_socket_path(const char *path, char *ret);
 
+/* How often and when a request is sent again. It is, when the daemon refused or failed it with 429,
+ * 500 or 503 and says that the same request may succeed later, or when the connection was lost; never
+ * after its first token, never past its deadline, and never when sending it twice could do harm
+ * (ONEBIT_UNLOAD, ONEBIT_SESSION_DROP, cancels). The n-th time comes after a random wait of 0 to
+ * first_ms 2^(n-1), at most most_ms; not before the daemon's retry_after_ms, and not at all when that
+ * is past most_ms. */
+struct onebit_retry {
+    size_t size;
+    uint32_t retries;     /* times; 0: none, and a lost connection stays lost */
+    uint32_t retries_429; /* times, when the last failure was a 429 */
+    uint32_t first_ms, most_ms;
+};
+
+/** onebit_retry_init() - the defaults; set a member to 0 to mean zero */
+static inline void onebit_retry_init(struct onebit_retry *retry)
+{
+    memset(retry, 0, sizeof(*retry));
+    retry->size = sizeof(*retry);
+    retry->retries = 3;
+    retry->retries_429 = 5;
+    retry->first_ms = 1000;
+    retry->most_ms = 60000;
+}
+
+/* How to connect. Start with onebit_options_init(). All but the canceller is borrowed for the call. */
+struct onebit_options {
+    size_t size;
+    const char *path;                   /* as for onebit_socket_path() */
+    const struct onebit_retry *retry;   /* NULL: the defaults */
+    struct onebit_canceller *canceller; /* as onebit_set_canceller(); NULL: none */
+    uint32_t connect_ms;                /* from connecting to the daemon's greeting, each time */
+};
+
+static inline void onebit_options_init(struct onebit_options *options)
+{
+    memset(options, 0, sizeof(*options));
+    options->size = sizeof(*options);
+    options->connect_ms = 10000;
+}
+
 /**
  * onebit_connect() - connect to the daemon and greet it
  * @ret_conn: written only on success; end it with onebit_disconnect()
  * @path:     as for onebit_socket_path()
  *
- * Waits at most 10 seconds for the daemon's greeting.
+ * Waits at most 10 seconds for the daemon's greeting, and tries once.
  *
  * Return: 0; -ENOENT or -ECONNREFUSED (no daemon there), -EACCES (the socket is not for this user),
- * -ETIMEDOUT, -EPROTO (something else answers there), or another errno; or the daemon's refusal, such
- * as ONEBIT_ERR_BAD_PROTOCOL (versions that do not fit), ONEBIT_ERR_UNKNOWN_PEER.
+ * -ETIMEDOUT, -EPROTO (no daemon answers there), or another errno; or the daemon's refusal, such as
+ * ONEBIT_ERR_BAD_PROTOCOL (versions that do not fit), ONEBIT_ERR_UNKNOWN_PEER.
  */
-ONEBIT_API ONEBIT_MUST_USE int onebit_connect(struct onebit_conn **ret_conn, const char *path);
+ONEBIT_CHECKED int onebit_connect(struct onebit_conn **ret_conn, const char *path);
+
+/** onebit_connect_with() - onebit_connect() with all options; NULL: the defaults. Return: also
+ * -ECANCELED (tripped), -EINVAL (no `size`), ONEBIT_ERR_UNSUPPORTED (an option not known here) */
+ONEBIT_CHECKED int onebit_connect_with(struct onebit_conn **ret_conn,
+                                       const struct onebit_options *options);
+
+/**
+ * onebit_reconnect() - make a connection again that is over, and wait for the greeting
+ *
+ * Only needed where retries are 0 or a loss was final: else the next request does it. Does nothing when
+ * there is a connection. Return: as onebit_connect_with(); -EBUSY from a callback.
+ */
+ONEBIT_CHECKED int onebit_reconnect(struct onebit_conn *conn);
+
+/** onebit_set_retry() - from now on; NULL: the defaults. 0, -EINVAL or ONEBIT_ERR_UNSUPPORTED */
+ONEBIT_CHECKED int onebit_set_retry(struct onebit_conn *conn, const struct onebit_retry *retry);
 
 /** onebit_disconnect() - close and free; the daemon cancels what was still running. No callback is
  * run any more. NULL is fine. */
@@ -146,27 +205,68 @@ struct onebit_server {
     const char *default_model; /* "" when there is none */
 };
 
-/** onebit_server() - borrowed; valid until onebit_disconnect() */
+/** onebit_server() - borrowed; valid until onebit_disconnect(). A new greeting rewrites it. */
 ONEBIT_API const struct onebit_server *onebit_server(const struct onebit_conn *conn);
 
-/** onebit_get_fd() - for poll() and its kin only; it stays the connection's */
+/** onebit_get_fd() - for poll() and its kin only; it stays the connection's, and stays the same over
+ * reconnections. Readable when onebit_dispatch() has something to do, timers included. */
 ONEBIT_API int onebit_get_fd(const struct onebit_conn *conn);
 
-/** onebit_wants() - the poll() events to wait for now: POLLIN, or POLLIN | POLLOUT */
+/** onebit_wants() - POLLIN, and POLLOUT while something is unsent. Polling onebit_get_fd() for POLLIN
+ * is enough: it is readable then, too. */
 ONEBIT_API short onebit_wants(const struct onebit_conn *conn);
 
+/** onebit_timeout_ms() - how long onebit_dispatch() may be put off when its descriptor says nothing:
+ * until a retry or a deadline is due; -1: for ever. A loop that polls the descriptor need not ask. */
+ONEBIT_API int onebit_timeout_ms(const struct onebit_conn *conn);
+
 /**
- * onebit_dispatch() - send and read what is possible, and run callbacks
+ * onebit_dispatch() - send and read what is possible, connect again when due, and run callbacks
  * @timeout_ms: when nothing is possible yet, wait once: 0 not at all, -1 without end
  *
- * When the connection is lost every request in flight ends with its error callback first.
+ * When the socket is lost, the requests that may be sent again wait for a new one; the others end with
+ * their error callback first.
  *
  * Return: 0 (also when nothing came in time); -EINTR when a signal came, the connection is fine;
- * -EBUSY from a callback. Everything else says that the connection is over, and why: -ECONNRESET
- * (the daemon went away), -EPROTO (it sent what is no message), or a positive enum onebit_error that
- * the daemon closed it with, such as ONEBIT_ERR_TIMEOUT after a long silence.
+ * -EBUSY from a callback; -ENOTCONN when asked to wait without a socket or anything in flight: the next
+ * request connects again. Everything else says that the connection is over, and why: -ECONNRESET (the
+ * daemon went away, and retries are 0), -EPROTO (it sent what is no message), or a positive enum
+ * onebit_error that the daemon closed it with. onebit_reconnect() can make it anew.
  */
-ONEBIT_API ONEBIT_MUST_USE int onebit_dispatch(struct onebit_conn *conn, int timeout_ms);
+ONEBIT_CHECKED int onebit_dispatch(struct onebit_conn *conn, int timeout_ms);
+
+/* ---- cancelling from elsewhere -------------------------------------------------------------- */
+
+/** onebit_canceller_new() - a flag that another thread or a signal handler can raise
+ * Return: 0, -ENOMEM, -EMFILE, ... It takes one descriptor. */
+ONEBIT_CHECKED int onebit_canceller_new(struct onebit_canceller **ret);
+
+/** onebit_canceller_free() - no connection may still have it. NULL is fine. */
+ONEBIT_API void onebit_canceller_free(struct onebit_canceller *canceller);
+
+/**
+ * onebit_canceller_trip() - cancel whatever the connections that have it are doing
+ *
+ * Async-signal-safe, from any thread, any number of times; errno is kept. It stays tripped until
+ * onebit_canceller_reset(). Each request of the connections that have it ends with
+ * ONEBIT_ERR_CANCELLED (or done, when it was just finished), after a second at the latest even when the
+ * daemon is silent; what waits to be sent again ends at once; new ones are refused with
+ * ONEBIT_ERR_CANCELLED; onebit_connect_with() and onebit_reconnect() return -ECANCELED.
+ */
+ONEBIT_API void onebit_canceller_trip(struct onebit_canceller *canceller);
+
+/** onebit_canceller_tripped() - async-signal-safe, from any thread */
+ONEBIT_API bool onebit_canceller_tripped(const struct onebit_canceller *canceller);
+
+/** onebit_canceller_reset() - lower the flag, when the calls that it cancelled have returned */
+ONEBIT_API void onebit_canceller_reset(struct onebit_canceller *canceller);
+
+/**
+ * onebit_set_canceller() - whose flag the connection watches
+ * @canceller: borrowed until another one, or NULL for none, is set; may serve many connections
+ * Return: 0; or a negative errno, and the connection has none then. */
+ONEBIT_CHECKED int onebit_set_canceller(struct onebit_conn *conn,
+                                        struct onebit_canceller *canceller);
 
 /* ---- a request ----------------------------------------------------------------------------- */
 
@@ -217,7 +317,7 @@ struct onebit_request {
     uint32_t has; /* ONEBIT_HAS_* bits: which of the following are set */
     float temperature, top_p, min_p, repeat_penalty;
     int32_t top_k;
-    uint32_t deadline_ms; /* to the first token */
+    uint32_t deadline_ms; /* to the first token, all retries included */
     uint64_t seed;
 
     bool no_thinking; /* templates that can: without the thinking part */
@@ -277,12 +377,12 @@ struct onebit_done {
     uint64_t queue_us, prefill_us, decode_us; /* as the daemon saw them */
     uint32_t restarts; /* times the engine was restarted under this request */
     const char *model, *formats, *quantization, *kv, *cpu; /* what computed it */
-    /* The answer to a verb that asks for something: JSON text; of ONEBIT_METRICS Prometheus text;
-     * NULL for others. */
-    const char *result;
+    const char
+        *result; /* of a verb that asks: JSON text; of ONEBIT_METRICS Prometheus text; or NULL */
     size_t result_bytes;
     uint32_t trimmed;   /* messages of the session that were left out because of `trim` */
     bool cached_answer; /* kept from an earlier, equal request, not computed */
+    uint32_t retries;   /* times the request had to be sent again */
 };
 
 /* Why a request ended without done. */
@@ -295,10 +395,17 @@ struct onebit_failure {
     const char *message;     /* one line about this very case */
     const char *hint;        /* what to do about it */
     uint64_t have, limit;    /* where the error is about two numbers, else 0 */
+    uint32_t retries;        /* times it had been sent again before */
+};
+
+/* A request failed and will be sent again. */
+struct onebit_retrying {
+    const struct onebit_failure *failure; /* why; failure->retries does not count the one to come */
+    uint32_t delay_ms;                    /* from now */
 };
 
 /* Callbacks; each may be NULL. Of a request that was queued, exactly one of done and error is
- * called, last, and once. */
+ * called, last, and once. A request that is sent again is accepted again. */
 struct onebit_handler {
     size_t size;
     void (*accepted)(struct onebit_conn *conn, uint32_t id, const struct onebit_accepted *accepted,
@@ -309,6 +416,8 @@ struct onebit_handler {
                   void *user);
     void (*done)(struct onebit_conn *conn, uint32_t id, const struct onebit_done *done, void *user);
     void (*error)(struct onebit_conn *conn, uint32_t id, const struct onebit_failure *failure,
+                  void *user);
+    void (*retry)(struct onebit_conn *conn, uint32_t id, const struct onebit_retrying *retrying,
                   void *user);
 };
 
@@ -330,10 +439,9 @@ static inline void onebit_handler_init(struct onebit_handler *handler)
  * in flight, or bytes unsent, as may be: dispatch, then try again; -EINVAL when `size` is not set;
  * otherwise what ended the connection.
  */
-ONEBIT_API ONEBIT_MUST_USE int onebit_generate(struct onebit_conn *conn,
-                                               const struct onebit_request *request,
-                                               const struct onebit_handler *handler, void *user,
-                                               uint32_t *ret_id);
+ONEBIT_CHECKED int onebit_generate(struct onebit_conn *conn, const struct onebit_request *request,
+                                   const struct onebit_handler *handler, void *user,
+                                   uint32_t *ret_id);
 
 /**
  * onebit_run() - generate, and return when the answer is complete
@@ -342,9 +450,8 @@ ONEBIT_API ONEBIT_MUST_USE int onebit_generate(struct onebit_conn *conn,
  * may cancel). Arguments and return as for onebit_generate(), or how the request ended:
  * the `code` of its failure.
  */
-ONEBIT_API ONEBIT_MUST_USE int onebit_run(struct onebit_conn *conn,
-                                          const struct onebit_request *request,
-                                          const struct onebit_handler *handler, void *user);
+ONEBIT_CHECKED int onebit_run(struct onebit_conn *conn, const struct onebit_request *request,
+                              const struct onebit_handler *handler, void *user);
 
 /**
  * onebit_cancel() - ask the daemon to end a request of this connection
@@ -355,13 +462,91 @@ ONEBIT_API ONEBIT_MUST_USE int onebit_run(struct onebit_conn *conn,
  * Return: 0; ONEBIT_ERR_NO_REQUEST when no such request is in flight here; -EAGAIN, -ENOMEM or what
  * ended the connection.
  */
-ONEBIT_API ONEBIT_MUST_USE int onebit_cancel(struct onebit_conn *conn, uint32_t id);
+ONEBIT_CHECKED int onebit_cancel(struct onebit_conn *conn, uint32_t id);
 
 /** onebit_cancel_request() - cancel by the daemon's own number (onebit_accepted.request), another
  * connection's requests too, as far as the policy allows. Queues like onebit_generate(). */
-ONEBIT_API ONEBIT_MUST_USE int onebit_cancel_request(struct onebit_conn *conn, uint64_t request,
-                                                     const struct onebit_handler *handler,
-                                                     void *user, uint32_t *ret_id);
+ONEBIT_CHECKED int onebit_cancel_request(struct onebit_conn *conn, uint64_t request,
+                                         const struct onebit_handler *handler, void *user,
+                                         uint32_t *ret_id);
+
+/* ---- batches --------------------------------------------------------------------------------- */
+
+/* What a batch has done so far. */
+struct onebit_batch_totals {
+    size_t size;
+    uint64_t items;        /* that `next` gave */
+    uint64_t done, failed; /* of them; the rest is in flight */
+    uint64_t retries;
+    uint64_t prompt_tokens, cached_tokens, answer_tokens; /* of what is done */
+    uint64_t elapsed_us;
+    uint32_t concurrency, concurrency_least; /* the limit now; the lowest it was */
+};
+
+static inline void onebit_batch_totals_init(struct onebit_batch_totals *totals)
+{
+    memset(totals, 0, sizeof(*totals));
+    totals->size = sizeof(*totals);
+}
+
+/* How one item ended; valid until the callback returns. */
+struct onebit_batch_result {
+    uint64_t index;                       /* 0 for the first item that `next` gave, then 1, ... */
+    const struct onebit_request *request; /* as `next` gave it */
+    void *item;                           /* likewise */
+    const struct onebit_done *done;       /* it went well; else NULL */
+    const struct onebit_failure *failure; /* it did not; else NULL */
+    const char *text;                     /* the answer; of a failure what came of it; "" */
+    size_t text_bytes;
+    const struct onebit_batch_totals *totals; /* this item included */
+};
+/* Many requests. Start with onebit_batch_init(), then set next and result. */
+struct onebit_batch {
+    size_t size;
+    /* The next item. Return 1 with *ret_request set (and *ret_item, if you like); 0: there are no more;
+     * negative: stop, onebit_batch() returns that. The request, and everything that it points to, must
+     * stay until the item's `result` has been called. Nothing else happens while this runs. */
+    int (*next)(uint64_t index, const struct onebit_request **ret_request, void **ret_item,
+                void *user);
+    /* An item has ended; once for each, in the order in which they end. Return 0 to go on; else the
+     * batch stops and returns that. The rules of callbacks hold. */
+    int (*result)(const struct onebit_batch_result *result, void *user);
+    /* A piece of an answer; may be NULL. */
+    void (*delta)(uint64_t index, void *item, const struct onebit_delta *delta, void *user);
+    void *user;
+    uint32_t concurrency;    /* items in flight at most, over all connections; 1 or more */
+    uint32_t text_bytes_max; /* kept of one answer; 0: none, take it from delta */
+    struct onebit_canceller *canceller; /* borrowed; tripping it stops the batch; NULL: none */
+};
+
+static inline void onebit_batch_init(struct onebit_batch *batch)
+{
+    memset(batch, 0, sizeof(*batch));
+    batch->size = sizeof(*batch);
+    batch->concurrency = 16;
+    batch->text_bytes_max = 1U << 20;
+}
+
+#define ONEBIT_BATCH_CONNS_MAX 64
+/**
+ * onebit_batch() - run items until there are no more, and wait for all of them
+ * @conns, @n_conns: 1 to ONEBIT_BATCH_CONNS_MAX connections of this thread; items go to the one with
+ *                   the fewest. Their retry policies hold. Other requests on them go on meanwhile.
+ * @ret_totals:      written also on failure, as far as its size goes; may be NULL
+ *
+ * Memory is bounded: as many items as may be in flight, and their answers, are held at a time.
+ * A 429 or 503 halves the number of items in flight, a burst of them once; it grows by one when as many
+ * items as it allows have gone well. An answer longer than text_bytes_max fails its item with -E2BIG. A
+ * daemon that is gone, when the policy has given up on it, stops the batch. Stopping, for whatever
+ * reason, cancels what is in flight; each item still gets its result.
+ *
+ * Return: 0 when `next` had no more and each item has had its result, be it done or failure; else why
+ * the batch stopped: what a callback returned, ONEBIT_ERR_CANCELLED, or what ended the last connection.
+ * -EINVAL: an argument; -EBUSY: from a callback; -ENOMEM; ONEBIT_ERR_UNSUPPORTED as elsewhere.
+ */
+ONEBIT_CHECKED int onebit_batch(struct onebit_conn *const *conns, size_t n_conns,
+                                const struct onebit_batch *batch,
+                                struct onebit_batch_totals *ret_totals);
 
 /* ---- models and state ------------------------------------------------------------------------ */
 
@@ -384,32 +569,28 @@ enum onebit_verb {
  *
  * The answer, where there is one, is onebit_done.result. Everything else as onebit_generate().
  */
-ONEBIT_API ONEBIT_MUST_USE int onebit_ask(struct onebit_conn *conn, enum onebit_verb verb,
-                                          const char *name, const struct onebit_handler *handler,
-                                          void *user, uint32_t *ret_id);
+ONEBIT_CHECKED int onebit_ask(struct onebit_conn *conn, enum onebit_verb verb, const char *name,
+                              const struct onebit_handler *handler, void *user, uint32_t *ret_id);
 
 /** onebit_list(), onebit_ps(), onebit_status(), onebit_sessions() - ask and wait
  * @ret_json: on success the answer as JSON text; the caller frees it with free() */
-ONEBIT_API ONEBIT_MUST_USE int onebit_list(struct onebit_conn *conn, char **ret_json);
-ONEBIT_API ONEBIT_MUST_USE int onebit_ps(struct onebit_conn *conn, char **ret_json);
-ONEBIT_API ONEBIT_MUST_USE int onebit_status(struct onebit_conn *conn, char **ret_json);
-ONEBIT_API ONEBIT_MUST_USE int onebit_sessions(struct onebit_conn *conn, char **ret_json);
+ONEBIT_CHECKED int onebit_list(struct onebit_conn *conn, char **ret_json);
+ONEBIT_CHECKED int onebit_ps(struct onebit_conn *conn, char **ret_json);
+ONEBIT_CHECKED int onebit_status(struct onebit_conn *conn, char **ret_json);
+ONEBIT_CHECKED int onebit_sessions(struct onebit_conn *conn, char **ret_json);
 
-/** onebit_session() - ask for one session of this user, and wait; ONEBIT_ERR_NO_SESSION
- * @ret_json: as for onebit_sessions() */
-ONEBIT_API ONEBIT_MUST_USE int onebit_session(struct onebit_conn *conn, const char *name,
-                                              char **ret_json);
+/** onebit_session() - one session of this user, likewise; ONEBIT_ERR_NO_SESSION */
+ONEBIT_CHECKED int onebit_session(struct onebit_conn *conn, const char *name, char **ret_json);
 
 /** onebit_session_drop() - forget a session, and wait until it is forgotten */
-ONEBIT_API ONEBIT_MUST_USE int onebit_session_drop(struct onebit_conn *conn, const char *name);
+ONEBIT_CHECKED int onebit_session_drop(struct onebit_conn *conn, const char *name);
 
-/** onebit_metrics() - ask and wait
- * @ret_text: on success Prometheus text (0.0.4); the caller frees it with free() */
-ONEBIT_API ONEBIT_MUST_USE int onebit_metrics(struct onebit_conn *conn, char **ret_text);
+/** onebit_metrics() - likewise, but *ret_text is Prometheus text (0.0.4) */
+ONEBIT_CHECKED int onebit_metrics(struct onebit_conn *conn, char **ret_text);
 
-/** onebit_load(), onebit_unload() - ask and wait until it is done */
-ONEBIT_API ONEBIT_MUST_USE int onebit_load(struct onebit_conn *conn, const char *model);
-ONEBIT_API ONEBIT_MUST_USE int onebit_unload(struct onebit_conn *conn, const char *model);
+/** onebit_load(), onebit_unload() - ask, and wait until it is done */
+ONEBIT_CHECKED int onebit_load(struct onebit_conn *conn, const char *model);
+ONEBIT_CHECKED int onebit_unload(struct onebit_conn *conn, const char *model);
 
 #ifdef __cplusplus
 }

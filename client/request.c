@@ -30,26 +30,6 @@ static int class_of(enum onebit_class c, enum request_class *ret)
     return ONEBIT_ERR_BAD_REQUEST;
 }
 
-/* The application's struct as this library knows it. One from a newer header may be longer: what lies
- * past ours must be unset, for we could only ignore it. */
-static int request_known(const struct onebit_request *from, struct onebit_request *ret)
-{
-    const unsigned char *bytes = (const unsigned char *)from;
-    const size_t known = from->size < sizeof(*ret) ? from->size : sizeof(*ret);
-
-    if (from->size < sizeof(from->size)) {
-        return -EINVAL;
-    }
-    for (size_t i = sizeof(*ret); i < from->size; i++) {
-        if (bytes[i] != 0) {
-            return ONEBIT_ERR_UNSUPPORTED;
-        }
-    }
-    memset(ret, 0, sizeof(*ret));
-    memcpy(ret, from, known);
-    return 0;
-}
-
 static int set_prompt(const struct onebit_request *q, struct msg_generate *g)
 {
     if ((q->n_messages > 0) + (q->prompt != NULL) + (q->n_ids > 0) != 1 ||
@@ -118,7 +98,7 @@ static int set_fields(const struct onebit_request *q, struct msg_generate *g)
 /* ---- queueing ---- */
 
 /* What every request passes first. */
-static int may_queue(const struct onebit_conn *conn, const struct onebit_handler *handler)
+static int may_queue(struct onebit_conn *conn, const struct onebit_handler *handler)
 {
     const uint32_t said = conn->server.requests_max;
     const size_t most = said > 0 && said < REQUESTS_MAX ? said : REQUESTS_MAX;
@@ -126,6 +106,10 @@ static int may_queue(const struct onebit_conn *conn, const struct onebit_handler
     if (conn->failed) {
         return conn->failed;
     }
+    if (canceller_tripped(conn->canceller)) {
+        return ONEBIT_ERR_CANCELLED;
+    }
+    conn->trip_seen = false; /* it has been reset, if ever it was */
     if (handler && handler->size < sizeof(handler->size)) {
         return -EINVAL;
     }
@@ -142,8 +126,12 @@ struct caller { /* who asked: the same three everywhere */
 /* The frame that began at `mark` was packed with outcome r: keep the request, or forget it. */
 static int settle(struct onebit_conn *conn, struct pending *p, size_t mark, int r, uint32_t *ret_id)
 {
-    r = conn_queued(conn, mark, r);
+    r = pending_packed(conn, p, mark, r);
+    if (r == 0 && !conn->dispatching) {
+        r = conn_arm(conn);
+    }
     if (r < 0) {
+        conn->out.n = mark;
         pending_drop(conn, p);
         return r;
     }
@@ -156,12 +144,12 @@ static int settle(struct onebit_conn *conn, struct pending *p, size_t mark, int 
 static int queue_generate(struct onebit_conn *conn, const struct onebit_request *request,
                           const struct caller *who)
 {
-    struct onebit_request known;
+    struct onebit_request known = {0};
     struct pending *p;
     int r = may_queue(conn, who->handler);
 
     if (r == 0) {
-        r = request_known(request, &known);
+        r = struct_known(&known, sizeof(known), request);
     }
     if (r != 0) {
         return r;
@@ -179,6 +167,10 @@ static int queue_generate(struct onebit_conn *conn, const struct onebit_request 
     }
     if (r == 0) {
         const size_t mark = conn->out.n;
+        p->repeatable = true;
+        if (g->has_deadline) {
+            pending_set_deadline(conn, p, g->deadline_ms);
+        }
         r = settle(conn, p, mark,
                    message_put_generate(&conn->out, p->id, g, known.ids, known.n_ids), who->ret_id);
     }
@@ -211,17 +203,18 @@ enum naming { NAMES_NOTHING, NAMES_MODEL, NAMES_SESSION };
 static const struct verb {
     enum message_type type;
     enum naming naming;
-    bool text; /* its result is text, not JSON */
+    bool text;       /* its result is text, not JSON */
+    bool repeatable; /* twice does no harm */
 } verbs[] = {
-    [ONEBIT_LIST] = {MSG_LIST, NAMES_NOTHING, false},
-    [ONEBIT_PS] = {MSG_PS, NAMES_NOTHING, false},
-    [ONEBIT_STATUS] = {MSG_STATUS, NAMES_NOTHING, false},
-    [ONEBIT_LOAD] = {MSG_LOAD, NAMES_MODEL, false},
-    [ONEBIT_UNLOAD] = {MSG_UNLOAD, NAMES_MODEL, false},
-    [ONEBIT_SESSIONS] = {MSG_SESSIONS, NAMES_NOTHING, false},
-    [ONEBIT_SESSION] = {MSG_SESSION, NAMES_SESSION, false},
-    [ONEBIT_SESSION_DROP] = {MSG_SESSION_DROP, NAMES_SESSION, false},
-    [ONEBIT_METRICS] = {MSG_METRICS, NAMES_NOTHING, true},
+    [ONEBIT_LIST] = {MSG_LIST, NAMES_NOTHING, false, true},
+    [ONEBIT_PS] = {MSG_PS, NAMES_NOTHING, false, true},
+    [ONEBIT_STATUS] = {MSG_STATUS, NAMES_NOTHING, false, true},
+    [ONEBIT_LOAD] = {MSG_LOAD, NAMES_MODEL, false, true},
+    [ONEBIT_UNLOAD] = {MSG_UNLOAD, NAMES_MODEL, false, false},
+    [ONEBIT_SESSIONS] = {MSG_SESSIONS, NAMES_NOTHING, false, true},
+    [ONEBIT_SESSION] = {MSG_SESSION, NAMES_SESSION, false, true},
+    [ONEBIT_SESSION_DROP] = {MSG_SESSION_DROP, NAMES_SESSION, false, false},
+    [ONEBIT_METRICS] = {MSG_METRICS, NAMES_NOTHING, true, true},
 };
 
 static int put_verb(struct buf *out, uint32_t id, const struct verb *v, const char *name)
@@ -255,6 +248,7 @@ static int queue_verb(struct onebit_conn *conn, enum onebit_verb verb, const cha
         return r;
     }
     p->wants_text = verbs[verb].text;
+    p->repeatable = verbs[verb].repeatable;
     r = put_verb(&conn->out, p->id, &verbs[verb], name);
     return settle(conn, p, mark, r, who->ret_id);
 }
@@ -333,20 +327,6 @@ int onebit_unload(struct onebit_conn *conn, const char *model)
 
 /* ---- cancelling ---- */
 
-static int queue_cancel(struct onebit_conn *conn, const struct msg_cancel *cancel,
-                        const struct caller *who)
-{
-    const size_t mark = conn->out.n;
-    struct pending *p;
-    int r = pending_add(conn, who->handler, who->user, who->waiter, &p);
-
-    if (r != 0) {
-        return r;
-    }
-    r = message_put_cancel(&conn->out, p->id, cancel);
-    return settle(conn, p, mark, r, who->ret_id);
-}
-
 int onebit_cancel(struct onebit_conn *conn, uint32_t id)
 {
     struct pending *p = pending_find(conn, id);
@@ -357,25 +337,26 @@ int onebit_cancel(struct onebit_conn *conn, uint32_t id)
     if (!p) {
         return ONEBIT_ERR_NO_REQUEST;
     }
-    if (p->cancelled) {
-        return 0; /* once is enough, and keeps the list bounded */
-    }
-    const int r = queue_cancel(conn, &(struct msg_cancel){.target = id}, &(struct caller){0});
-    p->cancelled = r == 0;
-    return r;
+    const int r = pending_cancel(conn, p);
+    return r == 0 && !conn->dispatching ? conn_arm(conn) : r;
 }
 
 int onebit_cancel_request(struct onebit_conn *conn, uint64_t request,
                           const struct onebit_handler *handler, void *user, uint32_t *ret_id)
 {
-    const int r = may_queue(conn, handler);
+    const size_t mark = conn->out.n;
+    const struct msg_cancel cancel = {.global = request};
+    struct pending *p;
+    int r = may_queue(conn, handler);
 
+    if (r == 0 && request == 0) {
+        r = ONEBIT_ERR_BAD_REQUEST;
+    }
+    if (r == 0) {
+        r = pending_add(conn, handler, user, NULL, &p);
+    }
     if (r != 0) {
         return r;
     }
-    if (request == 0) {
-        return ONEBIT_ERR_BAD_REQUEST;
-    }
-    return queue_cancel(conn, &(struct msg_cancel){.global = request},
-                        &(struct caller){handler, user, NULL, ret_id});
+    return settle(conn, p, mark, message_put_cancel(&conn->out, p->id, &cancel), ret_id);
 }

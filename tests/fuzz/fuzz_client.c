@@ -2,7 +2,8 @@
  * requests in flight, through a real socket and onebit_dispatch(); callbacks read everything they
  * are given. Or they are one value of msgpack, whose JSON another reader must take.
  *
- * Input: a byte (bit 0: already greeted; bit 1: msgpack), then the bytes. */
+ * Input: a byte (bit 0: already greeted; bit 1: msgpack; bit 2: requests are sent again, to a daemon that
+ * is not there, on a clock that runs fast), then the bytes. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,30 +98,58 @@ static const struct onebit_handler handler = {
     .error = on_error,
 };
 
-/* As onebit_connect() leaves a connection, with requests in flight. */
-static struct onebit_conn *conn_new(int fd, bool greeted)
-{
-    struct onebit_conn *conn = calloc(1, sizeof(*conn));
+static uint64_t fast_clock_ns;
 
-    if (!conn) {
+static uint64_t fast_now_ns(void *arg)
+{
+    (void)arg;
+    return fast_clock_ns += NS_PER_S / 8;
+}
+
+static uint32_t half_of_it(void *arg)
+{
+    (void)arg;
+    return UINT32_MAX / 2;
+}
+
+static int wait_not(void *arg, struct pollfd *fds, size_t n, int timeout_ms)
+{
+    (void)arg;
+    (void)fds;
+    (void)n;
+    (void)timeout_ms;
+    return 0;
+}
+
+static const struct client_env fast_env = {fast_now_ns, half_of_it, wait_not, NULL};
+
+/* As onebit_connect() leaves a connection, with requests in flight. */
+static struct onebit_conn *connection(int fd, bool greeted, bool again)
+{
+    struct onebit_retry retry = {.size = sizeof(retry)};
+    struct onebit_request request;
+    struct onebit_conn *conn;
+
+    if (conn_new(&conn, &fast_env) < 0 || conn_adopt(conn, fd) < 0) {
         abort();
     }
-    conn->fd = fd;
-    conn->greeted = greeted;
-    list_init(&conn->requests);
-    frame_reader_init(&conn->reader, FRAME_BODY_MAX);
-    buf_init(&conn->out, OUT_BYTES_MAX);
-    buf_init(&conn->text, 2 * (size_t)FRAME_BODY_MAX);
+    if (again) {
+        onebit_retry_init(&retry);
+    }
+    conn->retry = retry;
+    conn->greeted = true; /* so that requests are sent, not kept until the greeting */
+    onebit_request_init(&request);
+    request.prompt = "x";
     for (unsigned i = 0; i < N_REQUESTS; i++) {
-        struct pending *p;
-        if (pending_add(conn, &handler, NULL, NULL, &p) < 0) {
+        if (onebit_generate(conn, &request, &handler, NULL, NULL) != 0) {
             abort();
         }
     }
+    conn->greeted = greeted;
     return conn;
 }
 
-static void dispatch(const uint8_t *data, size_t n, bool greeted)
+static void dispatch(const uint8_t *data, size_t n, bool greeted, bool again)
 {
     int fds[2];
     int r;
@@ -132,11 +161,11 @@ static void dispatch(const uint8_t *data, size_t n, bool greeted)
         abort();
     }
     (void)shutdown(fds[1], SHUT_WR);
-    struct onebit_conn *conn = conn_new(fds[0], greeted);
+    struct onebit_conn *conn = connection(fds[0], greeted, again);
     n_ended = 0;
     do {
         r = onebit_dispatch(conn, 0);
-    } while (r == 0);
+    } while (r == 0 && (conn->n_requests > 0 || conn->fd >= 0));
     if (n_ended != N_REQUESTS || conn->n_requests != 0) {
         abort(); /* each ends once, and the lost connection ends the rest */
     }
@@ -179,7 +208,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (data[0] & 2) {
         convert(data + 1, n - 1);
     } else {
-        dispatch(data + 1, n - 1, data[0] & 1);
+        dispatch(data + 1, n - 1, data[0] & 1, data[0] & 4);
     }
     return 0;
 }

@@ -134,11 +134,16 @@ void fake_flush(struct fake_conn *c)
 
 void fake_greet(struct fake_conn *c)
 {
+    fake_greet_many(c, 4);
+}
+
+void fake_greet_many(struct fake_conn *c, uint32_t requests_max)
+{
     struct msg_hello hello = {.major = PROTOCOL_MAJOR,
                               .minor = PROTOCOL_MINOR,
                               .name = strview_of("onebitd fake"),
                               .frame_bytes_max = FRAME_BODY_MAX,
-                              .requests_max = 4,
+                              .requests_max = requests_max,
                               .uid = 1,
                               .gid = 2,
                               .pid = 3,

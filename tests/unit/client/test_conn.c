@@ -78,10 +78,12 @@ static struct onebit_request ask(const char *prompt)
 
 static struct onebit_conn *connected(const struct fake *f)
 {
+    struct onebit_retry never = {.size = sizeof(never)};
     struct onebit_conn *conn = NULL;
 
     assert_int_equal(onebit_connect(&conn, fake_path(f)), 0);
     assert_non_null(conn);
+    assert_int_equal(onebit_set_retry(conn, &never), 0);
     return conn;
 }
 

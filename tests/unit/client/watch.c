@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/compiler.h"
+
 static void mark(struct seen *s, char letter)
 {
     const size_t n = strlen(s->order);
@@ -58,6 +60,7 @@ static void on_done(struct onebit_conn *conn, uint32_t id, const struct onebit_d
     mark(s, 'd');
     s->ended = true;
     s->answer_tokens = done->answer_tokens;
+    s->retries = done->retries;
     snprintf(s->cpu, sizeof(s->cpu), "%s", done->cpu);
 }
 
@@ -69,12 +72,25 @@ static void on_error(struct onebit_conn *conn, uint32_t id, const struct onebit_
     mark(s, 'e');
     s->ended = true;
     s->code = failure->code;
+    s->retries = failure->retries;
     s->have = failure->have;
     s->limit = failure->limit;
     s->retry_after_ms = failure->retry_after_ms;
     snprintf(s->name, sizeof(s->name), "%s", failure->name);
     snprintf(s->message, sizeof(s->message), "%s", failure->message);
     snprintf(s->hint, sizeof(s->hint), "%s", failure->hint);
+}
+
+static void on_retry(struct onebit_conn *conn, uint32_t id, const struct onebit_retrying *retrying,
+                     void *user)
+{
+    struct seen *s = user;
+
+    mark(s, 'r');
+    assert_int_equal(retrying->failure->retries, s->n_retries);
+    assert_true(s->n_retries < ARRAY_SIZE(s->delays));
+    s->delays[s->n_retries++] = retrying->delay_ms;
+    s->code = retrying->failure->code;
 }
 
 struct onebit_handler watch(void)
@@ -87,6 +103,7 @@ struct onebit_handler watch(void)
     h.delta = on_delta;
     h.done = on_done;
     h.error = on_error;
+    h.retry = on_retry;
     return h;
 }
 
@@ -101,8 +118,10 @@ struct onebit_request ask(const char *prompt)
 
 struct onebit_conn *connected(const struct fake *f)
 {
+    struct onebit_retry never = {.size = sizeof(never)};
     struct onebit_conn *conn = NULL;
 
     assert_int_equal(onebit_connect(&conn, fake_path(f)), 0);
+    assert_int_equal(onebit_set_retry(conn, &never), 0);
     return conn;
 }

@@ -21,13 +21,15 @@ struct seen {
     uint32_t retry_after_ms, answer_tokens;
     char cpu[16], model[64];
     uint64_t request;
+    uint32_t delays[8];          /* of each retry, ms */
+    uint32_t n_retries, retries; /* as told while it ran, and at its end */
     bool ended;
     int (*in_delta)(struct onebit_conn *conn, uint32_t id); /* called once, in the first delta */
     int in_delta_gave;
 };
 
 struct onebit_handler watch(void);
-struct onebit_request ask(const char *prompt); /* plain completion */
-struct onebit_conn *connected(const struct fake *f);
+struct onebit_request ask(const char *prompt);       /* plain completion */
+struct onebit_conn *connected(const struct fake *f); /* sends nothing twice */
 
 #endif
