@@ -167,6 +167,8 @@ void talk_deinit(struct talk *t);
 
 /** talk_connect() - 0, or the exit code after having said what is wrong and what helps */
 MUST_USE int talk_connect(struct talk *t, const char *socket);
+/** talk_never_again() - losses and refusals are seen as they come: nothing is sent again */
+void talk_never_again(struct onebit_conn *conn);
 void talk_hang_up(struct talk *t);
 
 /** talk_wait() - until t->waiting is false. A signal cancels the request and gives the daemon two

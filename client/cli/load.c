@@ -72,6 +72,7 @@ int load_open(struct load *l, size_t lane)
     if (r == 0) {
         load_close(l, lane);
         l->lanes[lane] = t.conn;
+        talk_never_again(t.conn);
     }
     return r;
 }

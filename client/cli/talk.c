@@ -102,6 +102,13 @@ int talk_connect(struct talk *t, const char *socket)
     return no_daemon(r, path);
 }
 
+void talk_never_again(struct onebit_conn *conn)
+{
+    const struct onebit_retry never = {.size = sizeof(never)};
+
+    (void)!onebit_set_retry(conn, &never); /* it is well formed */
+}
+
 bool talk_signal(struct talk *t)
 {
     struct signalfd_siginfo info;

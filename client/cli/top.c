@@ -101,6 +101,7 @@ static void ask(struct top *t)
         hang_up(t, text);
         return;
     }
+    talk_never_again(t->talk.conn);
     onebit_handler_init(&handler);
     handler.done = on_done;
     handler.error = on_error;
