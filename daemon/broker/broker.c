@@ -244,6 +244,7 @@ static void stop(struct broker *b)
     close_timer(&b->deadlines);
     close_timer(&b->sweep);
     close_timer(&b->session_hours);
+    close_timer(&b->session_patience);
     session_store_stop(&b->session_store);
     close_timer(&b->log_more);
     admission_close(b);

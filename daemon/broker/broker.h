@@ -85,7 +85,8 @@ struct broker {
     struct answer_cache answers;
     struct session_table sessions;
     struct session_store session_store;
-    uv_timer_t session_hours; /* looks for sessions that are too old */
+    uv_timer_t session_hours;    /* looks for sessions that are too old */
+    uv_timer_t session_patience; /* runs while turns wait for the disk */
 
     uv_prepare_t prepare; /* brings engine and models up to date before the loop sleeps */
     bool dirty;

@@ -351,7 +351,9 @@ static void on_finished(struct broker *b, const struct seam_finished *f)
     r->model->used_ns = now;
     sched_prefilled(&b->sched, &r->job, r->job.total, r->job.total, now); /* even without a token */
     sched_forgotten(&b->sched, &r->job);
-    request_done(r, &out);
+    if (!session_turn_wait(r, &out)) {
+        request_done(r, &out);
+    }
 }
 
 static void on_failed(struct broker *b, const struct seam_failed *f)

@@ -100,6 +100,9 @@ void request_fail_as(struct request *r, const struct msg_error *e)
 {
     struct conn *c = r->conn;
 
+    if (session_turn_finish(r)) {
+        return; /* it has been answered already */
+    }
     if (r->kind == REQUEST_GENERATE) {
         r->broker->n_failed++;
     }

@@ -95,10 +95,16 @@ static void on_again(uv_timer_t *timer)
     next_job(timer->data);
 }
 
+/* The session that was in hand, when it is still there. */
+static struct session *in_hand(const struct session_store *st)
+{
+    return session_find(st->table, st->job.uid, strview_of(st->job.name));
+}
+
 static void failed(struct session_store *st, int e)
 {
     struct session_job *job = &st->job;
-    struct session *s = job->gone ? NULL : session_find(st->table, job->uid, strview_of(job->name));
+    struct session *s = job->gone ? NULL : in_hand(st);
 
     if (!st->failing) {
         log_line(LOG_ERR, "the sessions folder cannot be written: %s", strerror(-e));
@@ -114,6 +120,9 @@ static void failed(struct session_store *st, int e)
     if (!st->stopping) {
         (void)uv_timer_start(&st->again, on_again, AGAIN_MS, 0);
     }
+    if (s) {
+        st->settled(st->user, s);
+    }
 }
 
 static void on_job(uv_work_t *work, int status)
@@ -128,11 +137,15 @@ static void on_job(uv_work_t *work, int status)
         failed(st, r);
         return;
     }
+    struct session *s = job->gone ? NULL : in_hand(st);
     free(job->gone);
     job->gone = NULL;
     if (st->failing) {
         log_line(LOG_NOTICE, "the sessions folder can be written again");
         st->failing = false;
+    }
+    if (s) {
+        st->settled(st->user, s);
     }
     next_job(st);
 }
@@ -360,9 +373,11 @@ int session_store_open(struct session_store *st, const char *path, uint64_t tota
     return r;
 }
 
-void session_store_init(struct session_store *st, uv_loop_t *loop, struct session_table *table)
+void session_store_init(struct session_store *st, uv_loop_t *loop, struct session_table *table,
+                        void (*settled)(void *user, struct session *s), void *user)
 {
-    *st = (struct session_store){.loop = loop, .table = table, .dir = -1};
+    *st = (struct session_store){
+        .loop = loop, .table = table, .dir = -1, .settled = settled, .user = user};
     list_init(&st->dirty);
     list_init(&st->gone);
     st->again.data = st;

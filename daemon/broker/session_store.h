@@ -37,10 +37,16 @@ struct session_store {
     bool failing;     /* the last write failed; the log has said so */
     bool stopping;    /* no retries any more */
     uv_timer_t again; /* after a failure */
+    /* This session has been written, or could not be; it may be called from within
+     * session_store_changed(). */
+    void (*settled)(void *user, struct session *s);
+    void *user; /* borrowed */
 };
 
-/** session_store_init() - without a folder; its timer is the loop's until session_store_stop() */
-void session_store_init(struct session_store *st, uv_loop_t *loop, struct session_table *table);
+/** session_store_init() - without a folder; its timer is the loop's until session_store_stop().
+ * @settled: see the struct */
+void session_store_init(struct session_store *st, uv_loop_t *loop, struct session_table *table,
+                        void (*settled)(void *user, struct session *s), void *user);
 
 /**
  * session_store_open() - use this folder, made by its owner, and read what is in it into the table

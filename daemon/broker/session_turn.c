@@ -20,8 +20,9 @@
 #include "daemon/broker/session.h"
 #include "ipc/frame.h"
 
-#define NAME_BYTES 8u    /* of a name we draw: 64 bits */
-#define HOUR_MS 3600000u /* between two looks for sessions that are too old */
+#define NAME_BYTES 8u     /* of a name we draw: 64 bits */
+#define HOUR_MS 3600000u  /* between two looks for sessions that are too old */
+#define PATIENCE_MS 1000u /* of a client with a slow disk */
 #define DAY_S UINT64_C(86400)
 
 static uint64_t now_s(void)
@@ -65,13 +66,43 @@ static void on_hour(uv_timer_t *timer)
     sessions_expire(timer->data);
 }
 
+/* Turns that wait for the disk: those of s, or with s NULL all. */
+static void finish_turns(struct broker *b, const struct session *s)
+{
+    bool others = false;
+
+    list_for_each (c, next_c, &b->conns, struct conn, link) {
+        list_for_each (r, next, &c->requests, struct request, conn_link) {
+            if (r->turn && (!s || r->turn->session == s)) {
+                (void)session_turn_finish(r);
+            } else {
+                others |= r->turn && r->turn->done.n > 0;
+            }
+        }
+    }
+    if (!others) {
+        (void)uv_timer_stop(&b->session_patience);
+    }
+}
+
+static void on_settled(void *user, struct session *s)
+{
+    finish_turns(user, s);
+}
+
+static void on_patience(uv_timer_t *timer)
+{
+    finish_turns(timer->data, NULL);
+}
+
 void sessions_open(struct broker *b)
 {
     const char *dir = b->config.sessions_dir;
 
     session_table_init(&b->sessions);
-    session_store_init(&b->session_store, b->loop, &b->sessions);
-    b->session_hours.data = b;
+    session_store_init(&b->session_store, b->loop, &b->sessions, on_settled, b);
+    b->session_hours.data = b->session_patience.data = b;
+    (void)uv_timer_init(b->loop, &b->session_patience);
     (void)uv_timer_init(b->loop, &b->session_hours);
     (void)uv_timer_start(&b->session_hours, on_hour, HOUR_MS, HOUR_MS);
     uv_unref((uv_handle_t *)&b->session_hours);
@@ -376,7 +407,35 @@ bool session_turn_done(struct request *r, const struct seam_finished *f)
         return false;
     }
     t->fresh = false;
-    session_store_changed(&r->broker->session_store, t->session);
+    return true;
+}
+
+bool session_turn_wait(struct request *r, struct buf *out)
+{
+    struct broker *b = r->broker;
+
+    if (!r->turn || b->session_store.dir < 0) {
+        return false;
+    }
+    r->turn->done = *out;
+    *out = (struct buf){0};
+    sched_remove(&b->sched, &r->job);
+    if (!uv_is_active((uv_handle_t *)&b->session_patience)) {
+        uv_update_time(b->loop);
+        (void)uv_timer_start(&b->session_patience, on_patience, PATIENCE_MS, 0);
+    }
+    session_store_changed(&b->session_store, r->turn->session);
+    return true;
+}
+
+bool session_turn_finish(struct request *r)
+{
+    if (!r->turn || r->turn->done.n == 0) {
+        return false;
+    }
+    struct buf out = r->turn->done;
+    r->turn->done = (struct buf){0};
+    request_done(r, &out);
     return true;
 }
 
@@ -394,6 +453,7 @@ void session_turn_end(struct request *r)
         session_remove(&r->broker->sessions, t->session);
     }
     buf_deinit(&t->text);
+    buf_deinit(&t->done);
     free(t->prompt_ids);
     free(t);
 }

@@ -23,6 +23,7 @@ struct session_turn {
     int32_t *prompt_ids;     /* owned: of the whole prompt, as the engine told; NULL: not told */
     size_t n_prompt_ids;
     struct buf text; /* owned: the answer so far */
+    struct buf done; /* owned: its last frame, which waits until the disk has the turn */
 };
 
 /** sessions_open() - the table and what the folder holds; serves from memory alone without one */
@@ -57,6 +58,17 @@ MUST_USE bool session_turn_text(struct request *r, struct strview text);
 uint32_t session_turn_trimmed(const struct request *r);
 /** session_turn_done() - the turn joins the session */
 MUST_USE bool session_turn_done(struct request *r, const struct seam_finished *f);
+
+/**
+ * session_turn_wait() - r is answered with `out`: is the disk to have its turn before that is said?
+ *
+ * True: out is taken; r has left the queue and ends when the disk has it, cannot have it, or takes too
+ * long, and never otherwise than well. It may be gone already.
+ */
+MUST_USE bool session_turn_wait(struct request *r, struct buf *out);
+
+/** session_turn_finish() - end r if it only waits for the disk; false: it does not */
+bool session_turn_finish(struct request *r);
 
 /** session_turn_end() - r ends, well or not: the session is free again */
 void session_turn_end(struct request *r);

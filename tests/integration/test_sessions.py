@@ -242,18 +242,13 @@ class Sessions(test_seam.Seam):
 
     # ---- on disk ----
 
-    def kept(self, end, unclean):
+    def kept(self, end):
         """Two daemons one after the other over one folder; `end` ends the first."""
         d = self.daemon()
         with d:
             with Peer(d) as peer:
                 self.life_after(peer, 1)
                 before = self.shown(peer)
-
-            def it_is_on_disk():
-                return self.on_disk(d).exists()
-            if unclean:
-                wait_for(it_is_on_disk)
             end(d)
             d.process.wait()
             d.socket.unlink(missing_ok=True)
@@ -267,10 +262,10 @@ class Sessions(test_seam.Seam):
                 self.assertEqual((start['history'], start['n_history']), ([1, 2, 3, 7, 8], 2))
 
     def test_a_restart_keeps_text_and_ids(self):
-        self.kept(lambda d: d.process.send_signal(signal.SIGTERM), unclean=False)
+        self.kept(lambda d: d.process.send_signal(signal.SIGTERM))
 
-    def test_a_killed_daemon_keeps_text_and_ids(self):
-        self.kept(lambda d: d.process.kill(), unclean=True)
+    def test_a_daemon_killed_right_after_a_turn_keeps_text_and_ids(self):
+        self.kept(lambda d: d.process.kill())
 
     def test_a_dropped_session_is_gone_from_the_disk_too(self):
         with self.daemon() as d, Peer(d) as peer:
