@@ -149,8 +149,8 @@ static bool pass_breaker(struct request *r, uint64_t now)
 
     r->probe = verdict == BREAKER_PROBE;
     if (r->probe) {
-        log_line(LOG_NOTICE, "model %s: request %llu tries it", r->model->name,
-                 (unsigned long long)r->job.seq);
+        log_client(LOG_MODEL_FAULTS, LOG_NOTICE, "model %s: request %llu tries it", r->model->name,
+                   (unsigned long long)r->job.seq);
     }
     if (verdict == BREAKER_REFUSE) {
         (void)snprintf(text, sizeof(text), "model %s failed %llu times in a row and rests",
@@ -166,9 +166,10 @@ static void fault(struct model *m, bool probe)
     const struct breaker_limits limits = breaker_limits(m->broker);
 
     if (breaker_fault(&m->breaker, &limits, probe, clock_now_ns())) {
-        log_line(LOG_ERR, "model %s: %llu failures in a row: it rests for %llu ms", m->name,
-                 (unsigned long long)m->breaker.faults,
-                 (unsigned long long)m->broker->config.breaker_open_ms);
+        log_client(LOG_MODEL_FAULTS, LOG_ERR,
+                   "model %s: %llu failures in a row: it rests for %llu ms", m->name,
+                   (unsigned long long)m->breaker.faults,
+                   (unsigned long long)m->broker->config.breaker_open_ms);
     }
 }
 
@@ -184,7 +185,7 @@ static void tell_breaker(struct request *r)
     } else if (r->outcome != ERR_NONE || r->kept) {
         breaker_no_word(&m->breaker, r->probe);
     } else if (breaker_success(&m->breaker, r->probe)) {
-        log_line(LOG_NOTICE, "model %s: it works again", m->name);
+        log_client(LOG_MODEL_FAULTS, LOG_NOTICE, "model %s: it works again", m->name);
     }
 }
 

@@ -16,7 +16,7 @@ static const char *const kinds[LOG_KINDS] = {
     [LOG_CONNECTIONS] = "of connections refused or closed",
     [LOG_DESCRIPTORS] = "of descriptors used up",
     [LOG_MODELS] = "of models packed, loaded or unloaded",
-    [LOG_MODEL_FAULTS] = "of models refused",
+    [LOG_MODEL_FAULTS] = "of models that failed",
 };
 
 void log_init(void)

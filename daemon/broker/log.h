@@ -14,8 +14,8 @@ enum { LOG_ERR = 3, LOG_WARNING = 4, LOG_NOTICE = 5, LOG_INFO = 6 };
 enum log_kind {
     LOG_CONNECTIONS,  /* refused, or closed for being slow */
     LOG_DESCRIPTORS,  /* used up */
-    LOG_MODELS,       /* packed, loaded, unloaded */
-    LOG_MODEL_FAULTS, /* refused models */
+    LOG_MODELS,       /* packed, loaded, unloaded; their prefixes */
+    LOG_MODEL_FAULTS, /* refused models, killed packers, breakers */
     LOG_KINDS,
 };
 

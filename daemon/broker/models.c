@@ -256,7 +256,8 @@ bool model_pack_again(struct model *m)
         m->pack_kills = 0;
         return false;
     }
-    log_line(LOG_WARNING, "model %s: the packer was killed; once more", m->name);
+    log_client(LOG_MODEL_FAULTS, LOG_WARNING, "model %s: the packer was killed; once more",
+               m->name);
     m->state = MODEL_IDLE;
     broker_dirty(m->broker);
     return true;
@@ -434,8 +435,8 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
         return;
     }
     if (strview_starts(f->message, "packed:") && !m->repacked) {
-        log_line(LOG_WARNING, "model %s: its packed file is made anew: %.*s", m->name,
-                 (int)f->message.n, f->message.data);
+        log_client(LOG_MODEL_FAULTS, LOG_WARNING, "model %s: its packed file is made anew: %.*s",
+                   m->name, (int)f->message.n, f->message.data);
         m->repacked = m->fresh = true;
         drop_pack(m);
         m->state = MODEL_IDLE;

@@ -213,11 +213,11 @@ void prefix_report(struct broker *b, const struct seam_message *m)
         return; /* of a request that was cancelled meanwhile */
     }
     if (failed) {
-        log_line(LOG_WARNING, "prefix %s cannot be computed: %.*s", p->name,
-                 (int)m->failed.message.n, m->failed.message.data);
+        log_client(LOG_MODELS, LOG_WARNING, "prefix %s cannot be computed: %.*s", p->name,
+                   (int)m->failed.message.n, m->failed.message.data);
     } else {
-        log_line(LOG_INFO, "prefix %s: %u tokens are there for everybody", p->name,
-                 m->finished.prompt_tokens);
+        log_client(LOG_MODELS, LOG_INFO, "prefix %s: %u tokens are there for everybody", p->name,
+                   m->finished.prompt_tokens);
     }
     *p = (struct priming){0};
 }
