@@ -324,6 +324,24 @@ void seq_rewind(struct seq *seq, size_t n);
  * has too few (nothing taken). */
 MUST_USE bool seq_reserve(struct seq *seq, size_t n);
 
+/** Called by a thread of the pool's own when it could write another block. */
+typedef void kv_written_fn(void *arg);
+
+/**
+ * kv_pool_spill() - keep blocks that can be found in a file, too, and look for them there
+ * @fd:        a regular file, readable and writable, which nobody else writes; owned on success. What it holds of
+ *             an earlier pool of the same model and type is used, where it is sound; anything else is overwritten.
+ * @bytes_max: of the file
+ * @written:   see kv_written_fn; @arg is borrowed until kv_pool_free()
+ *
+ * Writing is best effort: when the disk fails, it ends. Reading waits for the disk: seq_attach() reads 8 MiB at most.
+ * Return: 0; -EINVAL when there is a file already, or bytes_max has no room for one block; another negative errno.
+ */
+MUST_USE int kv_pool_spill(struct kv_pool *pool, int fd, uint64_t bytes_max, kv_written_fn *written,
+                           void *arg);
+/** kv_pool_spill_next() - copy one block for the writer, if it is ready and there is one. Return: was there? */
+bool kv_pool_spill_next(struct kv_pool *pool);
+
 #define KV_SALT 16u /* bytes that say who may find a block; all zero: everybody */
 
 /**
@@ -340,6 +358,8 @@ MUST_USE bool seq_reserve(struct seq *seq, size_t n);
  * Return: positions found and added by this call.
  */
 size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *ids, size_t n);
+/** seq_on_disk() - did the last seq_attach() leave off with more to read? Call it again before computing. */
+bool seq_on_disk(const struct seq *seq);
 
 /* ---- steps ---- */
 

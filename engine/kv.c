@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "engine/kv_spill.h"
 #include "engine/model.h"
 
 #define KV_BLOCKS_MAX ((size_t)1 << 24)
@@ -111,6 +112,7 @@ void kv_pool_free(struct kv_pool *pool)
     if (!pool) {
         return;
     }
+    kv_spill_free(pool->spill);
     if (pool->mem) {
         (void)munmap(pool->mem, pool->mem_bytes);
     }
@@ -163,8 +165,7 @@ void kv_block_unref(struct kv_pool *pool, uint32_t block)
     }
 }
 
-/* A block of zeros for one sequence. There has to be one that is free or idle. */
-static uint32_t take_block(struct kv_pool *p)
+uint32_t kv_block_take(struct kv_pool *p)
 {
     if (p->n_free == 0) {
         kv_cache_evict(p);
@@ -247,7 +248,7 @@ static void copy_block(struct seq *seq)
 {
     struct kv_pool *p = seq->pool;
     uint32_t *at = &seq->blocks[seq->len / KV_BLOCK];
-    const uint32_t block = take_block(p), old = *at;
+    const uint32_t block = kv_block_take(p), old = *at;
 
     memcpy(p->mem + block * p->block_bytes, p->mem + old * p->block_bytes, p->block_bytes);
     memcpy(p->blocks[block].ids, p->blocks[old].ids, sizeof(p->blocks[old].ids));
@@ -269,7 +270,7 @@ bool seq_reserve(struct seq *seq, size_t n)
         copy_block(seq);
     }
     while (seq->n_blocks < want) {
-        seq->blocks[seq->n_blocks++] = take_block(seq->pool);
+        seq->blocks[seq->n_blocks++] = kv_block_take(seq->pool);
     }
     return true;
 }

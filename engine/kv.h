@@ -30,6 +30,7 @@ struct kv_block {
     uint32_t n_children; /* kept blocks that have it as parent */
     uint32_t next;       /* in its bucket */
     uint32_t n_hits;     /* sequences that found it */
+    bool on_disk;        /* it has been handed to the writer, or comes from there */
     uint64_t used;       /* the pool's tick when it was last found or let go */
 };
 
@@ -50,6 +51,8 @@ struct kv_pool {
     uint32_t *buckets; /* owned: (n_buckets) first kept block by hash, or KV_NONE */
     size_t n_buckets;  /* a power of two */
     uint64_t tick;
+    struct kv_spill *spill; /* owned; NULL: none */
+    size_t n_unspilled;     /* kept blocks that are not on disk */
 };
 
 struct seq {
@@ -60,6 +63,7 @@ struct seq {
     size_t n_kept; /* its first so many blocks can be found */
     bool keeps;    /* what it computes can be found by its salt */
     uint8_t salt[KV_SALT];
+    bool on_disk;      /* see seq_on_disk() */
     bool in_step;      /* marks the items of the step that is being checked */
     uint32_t blocks[]; /* (n_blocks) room for n_ctx positions */
 };
@@ -80,6 +84,8 @@ void kv_cache_evict(struct kv_pool *pool);
 
 /* ---- kv.c: for kv_cache.c ---- */
 
+/** kv_block_take() - a block of zeros for one sequence. There has to be one that is free or idle. */
+uint32_t kv_block_take(struct kv_pool *pool);
 void kv_block_ref(struct kv_pool *pool, uint32_t block);
 /** kv_block_unref() - let go; a block that cannot be found is free when nobody holds it any more */
 void kv_block_unref(struct kv_pool *pool, uint32_t block);

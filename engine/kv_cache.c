@@ -10,12 +10,18 @@
  * What is least worth goes first: what was used longest ago, where a hit counts as much as a whole
  * pool of blocks let go since, at most eight times. Public blocks are what the operator asked for, and go last. */
 #include <assert.h>
+#include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #include <xxhash.h>
 
+#include "engine/image.h"
 #include "engine/kv.h"
+#include "engine/kv_spill.h"
+#include "engine/model.h"
 
+#define FETCH_BYTES ((size_t)8 << 20) /* one call reads from the disk, or one block */
 #define HITS_MAX 8u
 #define VALUE_PUBLIC (UINT64_C(1) << 62)
 
@@ -78,6 +84,8 @@ static void enter(struct kv_pool *p, uint32_t block, const struct wanted *w)
     b->parent = w->parent;
     b->n_children = b->n_hits = 0;
     b->used = ++p->tick;
+    b->on_disk = false;
+    p->n_unspilled++;
     b->next = *bucket;
     *bucket = block;
     if (w->parent != KV_NONE) {
@@ -98,6 +106,7 @@ static void leave(struct kv_pool *p, uint32_t block)
     if (b->parent != KV_NONE) {
         p->blocks[b->parent].n_children--;
     }
+    p->n_unspilled -= b->on_disk ? 0 : 1;
     b->kept = false;
 }
 
@@ -203,6 +212,114 @@ static size_t follow(struct seq *seq, const int32_t *ids, size_t n_blocks, bool 
     return i - begin;
 }
 
+/* ---- the disk ---- */
+
+static struct spill_head head_of(const struct kv_pool *p, const struct wanted *w)
+{
+    struct spill_head h = {0};
+
+    memcpy(h.hash, w->hash, sizeof(h.hash));
+    memcpy(h.ids, w->ids, sizeof(h.ids));
+    if (w->parent != KV_NONE) {
+        memcpy(h.before, p->blocks[w->parent].hash, sizeof(h.before));
+    }
+    return h;
+}
+
+/* Is the next block of these ids on the disk, of the seq's own salt or the public one? */
+static bool stored(const struct seq *seq, const int32_t *ids, struct wanted *ret)
+{
+    const struct kv_pool *p = seq->pool;
+    const size_t i = seq->n_kept;
+    const uint32_t parent = i > 0 ? seq->blocks[i - 1] : KV_NONE;
+    const uint8_t *const salts[] = {seq->salt, public_salt};
+    const bool in_public = parent == KV_NONE || is_public(p->blocks[parent].salt);
+
+    for (unsigned k = 0; k < (in_public ? 2 : 1); k++) {
+        *ret = (struct wanted){.salt = salts[k], .parent = parent, .ids = ids + i * KV_BLOCK};
+        wanted_hash(p, ret);
+        if (kv_spill_has(p->spill, ret->hash)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Blocks from the disk behind those that seq has. Return: how many. */
+static size_t fetch(struct seq *seq, const int32_t *ids, size_t n_blocks)
+{
+    struct kv_pool *p = seq->pool;
+    const size_t begin = seq->n_kept, most = 1 + FETCH_BYTES / p->block_bytes;
+    struct wanted w;
+
+    seq->on_disk = false;
+    while (p->spill && seq->n_kept < n_blocks && p->n_free + p->n_idle > 0 &&
+           stored(seq, ids, &w)) {
+        if (seq->n_kept - begin == most) {
+            seq->on_disk = true;
+            break;
+        }
+        const struct spill_head want = head_of(p, &w);
+        const uint32_t block = kv_block_take(p);
+        struct kv_block *b = &p->blocks[block];
+        if (!kv_spill_get(p->spill, &want, p->mem + block * p->block_bytes)) {
+            kv_block_unref(p, block); /* zeroed before another use, as every block */
+            continue;
+        }
+        memcpy(b->ids, w.ids, sizeof(b->ids));
+        enter(p, block, &w);
+        b->on_disk = true;
+        b->n_hits = 1;
+        p->n_unspilled--;
+        seq->blocks[seq->n_kept] = block;
+        seq->n_blocks = ++seq->n_kept;
+    }
+    return seq->n_kept - begin;
+}
+
+int kv_pool_spill(struct kv_pool *pool, int fd, uint64_t bytes_max, kv_written_fn *written,
+                  void *arg)
+{
+    struct spill_file file = {.content = pool->model->header->hash,
+                              .kv_type = (uint32_t)pool->type,
+                              .block_positions = KV_BLOCK,
+                              .block_bytes = pool->block_bytes};
+
+    if (pool->spill) {
+        return -EINVAL;
+    }
+    memcpy(file.magic, SPILL_MAGIC, sizeof(file.magic));
+    file.check = XXH3_64bits(&file, offsetof(struct spill_file, check));
+    return kv_spill_new(&pool->spill, &file, fd, bytes_max, written, arg);
+}
+
+bool kv_pool_spill_next(struct kv_pool *pool)
+{
+    if (!pool->spill || pool->n_unspilled == 0 || !kv_spill_ready(pool->spill)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < pool->n_blocks;
+         i++) { /* a block is of no use without those before it */
+        struct kv_block *b = &pool->blocks[i];
+        if (!b->kept || b->on_disk || (b->parent != KV_NONE && !pool->blocks[b->parent].on_disk)) {
+            continue;
+        }
+        struct wanted w = {.parent = b->parent, .ids = b->ids};
+        memcpy(w.hash, b->hash, sizeof(w.hash));
+        const struct spill_head head = head_of(pool, &w);
+        kv_spill_put(pool->spill, &head, pool->mem + i * pool->block_bytes);
+        b->on_disk = true;
+        pool->n_unspilled--;
+        return true;
+    }
+    return false;
+}
+
+bool seq_on_disk(const struct seq *seq)
+{
+    return seq->on_disk;
+}
+
 size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *ids, size_t n)
 {
     const size_t n_blocks = n > 0 ? (n - 1) / KV_BLOCK : 0;
@@ -212,6 +329,7 @@ size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *i
     assert(n <= seq->n_ctx);
     memcpy(seq->salt, salt, KV_SALT);
     seq->keeps = true;
+    seq->on_disk = false;
     kv_cache_keep(seq);
     if (len % KV_BLOCK != 0 || n_blocks <= seq->n_kept) {
         return 0;
@@ -219,7 +337,8 @@ size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *i
     seq_trim(seq, seq->n_kept); /* blocks that a step reserved and did not fill */
     const bool public_first =
         follow(seq, ids, n_blocks, true, false) > follow(seq, ids, n_blocks, false, false);
-    const size_t found = follow(seq, ids, n_blocks, public_first, true);
+    size_t found = follow(seq, ids, n_blocks, public_first, true);
+    found += fetch(seq, ids, n_blocks);
     seq->len += found * KV_BLOCK;
     return found * KV_BLOCK;
 }

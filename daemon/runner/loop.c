@@ -39,6 +39,9 @@ static void carry_out(struct runner *rn, struct seam_item *item)
     case SEAM_DROP:
         resident_drop(rn, m->drop);
         break;
+    case SEAM_SPILL:
+        resident_spill(rn, item);
+        break;
     case SEAM_START:
         sequence_start(rn, &m->start);
         break;
@@ -88,6 +91,7 @@ static int run(struct runner *rn)
         if (steps_work(rn)) {
             steps_run(rn);
         }
+        residents_spill(rn);
         report_stats(rn, !steps_work(rn), clock_now_ns());
         report_flush(rn);
     }

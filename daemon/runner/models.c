@@ -242,6 +242,37 @@ bool residents_loading(const struct runner *rn)
     return false;
 }
 
+static void on_written(void *arg)
+{
+    seam_io_wake(arg); /* an idle engine has the next block to give */
+}
+
+void resident_spill(struct runner *rn, struct seam_item *item)
+{
+    const struct seam_spill *spill = &item->msg.spill;
+    struct resident *m = resident_find(rn, spill->model);
+
+    if (!m || !m->ready) {
+        return; /* its load failed in the meantime */
+    }
+    const int r = kv_pool_spill(m->pool, item->fd, spill->bytes_max, on_written, rn->io);
+    if (r == 0) {
+        item->fd = -1;
+    } else {
+        log_line(LOG_WARNING, "model %u keeps no KV on disk: %s", m->number, strerror(-r));
+    }
+}
+
+void residents_spill(struct runner *rn)
+{
+    for (size_t i = 0; i < RESIDENTS_MAX; i++) {
+        struct resident *m = rn->residents[i];
+        if (m && m->ready) {
+            (void)kv_pool_spill_next(m->pool);
+        }
+    }
+}
+
 void resident_drop(struct runner *rn, uint32_t number)
 {
     struct resident *m = resident_find(rn, number);

@@ -154,6 +154,10 @@ void resident_load(struct runner *rn, struct seam_item *item);
 void residents_collect(struct runner *rn);
 bool residents_loading(const struct runner *rn);
 struct resident *resident_find(const struct runner *rn, uint32_t number);
+/** resident_spill() - a file for its KV blocks; @item's descriptor is taken over */
+void resident_spill(struct runner *rn, struct seam_item *item);
+/** residents_spill() - hand the writers of all models their next block */
+void residents_spill(struct runner *rn);
 void resident_drop(struct runner *rn, uint32_t number);
 void residents_free(struct runner *rn);
 

@@ -89,6 +89,9 @@ static void step_collect(struct step *st, const struct runner *rn, struct reside
     size_t left = pace_next(&m->pace, st->n_decode, rn->prompt_us, rn->step_tokens_max);
     for (size_t i = 0; i < n_waiting && left > 0; i++) {
         sequence_attach(waiting[i]); /* others may have computed what it waits for */
+        if (seq_on_disk(waiting[i]->kv)) {
+            continue; /* reading the rest is faster than computing it */
+        }
         const size_t want = waiting[i]->n_known - seq_len(waiting[i]->kv);
         left -= step_add(st, waiting[i], want < left ? want : left, true);
     }
