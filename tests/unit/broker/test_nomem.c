@@ -7,7 +7,9 @@
 #include <unistd.h>
 
 #include "daemon/broker/config_peer.h"
+#include "daemon/broker/http.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/metrics_text.h"
 #include "daemon/broker/peer.h"
 #include "tests/support/nomem.h"
 
@@ -68,9 +70,43 @@ static void every_failed_allocation_is_reported(void **state)
     (void)close(fds[1]);
 }
 
+/* Goal: without memory for a model's figures nothing is counted, and a text or a page is written whole or
+ * refused. Method: as above. */
+static void figures_do_without_memory(void **state)
+{
+    const struct metrics_now state_now = {.version = "1", .cpu = "scalar"};
+    size_t i = 0, n_reported = 0;
+    (void)state;
+
+    for (bool failed = true; failed; i++) {
+        struct metrics m;
+        struct buf text, page;
+        metrics_init(&m, 0);
+        buf_init(&text, METRICS_TEXT_MAX);
+        buf_init(&page, METRICS_TEXT_MAX + 1024);
+        nomem_after(i);
+        metrics_request(&m, metrics_slot(&m, "home"), CLASS_HIGH, ERR_NONE);
+        metrics_tokens(&m, metrics_slot(&m, NULL), CLASS_LOW, 3);
+        metrics_step(&m, METRICS_OTHER, 1, 1);
+        int r = metrics_text(&text, &m, &state_now);
+        if (r == 0) {
+            r = http_put(&page, HTTP_GET, METRICS_CONTENT_TYPE,
+                         (struct strview){.data = (const char *)text.data, .n = text.n});
+        }
+        failed = nomem_off();
+        assert_true(r == 0 || (failed && r == -ENOMEM));
+        n_reported += r != 0;
+        buf_deinit(&page);
+        buf_deinit(&text);
+        metrics_deinit(&m);
+    }
+    assert_true(n_reported >= 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(figures_do_without_memory),
         cmocka_unit_test(every_failed_allocation_is_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
