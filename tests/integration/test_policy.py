@@ -4,12 +4,13 @@
 Other users are this process under another effective uid, so that part needs root; it is skipped loudly without."""
 import os
 import signal
+import socket
 import sys
 import time
 import unittest
 
 import test_seam
-from harness import HOOKED_RUNNER, SANITIZED, Daemon, Peer, text_of, wait_for
+from harness import HOOKED_RUNNER, PATIENCE, SANITIZED, Daemon, Peer, text_of, wait_for
 
 OPEN = '[socket]\nmode = 0666\n'
 LONG = 60000
@@ -135,6 +136,84 @@ class Users(unittest.TestCase):
             self.assertGreater(frame['retry_after_ms'], 0)
             other.send({**slow, 'id': 1})
             self.assertEqual(other.receive()['type'], 'accepted')
+
+
+def cgroup_root():
+    """A control group hierarchy that says which unit a process belongs to and that we may write to, or None."""
+    for root in ('/sys/fs/cgroup', '/sys/fs/cgroup/systemd'):
+        if os.access(f'{root}/cgroup.procs', os.W_OK):
+            return root
+    return None
+
+
+@unittest.skipUnless(AS_ROOT and cgroup_root(), 'only root can make control groups, where there are any')
+class Units(unittest.TestCase):
+
+    def setUp(self):
+        self.unit = f'onebit-test-{os.getpid()}.service'
+        self.group = f'{cgroup_root()}/onebittest{os.getpid()}.slice/{self.unit}'
+        os.makedirs(self.group)
+        self.addCleanup(os.removedirs, self.group)
+
+    def connect_from_unit(self, daemon, stay):
+        """A connection made by a process of the unit, which has ended by then unless it is to stay."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                ours.close()
+                with open(f'{self.group}/cgroup.procs', 'w', encoding='ascii') as f:
+                    f.write(str(os.getpid()))
+                made = Peer(daemon, hello=False)
+                socket.send_fds(theirs, [b'x'], [made.s.fileno()])
+                if stay:
+                    theirs.recv(1)
+            finally:
+                os._exit(0)
+        theirs.close()
+
+        def reap():
+            ours.close()
+            os.waitpid(pid, 0)
+        fd = socket.recv_fds(ours, 1, 1)[1][0]
+        if stay:
+            self.addCleanup(reap)
+        else:
+            reap()
+        peer = Peer.__new__(Peer)
+        peer.s, peer.bytes = socket.socket(fileno=fd), b''
+        peer.s.settimeout(PATIENCE)
+        return peer
+
+    def identities(self, peer):
+        peer.send({'type': 'ps', 'id': 9999})
+        return {(i['uid'], i['unit']): i for i in peer.until_end(9999)[-1]['result']['identities']}
+
+    def config(self):
+        return f'[peer unit.{self.unit}]\nclass = low\nrequests_per_s = 1\nburst_s = 1\n'
+
+    def test_a_service_is_an_identity_of_its_own(self):
+        with Daemon(config=self.config()) as d, Peer(d) as mine, self.connect_from_unit(d, True) as unit:
+            greet(unit)
+            self.assertEqual(refusal(ask(unit, 1)[0]), ('forbidden', 403))  # root, but named
+            self.assertEqual(ask(mine, 1, **{'class': 'high'})[0]['type'], 'done')
+            self.assertEqual(ask(unit, 2, **{'class': 'low'}, deadline_ms=LONG)[0]['type'], 'done')
+            self.assertEqual(refusal(ask(unit, 3, **{'class': 'low'}, **HURRY)[0]), ('rate_limited', 429))
+            self.assertEqual(ask(mine, 2)[0]['type'], 'done')
+            self.assertEqual(self.identities(mine)[0, self.unit]['connections'], 1)
+
+    def test_a_process_that_is_gone_lends_its_unit_to_nobody(self):
+        """Its number may be another's by now. The daemon is stopped until the process has ended."""
+        with Daemon(config=self.config()) as d, Peer(d) as mine:
+            d.process.send_signal(signal.SIGSTOP)
+            try:
+                unit = self.connect_from_unit(d, False)
+            finally:
+                d.process.send_signal(signal.SIGCONT)
+            with unit:
+                greet(unit)
+                self.assertEqual(ask(unit, 1, **{'class': 'high'})[0]['type'], 'done')
+                self.assertNotIn((0, self.unit), self.identities(mine))
 
 
 class Expectations(unittest.TestCase):
@@ -339,4 +418,6 @@ class Breaker(unittest.TestCase):
 if __name__ == '__main__':
     if not AS_ROOT:
         print('SKIPPED: the tests with several users need root', file=sys.stderr)
+    elif not cgroup_root():
+        print('SKIPPED: the tests with units need a writable control group', file=sys.stderr)
     unittest.main(verbosity=2)
