@@ -6,11 +6,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/broker/answer_cache.h"
 #include "daemon/broker/config_peer.h"
 #include "daemon/broker/http.h"
 #include "daemon/broker/identity.h"
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/peer.h"
+#include "daemon/broker/session.h"
+#include "daemon/broker/session_file.h"
 #include "tests/support/nomem.h"
 
 static const struct moment now = {.now_ns = 1, .unix_s = 1};
@@ -103,11 +106,99 @@ static void figures_do_without_memory(void **state)
     assert_true(n_reported >= 8);
 }
 
+/* The messages of a session, to see whether a turn that failed has changed them. */
+static bool has(const struct session *s, size_t n_messages, size_t n_ids)
+{
+    return s->n_messages == n_messages && s->n_ids == n_ids &&
+           (n_messages == 0 || strview_is(s->messages[0].content, "hi"));
+}
+
+/* One pass over what a session allocates: two turns, a file, the file again; 0 or the first error. */
+static int a_session(void)
+{
+    static const int32_t ids[] = {1, 2, 3};
+    const struct msg_chat_message hi[] = {{strview_of("user"), strview_of("hi")},
+                                          {strview_of("user"), strview_of("ho")}};
+    struct session_outcome o = {.messages = hi,
+                                .n_messages = 1,
+                                .answer = strview_of("yes"),
+                                .prompt_ids = ids,
+                                .n_prompt_ids = 2,
+                                .answer_ids = ids,
+                                .n_answer_ids = 1,
+                                .whole = true,
+                                .model = "m",
+                                .quantization = "binary",
+                                .formats = "Q1_0"};
+    struct session *s = session_new(1, strview_of("s"), 5), *again = NULL;
+    struct buf file;
+    int r = s ? session_commit(s, &o, 6) : -ENOMEM;
+
+    buf_init(&file, SESSION_FILE_MAX);
+    assert_true(!s || has(s, r == 0 ? 2 : 0, r == 0 ? 3 : 0));
+    if (r == 0) {
+        o.n_messages = o.n_prompt_ids = 2;
+        o.n_answer_ids = 2;
+        r = session_commit(s, &o, 7);
+        assert_true(has(s, r == 0 ? 3 : 2, r == 0 ? 4 : 3));
+    }
+    if (r == 0) {
+        r = session_file_write(&file, s);
+    }
+    if (r == 0) {
+        r = session_file_seal(&file);
+    }
+    if (r == 0) {
+        r = session_file_read(&again, file.data, file.n, NULL);
+    }
+    buf_deinit(&file);
+    session_free(s);
+    session_free(again);
+    return r;
+}
+
+/* Goal: a session that memory fails is as it was before, and nothing is lost. */
+static void a_turn_without_memory_changes_nothing(void **state)
+{
+    size_t i = 0;
+    (void)state;
+
+    for (bool failed = true; failed; i++) {
+        nomem_after(i);
+        const int r = a_session();
+        failed = nomem_off();
+        assert_int_equal(r, failed ? -ENOMEM : 0);
+    }
+    assert_true(i > 10);
+}
+
+/* Goal: a cache without memory keeps what it has and forgets the rest. */
+static void an_answer_without_memory_is_not_kept(void **state)
+{
+    static struct answer_cache c;
+    const struct kept_answer a = {.text = strview_of("yes"), .finish_reason = strview_of("stop")};
+    const struct answer_key one = {strview_of("1"), strview_of("m"), 0},
+                            two = {strview_of("2"), strview_of("m"), 0};
+    struct kept_answer got;
+    (void)state;
+
+    answer_cache_init(&c, 4096);
+    answer_cache_put(&c, &one, &a);
+    nomem_after(0);
+    answer_cache_put(&c, &two, &a);
+    assert_true(nomem_off());
+    assert_true(answer_cache_find(&c, &one, &got));
+    assert_false(answer_cache_find(&c, &two, &got));
+    answer_cache_clear(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_do_without_memory),
         cmocka_unit_test(every_failed_allocation_is_reported),
+        cmocka_unit_test(a_turn_without_memory_changes_nothing),
+        cmocka_unit_test(an_answer_without_memory_is_not_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
