@@ -12,6 +12,7 @@ import threading
 import time
 import unittest
 
+import test_policy
 from harness import PATIENCE, SANITIZED, Daemon, Peer, pack, unpack, wait_for
 
 SPARE = (4 << 20) if not SANITIZED else (512 << 20)  # a sanitizer keeps freed memory aside
@@ -78,6 +79,7 @@ class Innocent:
 
     def go_on(self):
         try:
+            self.ask()
             while not self.over.wait(0.1):
                 self.ask()
         except BaseException as e:  # pylint: disable=broad-except
@@ -194,6 +196,41 @@ class Crowds(unittest.TestCase):
                 for peer in peers:
                     peer.close()
             self.end(d, (4 << 20) + (8 << 20))  # what waits for them, and their requests
+
+    @unittest.skipUnless(os.geteuid() == 0, 'only root can be two users')
+    def test_who_takes_most_goes_and_nobody_else(self):
+        """Method: one user's eight connections take far more than 4 MiB of output and read nothing; another's
+        one is at times the largest of all connections, but modest in sum: it gets every answer."""
+        config = ('[socket]\nmode = 0666\n[limits]\noutput_total_bytes = 4M\noutput_soft_bytes = 1M\noutput_hard_bytes = 3M\n'
+                  'stall_ms = 60000\n[queue]\nper_identity = 1200\n[engine]\nstreams_max = 1\n')
+        with Daemon(config=config) as d:
+            self.begin(d)
+            modest = test_policy.as_user(d, 7002)
+            greedy = [test_policy.as_user(d, 7001) for _ in range(8)]
+            for peer in (modest, *greedy):
+                self.assertEqual(test_policy.greet(peer)['type'], 'hello')
+            for peer in greedy:
+                for number in range(1, 101):
+                    peer.send({'type': 'generate', 'id': number, 'prompt': 'x', 'class': 'low', **LONG})
+            for number in range(200, 206):
+                modest.send({'type': 'ps', 'id': number})
+            for number in range(200, 300):
+                for peer in greedy:
+                    try:
+                        peer.send({'type': 'ps', 'id': number})
+                    except OSError:
+                        pass  # closed already
+                now = figures(d)
+                self.assertLessEqual(now['onebit_output_bytes'], 4 << 20)
+                if now['onebit_connections_shed_total'] >= 4:
+                    break
+            else:
+                self.fail('nobody was closed')
+            for number in range(200, 206):
+                self.assertEqual(modest.until_end(number)[-1]['type'], 'done')
+            for peer in (modest, *greedy):
+                peer.close()
+            self.end(d, (4 << 20) + (1 << 20))
 
     def test_unfinished_frames_are_bounded_in_all(self):
         """Method: forty clients send half of a frame of a megabyte each; together 8 MiB are allowed."""
