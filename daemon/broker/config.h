@@ -45,6 +45,7 @@ struct config {
     uint64_t socket_mode;
     char *models_dir, *default_model; /* default_model may be NULL */
     char *cache_dir;
+    uint64_t kv_bytes_disk; /* of one model's idle KV; 0: none is kept on disk */
     uint64_t answers_bytes; /* of the cache of answers; 0: none */
     char *runner, *cpu;     /* runner: NULL: beside onebitd; cpu: NULL: the best there is */
     uint64_t threads;       /* 0: chosen by the runner */

@@ -22,6 +22,7 @@ const struct config_key config_keys[] = {
     {"models", "dir", KEY_PATH, AT(models_dir), .restart = true},
     {"models", "default", KEY_NAME, AT(default_model)},
     {"cache", "dir", KEY_PATH, AT(cache_dir), .restart = true},
+    {"cache", "kv_bytes_disk", KEY_BYTES, AT(kv_bytes_disk), 0, BYTES_MAX, 0},
     {"cache", "answers_bytes", KEY_BYTES, AT(answers_bytes), 0, BYTES_MAX, 0},
     {"engine", "runner", KEY_PATH, AT(runner), .restart = true},
     {"engine", "cpu", KEY_WORD, AT(cpu), .words = CPU_WORDS, .restart = true},

@@ -470,7 +470,6 @@ static void on_loaded(struct broker *b, const struct seam_loaded *l)
     if (!m || m->state != MODEL_LOADED) {
         return;
     }
-    prefixes_prime(m);
     list_for_each (r, next, &m->users, struct request, model_link) {
         if (r->kind == REQUEST_LOAD) {
             engine_load_done(r);

@@ -19,7 +19,9 @@
 #include "daemon/broker/log.h"
 #include "daemon/broker/model_mark.h"
 #include "daemon/broker/packstore.h"
+#include "daemon/broker/prefix.h"
 #include "daemon/broker/request.h"
+#include "daemon/broker/spill.h"
 
 #define REFUSED_MAX 64u  /* refusals remembered */
 #define PREPARING_MAX 4u /* models between the folder and the engine: processes, open files */
@@ -424,6 +426,8 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     log_client(LOG_MODELS, LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name,
                f->quantization, f->formats, l->n_streams);
     backoff_progress(&b->backoff);
+    spill_offer(m);
+    prefixes_prime(m);
     broker_dirty(b);
 }
 
