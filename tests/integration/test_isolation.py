@@ -1,60 +1,89 @@
 #!/usr/bin/env python3
-"""bench/timing-isolation: its judgement on made-up times, and a few real pairs of two users, by the daemon's counts."""
-import importlib.machinery
-import importlib.util
+"""Whose prompt it was stays between a user and the daemon: what one has computed, nobody else is spared."""
+import contextlib
 import os
-import random
 import unittest
 
-from harness import SOURCE
+from harness import Daemon, Peer
 
-loader = importlib.machinery.SourceFileLoader('timing_isolation', str(SOURCE / 'bench/timing-isolation'))
-isolation = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
-loader.exec_module(isolation)
-
-
-def made_up(leak, pairs=1000, noise=0.004):
-    """Pairs in which a miss takes 50 ms and an own hit 10, and another's hit so much less or more than a miss."""
-    rng = random.Random(5)
-    return [{'other': 0.05 + leak + rng.gauss(0, noise), 'miss': 0.05 + rng.gauss(0, noise),
-             'own': 0.01 + rng.gauss(0, noise / 4)} for _ in range(pairs)]
+OPEN_TO_ALL = '[socket]\nmode = 0666\n'
+ALICE, BOB = 61001, 61002  # nobody's
+PROMPT = [3 + i * 7 % 900 for i in range(300)]
 
 
-class Judgement(unittest.TestCase):
-
-    def test_equal_times_keep_the_promise(self):
-        said = isolation.judge(made_up(0), rounds=400)
-        self.assertTrue(said['kept'], said)
-        self.assertAlmostEqual(said['effect_ms'], 40, delta=1)
-        self.assertTrue(said['low'] < 0 < said['high'], said)
-
-    def test_a_tenth_of_the_effect_either_way_breaks_it(self):
-        for leak in (-0.004, 0.004):
-            said = isolation.judge(made_up(leak), rounds=400)
-            self.assertFalse(said['kept'], said)
-            self.assertAlmostEqual(said['part'], leak / 0.04, delta=0.02)
-
-    def test_too_few_pairs_to_know_break_it(self):
-        self.assertFalse(isolation.judge(made_up(0, pairs=8, noise=0.02), rounds=400)['kept'])
-
-    def test_without_an_effect_there_is_nothing_to_judge_by(self):
-        self.assertFalse(isolation.judge([{'other': 1.0, 'miss': 1.0, 'own': 2.0}] * 9, rounds=50)['kept'])
+@contextlib.contextmanager
+def acting_as(uid):
+    """Connect as another user: the kernel notes who that is at connect()."""
+    os.setegid(uid)
+    os.seteuid(uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
 
 
-@unittest.skipUnless(os.geteuid() == 0, 'SKIPPED: two users are needed, and only root can be both')
-class Users(unittest.TestCase):
+def peer_of(d, uid):
+    with acting_as(uid):
+        return Peer(d)
 
-    def test_nothing_of_another_users_prompt_is_found_and_all_but_the_end_of_ones_own(self):
-        seen = isolation.measure(None, pairs=4, length=200, seed=1)
-        self.assertEqual(list(isolation.faults(seen)), [])
-        for row in seen:
-            self.assertEqual((row['other'][1], row['miss'][1]), (0, 0))
-            self.assertIn(row['own'][1], range(160, 200))
 
-    def test_a_count_that_tells_of_sharing_is_a_fault(self):
-        row = {'other': (0.1, 32), 'miss': (0.1, 0), 'own': (0.1, 0)}
-        self.assertEqual(len(list(isolation.faults([row]))), 2)
+def ask(peer, number, ids, **more):
+    peer.send(dict({'type': 'generate', 'id': number, 'ids': ids, 'max_tokens': 4, 'ignore_eos': True,
+                    'temperature': 0.0}, **more))
+    tokens = []
+    while True:
+        frame = peer.receive()
+        assert frame['type'] != 'error', frame
+        if frame['type'] == 'delta':
+            tokens += frame.get('ids', [])
+        if frame['type'] == 'done':
+            return frame, tokens
+
+
+@unittest.skipUnless(os.geteuid() == 0, 'SKIPPED: only root can act as two users')
+class Isolation(unittest.TestCase):
+
+    def start(self, config=''):
+        d = Daemon(config=OPEN_TO_ALL + config)
+        os.chmod(d.home, 0o755)
+        return d
+
+    def test_a_prompt_is_computed_anew_for_another_user(self):
+        with self.start() as d, peer_of(d, ALICE) as alice, peer_of(d, BOB) as bob:
+            first, want = ask(alice, 1, PROMPT)
+            again, got = ask(alice, 2, PROMPT)
+            other, bobs = ask(bob, 1, PROMPT)
+            later, bobs_again = ask(bob, 2, PROMPT)
+            self.assertEqual(first['cached_tokens'], 0)
+            self.assertGreater(again['cached_tokens'], len(PROMPT) // 2)
+            self.assertLess(again['cached_tokens'], len(PROMPT))  # the last one is computed for its logits
+            self.assertEqual(other['cached_tokens'], 0)
+            self.assertEqual(later['cached_tokens'], again['cached_tokens'])
+            for tokens in (got, bobs, bobs_again):
+                self.assertEqual(tokens, want)  # whoever computed what, the answer is the same
+
+    def test_another_connection_of_the_same_user_shares(self):
+        with self.start() as d, peer_of(d, ALICE) as one, peer_of(d, ALICE) as two:
+            ask(one, 1, PROMPT)
+            done, _ = ask(two, 1, PROMPT)
+            self.assertGreater(done['cached_tokens'], 0)
+
+    def test_who_asks_for_no_cache_neither_gets_nor_leaves_one(self):
+        with self.start() as d, peer_of(d, ALICE) as alice:
+            ask(alice, 1, PROMPT, no_cache=True)
+            self.assertEqual(ask(alice, 2, PROMPT)[0]['cached_tokens'], 0)
+            self.assertEqual(ask(alice, 3, PROMPT, no_cache=True)[0]['cached_tokens'], 0)
+
+    def test_requests_of_others_can_neither_be_seen_into_nor_cancelled(self):
+        with self.start() as d, peer_of(d, ALICE) as alice, peer_of(d, BOB) as bob:
+            alice.send({'type': 'generate', 'id': 1, 'ids': PROMPT, 'max_tokens': 100, 'ignore_eos': True})
+            number = alice.receive()['request']
+            bob.send({'type': 'cancel', 'id': 9, 'request': number})
+            self.assertIn(bob.receive()['number'], (403, 404))
+            while (frame := alice.receive())['type'] != 'done':
+                self.assertNotEqual(frame['type'], 'error')
 
 
 if __name__ == '__main__':
-    unittest.main(verbosity=2)
+    unittest.main()
