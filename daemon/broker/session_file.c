@@ -263,8 +263,9 @@ static int take_ids(struct cursor *c, struct session *s)
 {
     const uint32_t n_covered = cursor_u32(c), n = cursor_u32(c);
 
-    if (n > SESSION_IDS_MAX || cursor_left(c) != (uint64_t)n * 4 || n_covered > s->n_messages ||
-        n_covered >= MSG_MESSAGES_MAX || (n_covered == 0) != (n == 0)) {
+    if (c->bad || n > SESSION_IDS_MAX || cursor_left(c) != (uint64_t)n * 4 ||
+        n_covered > s->n_messages || n_covered >= MSG_MESSAGES_MAX ||
+        (n_covered == 0) != (n == 0)) {
         return SESSION_FILE_BAD;
     }
     if (n == 0) {
