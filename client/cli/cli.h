@@ -102,6 +102,7 @@ int verb_status(struct args *args);
 int verb_load(struct args *args);
 int verb_unload(struct args *args);
 int verb_cancel(struct args *args);
+int verb_batch(struct args *args);
 int verb_session(struct args *args);
 int verb_metrics(struct args *args);
 int verb_config(struct args *args);

@@ -21,6 +21,15 @@ const struct verb verbs[] = {
      "--session. /reset forgets the conversation, /quit or the end of input ends. Ctrl-C cancels\n"
      "the answer that is being written; at the prompt it ends.",
      GENERATES | OPTS_SESSION, NULL, 0, true, verb_chat},
+    {"batch", "batch [options] IN.jsonl OUT.jsonl", "Answer a file of requests into a file",
+     "A line of IN is a JSON text (a prompt), an array of messages, or an object with prompt,\n"
+     "messages or ids and other fields of a request, and an id of your own. OUT gets a line for\n"
+     "each, in the same order; the options are for lines that do not say otherwise. An OUT that "
+     "is\n"
+     "there is continued. The class is low and there is no deadline unless said. Exit code 1: a\n"
+     "request failed; its line tells why, and has the request.",
+     OPTS_CONNECT | OPTS_GENERATE | OPTS_BATCH | OPTS_VERBOSE | OPTS_JSON, "IN.jsonl and OUT.jsonl",
+     2, false, verb_batch},
     {"list", "list [options]", "List the models there are", NULL,
      OPTS_CONNECT | OPTS_JSON | OPTS_NAMES, NULL, 0, true, verb_list},
     {"ps", "ps [options]", "Show the models that are loaded and the requests that run", NULL,

@@ -13,6 +13,7 @@ _onebit_options()
     case $1 in
         run) echo "$generate session trim raw logprobs json" ;;
         chat) echo "$generate session trim" ;;
+        batch) echo "$generate raw jobs json" ;;
         list) echo "$connect json names" ;;
         ps | status) echo "$connect json" ;;
         load | unload | cancel | metrics) echo "$connect" ;;
@@ -29,7 +30,7 @@ _onebit_options()
     esac
 }
 
-_onebit_verbs='run chat list ps status load unload cancel session metrics config doctor top bench
+_onebit_verbs='run chat batch list ps status load unload cancel session metrics config doctor top bench
     explain help'
 
 # Offer those lines of standard input that begin with $1.
@@ -73,7 +74,7 @@ _onebit_names()
 _onebit_takes()
 {
     case $1 in
-        -m | -s | -n | --model | --session | --class | --template | --quantization | --socket | \
+        -m | -s | -n | -j | --jobs | --model | --session | --class | --template | --quantization | --socket | \
             --max-tokens | --system | --temperature | --top-k | --top-p | --min-p | \
             --repeat-penalty | --seed | --stop | --deadline | --logprobs | -p | --prompt | --answer | \
             -r | --rounds | --streams | --seconds | --rate | --against | --slack) return 0 ;;
@@ -101,6 +102,7 @@ _onebit_value()
 _onebit_argument()
 {
     case $1:$2 in
+        batch:0 | batch:1) compopt -o default ;;
         load:0 | unload:0) _onebit_names "$3" list ;;
         session:0) _onebit_words "$3" list show drop ;;
         session:*)

@@ -42,6 +42,7 @@ complete -c onebit -n __onebit_no_verb -l help -s h -d 'print the verbs'
 complete -c onebit -n __onebit_no_verb -l version -d 'print the version'
 complete -c onebit -n __onebit_no_verb -a run -d 'answer one prompt, printed as it comes'
 complete -c onebit -n __onebit_no_verb -a chat -d 'talk with a model, line by line'
+complete -c onebit -n __onebit_no_verb -a batch -d 'answer a file of requests into a file'
 complete -c onebit -n __onebit_no_verb -a list -d 'list the models there are'
 complete -c onebit -n __onebit_no_verb -a ps -d 'show loaded models and running requests'
 complete -c onebit -n __onebit_no_verb -a status -d 'show the state of the daemon'
@@ -57,9 +58,9 @@ complete -c onebit -n __onebit_no_verb -a bench -d 'measure how fast the daemon 
 complete -c onebit -n __onebit_no_verb -a explain -d 'say what an error means'
 complete -c onebit -n __onebit_no_verb -a help -d 'say how to use a verb'
 
-set -l generates run chat
-set -l connects run chat list ps status load unload cancel session metrics doctor top bench
-set -l prints_json run list ps status session config doctor explain bench
+set -l generates run chat batch
+set -l connects run chat batch list ps status load unload cancel session metrics doctor top bench
+set -l prints_json run batch list ps status session config doctor explain bench
 
 complete -c onebit -n "not __onebit_no_verb" -l help -s h -d 'print what the verb does'
 complete -c onebit -n "__onebit_verb $connects" -l socket -s s -r -F -d "the daemon's socket"
@@ -86,7 +87,9 @@ complete -c onebit -n "__onebit_verb $generates" -l deadline -x -d 'milliseconds
 complete -c onebit -n "__onebit_verb $generates" -l verbose -s v -d 'say what happens'
 complete -c onebit -n "__onebit_verb run chat" -l session -x -a '(__onebit_names session list)' -d 'go on in this conversation'
 complete -c onebit -n "__onebit_verb run chat" -l trim -d 'leave out the oldest turns of a session'
-complete -c onebit -n "__onebit_verb run" -l raw -d 'continue the prompt as it is'
+complete -c onebit -n "__onebit_verb run batch" -l raw -d 'continue the prompt as it is'
+complete -c onebit -n "__onebit_verb batch" -l jobs -s j -x -d 'so many requests at once at most'
+complete -c onebit -n "__onebit_verb batch" -F
 complete -c onebit -n "__onebit_verb run" -l logprobs -x -d 'the likeliest tokens at each place'
 
 complete -c onebit -n "__onebit_verb top" -l once -d 'print one view as text'
@@ -109,4 +112,4 @@ complete -c onebit -n "__onebit_verbs session show; or __onebit_verbs session dr
 complete -c onebit -n "__onebit_verb config" -a check
 complete -c onebit -n "__onebit_verbs config check" -F
 complete -c onebit -n "__onebit_verb explain" -a '(__onebit_errors)'
-complete -c onebit -n "__onebit_verb help" -a 'run chat list ps status load unload cancel session metrics config doctor top bench explain help'
+complete -c onebit -n "__onebit_verb help" -a 'run chat batch list ps status load unload cancel session metrics config doctor top bench explain help'
