@@ -69,14 +69,14 @@ static int show_session(struct args *args, const char *name)
     if (r != 0 || args->json) {
         return r != 0 ? r : print_json(session, -1);
     }
-    json_t *messages = json_incref(json_object_get(session, "messages"));
-    (void)json_object_del(session, "messages");
+    json_t *history = json_incref(json_object_get(session, "history"));
+    (void)json_object_del(session, "history");
     print_values(session, "", 0);
-    json_array_foreach(messages, i, message)
+    json_array_foreach(history, i, message)
     {
         print_message(message);
     }
-    json_decref(messages);
+    json_decref(history);
     json_decref(session);
     return 0;
 }

@@ -33,7 +33,7 @@ static void answer_query(struct fake_conn *c, const struct message *m)
         pack_map(&p, 3);
         pack_pair(&p, "name", "work");
         pack_pair(&p, "model", "home");
-        pack_z(&p, "messages");
+        pack_z(&p, "history");
         pack_array(&p, 2);
         pack_map(&p, 2);
         pack_pair(&p, "role", "user");
@@ -182,7 +182,7 @@ static void sessions_are_listed_shown_and_dropped(void **state)
         strstr(r.out, "\nuser\n  one\n  two\n\nassistant\n  \\x1b]0;title\\x07three\n"));
     RUN(&r, "", "session", "--json", "show", "work", "-s", fake_path(f));
     json_t *all = json_loads(r.out, 0, NULL);
-    assert_int_equal(json_array_size(json_object_get(all, "messages")), 2);
+    assert_int_equal(json_array_size(json_object_get(all, "history")), 2);
     json_decref(all);
     RUN(&r, "", "session", "drop", "work", "-s", fake_path(f));
     assert_int_equal(r.code, 0);
