@@ -100,7 +100,8 @@ MUST_USE int model_open_packed(struct model **ret, int fd, struct diag *ret_diag
 /** model_is_packed() - does this file begin as one that model_pack() wrote? fd is borrowed. */
 bool model_is_packed(int fd);
 
-/** model_open_gguf() - model_pack() into memory and open that: for the workbench and tests */
+/** model_open_gguf() - model_pack() into a scratch file and open that: for the workbench and tests. The
+ * file is in memory, or in $TMPDIR where it is large for this machine. */
 MUST_USE int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
                              struct diag *ret_diag);
 

@@ -11,12 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "base/cursor.h"
 #include "engine/engine.h"
 #include "engine/product.h"
+#include "engine/scratch_file.h"
 #include "engine/text/vocab.h"
 
 static const char *const section_names[IMAGE_SECTIONS] = {"META", "VOCAB", "WEIGHTS"};
@@ -298,17 +300,20 @@ bool model_is_packed(int fd)
 int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
                     struct diag *ret_diag)
 {
-    const int mem = memfd_create("packed-model", MFD_CLOEXEC);
-    int r;
+    struct stat st;
 
-    if (mem < 0) {
+    if (fstat(fd, &st) < 0) {
         return -errno;
     }
-    r = model_pack(fd, mem, limits, ret_diag);
-    if (r == MODEL_OK) {
-        r = model_open_packed(ret, mem, ret_diag);
+    const int packed = scratch_file((uint64_t)st.st_size);
+    if (packed < 0) {
+        return packed;
     }
-    (void)close(mem);
+    int r = model_pack(fd, packed, limits, ret_diag);
+    if (r == MODEL_OK) {
+        r = model_open_packed(ret, packed, ret_diag);
+    }
+    (void)close(packed);
     return r;
 }
 
