@@ -60,6 +60,7 @@ struct job {
 
     /* sched.c's */
     uint32_t prompt;  /* tokens: an estimate until the engine has said */
+    bool guessed;     /* by the bytes alone */
     uint32_t answer;  /* tokens delivered */
     uint32_t left;    /* positions to compute before the next token; 0: it decodes */
     uint32_t total;   /* positions that this start began with: prompt and resumed answer */

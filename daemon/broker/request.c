@@ -128,7 +128,7 @@ void request_fail(struct request *r, enum error_code code, const char *fmt, ...)
 void request_attach(struct request *r, struct model *m)
 {
     r->model = m;
-    r->job.slots = &m->slots;
+    sched_bind(&r->job, &m->slots);
     list_push(&m->users, &r->model_link);
 }
 

@@ -177,7 +177,8 @@ void sched_submit(struct sched *s, struct job *j)
 {
     struct sched_account *a = j->account;
 
-    if (j->prompt == 0) {
+    j->guessed = j->prompt == 0;
+    if (j->guessed) {
         j->prompt = sched_prompt_estimate(j->slots, j->bytes);
     }
     if (a->n_jobs++ == 0) {
@@ -200,6 +201,15 @@ void sched_park(struct job *j, bool parked)
     set_left(j, 0); /* with one kind of booking out, ... */
     j->parked = parked;
     set_left(j, left); /* ... with the other in */
+}
+
+void sched_bind(struct job *j, struct slots *m)
+{
+    j->slots = m;
+    if (j->guessed && !list_empty(&j->link) && !j->running) {
+        j->prompt = sched_prompt_estimate(m, j->bytes);
+        set_left(j, j->prompt);
+    }
 }
 
 void sched_remove(struct sched *s, struct job *j)
@@ -236,6 +246,7 @@ void sched_started(struct sched *s, struct job *j, uint32_t prompt, uint32_t cac
         m->bytes_per_token = m->bytes_per_token > 0 ? 0.9 * m->bytes_per_token + 0.1 * each : each;
     }
     j->prompt = prompt;
+    j->guessed = false;
     j->total = prompt + j->answer;
     if (j->charged < cached) {
         j->charged = cached;

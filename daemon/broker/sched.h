@@ -95,6 +95,9 @@ void sched_submit(struct sched *s, struct job *j);
  * it waits it stands apart: it is not started, and nobody else's expected wait counts it. */
 void sched_park(struct job *j, bool parked);
 
+/** sched_bind() - its model is known: what its prompt comes to there */
+void sched_bind(struct job *j, struct slots *m);
+
 /** sched_remove() - it is over, however it ended; harmless for a job that was never submitted. What it
  * was charged stays charged. */
 void sched_remove(struct sched *s, struct job *j);

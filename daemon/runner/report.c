@@ -7,7 +7,6 @@
 #include "daemon/runner/runner.h"
 
 #define STATS_NS (250 * NS_PER_MS)
-#define PREFILL_NS (100 * NS_PER_MS)
 
 static void keep_error(struct runner *rn, int r)
 {
@@ -134,12 +133,8 @@ void report_started(struct runner *rn, const struct sequence *s)
     report_ids(rn, &m, s->ids, s->want_ids ? s->n_prompt : 0, NULL, 0);
 }
 
-void report_prefill(struct runner *rn, struct sequence *s, uint64_t now_ns)
+void report_prefill(struct runner *rn, const struct sequence *s)
 {
-    if (s->progress_ns != 0 && now_ns - s->progress_ns < PREFILL_NS) {
-        return;
-    }
-    s->progress_ns = now_ns;
     report(rn, &(struct seam_message){
                    .type = SEAM_PREFILL,
                    .prefill = {.seq = s->number,

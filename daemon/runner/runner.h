@@ -96,7 +96,6 @@ struct sequence {
     bool want_ids;         /* of the prompt, with its start */
     struct sampler_params sampling;
     uint64_t prefill_ns, decode_ns; /* time of the steps it took part in */
-    uint64_t progress_ns;           /* when its prefill was last reported; 0: never */
     uint64_t mark;                  /* of the hooks */
 };
 
@@ -135,7 +134,8 @@ void report_failed(struct runner *rn, uint64_t seq, enum error_code code, const 
 /** report_kv_full() - a failure that is none: started again when there are blocks, it goes on */
 void report_kv_full(struct runner *rn, uint64_t seq);
 void report_started(struct runner *rn, const struct sequence *s);
-void report_prefill(struct runner *rn, struct sequence *s, uint64_t now_ns);
+/** report_prefill() - after each step that took it further: the broker charges by it */
+void report_prefill(struct runner *rn, const struct sequence *s);
 /** @ids: n_ids of the answer from index n0 on; @choice: of the one id when log-probabilities were
  * asked for, else NULL */
 void report_tokens(struct runner *rn, const struct sequence *s, size_t n0, size_t n_ids,

@@ -144,7 +144,7 @@ static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
         } else if (s->public_ && !prefilling(s)) {
             sequence_primed(rn, s);
         } else {
-            report_prefill(rn, s, now_ns);
+            report_prefill(rn, s);
         }
     }
     const uint64_t took_ns = clock_now_ns() - begin_ns;

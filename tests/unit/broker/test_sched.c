@@ -185,6 +185,28 @@ static void service_is_charged_as_it_is_given_and_never_twice(void **state)
     assert_true(sched_account_idle(&rig.accounts[0]));
 }
 
+static void a_guess_is_made_anew_once_its_model_is_known(void **state)
+{
+    struct slots wordy = {.bytes_per_token = 2};
+    struct job *guessed = submit(0, CLASS_NORMAL, 0), *counted = submit(0, CLASS_NORMAL, 7);
+    (void)state;
+
+    assert_int_equal(guessed->prompt, 3);
+    sched_bind(guessed, &wordy);
+    sched_bind(counted, &wordy);
+    assert_int_equal(guessed->prompt, 6);
+    assert_int_equal(counted->prompt, 7);
+    assert_int_equal(rig.accounts[0].pending[CLASS_NORMAL], 13);
+    for (size_t i = 0; i < 100; i++) { /* what requests come to is learned */
+        struct job *j = submit(1, CLASS_NORMAL, 0);
+        (void)plan();
+        sched_started(&rig.sched, j, 1, 0);
+        sched_remove(&rig.sched, j);
+        rig.n_jobs--;
+    }
+    assert_int_equal(sched_prompt_estimate(&rig.model, 100), 11);
+}
+
 static void who_comes_back_from_idle_starts_beside_the_smallest(void **state)
 {
     struct job *late;
@@ -551,6 +573,7 @@ int main(void)
         TEST(one_job_of_an_identity_needs_not_wait_behind_fifty_of_another),
         TEST(equal_identities_share_the_streams_and_weights_are_kept),
         TEST(service_is_charged_as_it_is_given_and_never_twice),
+        TEST(a_guess_is_made_anew_once_its_model_is_known),
         TEST(who_comes_back_from_idle_starts_beside_the_smallest),
         TEST(a_job_at_a_bucket_or_with_a_blocked_client_stands_aside),
         TEST(lower_classes_join_where_it_costs_little_and_pause_where_it_does_not),
