@@ -35,10 +35,11 @@ struct slots {
     uint32_t chunk;         /* prompt tokens that a step takes, as lately seen; 0: not known yet */
 
     /* Scratch of one plan (sched_plan.c). */
-    uint64_t plan;                           /* its number: what follows is of this plan */
-    uint32_t chunk_left;                     /* prompt tokens that nobody in the plan has yet */
-    uint32_t n_decode, n_watched, n_prefill; /* picked: decoding, of these not low; with a prompt */
-    bool closed;                             /* a start had no room: none behind it either */
+    uint64_t plan;                /* its number: what follows is of this plan */
+    uint32_t chunk_left;          /* prompt tokens that nobody in the plan has yet */
+    uint32_t n_decode, n_watched; /* picked: decoding; of these not low */
+    uint32_t n_prefill, n_soon;   /* picked: with a prompt; of these not low and soon decoding */
+    bool closed;                  /* a start had no room: none behind it either */
 };
 
 struct job {

@@ -33,7 +33,7 @@ struct slots *plan_model(const struct planner *p, const struct job *j)
     if (m->plan != p->s->n_plans) {
         m->plan = p->s->n_plans;
         m->chunk_left = m->chunk ? m->chunk : CHUNK_FIRST;
-        m->n_decode = m->n_watched = m->n_prefill = 0;
+        m->n_decode = m->n_watched = m->n_prefill = m->n_soon = 0;
         m->closed = false;
     }
     return m;
@@ -141,6 +141,7 @@ static void pick(struct planner *p, struct job *j)
     } else {
         m->chunk_left -= j->left < m->chunk_left ? j->left : m->chunk_left;
         m->n_prefill++;
+        m->n_soon += j->class_ > CLASS_LOW && j->left <= 2 * (m->chunk ? m->chunk : CHUNK_FIRST);
     }
     p->plan->run[p->plan->n_run++] = j;
 }
@@ -387,6 +388,10 @@ static void begin(struct planner *p)
 /* The time for prompts in a step of this model; 0: the engine measures better than we do. */
 static double prompt_us_of(const struct planner *p, const struct slots *m)
 {
+    if (m->n_watched == 0 && m->n_soon > 0) { /* the step after next may be beside its tokens */
+        const double us = (STEP_AIM - 1) * cost_us(&m->cost, m->n_decode + 1, 0);
+        return fmax(us, CHUNK_US_MIN);
+    }
     if (m->n_watched == 0) {
         const double us = CHUNK_PASSES_LOW * cost_us(&m->cost, m->n_decode, 0);
         return fmin(fmax(us, CHUNK_US_LOW), CHUNK_US_LOW_MAX);
