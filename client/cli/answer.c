@@ -89,6 +89,24 @@ static void on_progress(struct onebit_conn *conn, uint32_t id,
     tell(a, text);
 }
 
+/* A wait that the daemon's refusal, or its loss, makes. Said in a line that stays: it may be long. */
+static void on_retry(struct onebit_conn *conn, uint32_t id, const struct onebit_retrying *retrying,
+                     void *user)
+{
+    struct answer *a = user;
+    const double s = (double)retrying->delay_ms / 1e3;
+
+    untell(a);
+    if (!a->verbose && !isatty(STDERR_FILENO)) {
+        return;
+    }
+    if (s < 1) {
+        complain("%s; trying again", retrying->failure->name);
+    } else {
+        complain("%s; trying again in %.0f s", retrying->failure->name, s);
+    }
+}
+
 /* ---- the answer ---- */
 
 int delta_json(const struct onebit_delta *delta, json_t *ids, json_t *logprobs)
@@ -245,6 +263,7 @@ int answer_get(struct answer *a, const struct onebit_request *request)
     handler.delta = on_delta;
     handler.done = on_done;
     handler.error = on_error;
+    handler.retry = on_retry;
     const int r = onebit_generate(t->conn, request, &handler, a, &t->id);
     if (r != 0) {
         complain("the request cannot be sent: %s", r == -E2BIG ? "it is too long"

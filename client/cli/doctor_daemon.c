@@ -180,7 +180,8 @@ static void check_health(struct doctor *d)
                     "the daemon is stopping");
     } else if (restarts > 0) {
         doctor_find(d, "daemon", DOCTOR_WARN, "its log says why the engine ended",
-                    "the engine has been restarted %" JSON_INTEGER_FORMAT " times", restarts);
+                    "the engine has been restarted %" JSON_INTEGER_FORMAT " time%s", restarts,
+                    restarts == 1 ? "" : "s");
     } else {
         doctor_find(d, "daemon", DOCTOR_OK, NULL, "it answers, process %ld", (long)d->pid);
     }
@@ -272,13 +273,14 @@ static void check_models(struct doctor *d)
     }
     if (failed > 0) {
         doctor_find(d, "models", DOCTOR_BAD, "onebit list names the error; onebit-lab verify FILE",
-                    "%zu of %zu models cannot be used, %s first", failed, json_array_size(d->list),
-                    first);
+                    "%zu of the %zu model%s cannot be used, %s first", failed,
+                    json_array_size(d->list), json_array_size(d->list) == 1 ? "" : "s", first);
     } else if (d->list && json_array_size(d->list) == 0) {
         doctor_find(d, "models", DOCTOR_WARN, "put a .gguf file there", "no model in %s",
                     d->models ? d->models : "the daemon's folder");
     } else if (d->list) {
-        doctor_find(d, "models", DOCTOR_OK, NULL, "%zu models", json_array_size(d->list));
+        const size_t n = json_array_size(d->list);
+        doctor_find(d, "models", DOCTOR_OK, NULL, "%zu model%s", n, n == 1 ? "" : "s");
     } else if (d->models && access(d->models, R_OK | X_OK) < 0) {
         doctor_find(d, "models", DOCTOR_WARN, "onebitd makes it when it starts", "%s: %s",
                     d->models, strerror(errno));

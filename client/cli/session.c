@@ -70,8 +70,15 @@ static int show_session(struct args *args, const char *name)
         return r != 0 ? r : print_json(session, -1);
     }
     json_t *history = json_incref(json_object_get(session, "history"));
+    const json_int_t first = json_integer_value(json_object_get(session, "first"));
     (void)json_object_del(session, "history");
+    (void)json_object_del(session, "first");
     print_values(session, "", 0);
+    if (first > 0) {
+        (void)printf("\nthe first %" JSON_INTEGER_FORMAT
+                     " messages are not shown: they do not fit one answer of the daemon\n",
+                     first);
+    }
     json_array_foreach(history, i, message)
     {
         print_message(message);

@@ -81,9 +81,11 @@ void print_values(json_t *object, const char *prefix, unsigned depth)
 
     json_object_foreach(object, key, value)
     {
-        char name[CELL_BYTES_MAX];
-        (void)snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);
-        if (json_is_object(value) && depth < 4) {
+        char name[2 * CELL_BYTES_MAX], label[CELL_BYTES_MAX];
+        const bool inner = json_is_object(value) && depth < 4;
+        cell_label(label, sizeof(label), key);
+        (void)snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", label);
+        if (inner) {
             print_values(value, name, depth + 1);
             continue;
         }
@@ -156,7 +158,7 @@ int verb_list(struct args *args)
         {"name", "NAME"},       {"state", "STATE"},
         {"arch", "ARCH"},       {"quantization", "QUANTIZATION"},
         {"formats", "FORMATS"}, {"bytes", "SIZE"},
-        {"default", "DEFAULT"},
+        {"default", "DEFAULT"}, {"error", "ERROR"},
     };
     json_t *models = NULL;
     if (args->names) {
@@ -191,6 +193,44 @@ static void print_section(json_t *all, const char *key, const char *none,
     (void)json_object_del(all, key);
 }
 
+/* Who it is, in one cell: "uid 1000", or "voice.service, uid 0". */
+static void name_identity(json_t *row)
+{
+    const char *unit = json_string_value(json_object_get(row, "unit"));
+    const json_int_t uid = json_integer_value(json_object_get(row, "uid"));
+    json_t *who = unit && *unit ? json_sprintf("%s, uid %" JSON_INTEGER_FORMAT, unit, uid)
+                                : json_sprintf("uid %" JSON_INTEGER_FORMAT, uid);
+
+    (void)json_object_set_new(row, "who", who); /* without memory the cell stays empty */
+}
+
+/* Who uses the daemon, where it tells. */
+static void print_identities(json_t *all)
+{
+    static const struct column columns[] = {
+        {"who", "WHO"},
+        {"requests", "REQUESTS"},
+        {"running", "RUNNING"},
+        {"queue_bytes", "QUEUE"},
+        {"output_bytes", "OUTPUT"},
+        {"kv_bytes", "KV"},
+        {"prompt_tokens", "PROMPT TOKENS"},
+        {"tokens", "ANSWER TOKENS"},
+    };
+    json_t *rows = json_object_get(all, "identities"), *row;
+    size_t i;
+
+    json_array_foreach(rows, i, row)
+    {
+        name_identity(row);
+    }
+    if (json_array_size(rows) > 0) {
+        (void)printf("\n");
+        print_section(all, "identities", "", columns, ARRAY_SIZE(columns));
+    }
+    (void)json_object_del(all, "identities");
+}
+
 int verb_ps(struct args *args)
 {
     static const struct column models[] = {
@@ -223,12 +263,24 @@ int verb_ps(struct args *args)
     print_section(all, "models", "no model is loaded", models, ARRAY_SIZE(models));
     (void)printf("\n");
     print_section(all, "requests", "no request runs", requests, ARRAY_SIZE(requests));
+    print_identities(all);
     if (json_object_size(all) > 0) {
         (void)printf("\n");
         print_values(all, "", 0);
     }
     json_decref(all);
     return 0;
+}
+
+/* [1, 1] is written 1.1. */
+static void name_protocol(json_t *status)
+{
+    json_int_t major = 0, minor = 0;
+
+    if (json_unpack(json_object_get(status, "protocol"), "[I, I]", &major, &minor) == 0) {
+        json_t *text = json_sprintf("%" JSON_INTEGER_FORMAT ".%" JSON_INTEGER_FORMAT, major, minor);
+        (void)json_object_set_new(status, "protocol", text);
+    }
 }
 
 int verb_status(struct args *args)
@@ -239,6 +291,7 @@ int verb_status(struct args *args)
     if (r != 0 || args->json) {
         return r != 0 ? r : print_json(status, -1);
     }
+    name_protocol(status);
     print_values(status, "", 0);
     json_decref(status);
     return 0;

@@ -135,7 +135,7 @@ void results_list(struct request *r, int scan_result)
 static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
 {
     const struct model_facts *f = &m->facts;
-    const uint64_t positions = (uint64_t)f->n_ctx * m->slots.n_streams;
+    const uint64_t positions = (uint64_t)m->slots.kv_blocks * m->slots.block_positions;
 
     pack_map(p, 11);
     text_pair(p, "name", m->name);

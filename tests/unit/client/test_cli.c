@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <pty.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -297,6 +298,71 @@ static void chat_sends_the_conversation_and_reset_forgets_it(void **state)
     fake_stop(f);
 }
 
+/* ---- trying again ---- */
+
+/* The first request is refused; the others are answered. The counter tells how long the first has to wait. */
+#define LONG_WAIT 1000u
+
+static void serve_full_once(struct fake_conn *c, void *arg)
+{
+    atomic_uint *n = arg;
+    struct message m;
+
+    fake_greet(c);
+    while (fake_read(c, &m)) {
+        if (m.type == MSG_GENERATE && (*n)++ % LONG_WAIT == 0) {
+            const struct msg_error e = {.code = ERR_QUEUE_FULL,
+                                        .message = strview_of("full"),
+                                        .retry_after_ms = *n > LONG_WAIT ? 50000 : 1100};
+            assert(message_put_error(&c->out, m.id, &e) == 0);
+            fake_flush(c);
+        } else if (m.type == MSG_GENERATE) {
+            fake_text(c, m.id, 0, "yes");
+            fake_done(c, m.id, 1);
+        }
+    }
+}
+
+/* Goal: nobody wonders why nothing comes, and no script gets lines that it did not ask for. */
+static void a_wait_before_another_try_is_told_to_those_who_look(void **state)
+{
+    atomic_uint n = 0;
+    struct fake *f = fake_start(serve_full_once, &n);
+    struct ran r;
+
+    RUN(&r, "", "run", "-v", "-s", fake_path(f), "hi");
+    assert_int_equal(r.code, 0);
+    assert_string_equal(r.out, "yes\n");
+    assert_non_null(strstr(r.err, "onebit: queue_full; trying again in 1 s\n"));
+    n = 0;
+    RUN(&r, "", "run", "-s", fake_path(f), "hi");
+    assert_int_equal(r.code, 0);
+    assert_string_equal(r.err, "");
+    fake_stop(f);
+}
+
+static void a_signal_ends_the_wait_before_another_try(void **state)
+{
+    atomic_uint n = LONG_WAIT;
+    struct fake *f = fake_start(serve_full_once, &n);
+    const char *const words[WORDS_MAX] = {"run", "-s", fake_path(f), "hi"};
+    const int in = memory_file(""), out = memory_file(""), err = memory_file("");
+    const pid_t pid = start(words, in, out, err);
+    int status;
+
+    while (n == LONG_WAIT) {
+        (void)usleep(1000);
+    }
+    assert_int_equal(kill(pid, SIGINT), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status_code(status), 130);
+    assert_int_equal(n, LONG_WAIT + 1);
+    (void)close(in);
+    (void)close(out);
+    (void)close(err);
+    fake_stop(f);
+}
+
 /* ---- tables ---- */
 
 static void serve_ps(struct fake_conn *c, void *arg)
@@ -307,7 +373,7 @@ static void serve_ps(struct fake_conn *c, void *arg)
     fake_greet(c);
     const uint32_t id = fake_expect(c, MSG_PS);
     buf_init(&value, 1024);
-    pack_map(&p, 2);
+    pack_map(&p, 3);
     pack_z(&p, "models");
     pack_array(&p, 1);
     pack_map(&p, 3);
@@ -319,6 +385,19 @@ static void serve_ps(struct fake_conn *c, void *arg)
     pack_uint(&p, 90000);
     pack_z(&p, "requests");
     pack_array(&p, 0);
+    pack_z(&p, "identities");
+    pack_array(&p, 2);
+    for (unsigned i = 0; i < 2; i++) {
+        pack_map(&p, 4);
+        pack_z(&p, "uid");
+        pack_uint(&p, i == 0 ? 1000 : 0);
+        pack_z(&p, "unit");
+        pack_z(&p, i == 0 ? "" : "voi\x1b.service");
+        pack_z(&p, "queue_bytes");
+        pack_uint(&p, i == 0 ? 0 : 1234567);
+        pack_z(&p, "tokens");
+        pack_uint(&p, 42 + i);
+    }
     assert(p.error == 0);
     assert(message_put_result(&c->out, id, (struct strview){(char *)value.data, value.n}) == 0);
     fake_flush(c);
@@ -338,6 +417,10 @@ static void tables_have_units_and_show_what_names_hide(void **state)
     assert_non_null(strstr(r.out, "1.2 MB"));
     assert_non_null(strstr(r.out, "2 min"));
     assert_null(strchr(r.out, '\x1b'));
+    assert_non_null(strstr(r.out,
+                           "\nno request runs\n\nWHO                     QUEUE   ANSWER TOKENS\n"
+                           "uid 1000                0 B     42\n"
+                           "voi\\x1b.service, uid 0  1.2 MB  43\n"));
     RUN(&r, "", "ps", "--json", "-s", fake_path(f));
     json_t *all = json_loads(r.out, 0, NULL);
     json_t *model = json_array_get(json_object_get(all, "models"), 0);
@@ -387,6 +470,8 @@ int main(void)
         cmocka_unit_test(a_reader_that_goes_away_cancels_quietly),
         cmocka_unit_test(a_daemon_that_vanishes_is_told),
         cmocka_unit_test(chat_sends_the_conversation_and_reset_forgets_it),
+        cmocka_unit_test(a_wait_before_another_try_is_told_to_those_who_look),
+        cmocka_unit_test(a_signal_ends_the_wait_before_another_try),
         cmocka_unit_test(tables_have_units_and_show_what_names_hide),
         cmocka_unit_test(cancel_takes_the_daemons_numbers),
     };

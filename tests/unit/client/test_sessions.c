@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/compiler.h"
@@ -30,9 +31,15 @@ static void answer_query(struct fake_conn *c, const struct message *m)
     if (m->type == MSG_METRICS) {
         pack_z(&p, "onebit_requests_total{model=\"a\x1b[2J\"} 3\n");
     } else if (m->type == MSG_SESSION) {
-        pack_map(&p, 3);
+        pack_map(&p, 6);
         pack_pair(&p, "name", "work");
         pack_pair(&p, "model", "home");
+        pack_z(&p, "created_s");
+        pack_uint(&p, 1000000000);
+        pack_z(&p, "used_s");
+        pack_uint(&p, (uint64_t)time(NULL) - 200);
+        pack_z(&p, "first");
+        pack_uint(&p, 12);
         pack_z(&p, "history");
         pack_array(&p, 2);
         pack_map(&p, 2);
@@ -45,9 +52,13 @@ static void answer_query(struct fake_conn *c, const struct message *m)
         static const char *const names[] = {"work", "$(touch trap)", "two words", "bad\x1bname"};
         pack_array(&p, ARRAY_SIZE(names));
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-            pack_map(&p, 2);
+            pack_map(&p, 4);
             pack_pair(&p, "name", names[i]);
             pack_pair(&p, "model", "home");
+            pack_z(&p, "created_s");
+            pack_uint(&p, 1000000000); /* 2001-09-09 01:46:40 UTC */
+            pack_z(&p, "used_s");
+            pack_uint(&p, (uint64_t)time(NULL) - 200);
         }
     }
     assert(p.error == 0);
@@ -176,10 +187,15 @@ static void sessions_are_listed_shown_and_dropped(void **state)
     assert_int_equal(r.code, 0);
     assert_non_null(strstr(r.out, "NAME"));
     assert_non_null(strstr(r.out, "bad\\x1bname"));
+    assert_non_null(strstr(r.out, "  2001-09-09 "));
+    assert_non_null(strstr(r.out, "  3 min ago\n"));
     RUN(&r, "", "session", "show", "work", "-s", fake_path(f));
     assert_int_equal(r.code, 0);
     assert_non_null(
         strstr(r.out, "\nuser\n  one\n  two\n\nassistant\n  \\x1b]0;title\\x07three\n"));
+    assert_non_null(strstr(r.out, "\ncreated                      2001-09-09 "));
+    assert_non_null(strstr(r.out, "\nused                         3 min ago\n"));
+    assert_non_null(strstr(r.out, "\nthe first 12 messages are not shown: "));
     RUN(&r, "", "session", "--json", "show", "work", "-s", fake_path(f));
     json_t *all = json_loads(r.out, 0, NULL);
     assert_int_equal(json_array_size(json_object_get(all, "history")), 2);

@@ -196,8 +196,7 @@ static void the_ledger_is_shown_where_there_is_one(void **state)
     assert_non_null(
         line_with("memory: weights 1.50 GB, scratch 4.0 MB, KV used 1.0 MB, kept 2.0 MB, "
                   "of 9.0 MB"));
-    assert_non_null(
-        line_with("daemon: 6.0 MB; queue 1.0 kB, output 0.0 kB, input 0.1 kB, sessions -"));
+    assert_non_null(line_with("daemon: 6.0 MB; queue 1.0 kB, output 0 B, input 70 B, sessions -"));
     json_decref(s);
     json_decref(p);
 }
