@@ -29,7 +29,7 @@ struct slot {
     uint64_t first_by_ns; /* its deadline; NEVER_NS: none */
     struct buf text;      /* owned */
     bool started;         /* the first token came */
-    bool too_long;        /* its answer does not fit text */
+    int unkept;           /* not 0: why its answer cannot be kept, -E2BIG or -ENOMEM */
 };
 
 struct lane {                 /* one connection */
@@ -109,13 +109,13 @@ static void finish_with_code(struct slot *s, int code)
     struct onebit_failure failure = {
         .code = code,
         .name = code == -E2BIG ? "too_long" : "system",
-        .message = code == -E2BIG && s->too_long ? "The answer is longer than the batch keeps."
-                   : code < 0                    ? strerrordesc_np(-code)
-                                                 : "The request was not sent.",
+        .message = code == -E2BIG && s->unkept ? "The answer is longer than the batch keeps."
+                   : code < 0                  ? strerrordesc_np(-code)
+                                               : "The request was not sent.",
         .hint = code == -E2BIG ? "Allow longer answers, or ask for fewer tokens." : "",
     };
 
-    if (code == -E2BIG && !s->too_long) {
+    if (code == -E2BIG && !s->unkept) {
         failure.hint = "Shorten the request.";
     }
     if (info) {
@@ -143,7 +143,7 @@ static bool put_later(struct slot *s, struct onebit_conn *conn,
     const uint64_t ms = retry_delay_ms(&conn->retry, failure, /* lost= */ false, s->retries,
                                        conn->env->random(conn->env->arg));
 
-    if (b->stopped != 0 || s->started || s->too_long || ms == RETRY_NEVER ||
+    if (b->stopped != 0 || s->started || s->unkept || ms == RETRY_NEVER ||
         now_ns + ms * NS_PER_MS >= s->first_by_ns) {
         return false;
     }
@@ -162,11 +162,12 @@ static void on_delta(struct onebit_conn *conn, uint32_t id, const struct onebit_
     struct batch *b = s->batch;
 
     s->started = true;
-    if (b->with.text_bytes_max > 0 && !s->too_long && delta->text_bytes > 0) {
+    if (b->with.text_bytes_max > 0 && !s->unkept && delta->text_bytes > 0) {
         s->text.n -= s->text.n > 0; /* the NUL */
-        if (delta->text_bytes > b->with.text_bytes_max - s->text.n ||
-            buf_append(&s->text, delta->text, delta->text_bytes + 1) < 0) {
-            s->too_long = true;
+        s->unkept = delta->text_bytes > b->with.text_bytes_max - s->text.n
+                        ? -E2BIG
+                        : buf_append(&s->text, delta->text, delta->text_bytes + 1);
+        if (s->unkept) {
             buf_deinit(&s->text);
             pending_cancel_soon(conn, pending_find(conn, id)); /* it is in flight: we are called */
         }
@@ -183,8 +184,8 @@ static void on_done(struct onebit_conn *conn, uint32_t id, const struct onebit_d
 
     leave(s);
     pace_went_well(&s->batch->pace);
-    if (s->too_long) {
-        finish_with_code(s, -E2BIG);
+    if (s->unkept) {
+        finish_with_code(s, s->unkept);
     } else {
         struct onebit_done known = *done;
         known.retries += s->retries;
@@ -220,8 +221,8 @@ static void on_error(struct onebit_conn *conn, uint32_t id, const struct onebit_
         (failure->code < 0 && !s->started && failure->retries >= conn->retry.retries)) {
         b->lanes[s->conn_i].gone = true;
     }
-    if (s->too_long) {
-        finish_with_code(s, -E2BIG);
+    if (s->unkept) {
+        finish_with_code(s, s->unkept);
     } else {
         struct onebit_failure known = *failure;
         known.retries += s->retries;

@@ -9,6 +9,9 @@
 /** nomem_after() - n more allocations succeed, then all fail until nomem_off() */
 void nomem_after(size_t n);
 
+/** nomem_after_here() - likewise, but of the calling thread's allocations alone */
+void nomem_after_here(size_t n);
+
 /** nomem_off() - all succeed again; says whether one has failed */
 bool nomem_off(void);
 

@@ -137,7 +137,7 @@ void fake_greet(struct fake_conn *c)
     fake_greet_many(c, 4);
 }
 
-void fake_greet_many(struct fake_conn *c, uint32_t requests_max)
+static void put_hello(struct fake_conn *c, uint32_t requests_max)
 {
     struct msg_hello hello = {.major = PROTOCOL_MAJOR,
                               .minor = PROTOCOL_MINOR,
@@ -149,9 +149,26 @@ void fake_greet_many(struct fake_conn *c, uint32_t requests_max)
                               .pid = 3,
                               .default_model = strview_of("home")};
 
-    (void)fake_expect(c, MSG_HELLO);
     assert(message_put_hello(&c->out, &hello, true) == 0);
     fake_flush(c);
+}
+
+void fake_greet_many(struct fake_conn *c, uint32_t requests_max)
+{
+    (void)fake_expect(c, MSG_HELLO);
+    put_hello(c, requests_max);
+}
+
+bool fake_met(struct fake_conn *c)
+{
+    struct message m;
+
+    if (!fake_read(c, &m)) {
+        return false;
+    }
+    assert(m.type == MSG_HELLO);
+    put_hello(c, 4);
+    return true;
 }
 
 void fake_text(struct fake_conn *c, uint32_t id, uint32_t index, const char *text)

@@ -32,6 +32,8 @@ bool fake_read(struct fake_conn *c, struct message *ret);
 uint32_t fake_expect(struct fake_conn *c, enum message_type type);
 void fake_greet(struct fake_conn *c); /* take the client's hello, answer it */
 void fake_greet_many(struct fake_conn *c, uint32_t requests_max); /* and allow so many at once */
+/** fake_met() - fake_greet(), unless the client has gone: false */
+bool fake_met(struct fake_conn *c);
 void fake_flush(struct fake_conn *c); /* send what was packed into c->out */
 void fake_bytes(struct fake_conn *c, const void *bytes, size_t n);
 void fake_text(struct fake_conn *c, uint32_t id, uint32_t index, const char *text); /* a delta */
