@@ -572,6 +572,7 @@ static void on_gone(void *user, const char *how, bool killed)
     log_line(LOG_ERR, "the engine ended: %s", how);
     b->n_restarts++;
     b->engine.known = false;
+    b->engine.stats = (struct seam_stats){0}; /* the next one begins with nothing in its KV */
     metrics_engine(&b->metrics, false, clock_now_ns());
     b->sent.n_run = 0;
     blame(b, killed);

@@ -291,6 +291,27 @@ class Seam(unittest.TestCase):
             second.finish(seq)
             self.assertEqual(text_of(peer.until_end(1)), 'a')
 
+    def test_what_a_dead_engine_held_is_not_told_of_the_next(self):
+        with self.daemon() as d, Peer(d) as peer:
+            first = self.life().up()
+            seq = self.ask(peer, 1)
+            first.load().plan(seq)
+            first.send({'type': 'stats', 'steps': 1, 'tokens': 1, 'prompt_tokens': 1, 'step_us': 1, 'kv_bytes_used': 4096,
+                        'kv_bytes_idle': 8192, 'kv_bytes_total': 1 << 20, 'weight_bytes': 1, 'n_sequences': 1})
+
+            def kv():
+                return [d.status()['memory'][f'kv_{what}_bytes'] for what in ('used', 'idle', 'total')]
+
+            def the_figures_are_there():
+                return kv() == [4096, 8192, 1 << 20]
+            wait_for(the_figures_are_there)
+            first.die()
+            second = self.life().up().load()
+            second.plan(seq)  # up, and no figures of its own yet
+            self.assertEqual(kv(), [0, 0, 0])
+            second.finish(seq)
+            peer.until_end(1)
+
     def test_an_engine_that_exits_at_once(self):
         with self.daemon() as d, Peer(d) as peer:
             peer.send({**ASK, 'id': 1})
