@@ -2,6 +2,7 @@
  * thread does that, while the sequences of other models go on. What needs the engine (scratch, KV
  * pool, the first step that warms everything) is done between two steps once the pages are there. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -109,21 +110,26 @@ void resident_load(struct runner *rn, struct seam_item *item)
 
 /* How many positions and blocks the KV budget gives: at least one whole sequence. Streams take blocks as they fill
  * them, so there may be more streams than whole sequences; when blocks run out, the broker chooses
- * who goes on. False: not even one sequence, told. */
+ * who goes on. False: not even one sequence, or a longer one than the model allows; told. */
 static bool resident_size(struct runner *rn, struct resident *m)
 {
     const uint64_t block = kv_block_bytes(m->model, m->kv);
     const uint64_t blocks_max = m->kv_bytes_max / block;
     uint32_t n_ctx = m->n_ctx_asked;
 
+    if (n_ctx > m->info.n_ctx_train) {
+        char text[128];
+        (void)snprintf(text, sizeof(text),
+                       "n_ctx is set to %u, and the model has %u positions: set it lower, or to 0",
+                       n_ctx, m->info.n_ctx_train);
+        report_load_failed(rn, m->number, ERR_MODEL_UNSUPPORTED, text, n_ctx, m->info.n_ctx_train);
+        return false;
+    }
     if (n_ctx == 0) {
         n_ctx = m->info.n_ctx_train < N_CTX_DEFAULT ? m->info.n_ctx_train : N_CTX_DEFAULT;
         if ((uint64_t)n_ctx > blocks_max * KV_BLOCK) {
             n_ctx = (uint32_t)(blocks_max * KV_BLOCK); /* a smaller context rather than none */
         }
-    }
-    if (n_ctx > MODEL_CTX_MAX) {
-        n_ctx = MODEL_CTX_MAX;
     }
     const uint64_t blocks_each = ((uint64_t)n_ctx + KV_BLOCK - 1) / KV_BLOCK;
     if (n_ctx < 2 || blocks_each > blocks_max) {

@@ -2,6 +2,7 @@
 #include "tests/support/test.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -104,6 +105,7 @@ static void a_load_that_cannot_be_is_refused_by_kind(void **state)
 {
     struct seam_load load = LOAD(1);
     struct seam_failed failed;
+    char said[96];
     struct rig rig;
     (void)state;
     const int garbage = memfd_create("garbage", MFD_CLOEXEC);
@@ -120,6 +122,16 @@ static void a_load_that_cannot_be_is_refused_by_kind(void **state)
     assert_int_equal(failed.code, ERR_MODEL_TOO_BIG);
     assert_true(failed.have > 1000);
     assert_int_equal(failed.limit, 1000);
+
+    load.n_ctx = RUNNER_MODEL_CTX + 1; /* whatever the memory */
+    failed = load_must_fail(&rig, &load, packed);
+    assert_int_equal(failed.code, ERR_MODEL_UNSUPPORTED);
+    assert_int_equal(failed.have, RUNNER_MODEL_CTX + 1);
+    assert_int_equal(failed.limit, RUNNER_MODEL_CTX);
+    (void)snprintf(said, sizeof(said), "n_ctx is set to %u, and the model has %u positions",
+                   RUNNER_MODEL_CTX + 1, RUNNER_MODEL_CTX);
+    assert_true(strview_starts(failed.message, said));
+    load.n_ctx = 512;
 
     load.chat_template = strview_of("no-such-template");
     failed = load_must_fail(&rig, &load, packed);
