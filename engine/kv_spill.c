@@ -1,5 +1,6 @@
 /* The index lives in memory and is made from the heads of the slots when the file is opened, by the thread that then
- * writes: at the engine's side nothing waits for the disk but a read that was asked for.
+ * writes: at the engine's side nothing waits for the disk but a read that was asked for, and, right after the file was
+ * given, a look that could miss for no other reason than that the index is not whole yet: at most SCAN_WAIT_MS in all.
  *
  * One lock guards the index. The writer has one block at a time, in a copy of its own; while it writes a slot, that slot is
  * in no bucket, and the slot that is being read is not chosen for writing.
@@ -17,12 +18,16 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <xxhash.h>
 
+#include "base/clock.h"
+
 #define NONE UINT32_MAX
 #define NICE_WRITER 15
+#define SCAN_WAIT_MS 200u
 #define CHAIN_MAX 4096u /* of blocks that one use makes younger: a hostile chain may be a ring */
 
 _Static_assert(sizeof(struct spill_head) <= SPILL_HEAD_BYTES, "a head fits its place");
@@ -43,7 +48,9 @@ struct kv_spill {
     void *arg; /* borrowed */
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t something;
+    pthread_cond_t something; /* staged or stop */
+    pthread_cond_t whole;     /* scanned */
+    uint64_t wait_until_ns;   /* for that */
 
     /* Under the lock. */
     struct slot *slots; /* owned: (n_slots) */
@@ -232,6 +239,7 @@ static void *writer_main(void *arg)
     (void)pthread_mutex_lock(&s->lock);
     s->failed = !scanned;
     s->scanned = true;
+    (void)pthread_cond_signal(&s->whole);
     while (!s->stop && !s->failed) {
         (void)pthread_mutex_unlock(&s->lock);
         s->written(s->arg); /* ready for the next */
@@ -265,6 +273,17 @@ static bool spill_size(struct kv_spill *s, uint64_t bytes_max)
     return n > 0 && bytes_max < INT64_MAX;
 }
 
+static void whole_init(struct kv_spill *s)
+{
+    pthread_condattr_t attr;
+
+    (void)pthread_condattr_init(&attr); /* none of these can fail on Linux */
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&s->whole, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    s->wait_until_ns = clock_now_ns() + SCAN_WAIT_MS * NS_PER_MS;
+}
+
 int kv_spill_new(struct kv_spill **ret, const struct spill_file *file, int fd, uint64_t bytes_max,
                  kv_written_fn *written, void *arg)
 {
@@ -292,11 +311,13 @@ int kv_spill_new(struct kv_spill **ret, const struct spill_file *file, int fd, u
     memset(s->buckets, 0xff, s->n_buckets * sizeof(*s->buckets)); /* NONE */
     (void)pthread_mutex_init(&s->lock, NULL);
     (void)pthread_cond_init(&s->something, NULL);
+    whole_init(s);
     r = -pthread_create(&s->thread, NULL, writer_main, s);
     if (r == 0) {
         *ret = s;
         return 0;
     }
+    (void)pthread_cond_destroy(&s->whole);
     (void)pthread_cond_destroy(&s->something);
     (void)pthread_mutex_destroy(&s->lock);
 out:
@@ -317,6 +338,7 @@ void kv_spill_free(struct kv_spill *s)
     (void)pthread_cond_signal(&s->something);
     (void)pthread_mutex_unlock(&s->lock);
     (void)pthread_join(s->thread, NULL);
+    (void)pthread_cond_destroy(&s->whole);
     (void)pthread_cond_destroy(&s->something);
     (void)pthread_mutex_destroy(&s->lock);
     (void)close(s->fd);
@@ -346,7 +368,13 @@ void kv_spill_put(struct kv_spill *s, const struct spill_head *head, const uint8
 
 bool kv_spill_has(struct kv_spill *s, const uint64_t hash[2])
 {
+    const struct timespec until = {.tv_sec = (time_t)(s->wait_until_ns / NS_PER_S),
+                                   .tv_nsec = (long)(s->wait_until_ns % NS_PER_S)};
+
     (void)pthread_mutex_lock(&s->lock);
+    while (!s->scanned && index_find(s, hash) == NONE &&
+           pthread_cond_timedwait(&s->whole, &s->lock, &until) == 0) {
+    }
     const bool has = index_find(s, hash) != NONE;
     (void)pthread_mutex_unlock(&s->lock);
     return has;

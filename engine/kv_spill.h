@@ -47,7 +47,8 @@ bool kv_spill_ready(struct kv_spill *s);
 /** kv_spill_put() - copy a block for the writer, which has to be ready */
 void kv_spill_put(struct kv_spill *s, const struct spill_head *head, const uint8_t *block);
 
-/** kv_spill_has() - does the index know a block of this hash? */
+/** kv_spill_has() - does the index know a block of this hash? Right after kv_spill_new() it may wait a moment for the
+ * index to be whole. */
 bool kv_spill_has(struct kv_spill *s, const uint64_t hash[2]);
 /** kv_spill_get() - read it. @want: hash, before and ids that it must have. @block: written, also on failure.
  * Return: false when it is not there, or not sound; then the index forgets it. */

@@ -392,6 +392,13 @@ void models_advance(struct broker *b)
     forget_refusals(b);
 }
 
+void model_serve(struct model *m)
+{
+    m->slots.ready = true;
+    prefixes_prime(m);
+    broker_dirty(m->broker);
+}
+
 void models_on_loaded(struct broker *b, const struct seam_loaded *l)
 {
     struct model *m = model_by_number(b, l->model);
@@ -419,16 +426,15 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     m->load_deaths = 0;
     m->repacked = false;
     m->used_ns = clock_now_ns();
-    m->slots.ready = true;
     m->slots.n_streams = l->n_streams;
     m->slots.kv_blocks = l->kv_blocks;
     m->slots.block_positions = l->kv_block_positions;
     log_client(LOG_MODELS, LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name,
                f->quantization, f->formats, l->n_streams);
     backoff_progress(&b->backoff);
-    spill_offer(m);
-    prefixes_prime(m);
-    broker_dirty(b);
+    if (!spill_offer(m)) {
+        model_serve(m);
+    }
 }
 
 void models_on_load_failed(struct broker *b, const struct seam_failed *f)

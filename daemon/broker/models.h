@@ -82,6 +82,9 @@ void model_refuse(struct model *m, const struct msg_error *e, bool sticky);
 /** model_retry() - forget a refusal: the file changed, or somebody asks by hand */
 void model_retry(struct model *m);
 
+/** model_serve() - it is loaded, and the engine has what it needs: its requests may start */
+void model_serve(struct model *m);
+
 /** model_unload() - drop it from the engine; no user may be left */
 void model_unload(struct model *m);
 

@@ -109,13 +109,14 @@ static void on_open(uv_work_t *work, int status)
 {
     struct spill_work *w = work->data;
     struct broker *b = w->broker;
-    const struct model *m = model_by_number(b, w->model);
+    struct model *m = model_by_number(b, w->model);
+    const bool loaded = m && m->state == MODEL_LOADED && b->runner.state == RUNNER_UP;
 
     if (status == 0 && w->error < 0) {
         log_line(LOG_WARNING, "%s: no KV is kept there: %s", w->path,
                  w->error == -EROFS ? "removable media, which writing wears out"
                                     : strerror(-w->error));
-    } else if (status == 0 && m && m->state == MODEL_LOADED && b->runner.state == RUNNER_UP) {
+    } else if (status == 0 && loaded) {
         const struct seam_message message = {
             .type = SEAM_SPILL, .spill = {.model = w->model, .bytes_max = w->bytes_max}};
         runner_proc_send(&b->runner, &message, NULL, 0, w->fd);
@@ -124,16 +125,19 @@ static void on_open(uv_work_t *work, int status)
     if (w->fd >= 0) {
         (void)close(w->fd);
     }
+    if (loaded && !m->slots.ready) {
+        model_serve(m);
+    }
     free(w);
 }
 
-void spill_offer(struct model *m)
+bool spill_offer(struct model *m)
 {
     struct broker *b = m->broker;
     struct spill_work *w = b->config.kv_bytes_disk > 0 ? calloc(1, sizeof(*w)) : NULL;
 
     if (!w) {
-        return;
+        return false;
     }
     w->work.data = w;
     w->broker = b;
@@ -144,5 +148,7 @@ void spill_offer(struct model *m)
                            m->facts.kv);
     if (n >= (int)sizeof(w->path) || uv_queue_work(b->loop, &w->work, do_open, on_open) < 0) {
         free(w);
+        return false;
     }
+    return true;
 }

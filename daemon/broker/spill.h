@@ -5,11 +5,18 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "base/compiler.h"
+
 struct model;
 
-/** spill_offer() - open the model's file and give it to the engine, where [cache] kv_bytes_disk says so; the model was
- * just loaded */
-void spill_offer(struct model *m);
+/**
+ * spill_offer() - open the model's file and give it to the engine, where [cache] kv_bytes_disk says so; the model was
+ * just loaded
+ *
+ * Return: true when model_serve() is called once that is done: the engine has the file before the first request that
+ * could be helped by it.
+ */
+MUST_USE bool spill_offer(struct model *m);
 
 /**
  * media_removable() - does this device lie on removable media: a card, a stick?

@@ -291,6 +291,25 @@ class Seam(unittest.TestCase):
             second.finish(seq)
             self.assertEqual(text_of(peer.until_end(1)), 'a')
 
+    def test_the_file_of_kv_comes_before_the_first_request(self):
+        def up_to_the_start(life):
+            kinds = []
+            while 'start' not in kinds:
+                kinds += [k for k in [life.receive()['type']] if k != 'plan']
+            return kinds
+
+        with self.daemon(config='[cache]\nkv_bytes_disk = 1M\n') as d, Peer(d) as peer:
+            first = self.life().up()
+            seq = self.ask(peer, 1)
+            first.load()
+            self.assertEqual(up_to_the_start(first), ['spill', 'start'])
+            first.die()
+            second = self.life().up().load()
+            self.assertEqual(up_to_the_start(second), ['spill', 'start'])
+            second.plan(seq)
+            second.finish(seq)
+            peer.until_end(1)
+
     def test_what_a_dead_engine_held_is_not_told_of_the_next(self):
         with self.daemon() as d, Peer(d) as peer:
             first = self.life().up()

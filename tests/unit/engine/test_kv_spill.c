@@ -146,6 +146,28 @@ static void evicted_blocks_come_back_from_the_file(void **state)
     }
 }
 
+/* Goal: the first prompt after a restart finds what there is, although the index is still being made. Method: nobody
+ * waits for it. */
+static void the_first_look_into_a_file_waits_for_its_index(void **state)
+{
+    float want[TINY_VOCAB], got[TINY_VOCAB];
+    const int fd = file_new();
+    struct kv_pool *p = pool_of(model, KV_F16, 5, fd, PLENTY);
+    (void)state;
+
+    assert_int_equal(prompt(p, alice, 0, want), 0);
+    settle(p);
+    kv_pool_free(p);
+    for (unsigned i = 0; i < 20; i++) {
+        assert_int_equal(kv_pool_new(&p, model, KV_F16, 5), 0);
+        assert_int_equal(kv_pool_spill(p, dup(fd), PLENTY, on_written, &n_written), 0);
+        assert_int_equal(prompt(p, alice, 0, got), 4 * KV_BLOCK);
+        assert_memory_equal(got, want, sizeof(want));
+        kv_pool_free(p);
+    }
+    (void)close(fd);
+}
+
 static void public_blocks_come_back_for_everybody(void **state)
 {
     float want[TINY_VOCAB], got[TINY_VOCAB];
@@ -288,6 +310,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(evicted_blocks_come_back_from_the_file),
+        cmocka_unit_test(the_first_look_into_a_file_waits_for_its_index),
         cmocka_unit_test(public_blocks_come_back_for_everybody),
         cmocka_unit_test(what_is_not_sound_is_computed_anew),
         cmocka_unit_test(a_full_file_forgets_the_oldest_ends),
