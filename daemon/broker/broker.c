@@ -246,6 +246,7 @@ static void stop(struct broker *b)
     close_timer(&b->session_hours);
     close_timer(&b->session_patience);
     session_store_stop(&b->session_store);
+    salt_store_stop(&b->salt_store);
     close_timer(&b->log_more);
     admission_close(b);
     (void)uv_prepare_stop(&b->prepare);
@@ -300,6 +301,7 @@ static void on_prepare(uv_prepare_t *prepare)
     struct broker *b = prepare->data;
 
     advance(b);
+    salt_store_look(&b->salt_store);
     if (log_suppressed() != b->n_suppressed) {
         b->n_suppressed = log_suppressed();
         if (!uv_is_active((uv_handle_t *)&b->log_more)) {
@@ -405,6 +407,10 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     }
     answer_cache_init(&b->answers, b->config.answers_bytes);
     sessions_open(b);
+    salt_store_init(&b->salt_store, loop, &b->identities.salts, b->config.cache_dir);
+    if (b->config.kv_bytes_disk > 0) {
+        salt_store_read(&b->salt_store);
+    }
     broker_pin(b);
     return engine_init(b);
 }

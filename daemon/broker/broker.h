@@ -21,6 +21,7 @@
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/queue.h"
 #include "daemon/broker/runner_proc.h"
+#include "daemon/broker/salt_store.h"
 #include "daemon/broker/scan.h"
 #include "daemon/broker/sched.h"
 #include "daemon/broker/session.h"
@@ -57,6 +58,7 @@ struct broker {
     size_t conns_room;       /* connections that there are descriptors for; 0: enough */
     uint64_t held[MEMORIES]; /* bytes of all of them: conn_charge() */
     struct identities identities;
+    struct salt_store salt_store;
     uv_timer_t gate_timer; /* when the next of them may go on */
     struct gate gate;      /* the limits of all identities, and who waits for one */
     uv_timer_t sweep;      /* of identities that nobody uses */

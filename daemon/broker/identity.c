@@ -1,27 +1,18 @@
 /* identity: a table of who is served, bounded, with entries that vanish when nothing would be lost.
  *
- * Salts live apart and longer: they cost 32 bytes and a name, and whoever comes back within the hour
- * should find what it computed. A salt that is forgotten costs a cache miss and nothing else. */
+ * Salts live apart and longer: they cost 40 bytes and a name, and whoever comes back within the hour
+ * should find what it computed. */
 #include "daemon/broker/identity.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-
-struct salt {
-    struct list link;
-    uid_t uid;
-    uint8_t bytes[SEAM_SALT];
-    char unit[];
-};
 
 void identities_init(struct identities *t)
 {
     *t = (struct identities){0};
     list_init(&t->all);
-    list_init(&t->salts);
+    salts_init(&t->salts);
 }
 
 static void forget(struct identities *t, struct identity *id)
@@ -32,81 +23,13 @@ static void forget(struct identities *t, struct identity *id)
     free(id);
 }
 
-static void salt_forget(struct identities *t, struct salt *s)
-{
-    list_remove(&s->link);
-    t->n_salts--;
-    free(s);
-}
-
 void identities_deinit(struct identities *t)
 {
     list_for_each (id, next, &t->all, struct identity, link) {
         forget(t, id);
     }
-    list_for_each (s, next_s, &t->salts, struct salt, link) {
-        salt_forget(t, s);
-    }
+    salts_deinit(&t->salts);
 }
-
-/* ---- salts ---- */
-
-static bool draw(uint8_t *bytes, size_t n)
-{
-    size_t got = 0;
-
-    while (got < n) {
-        const ssize_t more = getrandom(bytes + got, n - got, 0);
-        if (more < 0 && errno != EINTR) {
-            return false;
-        }
-        got += more > 0 ? (size_t)more : 0;
-    }
-    return true;
-}
-
-static struct salt *salt_new(struct identities *t, uid_t uid, const char *unit)
-{
-    static const uint8_t public_[SEAM_SALT]; /* all zero is everybody's */
-    const size_t n = strlen(unit) + 1;
-    struct salt *s = calloc(1, sizeof(*s) + n);
-
-    do {
-        if (!s || !draw(s->bytes, sizeof(s->bytes))) {
-            free(s); /* never a salt that somebody could guess */
-            return NULL;
-        }
-    } while (memcmp(s->bytes, public_, sizeof(public_)) == 0);
-    s->uid = uid;
-    memcpy(s->unit, unit, n);
-    list_init(&s->link);
-    if (t->n_salts == IDENTITIES_MAX) {
-        salt_forget(t, container_of(t->salts.next, struct salt, link));
-    }
-    t->n_salts++;
-    return s;
-}
-
-static bool set_salt(struct identities *t, struct identity *id)
-{
-    struct salt *found = NULL;
-
-    list_for_each (s, next, &t->salts, struct salt, link) {
-        if (s->uid == id->uid && strcmp(s->unit, id->unit) == 0) {
-            found = s;
-            break;
-        }
-    }
-    if (!found && !(found = salt_new(t, id->uid, id->unit))) {
-        return false;
-    }
-    list_remove(&found->link);
-    list_push(&t->salts, &found->link);
-    memcpy(id->salt, found->bytes, sizeof(id->salt));
-    return true;
-}
-
-/* ---- the table ---- */
 
 struct identity *identity_find(const struct identities *t, uid_t uid, const char *unit)
 {
@@ -147,7 +70,7 @@ static struct identity *identity_new(struct identities *t, uid_t uid, const char
     strview_copy(id->unit, sizeof(id->unit), strview_of(unit));
     sched_account_init(&id->account);
     gate_line_init(&id->line);
-    if (!set_salt(t, id)) {
+    if (!salts_get(&t->salts, uid, id->unit, id->salt)) {
         free(id);
         return NULL;
     }

@@ -1,5 +1,5 @@
 /* The identities that the daemon knows: who shares a turn, a queue bound, buckets and a cache. Pure
- * code but for the salts, which are drawn from the kernel. */
+ * code but for what salts.h draws from the kernel. */
 #ifndef BROKER_IDENTITY_H
 #define BROKER_IDENTITY_H
 
@@ -12,6 +12,7 @@
 #include "base/list.h"
 #include "daemon/broker/gate.h"
 #include "daemon/broker/policy.h"
+#include "daemon/broker/salts.h"
 #include "daemon/broker/sched.h"
 #include "ipc/seam.h"
 
@@ -44,12 +45,10 @@ struct identity {
                                           * them were found cached */
 };
 
-struct salt; /* one (uid, unit)'s, kept when its identity is forgotten */
-
 struct identities {
-    struct list all;   /* owned: struct identity */
-    struct list salts; /* owned: struct salt, the longest unused first */
-    size_t n, n_salts;
+    struct list all;    /* owned: struct identity */
+    struct salts salts; /* kept when their identities are forgotten */
+    size_t n;
 };
 
 void identities_init(struct identities *t);

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/cursor.h"
+#include "base/fnv.h"
 #include "ipc/mp.h"
 
 #define MAGIC "onebses1"
@@ -32,16 +33,6 @@ void session_file_name(char *ret, uid_t uid, struct strview name)
 {
     (void)snprintf(ret, SESSION_FILE_NAME_MAX, "%u-%.*s.session", (unsigned)uid, (int)name.n,
                    name.n ? name.data : "");
-}
-
-static uint64_t sum_of(const uint8_t *p, size_t n)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < n; i++) { /* FNV-1a */
-        h = (h ^ p[i]) * UINT64_C(0x100000001b3);
-    }
-    return h;
 }
 
 /* ---- writing ---- */
@@ -137,7 +128,7 @@ int session_file_seal(struct buf *out)
 {
     struct writer w = {.out = out};
 
-    put_le(&w, sum_of(out->data, out->n), SUM_BYTES);
+    put_le(&w, fnv_add(FNV_START, out->data, out->n), SUM_BYTES);
     return w.error;
 }
 
@@ -293,7 +284,7 @@ int session_file_read(struct session **ret, const void *data, size_t n, struct d
     }
     struct cursor tail = cursor_of((const uint8_t *)data + n - SUM_BYTES, SUM_BYTES);
     struct cursor c = cursor_of(data, n - SUM_BYTES);
-    if (n > SESSION_FILE_MAX || cursor_u64(&tail) != sum_of(data, n - SUM_BYTES)) {
+    if (n > SESSION_FILE_MAX || cursor_u64(&tail) != fnv_add(FNV_START, data, n - SUM_BYTES)) {
         return bad(ret_diag, "its checksum is wrong");
     }
     (void)cursor_take(&c, MAGIC_BYTES);

@@ -121,6 +121,7 @@ static void on_open(uv_work_t *work, int status)
             .type = SEAM_SPILL, .spill = {.model = w->model, .bytes_max = w->bytes_max}};
         runner_proc_send(&b->runner, &message, NULL, 0, w->fd);
         w->fd = -1;
+        salt_store_keep(&b->salt_store);
     }
     if (w->fd >= 0) {
         (void)close(w->fd);

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""KV on disk: prompts that memory forgot, and those of an engine that died, are read back; bad files harm nobody."""
+"""KV on disk: prompts that memory forgot, and those of an engine that died or a daemon that ended, are read back by whom they belong to;
+bad files harm nobody."""
 import os
 import signal
 import unittest
 
 from harness import Daemon, Peer, wait_for
+from test_policy import AS_ROOT, OPEN, as_user, greet
 
 SMALL = '[engine]\nkv_bytes = 1M\n'  # some 400 positions of the shipped model
 DISK = SMALL + '[cache]\nkv_bytes_disk = 64M\n'
@@ -46,6 +48,73 @@ class Spill(unittest.TestCase):
             self.blocks_written(d, 24)
             self.assertEqual(self.ask(peer, 21, 2), (192, want[2]))
             self.assertEqual(self.file(d).stat().st_mode & 0o777, 0o600)
+
+    def restarted(self, d):
+        d.stop()
+        d.start()
+
+    def test_kv_is_found_after_a_restart_of_the_daemon(self):
+        with Daemon(config=DISK) as d:
+            with Peer(d) as peer:
+                want = self.ask(peer, 1, 0)
+                self.assertEqual(want[0], 0)
+                self.blocks_written(d, 6)
+            self.restarted(d)
+            with Peer(d) as peer:
+                self.assertEqual(self.ask(peer, 1, 0), (192, want[1]))
+            salts = d.cache / 'salts'
+            self.assertEqual(salts.stat().st_mode & 0o777, 0o600)
+            kept = salts.read_bytes()
+            os.kill(d.process.pid, signal.SIGKILL)  # it had no time to write anything
+            d.process.wait()
+            d.start()
+            with Peer(d) as peer:
+                self.assertEqual(self.ask(peer, 1, 0), (192, want[1]))
+            self.assertEqual(salts.read_bytes(), kept)
+
+    @unittest.skipUnless(AS_ROOT, 'only root can be several users')
+    def test_after_a_restart_another_user_finds_nothing_of_it(self):
+        def asked_by(d, uid):
+            with as_user(d, uid) as peer:
+                greet(peer)
+                return self.ask(peer, 1, 0)
+        with Daemon(config=OPEN + '[peer default]\nrights = use\n' + DISK) as d:
+            found, want = asked_by(d, 7000)
+            self.assertEqual(found, 0)
+            self.blocks_written(d, 6)
+            self.restarted(d)
+            self.assertEqual(asked_by(d, 7001), (0, want))
+            self.assertEqual(asked_by(d, 7000), (192, want))
+            self.restarted(d)
+            self.assertEqual(asked_by(d, 7002), (0, want))
+            self.assertEqual(asked_by(d, 7000), (192, want))
+
+    def test_salts_that_are_damaged_or_open_to_others_count_for_nothing(self):
+        with Daemon(config=DISK) as d:
+            with Peer(d) as peer:
+                want = self.ask(peer, 1, 0)[1]
+                self.blocks_written(d, 6)
+            salts = d.cache / 'salts'
+            for spoil in (lambda: salts.write_bytes(salts.read_bytes()[:-1] + b'?'), lambda: salts.chmod(0o644)):
+                d.stop()
+                before = d.read_log().count('is not found again')
+                spoil()
+                d.start()
+                self.assertEqual(d.read_log().count('is not found again'), before + 1)
+                with Peer(d) as peer:
+                    self.assertEqual(self.ask(peer, 1, 0), (0, want))
+
+                def they_are_made_anew():
+                    return salts.stat().st_mode & 0o777 == 0o600
+                wait_for(they_are_made_anew)
+
+    def test_without_kv_on_disk_no_salt_is_written(self):
+        with Daemon(config=SMALL) as d:
+            with Peer(d) as peer:
+                self.ask(peer, 1, 0)
+            d.stop()
+            self.assertFalse((d.cache / 'salts').exists())
+            d.start()
 
     def test_a_file_of_noise_is_begun_anew(self):
         d = Daemon(config=DISK)

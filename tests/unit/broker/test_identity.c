@@ -107,7 +107,7 @@ static void the_table_is_bounded_and_forgets_the_longest_idle(void **state)
     const struct moment now = at(10000);
     assert_non_null(identity_get(&t, 70000, "", &plain, &now));
     assert_int_equal(t.n, IDENTITIES_MAX);
-    assert_int_equal(t.n_salts, IDENTITIES_MAX);
+    assert_int_equal(t.salts.n, SALTS_MAX);
     assert_null(identity_find(&t, 0, ""));
     assert_non_null(identity_find(&t, 1, ""));
     for (uint32_t i = 1; i < IDENTITIES_MAX; i++) { /* now all of them are connected */

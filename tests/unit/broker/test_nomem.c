@@ -12,6 +12,7 @@
 #include "daemon/broker/identity.h"
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/peer.h"
+#include "daemon/broker/salts.h"
 #include "daemon/broker/session.h"
 #include "daemon/broker/session_file.h"
 #include "tests/support/nomem.h"
@@ -71,6 +72,36 @@ static void every_failed_allocation_is_reported(void **state)
     assert_true(n_reported >= 8);
     (void)close(fds[0]);
     (void)close(fds[1]);
+}
+
+/* Goal: a file of salts is taken whole or not at all. Method: as above. */
+static void salts_are_read_whole_or_not(void **state)
+{
+    uint8_t salt[SEAM_SALT];
+    struct salts t, back;
+    struct buf file;
+    size_t i = 0;
+    (void)state;
+
+    salts_init(&t);
+    salts_init(&back);
+    assert_true(salts_get(&t, 1, "", salt));
+    assert_true(salts_get(&t, 2, "web.service", salt));
+    for (bool failed = true; failed; i++) {
+        struct diag diag = {0};
+        buf_init(&file, SALTS_FILE_MAX);
+        nomem_after(i);
+        int r = salts_write(&file, &t);
+        r = r == 0 ? salts_seal(&file) : r;
+        r = r == 0 ? salts_read(&back, file.data, file.n, &diag) : r;
+        failed = nomem_off();
+        assert_int_equal(r, failed ? -ENOMEM : 0);
+        assert_int_equal(back.n, failed ? 0 : 2);
+        buf_deinit(&file);
+    }
+    assert_true(i >= 5); /* the bytes, two salts, and the look at all of them failed each */
+    salts_deinit(&back);
+    salts_deinit(&t);
 }
 
 /* Goal: without memory for a model's figures nothing is counted, and a text or a page is written whole or
@@ -197,6 +228,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(figures_do_without_memory),
         cmocka_unit_test(every_failed_allocation_is_reported),
+        cmocka_unit_test(salts_are_read_whole_or_not),
         cmocka_unit_test(a_turn_without_memory_changes_nothing),
         cmocka_unit_test(an_answer_without_memory_is_not_kept),
     };
