@@ -16,7 +16,7 @@
 #include "daemon/broker/sched_plan.h"
 
 #define CHUNK_FIRST 32u     /* prompt tokens that a step is thought to take before one was seen */
-#define CHUNK_US_MIN 4000.0 /* less is not worth making a step longer for */
+#define CHUNK_US_MIN 2500.0 /* less is not worth making a step longer for */
 /* Where nobody waits for a token, a chunk takes so many times the pass that it rides on, and in any case
  * between so much and so much: whoever comes next waits for it. */
 #define CHUNK_PASSES_LOW 16.0
