@@ -94,6 +94,14 @@ bool admission_model(struct request *r, struct strview model)
 
 /* ---- the queue's bounds ---- */
 
+/* How many of n free streams its running_max keeps from an identity. */
+static size_t streams_kept(const struct sched_account *a, size_t n)
+{
+    const size_t may = a->running_max > a->n_held ? a->running_max - a->n_held : 0;
+
+    return a->running_max > 0 && n > may ? n - may : 0;
+}
+
 bool admission_queue(struct conn *c, uint32_t id, size_t bytes)
 {
     static const char *const why[] = {
@@ -104,12 +112,13 @@ bool admission_queue(struct conn *c, uint32_t id, size_t bytes)
     struct broker *b = c->broker;
     const struct config *k = &b->config;
     const struct identity *who = c->identity;
+    const size_t n_free =
+        b->queue.n_running < k->streams_max ? (size_t)k->streams_max - b->queue.n_running : 0;
     const struct queue_limits limits = {
         .per_identity = c->grant.has_queue_max ? c->grant.queue_max : k->queue_per_identity,
         .total = k->queue_total,
-        .bytes = k->queue_bytes};
-    const size_t n_free =
-        b->queue.n_running < k->streams_max ? (size_t)k->streams_max - b->queue.n_running : 0;
+        .bytes = k->queue_bytes,
+        .streams_kept = streams_kept(&who->account, n_free)};
     const int full = queue_admit(&b->queue, &limits, n_free, who->account.n_waiting, bytes);
     const uint64_t own_max = k->queue_bytes_per_identity;
     const bool own_full = bytes > own_max || who->queue_bytes > own_max - bytes;

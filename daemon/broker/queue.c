@@ -21,7 +21,8 @@ int queue_admit(const struct queue *q, const struct queue_limits *limits, size_t
     if (bytes > limits->bytes || q->bytes > limits->bytes - bytes) {
         return QUEUE_FULL_BYTES;
     }
-    return n_own >= limits->per_identity + n_free ? QUEUE_FULL_IDENTITY : QUEUE_OK;
+    const uint64_t own_free = n_free > limits->streams_kept ? n_free - limits->streams_kept : 0;
+    return n_own >= limits->per_identity + own_free ? QUEUE_FULL_IDENTITY : QUEUE_OK;
 }
 
 void queue_push(struct queue *q, struct job *j)

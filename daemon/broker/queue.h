@@ -82,6 +82,7 @@ struct queue {
 struct queue_limits {
     uint64_t per_identity, total; /* waiting jobs */
     uint64_t bytes;               /* of bodies, running ones included */
+    uint64_t streams_kept;        /* free streams that the identity's own bound keeps from it */
 };
 
 void queue_init(struct queue *q);

@@ -119,7 +119,13 @@ class Users(unittest.TestCase):
                 slow.send({'type': 'cancel', 'id': 100 + number, 'target': number})
 
     def test_a_queue_of_one_identity_is_bounded_by_its_own_number(self):
-        config = OPEN + '[engine]\nstreams_max = 1\n[peer uid.7000]\nqueue_max = 2\n'
+        self.bounded_by_its_own_number('[engine]\nstreams_max = 1\n[peer uid.7000]\nqueue_max = 2\n')
+
+    def test_streams_that_an_identity_may_not_use_are_no_room_for_it(self):
+        self.bounded_by_its_own_number('[engine]\nstreams_max = 4\n[peer uid.7000]\nrunning_max = 1\nqueue_max = 2\n')
+
+    def bounded_by_its_own_number(self, config):
+        config = OPEN + config
         with Daemon(runner=HOOKED_RUNNER, config=config) as d, as_user(d, 7000) as peer, as_user(d, 7001) as other:
             greet(peer), greet(other)
             slow = {'type': 'generate', 'prompt': '@@sleep-ms-200-per-step@@', 'max_tokens': 50, 'ignore_eos': True, 'deadline_ms': LONG}

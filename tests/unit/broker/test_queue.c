@@ -29,6 +29,10 @@ static void each_bound_is_named(void **state)
     }
     assert_int_equal(queue_admit(&q, &limits, 0, 2, 10), QUEUE_FULL_IDENTITY);
     assert_int_equal(queue_admit(&q, &limits, 1, 2, 10), QUEUE_OK); /* it would start at once */
+    struct queue_limits own = limits;
+    own.streams_kept = 1; /* it runs as many as it may: the free stream is not for it */
+    assert_int_equal(queue_admit(&q, &own, 1, 2, 10), QUEUE_FULL_IDENTITY);
+    assert_int_equal(queue_admit(&q, &own, 2, 2, 10), QUEUE_OK);
     assert_int_equal(queue_admit(&q, &limits, 0, 0, 10), QUEUE_OK); /* another identity */
     assert_int_equal(queue_admit(&q, &limits, 0, 0, 81), QUEUE_FULL_BYTES);
     queue_push(&q, &jobs[2]);
