@@ -17,9 +17,9 @@
 #define STEP_ALONE_NS 100e6
 #define BESIDE_PART 0.8
 #define BESIDE_NS_MIN 2.5e6 /* so that with noise a token is less than 5 ms late */
-#define FIRST_TOKENS 32u /* the most before a prompt has been measured */
-#define PASS_STEPS 32u   /* with prompts between two measurements of a pass */
-#define JUMP_MAX 2.0     /* a hiccup of the machine is no measurement */
+#define FIRST_TOKENS 32u    /* the most before a prompt has been measured */
+#define PASS_STEPS 32u      /* with prompts between two measurements of a pass */
+#define JUMP_MAX 2.0        /* a hiccup of the machine is no measurement */
 
 static double smooth(double old, double now, double weight)
 {
