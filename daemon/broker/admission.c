@@ -215,7 +215,7 @@ void admission_load_fault(struct model *m)
 
 /* Expected time to the first token, by what waits and how fast prompts have been; 0: not known. Of a
  * prompt that may be cached as much counts as was computed of this identity's lately. */
-static uint64_t expected_ms(const struct request *r)
+static uint64_t expected_ms(const struct request *r, uint64_t now_ns)
 {
     const struct broker *b = r->broker;
     const struct identity *who = r->conn->identity;
@@ -223,6 +223,9 @@ static uint64_t expected_ms(const struct request *r)
     const uint64_t ms =
         sched_first_token_ms(&b->sched, &who->account, r->job.class_, 0, b->mean_ms);
 
+    if (!sched_rate_known(&b->sched, now_ns)) {
+        return 0;
+    }
     if (ms == 0 || r->no_cache || who->lately_prompt <= 0) {
         return ms;
     }
@@ -239,7 +242,7 @@ static bool can_be_in_time(struct request *r, uint64_t now)
     if (r->deadline_ns == r->arrived_ns || r->deadline_ns == UINT64_MAX) {
         return true; /* at once or never: the next plan says; or nobody is in a hurry */
     }
-    const uint64_t ms = expected_ms(r);
+    const uint64_t ms = expected_ms(r, now);
     if (ms <= left_ms) {
         return true;
     }

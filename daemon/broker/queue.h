@@ -39,7 +39,10 @@ struct slots {
     uint32_t chunk_left;          /* prompt tokens that nobody in the plan has yet */
     uint32_t n_decode, n_watched; /* picked: decoding; of these not low */
     uint32_t n_prefill, n_soon;   /* picked: with a prompt; of these not low and soon decoding */
-    bool closed;                  /* a start had no room: none behind it either */
+    /* A start had no room, and none with a weaker claim than it has: jobs of classes below closed_to,
+     * and in classes that are bits of closed_holders those whose account holds something. */
+    int closed_to;
+    unsigned closed_holders;
 };
 
 struct job {

@@ -9,7 +9,10 @@
 #include "base/clock.h"
 
 #define BYTES_PER_TOKEN 4.0 /* of a request, before any was seen */
-#define CREDIT_MAX 4096.0   /* of low: what was long ago is forgotten */
+#define BYTES_PER_TOKEN_MIN 1.0
+#define BYTES_PER_TOKEN_MAX 16.0
+#define RATE_FRESH_NS (5 * NS_PER_S)
+#define CREDIT_MAX 4096.0 /* of low: what was long ago is forgotten */
 #define LOW_SHARE                                                                                  \
     0.11 /* of all service, while low has work: a tenth of any minute, whole chunks and all */
 #define RATE_WINDOW_NS (250 * NS_PER_MS)
@@ -82,6 +85,7 @@ static void charge_prompt(struct sched *s, struct job *j, uint32_t n, uint64_t n
     if (s->window_ns >= RATE_WINDOW_NS) {
         const double rate = s->window_tokens / ((double)s->window_ns / 1000);
         s->prompt_rate = s->prompt_rate > 0 ? 0.75 * s->prompt_rate + 0.25 * rate : rate;
+        s->rate_at_ns = now_ns;
         s->window_ns = 0;
         s->window_tokens = 0;
     }
@@ -242,7 +246,9 @@ void sched_started(struct sched *s, struct job *j, uint32_t prompt, uint32_t cac
     struct slots *m = j->slots;
 
     if (prompt > 0) {
-        const double each = (double)j->bytes / prompt;
+        /* Of a body that says little in many bytes, or many ids, nobody else's prompt is to be judged. */
+        const double each =
+            fmin(fmax((double)j->bytes / prompt, BYTES_PER_TOKEN_MIN), BYTES_PER_TOKEN_MAX);
         m->bytes_per_token = m->bytes_per_token > 0 ? 0.9 * m->bytes_per_token + 0.1 * each : each;
     }
     j->prompt = prompt;
@@ -290,6 +296,11 @@ void sched_step(struct slots *m, uint32_t n_streams, uint32_t n_prompt, uint64_t
 }
 
 /* ---- what to expect ---- */
+
+bool sched_rate_known(const struct sched *s, uint64_t now_ns)
+{
+    return s->prompt_rate > 0 && now_ns < s->rate_at_ns + RATE_FRESH_NS;
+}
 
 uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes)
 {

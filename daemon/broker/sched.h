@@ -79,6 +79,7 @@ struct sched {
 
     /* Prompt tokens per microsecond while prompts were computed; 0: not known yet. */
     double prompt_rate;
+    uint64_t rate_at_ns; /* when it was last measured */
     double window_tokens;
     uint64_t window_ns, window_at_ns; /* measured so far; since when, 0: no prompt in the plan */
 };
@@ -146,6 +147,10 @@ void sched_plan(struct sched *s, uint64_t now_ns, size_t bytes_max, struct sched
 
 /** sched_prompt_estimate() - tokens of a prompt, from the bytes of its request; m may be NULL */
 uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes);
+
+/** sched_rate_known() - have prompts been measured of late? What was long ago says nothing: the machine may
+ * have been busy, or a model's first pages on their way from the disk. */
+bool sched_rate_known(const struct sched *s, uint64_t now_ns);
 
 /**
  * sched_first_token_ms() - when a new job could have its first token; 0: nobody knows yet

@@ -34,7 +34,8 @@ struct slots *plan_model(const struct planner *p, const struct job *j)
         m->plan = p->s->n_plans;
         m->chunk_left = m->chunk ? m->chunk : CHUNK_FIRST;
         m->n_decode = m->n_watched = m->n_prefill = m->n_soon = 0;
-        m->closed = false;
+        m->closed_to = 0;
+        m->closed_holders = 0;
     }
     return m;
 }
@@ -45,7 +46,7 @@ static bool workable(const struct planner *p, const struct job *j)
     const struct slots *m = j->slots;
 
     return !j->picked && !j->blocked && !j->parked && m && m->ready && !job_suspect(j) &&
-           (j->held || m->plan != p->s->n_plans || !m->closed);
+           (j->held || m->plan != p->s->n_plans || !plan_closed(m, j));
 }
 
 /* From `at` on in one of an account's lists, but not for ever: of very many that cannot start (their
@@ -333,7 +334,7 @@ static void plan_fifo(struct planner *p)
             return;
         }
         at[first->class_] = first->link.next; /* before a start moves it elsewhere */
-        if (workable(p, first) && !take(p, first) && first->slots->closed) {
+        if (workable(p, first) && !take(p, first) && plan_closed(first->slots, first)) {
             return; /* nobody overtakes */
         }
     }

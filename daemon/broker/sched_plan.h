@@ -28,6 +28,9 @@ struct slots *plan_model(const struct planner *p, const struct job *j);
 /** plan_short_of_room() - is there no place for one more sequence of so many KV blocks? */
 bool plan_short_of_room(const struct planner *p, const struct slots *m, uint32_t blocks);
 
+/** plan_closed() - has a start with at least as good a claim found no room in this plan? */
+bool plan_closed(const struct slots *m, const struct job *j);
+
 /** plan_make_room() - a place for the start of this job, taken from others where its claim is better */
 MUST_USE bool plan_make_room(struct planner *p, struct job *j);
 

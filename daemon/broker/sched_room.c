@@ -1,6 +1,6 @@
 /* sched_room: who may have KV. A stream keeps what it has, running or paused, until somebody with a
  * better claim cannot start without: a higher class; inside a class an identity that holds nothing, from
- * one that holds two or more. What is given back for that has no such claim itself, so nothing goes
+ * one that holds two or more; and anybody, from a stream whose client does not read. What is given back for that has no such claim itself, so nothing goes
  * back and forth. */
 #include <math.h>
 
@@ -14,6 +14,9 @@ bool plan_short_of_room(const struct planner *p, const struct slots *m, uint32_t
     if (p->s->n_held >= SEAM_STREAMS_MAX) {
         return true;
     }
+    if (m->kv_full && m->n_held > 0) {
+        return true; /* until something was given back */
+    }
     if (m->kv_blocks == 0) {
         return m->n_held >= m->n_streams;
     }
@@ -26,8 +29,14 @@ bool plan_short_of_room(const struct planner *p, const struct slots *m, uint32_t
 /* Has the start of `j` a better claim to KV than this job? Then larger is a better one. */
 static double claim(const struct planner *p, const struct job *j, const struct job *victim)
 {
-    if (!victim->held || victim->picked || job_suspect(victim) || victim->account == j->account ||
+    if (p->s->limits.fifo || !victim->held || victim->picked || job_suspect(victim) ||
         (victim->slots != j->slots && p->s->n_held < SEAM_STREAMS_MAX)) {
+        return 0;
+    }
+    if (victim->blocked && victim->class_ <= j->class_) {
+        return (double)(CLASSES - victim->class_) * 1e18 + 1e17; /* nobody reads it */
+    }
+    if (victim->account == j->account) {
         return 0;
     }
     if (victim->class_ < j->class_) {
@@ -78,6 +87,22 @@ static bool worth_it(const struct planner *p, const struct job *j, uint32_t bloc
     return n > 0 && (m->kv_blocks == 0 || there >= blocks || n == m->n_held);
 }
 
+bool plan_closed(const struct slots *m, const struct job *j)
+{
+    const bool holds = j->account->n_held > 0;
+
+    return (int)j->class_ < m->closed_to || (holds && (m->closed_holders >> j->class_ & 1));
+}
+
+/* Who has no better claim than j need not ask. */
+static void close_behind(struct slots *m, const struct job *j)
+{
+    const int to = (int)j->class_ + (j->account->n_held == 0);
+
+    m->closed_to = to > m->closed_to ? to : m->closed_to;
+    m->closed_holders |= 1u << j->class_;
+}
+
 bool plan_make_room(struct planner *p, struct job *j)
 {
     struct slots *m = plan_model(p, j);
@@ -85,7 +110,7 @@ bool plan_make_room(struct planner *p, struct job *j)
     const uint32_t blocks =
         sched_blocks(m, (uint64_t)j->prompt + j->answer + START_ROOM) + sched_blocks(m, growth);
 
-    if (m->closed || m->kv_full) {
+    if (plan_closed(m, j)) {
         return false;
     }
     if (plan_short_of_room(p, m, blocks) && worth_it(p, j, blocks)) {
@@ -95,7 +120,9 @@ bool plan_make_room(struct planner *p, struct job *j)
         }
     }
     const bool room = !plan_short_of_room(p, m, blocks);
-    m->closed = !room && isinf(p->credit); /* low's credit buys time, not a place before others */
+    if (!room && isinf(p->credit)) { /* low's credit buys time, not a place before others */
+        close_behind(m, j);
+    }
     return room;
 }
 

@@ -257,6 +257,68 @@ static void a_job_at_a_bucket_or_with_a_blocked_client_stands_aside(void **state
     assert_true(a->held && !a->planned);
 }
 
+/* Goal: streams that nobody reads keep nobody out. Method: one account holds all KV, its client reads none of it,
+ * and it has more that waits in front of the newcomer; with KV counted, and with an engine that ran out. */
+static void streams_that_nobody_reads_make_room_for_a_newcomer(void **state)
+{
+    (void)state;
+
+    for (size_t ran_out = 0; ran_out < 2; ran_out++) {
+        (void)setup(NULL);
+        rig.model.kv_blocks = 12;
+        rig.model.block_positions = 32;
+        struct job *held[3], *newcomer;
+        for (size_t i = 0; i < ARRAY_SIZE(held); i++) {
+            held[i] = submit(0, CLASS_NORMAL, 20);
+        }
+        for (size_t i = 0; i < 6; i++) {
+            (void)plan();
+            step();
+        }
+        for (size_t i = 0; i < 40;
+             i++) { /* more of the same account, blocked like the rest of it */
+            submit(0, CLASS_NORMAL, 20)->blocked = i % 2;
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(held); i++) {
+            held[i]->blocked = true;
+        }
+        (void)plan();
+        rig.model.kv_full = ran_out;
+        newcomer = submit(1, CLASS_NORMAL, 20);
+        bool ran = false;
+        for (size_t i = 0; i < 3 && !ran; i++) {
+            (void)plan();
+            ran = runs(newcomer);
+            step();
+        }
+        assert_true(ran);
+    }
+}
+
+static void a_rate_of_long_ago_is_none(void **state)
+{
+    (void)state;
+
+    rig.sched.prompt_rate = 1;
+    rig.sched.rate_at_ns = rig.now_ns;
+    assert_true(sched_rate_known(&rig.sched, rig.now_ns + NS_PER_S));
+    assert_false(sched_rate_known(&rig.sched, rig.now_ns + 6 * NS_PER_S));
+    rig.sched.prompt_rate = 0;
+    assert_false(sched_rate_known(&rig.sched, rig.now_ns));
+}
+
+/* Goal: nobody can teach the estimate nonsense. */
+static void a_body_of_padding_does_not_spoil_the_estimate(void **state)
+{
+    struct job *padded = submit(0, CLASS_NORMAL, 1);
+    (void)state;
+
+    padded->bytes = 900000;
+    (void)plan();
+    sched_started(&rig.sched, padded, 1, 0);
+    assert_true(sched_prompt_estimate(&rig.model, 1600) >= 100);
+}
+
 /* Goal: a lower class joins a step only as far as it stays within twice the higher one's. Method: a
  * model where each stream costs as much as the pass, and one where they cost next to nothing. */
 static void lower_classes_join_where_it_costs_little_and_pause_where_it_does_not(void **state)
@@ -576,6 +638,9 @@ int main(void)
         TEST(a_guess_is_made_anew_once_its_model_is_known),
         TEST(who_comes_back_from_idle_starts_beside_the_smallest),
         TEST(a_job_at_a_bucket_or_with_a_blocked_client_stands_aside),
+        TEST(streams_that_nobody_reads_make_room_for_a_newcomer),
+        TEST(a_rate_of_long_ago_is_none),
+        TEST(a_body_of_padding_does_not_spoil_the_estimate),
         TEST(lower_classes_join_where_it_costs_little_and_pause_where_it_does_not),
         TEST(low_keeps_its_share),
         TEST(nobody_is_paused_for_longer_than_the_limit),
