@@ -1,99 +1,7 @@
 /* Whose turn it is, case by case. What holds over whole runs is bench/simulate's. */
-#include "tests/support/test.h"
+#include "tests/unit/broker/sched_rig.h"
 
 #include <math.h>
-
-#include "base/clock.h"
-#include "daemon/broker/sched.h"
-
-#define JOBS_MAX 128
-
-/* Some accounts, jobs and models, and what the loop does between them and the engine. */
-struct rig {
-    struct queue queue;
-    struct sched sched;
-    struct slots model;
-    struct sched_account accounts[4];
-    struct job jobs[JOBS_MAX];
-    size_t n_jobs;
-    struct sched_plan plan;
-    uint64_t now_ns;
-};
-
-static struct rig rig;
-
-static int setup(void **state)
-{
-    const struct sched_limits limits = {.streams_max = 16, .pause_max_ns = 120 * NS_PER_S};
-
-    rig = (struct rig){.now_ns = NS_PER_S};
-    queue_init(&rig.queue);
-    sched_init(&rig.sched, &rig.queue, &limits);
-    for (size_t i = 0; i < ARRAY_SIZE(rig.accounts); i++) {
-        sched_account_init(&rig.accounts[i]);
-    }
-    rig.model = (struct slots){.ready = true, .n_streams = 64};
-    (void)state;
-    return 0;
-}
-
-static struct job *submit(size_t account, enum request_class class_, uint32_t prompt)
-{
-    struct job *j = &rig.jobs[rig.n_jobs];
-
-    *j = (struct job){.seq = ++rig.n_jobs,
-                      .account = &rig.accounts[account],
-                      .slots = &rig.model,
-                      .class_ = class_,
-                      .bytes = 10,
-                      .prompt = prompt};
-    list_init(&j->link);
-    list_init(&j->own_link);
-    sched_submit(&rig.sched, j);
-    return j;
-}
-
-static const struct sched_plan *plan(void)
-{
-    sched_plan(&rig.sched, rig.now_ns, 1 << 20, &rig.plan);
-    return &rig.plan;
-}
-
-/* One step of the engine: everybody in the plan gets a token, whole prompts are computed. */
-static void step(void)
-{
-    rig.now_ns += 10 * NS_PER_MS;
-    for (size_t i = 0; i < rig.plan.n_run; i++) {
-        sched_tokens(&rig.sched, rig.plan.run[i], 1, rig.now_ns);
-        job_progress(rig.plan.run[i]);
-    }
-}
-
-static bool runs(const struct job *j)
-{
-    for (size_t i = 0; i < rig.plan.n_run; i++) {
-        if (rig.plan.run[i] == j) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static size_t die(void)
-{
-    size_t crashed = 0;
-
-    list_for_each (j, next, &rig.queue.running, struct job, link) {
-        const int verdict = job_died(j, false);
-        sched_forgotten(&rig.sched, j);
-        if (verdict == JOB_CRASHED) {
-            crashed++;
-            sched_remove(&rig.sched, j);
-        }
-    }
-    sched_engine_gone(&rig.sched);
-    return crashed;
-}
 
 static void classes_go_in_order_and_each_in_the_order_it_came(void **state)
 {
@@ -257,44 +165,6 @@ static void a_job_at_a_bucket_or_with_a_blocked_client_stands_aside(void **state
     assert_true(a->held && !a->planned);
 }
 
-/* Goal: streams that nobody reads keep nobody out. Method: one account holds all KV, its client reads none of it,
- * and it has more that waits in front of the newcomer; with KV counted, and with an engine that ran out. */
-static void streams_that_nobody_reads_make_room_for_a_newcomer(void **state)
-{
-    (void)state;
-
-    for (size_t ran_out = 0; ran_out < 2; ran_out++) {
-        (void)setup(NULL);
-        rig.model.kv_blocks = 12;
-        rig.model.block_positions = 32;
-        struct job *held[3], *newcomer;
-        for (size_t i = 0; i < ARRAY_SIZE(held); i++) {
-            held[i] = submit(0, CLASS_NORMAL, 20);
-        }
-        for (size_t i = 0; i < 6; i++) {
-            (void)plan();
-            step();
-        }
-        for (size_t i = 0; i < 40;
-             i++) { /* more of the same account, blocked like the rest of it */
-            submit(0, CLASS_NORMAL, 20)->blocked = i % 2;
-        }
-        for (size_t i = 0; i < ARRAY_SIZE(held); i++) {
-            held[i]->blocked = true;
-        }
-        (void)plan();
-        rig.model.kv_full = ran_out;
-        newcomer = submit(1, CLASS_NORMAL, 20);
-        bool ran = false;
-        for (size_t i = 0; i < 3 && !ran; i++) {
-            (void)plan();
-            ran = runs(newcomer);
-            step();
-        }
-        assert_true(ran);
-    }
-}
-
 static void a_rate_of_long_ago_is_none(void **state)
 {
     (void)state;
@@ -395,95 +265,6 @@ static void nobody_is_paused_for_longer_than_the_limit(void **state)
     step();
     (void)plan();
     assert_false(runs(a)); /* it has had its token */
-}
-
-static void kv_goes_to_the_higher_class_and_comes_back(void **state)
-{
-    struct job *low[2], *high;
-    (void)state;
-
-    rig.model.kv_blocks = 20;
-    rig.model.block_positions = 16;
-    for (size_t i = 0; i < 2; i++) {
-        low[i] = submit(0, CLASS_LOW, 60);
-    }
-    assert_int_equal(plan()->n_run, 2);
-    step();
-    assert_int_equal(rig.model.blocks_used, 8);
-    high = submit(1, CLASS_HIGH, 120); /* 12 blocks, and 4 for what all may grow by */
-    (void)plan();
-    assert_int_equal(rig.plan.n_give_back, 1);
-    assert_ptr_equal(rig.plan.give_back[0], low[1]); /* the one started last */
-    assert_true(high->held && !low[1]->held && low[0]->held);
-    for (size_t i = 0; i < 5; i++) {
-        step();
-        (void)plan();
-        assert_int_equal(rig.plan.n_give_back, 0); /* and there it stays */
-    }
-    sched_remove(&rig.sched, high);
-    (void)plan();
-    assert_true(low[1]->held);
-    assert_int_equal(low[1]->left, 60 + 1); /* with the token that it had */
-}
-
-static void inside_a_class_kv_goes_only_from_two_to_none(void **state)
-{
-    (void)state;
-
-    rig.model.n_streams = 3;
-    for (size_t i = 0; i < 6; i++) {
-        (void)submit(0, CLASS_NORMAL, 1);
-    }
-    assert_int_equal(plan()->n_run, 3);
-    step();
-    (void)submit(1, CLASS_NORMAL, 1);
-    (void)submit(1, CLASS_NORMAL, 1);
-    (void)plan();
-    assert_int_equal(rig.plan.n_give_back, 1);
-    assert_int_equal(rig.accounts[0].n_held, 2);
-    assert_int_equal(rig.accounts[1].n_held, 1);
-    for (size_t i = 0; i < 50; i++) {
-        step();
-        assert_int_equal(plan()->n_give_back, 0);
-    }
-}
-
-static void streams_that_outgrow_the_kv_are_given_back_latest_first(void **state)
-{
-    struct job *jobs[3];
-    (void)state;
-
-    rig.model.kv_blocks = 24;
-    rig.model.block_positions = 16;
-    for (size_t i = 0; i < 3; i++) {
-        jobs[i] = submit(0, CLASS_NORMAL, 16);
-    }
-    assert_int_equal(plan()->n_run, 3);
-    for (size_t i = 0; i < 400 && jobs[2]->held; i++) {
-        step();
-        (void)plan();
-        assert_true(rig.model.blocks_used <= rig.model.kv_blocks);
-    }
-    assert_true(jobs[0]->held && jobs[1]->held && !jobs[2]->held);
-    sched_remove(&rig.sched, jobs[0]);
-    (void)plan();
-    assert_true(jobs[2]->held);
-}
-
-static void an_engine_that_ran_out_of_kv_is_not_asked_at_once_again(void **state)
-{
-    struct job *a = submit(0, CLASS_NORMAL, 1), *b = submit(0, CLASS_NORMAL, 1);
-    (void)state;
-
-    (void)plan();
-    assert_true(sched_kv_full(&rig.sched, b));
-    (void)plan();
-    assert_false(b->held);
-    assert_int_equal(rig.plan.n_run, 1);
-    sched_remove(&rig.sched, a);
-    (void)plan();
-    assert_true(b->held);
-    assert_false(sched_kv_full(&rig.sched, b)); /* alone, and still not enough */
 }
 
 static void a_limit_of_its_own_and_a_model_that_is_not_there_stop_only_their_jobs(void **state)
@@ -629,7 +410,6 @@ static void the_cost_of_a_step_is_learned_and_learned_anew(void **state)
 
 int main(void)
 {
-#define TEST(f) cmocka_unit_test_setup(f, setup)
     const struct CMUnitTest tests[] = {
         TEST(classes_go_in_order_and_each_in_the_order_it_came),
         TEST(one_job_of_an_identity_needs_not_wait_behind_fifty_of_another),
@@ -638,16 +418,11 @@ int main(void)
         TEST(a_guess_is_made_anew_once_its_model_is_known),
         TEST(who_comes_back_from_idle_starts_beside_the_smallest),
         TEST(a_job_at_a_bucket_or_with_a_blocked_client_stands_aside),
-        TEST(streams_that_nobody_reads_make_room_for_a_newcomer),
         TEST(a_rate_of_long_ago_is_none),
         TEST(a_body_of_padding_does_not_spoil_the_estimate),
         TEST(lower_classes_join_where_it_costs_little_and_pause_where_it_does_not),
         TEST(low_keeps_its_share),
         TEST(nobody_is_paused_for_longer_than_the_limit),
-        TEST(kv_goes_to_the_higher_class_and_comes_back),
-        TEST(inside_a_class_kv_goes_only_from_two_to_none),
-        TEST(streams_that_outgrow_the_kv_are_given_back_latest_first),
-        TEST(an_engine_that_ran_out_of_kv_is_not_asked_at_once_again),
         TEST(a_limit_of_its_own_and_a_model_that_is_not_there_stop_only_their_jobs),
         TEST(after_two_deaths_suspects_run_alone_and_the_culprit_is_found),
         TEST(a_suspect_that_cannot_run_stops_nobody),
