@@ -119,6 +119,7 @@ static struct request *take_id(struct conn *c, uint32_t id, enum request_kind ki
             .retry_after_ms = queue_retry_ms(&c->broker->queue, c->broker->mean_ms,
                                              (uint32_t)c->broker->config.streams_max)};
         conn_error(c, id, &e);
+        metrics_on_refusal(c->broker, e.code);
         return NULL;
     }
     struct request *r = request_new(c, id, kind);

@@ -131,6 +131,21 @@ class Metrics(unittest.TestCase):
             self.assertGreaterEqual(refused, 1)
             self.assertEqual(figures(peer)[0]['onebit_rate_limited_total{limit="requests_per_s"}'], refused)
 
+    def test_what_a_connection_may_not_have_open_is_counted(self):
+        with Daemon(config='[limits]\nrequests_per_connection = 2\n') as d, Peer(d) as peer, Peer(d) as other:
+            for number in range(1, 7):
+                peer.send({'type': 'generate', 'id': number, 'prompt': 'x', 'max_tokens': 300, 'ignore_eos': True})
+            ends = []
+            while len(ends) < 6:
+                frame = peer.receive()
+                if frame['type'] in ('done', 'error'):
+                    ends.append(frame)
+            full = sum(end.get('name') == 'queue_full' for end in ends)
+            self.assertGreaterEqual(full, 1)
+            counted = sum(value for name, value in figures(other)[0].items()
+                          if name.startswith('onebit_requests_total') and 'code="queue_full"' in name)
+            self.assertEqual(counted, full)
+
     def test_an_open_breaker_shows(self):
         state = 'onebit_breaker_state{model="home-q1_0"}'
         with Daemon(runner=HOOKED_RUNNER, config='[breaker]\nfaults = 1\n') as d, Peer(d) as peer:
