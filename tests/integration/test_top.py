@@ -126,6 +126,8 @@ class Top:
             if pid:
                 os.closerange(3, 1024)  # else Popen waits for this process to become the program
                 os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 255)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)  # nohup and the like have them ignored, and that is kept
             os.setpgid(0, 0)
             os.tcsetpgrp(0, os.getpid())
             signal.signal(signal.SIGTTOU, signal.SIG_DFL)
