@@ -52,7 +52,10 @@ static struct strview component(struct strview *path)
         path->data++;
         path->n--;
     }
-    const char *slash = path->n > 0 ? memchr(path->data, '/', path->n) : NULL;
+    if (path->n == 0) { /* nor does an empty path point anywhere */
+        return (struct strview){0};
+    }
+    const char *slash = memchr(path->data, '/', path->n);
     const struct strview c = {.data = path->data,
                               .n = slash ? (size_t)(slash - path->data) : path->n};
     path->data += c.n;

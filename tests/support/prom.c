@@ -279,7 +279,7 @@ bool prom_read(struct prom *ret, const char *text, size_t n)
         return false;
     }
     r->p = ret;
-    for (const char *at = text, *stop = text + n; ok && at < stop; at = r->end + 1) {
+    for (const char *at = text, *stop = n > 0 ? text + n : text; ok && at < stop; at = r->end + 1) {
         r->line++;
         r->at = at;
         r->end = memchr(at, '\n', (size_t)(stop - at));
