@@ -17,7 +17,9 @@
 #define BATCH_ANSWER 20u
 #define HIGH_TRIES 8u
 #define HIGH_ANSWER 4u
-#define CANCEL_TRIES 20u
+#define CANCELS 20u /* to be timed in each state */
+#define CANCEL_TRIES                                                                               \
+    80u /* at most: an answer may end before its cancel comes, and then is no figure */
 #define CANCEL_MS 50
 #define ASK_TRIES 40u
 #define ASK_MS 10
@@ -245,7 +247,7 @@ static int cancels(struct bout *b, enum cancel_at at, enum promise_i p)
     struct sample times = {0};
     int r = 0;
 
-    for (unsigned i = 0; i < CANCEL_TRIES && r == 0; i++) {
+    for (unsigned i = 0; i < CANCEL_TRIES && times.n < CANCELS && r == 0; i++) {
         s.seed = dice_u64(&b->dice);
         r = fly(b, &s);
         if (r == 0 && s.cancelled_ns && s.code == ONEBIT_ERR_CANCELLED &&

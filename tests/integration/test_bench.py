@@ -89,7 +89,7 @@ class Load(unittest.TestCase):
             for name in ('cancel_waiting', 'cancel_prefill', 'cancel_decode'):
                 self.assertGreater(rows[name]['figure'], 0, name)
             failed = daemon.status()['requests_failed']
-        self.assertGreaterEqual(failed, 50)  # of 60: an answer may end before its cancel comes
+        self.assertGreaterEqual(failed, 60)
 
     def test_a_stream_and_a_high_request_are_set_beside_themselves_alone(self):
         with Daemon() as daemon:
