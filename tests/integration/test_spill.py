@@ -99,14 +99,16 @@ class Spill(unittest.TestCase):
                 d.stop()
                 before = d.read_log().count('is not found again')
                 spoil()
+                spoilt = salts.stat().st_ino
                 d.start()
-                self.assertEqual(d.read_log().count('is not found again'), before + 1)
                 with Peer(d) as peer:
                     self.assertEqual(self.ask(peer, 1, 0), (0, want))
+                self.assertEqual(d.read_log().count('is not found again'), before + 1)
 
                 def they_are_made_anew():
-                    return salts.stat().st_mode & 0o777 == 0o600
+                    return salts.stat().st_ino != spoilt
                 wait_for(they_are_made_anew)
+                self.assertEqual(salts.stat().st_mode & 0o777, 0o600)
 
     def test_without_kv_on_disk_no_salt_is_written(self):
         with Daemon(config=SMALL) as d:
