@@ -204,6 +204,18 @@ static void name_identity(json_t *row)
     (void)json_object_set_new(row, "who", who); /* without memory the cell stays empty */
 }
 
+/* Those of whom the daemon tells a sum alone, as the last row. */
+static void add_others(json_t *rows, json_t *others)
+{
+    const json_int_t n = json_integer_value(json_object_get(others, "identities"));
+
+    if (rows && n > 0) {
+        (void)json_object_set_new(others, "who",
+                                  json_sprintf("%" JSON_INTEGER_FORMAT " others", n));
+        (void)json_array_append(rows, others);
+    }
+}
+
 /* Who uses the daemon, where it tells. */
 static void print_identities(json_t *all)
 {
@@ -224,6 +236,8 @@ static void print_identities(json_t *all)
     {
         name_identity(row);
     }
+    add_others(rows, json_object_get(all, "others"));
+    (void)json_object_del(all, "others");
     if (json_array_size(rows) > 0) {
         (void)printf("\n");
         print_section(all, "identities", "", columns, ARRAY_SIZE(columns));

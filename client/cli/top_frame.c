@@ -460,6 +460,24 @@ static const struct column request_columns[] = {
     {"age_ms", "AGE", false},
 };
 
+/* Of identities that this user may not see one by one the daemon tells a sum. */
+static int others(struct frame *f, const struct top_view *v)
+{
+    const json_t *map = json_object_get(v->ps, "others");
+    char kv[32], queue[32], output[32];
+
+    if (number(map, "identities") == 0) {
+        return 0;
+    }
+    return addf(f, v, false,
+                "others: %" JSON_INTEGER_FORMAT ", with %" JSON_INTEGER_FORMAT
+                " clients, %" JSON_INTEGER_FORMAT " requests, %" JSON_INTEGER_FORMAT
+                " of them in the engine; KV %s, queue %s, output %s",
+                number(map, "identities"), number(map, "connections"), number(map, "requests"),
+                number(map, "running"), bytes_of(map, "kv_bytes", kv),
+                bytes_of(map, "queue_bytes", queue), bytes_of(map, "output_bytes", output));
+}
+
 /* How many rows the requests may take, so that the last line stays free for the keys. */
 static size_t room(const struct frame *f, const struct top_view *v)
 {
@@ -481,6 +499,7 @@ static int body(struct frame *f, const struct top_view *v, struct row *rows)
         r = table(f, v, identity_columns, ARRAY_SIZE(identity_columns), rows, n,
                   tall ? ROWS_MAX : IDENTITIES_SHOWN);
     }
+    r = r == 0 ? others(f, v) : r;
     n = rows_of(v, "requests", "answer_tokens", "request", NULL, rows);
     if (r == 0 && n > 0) {
         sort_rows(rows, n, v->sort);

@@ -19,7 +19,7 @@ enum {
     RIGHT_LOAD = 1u << 1,    /* load a model by hand */
     RIGHT_UNLOAD = 1u << 2,  /* unload one */
     RIGHT_CANCEL = 1u << 3,  /* cancel requests of other users */
-    RIGHT_METRICS = 1u << 4, /* read the metrics */
+    RIGHT_METRICS = 1u << 4, /* read the metrics; in ps see what others do */
     RIGHTS_ALL = RIGHT_USE | RIGHT_LOAD | RIGHT_UNLOAD | RIGHT_CANCEL | RIGHT_METRICS,
 };
 

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/identity.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
@@ -165,8 +166,36 @@ static const char *state_of(const struct request *r)
     return r->first_ns ? "decode" : "prefill";
 }
 
-static void pack_request(struct packer *p, const struct request *r, uint32_t position, uint64_t now)
+/* What one user does is no other's business: who may not read the metrics sees of others sums alone. */
+static bool sees_all(const struct conn *c)
 {
+    return c->grant.known && (c->grant.rights & RIGHT_METRICS);
+}
+
+/* Another user's request: that there is one, and what it means for one's own. With the right to cancel it comes what that
+ * takes. */
+static void pack_veiled(struct packer *p, const struct conn *c, const struct request *r,
+                        uint32_t position)
+{
+    const bool may_cancel = c->grant.rights & RIGHT_CANCEL;
+
+    pack_map(p, may_cancel ? 5 : 3);
+    if (may_cancel) {
+        uint_pair(p, "request", r->job.seq);
+        uint_pair(p, "uid", r->job.uid);
+    }
+    text_pair(p, "class", request_class_name(r->job.class_));
+    text_pair(p, "state", state_of(r));
+    uint_pair(p, "position", position);
+}
+
+static void pack_request(struct packer *p, const struct conn *c, const struct request *r,
+                         uint32_t position, uint64_t now)
+{
+    if (r->job.uid != c->peer.uid && !sees_all(c)) {
+        pack_veiled(p, c, r, position);
+        return;
+    }
     pack_map(p, 11);
     uint_pair(p, "request", r->job.seq);
     text_pair(p, "model", r->model ? r->model->name : r->name);
@@ -181,56 +210,100 @@ static void pack_request(struct packer *p, const struct request *r, uint32_t pos
     uint_pair(p, "position", position);
 }
 
-static void pack_requests(struct packer *p, const struct broker *b, uint64_t now)
+static void pack_requests(struct packer *p, const struct conn *c, uint64_t now)
 {
-    const struct queue *q = &b->queue;
+    const struct queue *q = &c->broker->queue;
     const size_t n = q->n_waiting + q->n_running;
     uint32_t left = n < PS_REQUESTS_MAX ? (uint32_t)n : PS_REQUESTS_MAX, position = 0;
 
     pack_array(p, left);
     list_for_each (run, next_run, &q->running, struct request, job.link) {
         if (left > 0) {
-            pack_request(p, run, 0, now);
+            pack_request(p, c, run, 0, now);
             left--;
         }
     }
-    for (int c = CLASSES - 1; c >= 0; c--) {
-        list_for_each (r, next, &q->waiting[c], struct request, job.link) {
+    for (int class_ = CLASSES - 1; class_ >= 0; class_--) {
+        list_for_each (r, next, &q->waiting[class_], struct request, job.link) {
             if (left > 0) {
-                pack_request(p, r, position++, now);
+                pack_request(p, c, r, position++, now);
                 left--;
             }
         }
     }
 }
 
-static void pack_identity(struct packer *p, const struct identity *id)
+/* What an identity holds and has had, or several have together. */
+struct holdings {
+    uint64_t connections, requests, running, queue_bytes, kv_bytes, output_bytes, input_bytes,
+        prompt_tokens, tokens;
+};
+
+static void holdings_add(struct holdings *h, const struct identity *id)
 {
-    pack_map(p, 11);
-    uint_pair(p, "uid", id->uid);
-    text_pair(p, "unit", id->unit);
-    uint_pair(p, "connections", id->n_conns);
-    uint_pair(p, "requests", id->account.n_jobs);
-    uint_pair(p, "running", id->account.n_held);
-    uint_pair(p, "queue_bytes", id->queue_bytes);
-    uint_pair(p, "kv_bytes", id->kv_bytes);
-    uint_pair(p, "output_bytes", id->output_bytes);
-    uint_pair(p, "input_bytes", id->input_bytes);
-    uint_pair(p, "prompt_tokens", id->n_prompt_tokens);
-    uint_pair(p, "tokens", id->n_tokens);
+    h->connections += id->n_conns;
+    h->requests += id->account.n_jobs;
+    h->running += id->account.n_held;
+    h->queue_bytes += id->queue_bytes;
+    h->kv_bytes += id->kv_bytes;
+    h->output_bytes += id->output_bytes;
+    h->input_bytes += id->input_bytes;
+    h->prompt_tokens += id->n_prompt_tokens;
+    h->tokens += id->n_tokens;
 }
 
-static void pack_identities(struct packer *p, const struct broker *b)
-{
-    uint32_t left =
-        b->identities.n < PS_IDENTITIES_MAX ? (uint32_t)b->identities.n : PS_IDENTITIES_MAX;
+#define HOLDINGS_PAIRS 9u
 
+static void pack_holdings(struct packer *p, const struct holdings *h)
+{
+    uint_pair(p, "connections", h->connections);
+    uint_pair(p, "requests", h->requests);
+    uint_pair(p, "running", h->running);
+    uint_pair(p, "queue_bytes", h->queue_bytes);
+    uint_pair(p, "kv_bytes", h->kv_bytes);
+    uint_pair(p, "output_bytes", h->output_bytes);
+    uint_pair(p, "input_bytes", h->input_bytes);
+    uint_pair(p, "prompt_tokens", h->prompt_tokens);
+    uint_pair(p, "tokens", h->tokens);
+}
+
+static void pack_identity(struct packer *p, const struct identity *id)
+{
+    struct holdings h = {0};
+
+    holdings_add(&h, id);
+    pack_map(p, 2 + HOLDINGS_PAIRS);
+    uint_pair(p, "uid", id->uid);
+    text_pair(p, "unit", id->unit);
+    pack_holdings(p, &h);
+}
+
+/* Those that the client may see one by one, and the others in one sum where there are any that it may not. */
+static void pack_identities(struct packer *p, const struct conn *c)
+{
+    const struct identities *all = &c->broker->identities;
+    struct holdings others = {0};
+    uint64_t n = 0;
+
+    list_for_each (known, next_known, &all->all, struct identity, link) {
+        n += sees_all(c) || known->uid == c->peer.uid;
+    }
+    uint32_t left = n < PS_IDENTITIES_MAX ? (uint32_t)n : PS_IDENTITIES_MAX;
+    pack_z(p, "identities");
     pack_array(p, left);
-    list_for_each (id, next, &b->identities.all, struct identity, link) {
-        if (left > 0) {
+    list_for_each (id, next, &all->all, struct identity, link) {
+        if (!sees_all(c) && id->uid != c->peer.uid) {
+            holdings_add(&others, id);
+        } else if (left > 0) {
             pack_identity(p, id);
             left--;
         }
+    }
+    if (!sees_all(c)) {
+        pack_z(p, "others");
+        pack_map(p, 1 + HOLDINGS_PAIRS);
+        uint_pair(p, "identities", all->n - n);
+        pack_holdings(p, &others);
     }
 }
 
@@ -247,7 +320,7 @@ void results_ps(struct conn *c, uint32_t id)
         n += m->state == MODEL_LOADED;
     }
     metrics_ledger(b);
-    pack_map(&p, 3);
+    pack_map(&p, sees_all(c) ? 3 : 4);
     pack_z(&p, "models");
     pack_array(&p, n);
     list_for_each (loaded, next_loaded, &b->models, struct model, link) {
@@ -256,9 +329,8 @@ void results_ps(struct conn *c, uint32_t id)
         }
     }
     pack_z(&p, "requests");
-    pack_requests(&p, b, now);
-    pack_z(&p, "identities");
-    pack_identities(&p, b);
+    pack_requests(&p, c, now);
+    pack_identities(&p, c);
     results_send(c, id, &result, p.error);
 }
 

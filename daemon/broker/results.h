@@ -1,4 +1,6 @@
-/* The answers to list, ps and status. */
+/* The answers to list, ps and status. Without the right `metrics` a client sees in ps its own user's requests and
+ * identities; of others' requests class, state and place (and with the right `cancel` number and uid), of their identities a
+ * sum. */
 #ifndef BROKER_RESULTS_H
 #define BROKER_RESULTS_H
 

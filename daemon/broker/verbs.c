@@ -450,7 +450,7 @@ static void do_list(struct conn *c, const struct message *m)
     }
 }
 
-/* What others do shows in the figures: for the operator. */
+/* What others do shows in the figures: for the operator. In ps the same right decides. */
 static void do_metrics(struct conn *c, const struct message *m)
 {
     if (may(c, m->id, RIGHT_METRICS, "read the metrics")) {

@@ -75,6 +75,72 @@ class Users(unittest.TestCase):
                 self.assertEqual(greet(peer)['type'], 'hello')
                 self.assertEqual(refusal(ask(peer, 1)[0]), ('forbidden', 403))
 
+    def test_what_others_do_is_seen_as_a_sum_alone(self):
+        """Without the right metrics. Of others' requests their class, state and place are told, which is what one's own wait for."""
+        slow = {'type': 'generate', 'id': 1, 'prompt': '@@sleep-ms-100-per-step@@', 'max_tokens': 300, 'ignore_eos': True,
+                'deadline_ms': LONG, 'class': 'low'}
+        config = OPEN + ('[engine]\nstreams_max = 2\n[peer default]\nrights = use\n[peer uid.7002]\nrights = use, metrics\n'
+                         '[peer uid.7003]\nrights = use, cancel\n')
+
+        def ps(peer):
+            peer.send({'type': 'ps', 'id': 900})
+            return peer.until_end(900)[-1]['result']
+        with Daemon(runner=HOOKED_RUNNER, config=config) as d, as_user(d, 7000) as one, as_user(d, 7001) as other, \
+                as_user(d, 7002) as watcher, as_user(d, 7003) as warden, Peer(d) as root:
+            for peer in (one, other, watcher, warden):
+                greet(peer)
+            one.send({**slow, 'id': 1})
+            while one.receive()['type'] != 'delta':
+                pass
+            one.send({**slow, 'id': 2})
+            other.send(slow)
+
+            def all_three_run():
+                return len(ps(root)['requests']) == 3
+            wait_for(all_three_run)
+            told = {name: ps(peer) for name, peer in
+                    (('other', other), ('watcher', watcher), ('warden', warden), ('root', root), ('one', one))}
+            for name in ('watcher', 'root'):
+                self.assertEqual({i['uid'] for i in told[name]['identities']}, {0, 7000, 7001, 7002, 7003})
+                self.assertNotIn('others', told[name])
+                self.assertEqual({(r['uid'], r['client']) for r in told[name]['requests']}, {(7000, 'test'), (7001, 'test')})
+            whole = {i['uid']: i for i in told['root']['identities']}
+
+            seen = told['other']
+            self.assertEqual([i['uid'] for i in seen['identities']], [7001])
+            self.assertEqual((seen['others']['identities'], seen['others']['connections']), (4, 4))
+            self.assertEqual((seen['others']['requests'], seen['others']['queue_bytes']), (2, whole[7000]['queue_bytes']))
+            self.assertEqual(set(seen['others']), set(seen['identities'][0]) - {'uid', 'unit'} | {'identities'})
+            self.assertEqual([set(r) for r in seen['requests'] if r.get('uid') != 7001], [{'class', 'state', 'position'}] * 2)
+            self.assertEqual([r['client'] for r in seen['requests'] if 'uid' in r], ['test'])
+            self.assertEqual(len([r for r in told['one']['requests'] if r.get('uid') == 7000]), 2)
+            self.assertEqual([i['uid'] for i in told['warden']['identities']], [7003])
+            theirs = told['warden']['requests']
+            self.assertEqual([set(r) for r in theirs], [{'request', 'uid', 'class', 'state', 'position'}] * 3)
+            for number, r in enumerate(theirs, 1):  # which is what a cancel takes
+                warden.send({'type': 'cancel', 'id': number, 'request': r['request']})
+                self.assertEqual(warden.until_end(number)[-1]['type'], 'done')
+            self.assertEqual(ps(root)['requests'], [])
+            self.assertEqual(refusal(one.until_end(1)[-1])[0], 'cancelled')
+
+    def test_the_commands_work_without_the_right_to_see_others(self):
+        with Daemon(runner=HOOKED_RUNNER, config=OPEN) as d, Peer(d) as mine:
+            mine.send({'type': 'generate', 'id': 1, 'prompt': '@@sleep-ms-100-per-step@@', 'max_tokens': 900, 'ignore_eos': True})
+            while mine.receive()['type'] != 'delta':
+                pass
+            d.home.chmod(0o711)
+            for words in (('ps',), ('ps', '--json'), ('status',), ('top', '--once', '-d', '0.1')):
+                done = d.cli(*words, user=7000, group=7000, extra_groups=[])
+                self.assertEqual((done.returncode, done.stderr), (0, b''), words)
+                text = done.stdout.decode()
+                if words == ('ps',):
+                    self.assertRegex(text, r'(?m)^uid 7000 ')
+                    self.assertRegex(text, r'(?m)^1 others +1 +1 ')
+                    self.assertNotIn('uid 0', text)
+                elif words[0] == 'top':
+                    self.assertIn('others: 1, with 1 clients, 1 requests, 1 of them in the engine; KV', text)
+                    self.assertRegex(text, r'(?m)^ *7000 ')
+
     def test_models_and_classes_are_a_matter_of_policy(self):
         config = OPEN + '[peer default]\nmodels = other\nclass = low\n[peer uid.7001]\nmodels = *\nclass = normal\n'
         with Daemon(config=config) as d, Peer(d) as root, as_user(d, 7000) as other, as_user(d, 7001) as named:

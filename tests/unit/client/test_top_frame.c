@@ -184,6 +184,30 @@ static void identities_are_shown_with_their_memory(void **state)
     json_decref(p1);
 }
 
+static void others_are_one_line_where_they_may_not_be_seen(void **state)
+{
+    json_t *s = json(STATUS(1, 1));
+    json_t *p = json("{\"models\": [], \"requests\": [{\"class\": \"low\", \"state\": \"decode\", "
+                     "\"position\": 0}], \"identities\": [{\"uid\": 7, \"unit\": \"\"}], "
+                     "\"others\": {\"identities\": 3, \"connections\": 5, \"requests\": 2, "
+                     "\"running\": 1, \"kv_bytes\": 4200000, \"queue_bytes\": 10}}");
+
+    fill(&(struct top_view){.status = s, .ps = p, .pressure = "", .width = 120});
+    assert_string_equal(
+        line_with("others"),
+        "others: 3, with 5 clients, 2 requests, 1 of them in the engine; KV 4.2 MB, "
+        "queue 10 B, output -");
+    assert_non_null(strstr(line_with("decode"), "low"));
+    json_decref(s);
+    json_decref(p);
+    p = json("{\"models\": [], \"requests\": [], \"others\": {\"identities\": 0}}");
+    s = json(STATUS(1, 1));
+    fill(&(struct top_view){.status = s, .ps = p, .pressure = "", .width = 120});
+    assert_null(line_with("others"));
+    json_decref(s);
+    json_decref(p);
+}
+
 static void the_ledger_is_shown_where_there_is_one(void **state)
 {
     json_t *s = json("{\"version\": \"1\", \"memory\": {\"weight_bytes\": 1500000000, "
@@ -287,6 +311,7 @@ int main(void)
         cmocka_unit_test(counters_become_rates_by_difference),
         cmocka_unit_test(requests_are_sorted_as_asked),
         cmocka_unit_test(identities_are_shown_with_their_memory),
+        cmocka_unit_test(others_are_one_line_where_they_may_not_be_seen),
         cmocka_unit_test(the_ledger_is_shown_where_there_is_one),
         cmocka_unit_test(a_small_screen_holds_what_fits),
         cmocka_unit_test(names_of_strangers_cannot_move_the_cursor),
