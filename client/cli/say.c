@@ -31,6 +31,30 @@ static void hint(const char *text)
     free(safe);
 }
 
+/* What to do, with the time to wait in its words where the daemon gave one: once is enough. */
+static void hint_of(const struct onebit_failure *failure)
+{
+    static const char given[] = "after the time that `retry_after_ms` gives";
+    const char *at = strstr(failure->hint, given);
+    const double s = (double)failure->retry_after_ms / 1e3;
+    char line[1024], when[48] = "later";
+
+    if (at) {
+        if (s > 0) {
+            (void)snprintf(when, sizeof(when), "after %.1f s", s);
+        }
+        (void)snprintf(line, sizeof(line), "%.*s%s%s", (int)(at - failure->hint), failure->hint,
+                       when, at + strlen(given));
+        hint(line);
+        return;
+    }
+    hint(failure->hint);
+    if (s > 0) {
+        (void)snprintf(line, sizeof(line), "Wait at least %.1f s.", s);
+        hint(line);
+    }
+}
+
 void complain_failure(const struct onebit_failure *failure)
 {
     char line[128];
@@ -45,12 +69,7 @@ void complain_failure(const struct onebit_failure *failure)
                        failure->limit);
         hint(line);
     }
-    hint(failure->hint);
-    if (failure->retry_after_ms > 0) {
-        (void)snprintf(line, sizeof(line), "Retry after %.1f s.",
-                       (double)failure->retry_after_ms / 1e3);
-        hint(line);
-    }
+    hint_of(failure);
 }
 
 int failure_exit(int code)

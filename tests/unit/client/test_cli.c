@@ -102,36 +102,42 @@ static void run_reads_standard_input(void **state)
     fake_stop(f);
 }
 
-static void bytes_pass_unchanged_into_a_pipe_and_escaped_onto_a_terminal(void **state)
+/* Run it with its output, or its error, on a terminal; ret: what the terminal got. Returns the exit code. */
+static int on_terminal(const char *const words[], bool error, char *ret, size_t room)
 {
-    struct fake *f = fake_start(serve_echo, NULL);
-    const char *const words[WORDS_MAX] = {"run", "-s", fake_path(f), "\x1b[31mred \xc2\x9bK"};
-    const int in = memory_file(""), err = memory_file("");
-    char text[256] = "";
-    size_t n = 0;
+    const int in = memory_file(""), other = memory_file("");
     int terminal, inside, status;
-    struct ran r;
-
-    run(&r, "", words);
-    assert_string_equal(r.out, "chat:\x1b[31mred \xc2\x9bK\n");
+    size_t n = 0;
 
     assert_int_equal(openpty(&terminal, &inside, NULL, NULL, NULL), 0);
-    const pid_t pid = start(words, in, inside, err);
+    const pid_t pid = start(words, in, error ? other : inside, error ? inside : other);
     close(inside);
-    while (n + 1 < sizeof(text)) {
-        const ssize_t got = read(terminal, text + n, sizeof(text) - 1 - n);
+    while (n + 1 < room) {
+        const ssize_t got = read(terminal, ret + n, room - 1 - n);
         if (got <= 0) {
             break;
         }
         n += (size_t)got;
     }
-    text[n] = '\0';
+    ret[n] = '\0';
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status_code(status), 0);
-    assert_string_equal(text, "chat:\\x1b[31mred \\u009bK\r\n");
     close(terminal);
     close(in);
-    close(err);
+    close(other);
+    return status_code(status);
+}
+
+static void bytes_pass_unchanged_into_a_pipe_and_escaped_onto_a_terminal(void **state)
+{
+    struct fake *f = fake_start(serve_echo, NULL);
+    const char *const words[WORDS_MAX] = {"run", "-s", fake_path(f), "\x1b[31mred \xc2\x9bK"};
+    char text[256];
+    struct ran r;
+
+    run(&r, "", words);
+    assert_string_equal(r.out, "chat:\x1b[31mred \xc2\x9bK\n");
+    assert_int_equal(on_terminal(words, false, text, sizeof(text)), 0);
+    assert_string_equal(text, "chat:\\x1b[31mred \\u009bK\r\n");
     fake_stop(f);
 }
 
@@ -328,6 +334,7 @@ static void a_wait_before_another_try_is_told_to_those_who_look(void **state)
 {
     atomic_uint n = 0;
     struct fake *f = fake_start(serve_full_once, &n);
+    char text[256];
     struct ran r;
 
     RUN(&r, "", "run", "-v", "-s", fake_path(f), "hi");
@@ -338,6 +345,47 @@ static void a_wait_before_another_try_is_told_to_those_who_look(void **state)
     RUN(&r, "", "run", "-s", fake_path(f), "hi");
     assert_int_equal(r.code, 0);
     assert_string_equal(r.err, "");
+    n = 0;
+    assert_int_equal(on_terminal((const char *[WORDS_MAX]){"run", "-s", fake_path(f), "hi"}, true,
+                                 text, sizeof(text)),
+                     0);
+    assert_string_equal(text, "onebit: queue_full; trying again in 1 s\r\n");
+    fake_stop(f);
+}
+
+/* Refuses as the prompt says, for longer than anybody waits. */
+static void serve_refusal(struct fake_conn *c, void *arg)
+{
+    struct message m;
+
+    fake_greet(c);
+    while (fake_read(c, &m)) {
+        const struct strview text = m.generate.messages[0].content;
+        const bool full = strview_is(text, "full"), rests = strview_is(text, "rests");
+        const struct msg_error e = {.code = rests  ? ERR_BREAKER_OPEN
+                                            : full ? ERR_QUEUE_FULL
+                                                   : ERR_DRAINING,
+                                    .message = strview_of("not now"),
+                                    .retry_after_ms = 61500};
+        assert(message_put_error(&c->out, m.id, &e) == 0);
+        fake_flush(c);
+    }
+}
+
+static void the_time_to_wait_is_told_once_and_in_seconds(void **state)
+{
+    struct fake *f = fake_start(serve_refusal, NULL);
+    struct ran r;
+
+    RUN(&r, "", "run", "-s", fake_path(f), "full");
+    assert_int_equal(r.code, 75);
+    assert_string_equal(r.err, "onebit: queue_full: not now (429)\n  Retry after 61.5 s.\n");
+    RUN(&r, "", "run", "-s", fake_path(f), "rests");
+    assert_string_equal(r.err, "onebit: breaker_open: not now (503)\n"
+                               "  Retry after 61.5 s, or use another model.\n");
+    RUN(&r, "", "run", "-s", fake_path(f), "stops"); /* a hint that has no place for the time */
+    assert_string_equal(r.err, "onebit: draining: not now (503)\n"
+                               "  Retry once the daemon is back.\n  Wait at least 61.5 s.\n");
     fake_stop(f);
 }
 
@@ -472,6 +520,7 @@ int main(void)
         cmocka_unit_test(chat_sends_the_conversation_and_reset_forgets_it),
         cmocka_unit_test(a_wait_before_another_try_is_told_to_those_who_look),
         cmocka_unit_test(a_signal_ends_the_wait_before_another_try),
+        cmocka_unit_test(the_time_to_wait_is_told_once_and_in_seconds),
         cmocka_unit_test(tables_have_units_and_show_what_names_hide),
         cmocka_unit_test(cancel_takes_the_daemons_numbers),
     };
