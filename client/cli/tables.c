@@ -150,6 +150,21 @@ void print_names(json_t *rows)
     }
 }
 
+/* The numbers of requests, a line each. */
+static void print_numbers(json_t *requests)
+{
+    size_t i;
+    json_t *row;
+
+    json_array_foreach(requests, i, row)
+    {
+        const json_t *number = json_object_get(row, "request");
+        if (json_is_integer(number)) {
+            (void)printf("%" JSON_INTEGER_FORMAT "\n", json_integer_value(number));
+        }
+    }
+}
+
 /* ---- verbs ---- */
 
 int verb_list(struct args *args)
@@ -269,10 +284,18 @@ int verb_ps(struct args *args)
         {"age_ms", "AGE"},
     };
     json_t *all = NULL;
+    if (args->names) {
+        names_quickly();
+    }
     const int r = ask_json(args, ONEBIT_PS, NULL, &all);
 
-    if (r != 0 || args->json) {
+    if (r != 0 || (args->json && !args->names)) {
         return r != 0 ? r : print_json(all, -1);
+    }
+    if (args->names) {
+        print_numbers(json_object_get(all, "requests"));
+        json_decref(all);
+        return 0;
     }
     print_section(all, "models", "no model is loaded", models, ARRAY_SIZE(models));
     (void)printf("\n");

@@ -1,6 +1,6 @@
 # Completion of onebit(1) for bash.                                                -*- shell-script -*-
 #
-# Names of models and sessions come from the daemon and are nobody's to trust: they are compared and
+# Names of models and sessions, and numbers of requests, come from the daemon and are nobody's to trust: they are compared and
 # quoted, never expanded.
 
 # The options of a verb, without their dashes.
@@ -14,8 +14,8 @@ _onebit_options()
         run) echo "$generate session trim raw logprobs json" ;;
         chat) echo "$generate session trim" ;;
         batch) echo "$generate raw jobs json" ;;
-        list) echo "$connect json names" ;;
-        ps | status) echo "$connect json" ;;
+        list | ps) echo "$connect json names" ;;
+        status) echo "$connect json" ;;
         load | unload | cancel | metrics) echo "$connect" ;;
         session) echo "$connect json names" ;;
         config) echo 'json help' ;;
@@ -103,6 +103,7 @@ _onebit_argument()
 {
     case $1:$2 in
         batch:0 | batch:1) compopt -o default ;;
+        cancel:*) _onebit_names "$3" ps ;;
         load:0 | unload:0) _onebit_names "$3" list ;;
         session:0) _onebit_words "$3" list show drop ;;
         session:*)

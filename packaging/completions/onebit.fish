@@ -65,7 +65,7 @@ set -l prints_json run batch list ps status session config doctor explain bench
 complete -c onebit -n "not __onebit_no_verb" -l help -s h -d 'print what the verb does'
 complete -c onebit -n "__onebit_verb $connects" -l socket -s s -r -F -d "the daemon's socket"
 complete -c onebit -n "__onebit_verb $prints_json" -l json -d 'print JSON'
-complete -c onebit -n "__onebit_verb list session" -l names -d 'print names alone, a line each'
+complete -c onebit -n "__onebit_verb list ps session" -l names -d 'print names alone, a line each'
 
 complete -c onebit -n "__onebit_verb $generates bench" -l model -s m -x -a '(__onebit_names list)' -d 'ask this model'
 complete -c onebit -n "__onebit_verb $generates" -l system -x -d 'put a system message first'
@@ -107,6 +107,7 @@ complete -c onebit -n "__onebit_verb bench" -a load
 complete -c onebit -n "__onebit_verbs bench load" -a 'between high cancel refusal control same total mix'
 
 complete -c onebit -n "__onebit_verb load unload" -a '(__onebit_names list)'
+complete -c onebit -n "__onebit_verb cancel" -a '(__onebit_names ps)'
 complete -c onebit -n "__onebit_verb session" -a 'list show drop'
 complete -c onebit -n "__onebit_verbs session show; or __onebit_verbs session drop" -a '(__onebit_names session list)'
 complete -c onebit -n "__onebit_verb config" -a check

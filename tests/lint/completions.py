@@ -12,7 +12,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'integration'))
-from harness import BUILD, CLI, PATIENCE, SOURCE, Daemon  # noqa: E402
+from harness import CLI, HOOKED_RUNNER, PATIENCE, SOURCE, Daemon, Peer  # noqa: E402
 
 FOLDER = SOURCE / 'packaging/completions'
 BASH, ZSH, FISH = (FOLDER / n for n in ('onebit.bash', '_onebit', 'onebit.fish'))
@@ -148,8 +148,32 @@ class Completions(unittest.TestCase):
                     self.assertLessEqual(listed, set(fish('onebit load ', env=env)))
             self.assertFalse((pathlib.Path(home) / 'trap').exists())
 
+    def test_requests_and_sessions_that_are_there_are_offered(self):
+        slow = {'type': 'generate', 'id': 1, 'prompt': '@@sleep-ms-50-per-step@@ ', 'max_tokens': 900,
+                'ignore_eos': True, 'deadline_ms': 600000}
+        with Daemon(runner=HOOKED_RUNNER) as d, Peer(d) as peer:
+            env = dict(ENV, ONEBIT_SOCKET=str(d.socket))
+            self.assertEqual(bash('cancel', '', env=env), [])
+            d.cli('run', '--session', 'kitchen', 'hello')
+            peer.send(slow)
+            number = str(peer.receive()['request'])
+            self.assertEqual(ran(CLI, 'ps', '--names', '-s', d.socket).stdout, number + '\n')
+            self.assertEqual(bash('cancel', '', env=env), [number])
+            self.assertEqual(bash('cancel', number, '', env=env), [number])
+            self.assertEqual(bash('cancel', 'x', env=env), [])
+            for words in (('session', 'show', ''), ('session', 'drop', 'kit'), ('run', '--session', ''),
+                          ('chat', '--session', '=', 'k')):
+                self.assertEqual(bash(*words, env=env), ['kitchen'], words)
+            if shutil.which('fish'):
+                for line, offered in (('cancel ', number), ('session drop ', 'kitchen'),
+                                      ('chat --session k', 'kitchen')):
+                    self.assertIn(offered, fish('onebit ' + line, env=env), line)
+            self.assertEqual(d.cli('cancel', number).returncode, 0)
+            self.assertEqual(peer.until_end(1)[-1]['name'], 'cancelled')
+
     def test_without_a_daemon_there_is_silence(self):
         env = dict(ENV, ONEBIT_SOCKET='/nonexistent/onebit.sock')
+        self.assertEqual(bash('cancel', '', env=env), [])
         self.assertEqual(bash('load', '', env=env), [])
         self.assertEqual(bash('session', 'drop', '', env=env), [])
         if shutil.which('fish'):
