@@ -89,5 +89,6 @@ int verb_doctor(struct args *args)
     json_decref(d.list);
     free(d.models);
     free(d.cache);
+    free(d.sessions);
     return r;
 }

@@ -19,8 +19,8 @@ struct doctor {
 
     char socket[ONEBIT_SOCKET_PATH_MAX];
     bool system;           /* the system's daemon, not a user's own */
-    char *models, *cache;  /* owned or NULL: the folders that the daemon uses */
-    json_t *status, *list; /* owned or NULL: what the daemon answered */
+    char *models, *cache, *sessions; /* owned or NULL: the folders that the daemon uses */
+    json_t *status, *list;           /* owned or NULL: what the daemon answered */
     pid_t pid;             /* the daemon's; 0: not known */
 };
 
@@ -34,9 +34,6 @@ void doctor_find(struct doctor *d, const char *check, enum verdict verdict, cons
 
 /** doctor_daemon() - the socket, who may use it, the daemon, its configuration and folders */
 void doctor_daemon(struct doctor *d);
-
-/** doctor_disk() - the disk of a folder: is it removable, an SD card, full, read-only? */
-void doctor_disk(struct doctor *d, const char *check, const char *folder);
 
 /** doctor_machine() - processor, kernel, memory, heat */
 void doctor_machine(struct doctor *d);

@@ -1,6 +1,6 @@
 /* doctor: the daemon. From outside to inside: is there a socket, may we use it, who answers, is its
- * configuration right, can it use its folders. The folders are those that onebitd itself names
- * (`onebitd --paths`). */
+ * configuration right, can it use its folders. The file and the folders are those that the daemon names;
+ * one that is not there, or does not tell us, is taken to use what `onebitd --paths` names. */
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -21,7 +21,9 @@
 
 #define ASK_NS (5 * NS_PER_S)
 #define GROUPS_MAX 256
-#define DISK_ROOM_MIN 256e6 /* bytes: less, and a small model may not be packed */
+#define CACHE_ROOM_MIN 256e6   /* bytes: less, and a small model may not be packed */
+#define SESSIONS_ROOM_MIN 16e6 /* bytes: a few long conversations */
+#define DISK_FULL 1e6          /* bytes: less is nothing */
 
 /* ---- the socket ---- */
 
@@ -223,9 +225,47 @@ static char *path_line(const char *text, const char *key)
     return NULL;
 }
 
-static void check_configuration(struct doctor *d)
+/* What the running daemon tells of its paths, malloc'ed; NULL: nothing, or that there is none. */
+static char *told_path(const struct doctor *d, const char *key)
 {
-    char *words[] = {NULL, (char[]){"--paths"}, NULL};
+    const char *path = json_string_value(json_object_get(json_object_get(d->status, "paths"), key));
+
+    return path && *path ? strdup(path) : NULL;
+}
+
+/* Where this user's, or the system's, daemon looks when nobody tells it. */
+static void take_default_paths(struct doctor *d, const char *says)
+{
+    d->models = path_line(says, "models=");
+    d->cache = path_line(says, "cache=");
+    d->sessions = path_line(says, "sessions=");
+}
+
+static void found_configuration(struct doctor *d, int r, const char *program, const char *file,
+                                const char *says)
+{
+    if (r < 0) {
+        doctor_find(d, "configuration", DOCTOR_BAD, "install the package onebitd again",
+                    "%s cannot be run: %s", program, strerror(-r));
+    } else if (r > 0) {
+        doctor_find(d, "configuration", DOCTOR_BAD, "onebit config check says it again", "%.*s",
+                    (int)strcspn(says, "\n"), says);
+    } else if (file) {
+        doctor_find(d, "configuration", DOCTOR_OK, NULL, "%s finds %s right", program, file);
+    } else if (d->status) {
+        doctor_find(d, "configuration", DOCTOR_OK, NULL,
+                    "%s finds the usual one right; which one this daemon has read is told to root "
+                    "and its own user alone",
+                    program);
+    } else {
+        doctor_find(d, "configuration", DOCTOR_OK, NULL, "%s finds it right", program);
+    }
+}
+
+/* Have onebitd check a file, or without one the file that it would read; its paths count when none were told. */
+static void run_checker(struct doctor *d, char *file, bool told)
+{
+    char *words[] = {NULL, (char[]){"--paths"}, file ? (char[]){"--config"} : NULL, file, NULL};
     struct buf says;
     int r = program_find(&words[0]);
 
@@ -240,19 +280,29 @@ static void check_configuration(struct doctor *d)
     r = program_run(words, d->system, &says);
     says.max++;
     const char *text = buf_append(&says, "", 1) == 0 ? (const char *)says.data : "";
-    if (r == 0) {
-        d->models = path_line(text, "models=");
-        d->cache = path_line(text, "cache=");
-        doctor_find(d, "configuration", DOCTOR_OK, NULL, "%s finds it right", words[0]);
-    } else if (r < 0) {
-        doctor_find(d, "configuration", DOCTOR_BAD, "install the package onebitd again",
-                    "%s cannot be run: %s", words[0], strerror(-r));
-    } else {
-        doctor_find(d, "configuration", DOCTOR_BAD, "onebit config check says it again", "%.*s",
-                    (int)strcspn(text, "\n"), text);
+    if (r == 0 && !told) {
+        take_default_paths(d, text);
     }
+    found_configuration(d, r, words[0], file, text);
     buf_deinit(&says);
     free(words[0]);
+}
+
+static void check_configuration(struct doctor *d)
+{
+    const bool told = json_object_get(d->status, "paths") != NULL;
+    char *file = told_path(d, "config");
+
+    d->models = told_path(d, "models");
+    d->cache = told_path(d, "cache");
+    d->sessions = told_path(d, "sessions");
+    if (told && !file) {
+        doctor_find(d, "configuration", DOCTOR_OK, NULL,
+                    "the daemon has read none: it works by its defaults");
+    } else {
+        run_checker(d, file, told);
+    }
+    free(file);
 }
 
 /* ---- folders and disks ---- */
@@ -318,68 +368,112 @@ static bool is_removable(const struct doctor *d, dev_t dev)
     return false;
 }
 
-void doctor_disk(struct doctor *d, const char *check, const char *folder)
+/* Is there room for what the daemon keeps there? */
+static void check_room(struct doctor *d, const char *check, const char *folder, const char *fix,
+                       double least)
 {
-    struct stat st;
     struct statfs fs;
-    char device[PATH_MAX];
 
-    if (stat(folder, &st) < 0 || statfs(folder, &fs) < 0) {
+    if (statfs(folder, &fs) < 0) {
         return; /* it has been told what is wrong with the folder */
     }
     const double room = (double)fs.f_bavail * (double)fs.f_bsize;
-    const bool known = device_link(d, st.st_dev, device, sizeof(device));
-    if (known && strstr(device, "/mmcblk")) {
-        doctor_find(d, check, DOCTOR_WARN, "put it on an SSD: dir in [cache] of the configuration",
-                    "%s is on an SD card or eMMC: packed models load slowly from there, and KV is "
-                    "never spilled to it",
+    if (room < DISK_FULL) {
+        doctor_find(d, check, DOCTOR_BAD, fix, "the disk of %s is full", folder);
+    } else if (room < least) {
+        doctor_find(d, check, DOCTOR_WARN, fix, "%.0f MB are left on the disk of %s", room / 1e6,
                     folder);
-    } else if (is_removable(d, st.st_dev)) {
-        doctor_find(d, check, DOCTOR_WARN,
-                    "put it on a fixed disk: dir in [cache] of the configuration",
-                    "%s is on a disk that can be removed: KV is never spilled to it", folder);
-    } else if (room < DISK_ROOM_MIN) {
-        doctor_find(d, check, DOCTOR_WARN, "delete packed models that are no longer used",
-                    "%.0f MB are left on the disk of %s", room / 1e6, folder);
     } else {
         doctor_find(d, check, DOCTOR_OK, NULL, "%.1f GB are left on the disk of %s", room / 1e9,
                     folder);
     }
 }
 
-static void check_cache(struct doctor *d)
+/* Is it a disk for packed models and KV? */
+static void check_cache_disk(struct doctor *d)
+{
+    static const char check[] = "cache-disk";
+    struct stat st;
+    char device[PATH_MAX];
+
+    if (stat(d->cache, &st) < 0) {
+        return; /* it has been told what is wrong with the folder */
+    }
+    const bool known = device_link(d, st.st_dev, device, sizeof(device));
+    if (known && strstr(device, "/mmcblk")) {
+        doctor_find(d, check, DOCTOR_WARN, "put it on an SSD: dir in [cache] of the configuration",
+                    "%s is on an SD card or eMMC: packed models load slowly from there, and KV is "
+                    "never spilled to it",
+                    d->cache);
+    } else if (is_removable(d, st.st_dev)) {
+        doctor_find(d, check, DOCTOR_WARN,
+                    "put it on a fixed disk: dir in [cache] of the configuration",
+                    "%s is on a disk that can be removed: KV is never spilled to it", d->cache);
+    } else {
+        check_room(d, check, d->cache, "make room: delete packed models that are no longer used",
+                   CACHE_ROOM_MIN);
+    }
+}
+
+/* Can the daemon keep something in its folder? */
+static void check_folder(struct doctor *d, const char *check, const char *folder)
 {
     struct stat st, process;
     struct statfs fs;
     char path[64], fix[PATH_MAX + 64];
 
-    if (!d->cache) {
-        return;
-    }
-    if (stat(d->cache, &st) < 0) {
-        doctor_find(d, "cache", errno == ENOENT ? DOCTOR_WARN : DOCTOR_BAD,
-                    errno == ENOENT ? "onebitd makes it when it starts" : "look at its folder",
-                    "%s: %s", d->cache, strerror(errno));
+    if (stat(folder, &st) < 0) {
+        const int e = errno;
+        if (e == EACCES && geteuid() != 0) {
+            doctor_find(d, check, DOCTOR_OK, NULL, "not looked at: this user may not see %s",
+                        folder);
+        } else if (e == ENOENT && !d->status) {
+            doctor_find(d, check, DOCTOR_WARN, "onebitd makes it when it starts", "%s: %s", folder,
+                        strerror(e));
+        } else {
+            doctor_find(d, check, DOCTOR_BAD,
+                        e == ENOENT ? "restart onebitd, which makes it"
+                                    : "look at the folders above it",
+                        "%s: %s", folder, strerror(e));
+        }
         return;
     }
     (void)snprintf(path, sizeof(path), "/proc/%ld", (long)d->pid);
     const uid_t uid = d->pid > 0 && stat(path, &process) == 0 ? process.st_uid : geteuid();
-    (void)snprintf(fix, sizeof(fix), "sudo chown %u %s && sudo chmod 700 %s", (unsigned)uid,
-                   d->cache, d->cache);
+    (void)snprintf(fix, sizeof(fix), "sudo chown %u %s && sudo chmod 700 %s", (unsigned)uid, folder,
+                   folder);
     if (!S_ISDIR(st.st_mode)) {
-        doctor_find(d, "cache", DOCTOR_BAD, "move it away; onebitd makes the folder",
-                    "%s is no folder", d->cache);
-    } else if (statfs(d->cache, &fs) == 0 && (fs.f_flags & 1)) { /* ST_RDONLY */
-        doctor_find(d, "cache", DOCTOR_BAD, "name another folder: dir in [cache]",
-                    "%s is on a read-only file system", d->cache);
+        doctor_find(d, check, DOCTOR_BAD, "move it away; onebitd makes the folder",
+                    "%s is no folder", folder);
+    } else if (statfs(folder, &fs) == 0 && (fs.f_flags & 1)) { /* ST_RDONLY */
+        (void)snprintf(fix, sizeof(fix), "name another folder: dir in [%s]", check);
+        doctor_find(d, check, DOCTOR_BAD, fix, "%s is on a read-only file system", folder);
     } else if (uid != 0 && (st.st_uid != uid || (st.st_mode & 0700) != 0700)) {
-        doctor_find(d, "cache", DOCTOR_BAD, fix,
+        doctor_find(d, check, DOCTOR_BAD, fix,
                     "the daemon (uid %u) cannot write to %s (uid %u, mode %04o)", (unsigned)uid,
-                    d->cache, (unsigned)st.st_uid, st.st_mode & 07777);
+                    folder, (unsigned)st.st_uid, st.st_mode & 07777);
     } else {
-        doctor_find(d, "cache", DOCTOR_OK, NULL, "the daemon can write to %s", d->cache);
+        doctor_find(d, check, DOCTOR_OK, NULL, "the daemon can write to %s", folder);
     }
-    doctor_disk(d, "cache-disk", d->cache);
+}
+
+static void check_folders(struct doctor *d)
+{
+    if (d->status && !d->system && !json_object_get(d->status, "paths")) {
+        doctor_find(d, "cache", DOCTOR_OK, NULL,
+                    "not looked at: the daemon tells its folders to root and its own user alone");
+        return;
+    }
+    if (d->cache) {
+        check_folder(d, "cache", d->cache);
+        check_cache_disk(d);
+    }
+    if (d->sessions) {
+        check_folder(d, "sessions", d->sessions);
+        check_room(d, "sessions-disk", d->sessions,
+                   "make room: what is said in sessions is not kept over a restart",
+                   SESSIONS_ROOM_MIN);
+    }
 }
 
 void doctor_daemon(struct doctor *d)
@@ -387,5 +481,5 @@ void doctor_daemon(struct doctor *d)
     check_daemon(d);
     check_configuration(d);
     check_models(d);
-    check_cache(d);
+    check_folders(d);
 }

@@ -448,6 +448,8 @@ void config_deinit(struct config *c)
     }
     c->n_prefixes = 0;
     policy_deinit(&c->policy);
+    free(c->file);
+    c->file = NULL;
 }
 
 int config_read(struct config *c, const void *data, size_t n, struct diag *ret_diag)

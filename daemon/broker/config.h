@@ -41,6 +41,7 @@ struct prefix_options {
 };
 
 struct config {
+    char *file;                       /* owned: what it was read from; NULL: the defaults alone */
     char *socket_path, *socket_group; /* owned, as all strings here; either may be NULL */
     uint64_t socket_mode;
     char *models_dir, *default_model; /* default_model may be NULL */

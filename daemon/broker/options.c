@@ -222,6 +222,7 @@ static int override(char **at, const char *given, char **fallback)
     return 0;
 }
 
+/* c->file is set when there is such a file. */
 static int load_file(struct config *c, const char *path, bool must_exist)
 {
     struct diag diag = {0};
@@ -242,7 +243,7 @@ static int load_file(struct config *c, const char *path, bool must_exist)
         log_line(LOG_ERR, "%s: %s", path, diag.text);
         return LOAD_BAD;
     }
-    return r;
+    return r == CONFIG_OK ? override(&c->file, path, NULL) : r;
 }
 
 int options_load(struct config *ret, const struct options *o)

@@ -361,14 +361,31 @@ static void pack_memory(struct packer *p, struct broker *b)
     uint_pair(p, "broker_resident_bytes", now.resident_bytes);
 }
 
+static void path_pair(struct packer *p, const char *key, const char *path)
+{
+    text_pair(p, key, path ? path : "");
+}
+
+/* Where the daemon reads and writes: for those who could see it in its process anyway. */
+static void pack_paths(struct packer *p, const struct config *c)
+{
+    pack_z(p, "paths");
+    pack_map(p, 4);
+    path_pair(p, "config", c->file);
+    path_pair(p, "models", c->models_dir);
+    path_pair(p, "cache", c->cache_dir);
+    path_pair(p, "sessions", c->sessions_dir);
+}
+
 void results_status(struct conn *c, uint32_t id)
 {
     struct broker *b = c->broker;
+    const bool own = c->peer.uid == 0 || c->peer.uid == b->own_uid;
     struct buf result;
 
     buf_init(&result, RESULT_MAX);
     struct packer p = packer_of(&result);
-    pack_map(&p, 17);
+    pack_map(&p, own ? 18 : 17);
     text_pair(&p, "version", ONEBIT_VERSION);
     pack_z(&p, "protocol");
     pack_array(&p, 2);
@@ -390,6 +407,9 @@ void results_status(struct conn *c, uint32_t id)
     bool_pair(&p, "draining", b->draining);
     pack_z(&p, "memory");
     pack_memory(&p, b);
+    if (own) {
+        pack_paths(&p, &b->config);
+    }
     results_send(c, id, &result, p.error);
 }
 

@@ -156,6 +156,47 @@ class Doctor(unittest.TestCase):
             with Daemon(models=[SOURCE / 'models/README.md']) as d:
                 self.assertIn('no model in', board.findings(d.socket)['models']['says'])
 
+    def test_what_the_running_daemon_uses_is_checked(self):
+        """Goal: not the defaults, which this daemon does not use. Method: folders and a file that change under it."""
+        with Board(HEALTHY) as board, Daemon() as d:
+            told = d.status()['paths']
+            self.assertEqual(told, {'config': str(d.config), 'models': str(d.models), 'cache': str(d.cache),
+                                    'sessions': str(d.sessions)})
+            found = board.findings(d.socket)
+            for name, path in (('configuration', d.config), ('cache', d.cache), ('sessions', d.sessions)):
+                self.assertEqual(found[name]['verdict'], 'ok', found[name])
+                self.assertIn(str(path), found[name]['says'])
+            d.config.write_text('[engine]\nthreads = many\n')
+            d.sessions.rmdir()
+            d.sessions.write_text('a file')
+            found = board.findings(d.socket)
+            self.assertEqual(found['configuration']['verdict'], 'bad')
+            self.assertIn('threads', found['configuration']['says'])
+            self.assertIn('no folder', found['sessions']['says'])
+            d.config.unlink()
+            d.sessions.unlink()
+            found = board.findings(d.socket)
+            self.assertEqual((found['configuration']['verdict'], found['sessions']['verdict']), ('bad', 'bad'))
+            self.assertIn('restart onebitd', found['sessions']['fix'])
+
+    def test_paths_are_told_to_root_and_the_daemons_user_alone(self):
+        if os.geteuid() != 0:
+            self.skipTest('SKIPPED: only root can be somebody else for a moment')
+        with Daemon() as d, Board(HEALTHY) as board:
+            os.chmod(d.home, 0o755)
+            os.chmod(board.root, 0o755)
+            os.chmod(d.socket, 0o666)
+            other = {'user': 65534, 'group': 65534, 'extra_groups': []}
+            said = json.loads(d.cli('status', '--json', **other).stdout)
+            self.assertIn('memory', said)
+            self.assertNotIn('paths', said)
+            env = dict(os.environ, ONEBIT_DOCTOR_ROOT=str(board.root), HOME='/nonexistent')
+            done = subprocess.run([CLI, 'doctor', '-s', d.socket], env=env, capture_output=True, text=True,
+                                  timeout=PATIENCE, **other)
+            self.assertIn('told to root and its own user alone', done.stdout)
+            self.assertIn('not looked at', done.stdout)
+            self.assertNotIn(str(d.cache), done.stdout)
+
     def test_a_cache_that_cannot_be_used_is_named(self):
         with Board(HEALTHY) as board, tempfile.TemporaryDirectory() as home:
             env = dict(os.environ, ONEBIT_DOCTOR_ROOT=str(board.root), HOME=home, XDG_CACHE_HOME=home + '/cache',
