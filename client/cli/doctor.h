@@ -18,10 +18,10 @@ struct doctor {
     bool failed; /* no memory for a finding */
 
     char socket[ONEBIT_SOCKET_PATH_MAX];
-    bool system;           /* the system's daemon, not a user's own */
+    bool system;                     /* the system's daemon, not a user's own */
     char *models, *cache, *sessions; /* owned or NULL: the folders that the daemon uses */
     json_t *status, *list;           /* owned or NULL: what the daemon answered */
-    pid_t pid;             /* the daemon's; 0: not known */
+    pid_t pid;                       /* the daemon's; 0: not known */
 };
 
 /**
