@@ -31,6 +31,18 @@ def n_files(pid):
     return len(os.listdir(f'/proc/{pid}/fd'))
 
 
+def lowest_free(pid):
+    """The number that its next descriptor would get, once it opens and closes none for a while."""
+    def seen():
+        return {int(name) for name in os.listdir(f'/proc/{pid}/fd')}
+    quiet, still = seen(), 0
+    while still < 5:
+        time.sleep(0.02)
+        now = seen()
+        quiet, still = now, still + 1 if now == quiet else 0
+    return next(n for n in range(len(quiet) + 1) if n not in quiet)
+
+
 def cpu_seconds(pid):
     with open(f'/proc/{pid}/stat', encoding='ascii') as f:
         fields = f.read().rsplit(')', 1)[1].split()
@@ -352,13 +364,15 @@ class Crowds(unittest.TestCase):
 
     def test_no_descriptor_is_left(self):
         """Goal: a daemon without descriptors closes who comes, does not spin, serves who is there, and
-        recovers. Method: its limit is lowered to what it has open."""
+        recovers. Method: its limit is lowered to the first number that it has not open."""
         with Daemon() as d:
             self.begin(d)
             soft, hard = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
             with Innocent(d):
                 with Peer(d) as here:
-                    resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (n_files(self.pid), hard))
+                    here.send({'type': 'status', 'id': 1})
+                    self.assertEqual(here.until_end(1)[-1]['type'], 'done')
+                    resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (lowest_free(self.pid), hard))
                     crowd = []
                     for _ in range(300):
                         crowd.append(knock(d))
@@ -368,8 +382,8 @@ class Crowds(unittest.TestCase):
                         except ConnectionResetError:
                             pass
                         s.close()
-                    here.send({'type': 'status', 'id': 1})
-                    self.assertEqual(here.until_end(1)[-1]['type'], 'done')
+                    here.send({'type': 'status', 'id': 2})
+                    self.assertEqual(here.until_end(2)[-1]['type'], 'done')
                 before = cpu_seconds(self.pid)
                 time.sleep(1)
                 self.assertLess(cpu_seconds(self.pid) - before, 0.5)
