@@ -173,8 +173,9 @@ static void submit(struct sim *s, struct sim_job *j)
 
     j->passed_ns = s->now_ns;
     if (o->deadline_ms > 0) {
-        const uint64_t ms = sched_first_token_ms(&s->sched, j->job.account, j->job.class_,
-                                                 sched_prompt_estimate(&s->model, j->job.bytes), 0);
+        const uint64_t ms =
+            sched_first_token_ms(&s->sched, j->job.account, j->job.slots, j->job.class_,
+                                 sched_prompt_estimate(&s->model, j->job.bytes), 0, s->now_ns);
         if (ms > o->deadline_ms) {
             end(s, j, true);
             return;

@@ -220,17 +220,15 @@ static uint64_t expected_ms(const struct request *r, uint64_t now_ns)
     const struct broker *b = r->broker;
     const struct identity *who = r->conn->identity;
     /* Its own prompt is among what its account waits for. */
+    const struct slots *m = r->job.slots;
     const uint64_t ms =
-        sched_first_token_ms(&b->sched, &who->account, r->job.class_, 0, b->mean_ms);
+        sched_first_token_ms(&b->sched, &who->account, m, r->job.class_, 0, b->mean_ms, now_ns);
 
-    if (!sched_rate_known(&b->sched, now_ns)) {
-        return 0;
-    }
     if (ms == 0 || r->no_cache || who->lately_prompt <= 0) {
         return ms;
     }
     const double cached = who->lately_cached / who->lately_prompt;
-    const double saved = cached * r->job.prompt / b->sched.prompt_rate / 1000;
+    const double saved = cached * r->job.prompt / m->prompt_rate / 1000;
     return saved < (double)ms ? ms - (uint64_t)saved : 1;
 }
 

@@ -33,6 +33,11 @@ struct slots {
     struct cost cost; /* of its steps */
     double bytes_per_token; /* of requests' bodies, a running average; 0: not known yet */
     uint32_t chunk;         /* prompt tokens that a step takes, as lately seen; 0: not known yet */
+    /* Prompt tokens per microsecond of the engine's time, while prompts were computed; 0: not known yet. */
+    double prompt_rate;
+    uint64_t rate_at_ns;  /* when it was last measured */
+    double window_tokens; /* computed since then ... */
+    uint64_t window_ns;   /* ... in so much time */
 
     /* Scratch of one plan (sched_plan.c). */
     uint64_t plan;                /* its number: what follows is of this plan */
@@ -70,6 +75,7 @@ struct job {
     uint32_t total;   /* positions that this start began with: prompt and resumed answer */
     uint32_t charged; /* prompt tokens paid for, or found cached */
     uint32_t blocks;  /* of KV, while held */
+    uint8_t tab;      /* where its account has booked `left`, while that is not 0 */
     uint64_t
         paused_ns; /* held and left out of the plan since then, without a token; 0: it is not */
     bool picked;   /* scratch of one plan */

@@ -41,13 +41,33 @@ void sched_init(struct sched *s, struct queue *queue, const struct sched_limits 
 
 /* ---- booking ---- */
 
+/* The account's tab of the job's model: one of its own, or the last one, which is everybody's. */
+static uint8_t tab_of(const struct job *j)
+{
+    const struct sched_tab *tabs = j->account->pending[j->class_];
+    uint8_t at = SCHED_TABS - 1;
+
+    for (uint8_t i = 0; i < SCHED_TABS - 1 && j->slots; i++) {
+        if (tabs[i].n > 0 && tabs[i].model == j->slots) {
+            return i;
+        }
+        at = tabs[i].n == 0 && at == SCHED_TABS - 1 ? i : at;
+    }
+    return at;
+}
+
 static void set_left(struct job *j, uint32_t left)
 {
-    uint64_t *pending = &j->account->pending[j->class_];
+    struct sched_tab *tabs = j->account->pending[j->class_];
 
-    if (!j->parked) { /* nobody has to wait for what stands apart */
-        assert(*pending >= j->left);
-        *pending = *pending - j->left + left;
+    if (!j->parked && j->left > 0) { /* nobody has to wait for what stands apart */
+        assert(tabs[j->tab].n >= j->left);
+        tabs[j->tab].n -= j->left;
+    }
+    if (!j->parked && left > 0) {
+        j->tab = tab_of(j);
+        tabs[j->tab].model = j->slots;
+        tabs[j->tab].n += left;
     }
     j->left = left;
 }
@@ -66,28 +86,35 @@ static void charge(struct sched *s, struct job *j, uint64_t n)
     }
 }
 
+/* Prompt tokens of the model have been computed: in the time since the last report of such, whichever model
+ * that was of. The engine's time is booked once, so that what models take adds up. */
+static void measure(struct sched *s, struct slots *m, uint32_t n, uint64_t now_ns)
+{
+    if (s->window_at_ns == 0 || now_ns < s->window_at_ns) {
+        return;
+    }
+    m->window_ns += now_ns - s->window_at_ns;
+    m->window_tokens += n;
+    s->window_at_ns = now_ns;
+    if (m->window_ns >= RATE_WINDOW_NS) {
+        const double rate = m->window_tokens / ((double)m->window_ns / 1000);
+        m->prompt_rate = m->prompt_rate > 0 ? 0.75 * m->prompt_rate + 0.25 * rate : rate;
+        m->rate_at_ns = now_ns;
+        m->window_ns = 0;
+        m->window_tokens = 0;
+    }
+}
+
 /* The first n positions of its sequence are there: pay for those of the prompt that are new. */
 static void charge_prompt(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns)
 {
     const uint32_t there = n < j->prompt ? n : j->prompt;
 
-    if (there <= j->charged) {
-        return;
-    }
-    const uint32_t fresh = there - j->charged;
-    j->charged = there;
-    charge(s, j, (uint64_t)fresh * SCHED_PROMPT_COST);
-    if (s->window_at_ns > 0 && now_ns > s->window_at_ns) {
-        s->window_ns += now_ns - s->window_at_ns;
-        s->window_tokens += fresh;
-        s->window_at_ns = now_ns;
-    }
-    if (s->window_ns >= RATE_WINDOW_NS) {
-        const double rate = s->window_tokens / ((double)s->window_ns / 1000);
-        s->prompt_rate = s->prompt_rate > 0 ? 0.75 * s->prompt_rate + 0.25 * rate : rate;
-        s->rate_at_ns = now_ns;
-        s->window_ns = 0;
-        s->window_tokens = 0;
+    if (there > j->charged) {
+        const uint32_t fresh = there - j->charged;
+        j->charged = there;
+        charge(s, j, (uint64_t)fresh * SCHED_PROMPT_COST);
+        measure(s, j->slots, fresh, now_ns);
     }
 }
 
@@ -209,10 +236,18 @@ void sched_park(struct job *j, bool parked)
 
 void sched_bind(struct job *j, struct slots *m)
 {
+    const bool waits = !list_empty(&j->link) && !j->running;
+    const uint32_t left = j->left;
+
+    if (waits) {
+        set_left(j, 0);
+    }
     j->slots = m;
-    if (j->guessed && !list_empty(&j->link) && !j->running) {
+    if (waits && j->guessed) {
         j->prompt = sched_prompt_estimate(m, j->bytes);
-        set_left(j, j->prompt);
+    }
+    if (waits) {
+        set_left(j, j->guessed ? j->prompt : left);
     }
 }
 
@@ -297,9 +332,9 @@ void sched_step(struct slots *m, uint32_t n_streams, uint32_t n_prompt, uint64_t
 
 /* ---- what to expect ---- */
 
-bool sched_rate_known(const struct sched *s, uint64_t now_ns)
+bool sched_rate_known(const struct slots *m, uint64_t now_ns)
 {
-    return s->prompt_rate > 0 && now_ns < s->rate_at_ns + RATE_FRESH_NS;
+    return m && m->prompt_rate > 0 && now_ns < m->rate_at_ns + RATE_FRESH_NS;
 }
 
 uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes)
@@ -310,26 +345,52 @@ uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes)
     return n < MSG_TOKENS_MAX ? (uint32_t)n + 1 : MSG_TOKENS_MAX;
 }
 
+uint64_t sched_pending(const struct sched_account *a, enum request_class class_)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < SCHED_TABS; i++) {
+        n += a->pending[class_][i].n;
+    }
+    return n;
+}
+
+/* What the account's prompts of a class will take, as seen by a job of the model `own`. */
+static double pending_us(const struct sched_account *a, size_t class_, const struct slots *own,
+                         uint64_t now_ns)
+{
+    double us = 0;
+
+    for (size_t i = 0; i < SCHED_TABS; i++) {
+        const struct sched_tab *tab = &a->pending[class_][i];
+        const struct slots *m = i < SCHED_TABS - 1 ? tab->model : own;
+        if (tab->n > 0 && (m == own || (m->ready && sched_rate_known(m, now_ns)))) {
+            us += (double)tab->n / m->prompt_rate;
+        }
+    }
+    return us;
+}
+
 /* Prompts of its own identity in its class or above go first; those of others as far as their turn
  * comes before it: all in higher classes, and inside its class as much as its own side has. */
 uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account *a,
-                              enum request_class class_, uint32_t prompt, uint64_t mean_ms)
+                              const struct slots *m, enum request_class class_, uint32_t prompt,
+                              uint64_t mean_ms, uint64_t now_ns)
 {
-    uint64_t own = prompt, ahead = 0;
-
-    if (s->prompt_rate <= 0) {
+    if (!sched_rate_known(m, now_ns)) {
         return 0;
     }
+    double own = prompt / m->prompt_rate, ahead = 0;
     for (size_t c = class_; c < CLASSES; c++) {
-        own += a->pending[c];
+        own += pending_us(a, c, m, now_ns);
     }
     list_for_each (other, next, &s->accounts, struct sched_account, link) {
         for (size_t c = class_; c < CLASSES && other != a; c++) {
-            const uint64_t n = other->pending[c];
-            ahead += c > (size_t)class_ || s->limits.fifo || n < own ? n : own;
+            const double us = pending_us(other, c, m, now_ns);
+            ahead += c > (size_t)class_ || s->limits.fifo ? us : fmin(us, own);
         }
     }
-    double ms = (double)(own + ahead) / s->prompt_rate / 1000;
+    double ms = (own + ahead) / 1000;
     if (s->n_sent >= s->limits.streams_max &&
         a->n_held > 0) { /* and a stream of its own must end */
         ms += (double)mean_ms * (double)(a->n_waiting + 1) / (a->n_held + 1);

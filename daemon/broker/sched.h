@@ -19,6 +19,13 @@
 #define SCHED_ACCOUNTS_MAX 4096u /* with jobs, that one plan looks at */
 #define SCHED_PROMPT_COST 1u     /* of a prompt token computed */
 #define SCHED_ANSWER_COST 2u     /* of an answer token */
+#define SCHED_TABS 4u            /* models whose prompts an account tells apart in each class */
+
+/* Prompt tokens that jobs of one model have still to compute, as far as known. */
+struct sched_tab {
+    const struct slots *model; /* borrowed; of the last tab: any model that found no other free */
+    uint64_t n;
+};
 
 /* The service that one identity has had: 1 for a prompt token computed, 2 for an answer token, each
  * divided by its weight. Inside a class the smallest counter goes first. An account stays as long as
@@ -35,10 +42,10 @@ struct sched_account {
     double counter[CLASSES];      /* weighted service */
     double ahead[CLASSES];        /* scratch of one plan: the counter it is going to have */
     bool active[CLASSES];         /* had work that could be done, at the last plan */
-    uint64_t pending[CLASSES];    /* prompt tokens to compute, as far as known */
-    size_t n_jobs, n_waiting;     /* all; those that were never given to the engine */
-    uint32_t n_held;              /* sequences in the engine */
-    uint64_t served;              /* prompt + 2 x answer tokens, ever */
+    struct sched_tab pending[CLASSES][SCHED_TABS];
+    size_t n_jobs, n_waiting; /* all; those that were never given to the engine */
+    uint32_t n_held;          /* sequences in the engine */
+    uint64_t served;          /* prompt + 2 x answer tokens, ever */
 };
 
 /** sched_account_init() - no service yet, weight 1, no limit */
@@ -76,12 +83,8 @@ struct sched {
     bool reported;    /* a step has ended since the last plan: the next one has begun with that */
     uint64_t n_plans; /* numbers them */
     struct sched_turn turns[SCHED_ACCOUNTS_MAX]; /* scratch of one plan */
-
-    /* Prompt tokens per microsecond while prompts were computed; 0: not known yet. */
-    double prompt_rate;
-    uint64_t rate_at_ns; /* when it was last measured */
-    double window_tokens;
-    uint64_t window_ns, window_at_ns; /* measured so far; since when, 0: no prompt in the plan */
+    uint64_t
+        window_at_ns; /* the engine's time up to here is booked on prompts; 0: none in the plan */
 };
 
 void sched_init(struct sched *s, struct queue *queue, const struct sched_limits *limits);
@@ -148,17 +151,24 @@ void sched_plan(struct sched *s, uint64_t now_ns, size_t bytes_max, struct sched
 /** sched_prompt_estimate() - tokens of a prompt, from the bytes of its request; m may be NULL */
 uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes);
 
-/** sched_rate_known() - have prompts been measured of late? What was long ago says nothing: the machine may
- * have been busy, or a model's first pages on their way from the disk. */
-bool sched_rate_known(const struct sched *s, uint64_t now_ns);
+/** sched_rate_known() - have the model's prompts been measured of late? What was long ago says nothing: the
+ * machine may have been busy, or the model's first pages on their way from the disk. */
+bool sched_rate_known(const struct slots *m, uint64_t now_ns);
 
 /**
- * sched_first_token_ms() - when a new job could have its first token; 0: nobody knows yet
+ * sched_first_token_ms() - when a new job of the model could have its first token; 0: nobody knows
  * @prompt:  its tokens that will have to be computed
  * @mean_ms: how long a request takes on average
+ *
+ * Each model's prompts count by that model's rate, so that a slow one's say nothing of a fast one's but by the
+ * time that they take from it; those of models that are not there or were not measured of late count nothing.
  */
 uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account *a,
-                              enum request_class class_, uint32_t prompt, uint64_t mean_ms);
+                              const struct slots *m, enum request_class class_, uint32_t prompt,
+                              uint64_t mean_ms, uint64_t now_ns);
+
+/** sched_pending() - prompt tokens that the account's jobs of a class have still to compute */
+uint64_t sched_pending(const struct sched_account *a, enum request_class class_);
 
 /* ---- between sched.c, sched_plan.c and sched_room.c ---- */
 

@@ -35,8 +35,8 @@ bool plan_closed(const struct slots *m, const struct job *j);
 MUST_USE bool plan_make_room(struct planner *p, struct job *j);
 
 /** plan_relieve() - the model's KV has run out under its streams: give back until it suffices. The
- * least claim has the lowest class, then the account furthest ahead, then the latest start. One stream
- * always stays. */
+ * least claim has a stream whose client does not read, then the lowest class, then the account furthest ahead,
+ * then the latest start. One stream always stays. */
 void plan_relieve(struct planner *p, struct slots *m);
 
 #endif

@@ -1,7 +1,7 @@
 /* sched_room: who may have KV. A stream keeps what it has, running or paused, until somebody with a
  * better claim cannot start without: a higher class; inside a class an identity that holds nothing, from
- * one that holds two or more; and anybody, from a stream whose client does not read. What is given back for that has no such claim itself, so nothing goes
- * back and forth. */
+ * one that holds two or more; and anybody, from a stream whose client does not read. What is given back
+ * for that has no such claim itself, so nothing goes back and forth. */
 #include <math.h>
 
 #include "daemon/broker/sched_plan.h"
@@ -126,17 +126,24 @@ bool plan_make_room(struct planner *p, struct job *j)
     return room;
 }
 
+/* Of two streams, is the second, which started later, the first to lose its KV? */
+static bool gives_way(const struct job *stays, const struct job *j)
+{
+    if (j->blocked != stays->blocked) {
+        return j->blocked; /* it has no use for it now */
+    }
+    if (j->class_ != stays->class_) {
+        return j->class_ < stays->class_;
+    }
+    return j->account->ahead[j->class_] >= stays->account->ahead[j->class_];
+}
+
 void plan_relieve(struct planner *p, struct slots *m)
 {
     while (m->kv_blocks > 0 && m->blocks_used > m->kv_blocks && m->n_held > 1) {
         struct job *worst = NULL;
         list_for_each (j, next, &p->s->queue->running, struct job, link) {
-            if (!j->held || j->slots != m) {
-                continue;
-            }
-            if (!worst || j->class_ < worst->class_ ||
-                (j->class_ == worst->class_ &&
-                 j->account->ahead[j->class_] >= worst->account->ahead[j->class_])) {
+            if (j->held && j->slots == m && (!worst || gives_way(worst, j))) {
                 worst = j;
             }
         }

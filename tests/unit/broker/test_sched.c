@@ -71,14 +71,14 @@ static void service_is_charged_as_it_is_given_and_never_twice(void **state)
     assert_int_equal(j->prompt, 3); /* 10 bytes: a guess */
     (void)plan();
     sched_started(&rig.sched, j, 100, 16);
-    assert_int_equal(rig.accounts[0].pending[CLASS_NORMAL], 84);
+    assert_int_equal(sched_pending(&rig.accounts[0], CLASS_NORMAL), 84);
     sched_prefilled(&rig.sched, j, 48, 100, rig.now_ns);
     assert_int_equal(rig.accounts[0].served, 32);
     sched_prefilled(&rig.sched, j, 48, 1000, rig.now_ns); /* an engine gone wrong */
     assert_int_equal(j->left, 52);
     sched_tokens(&rig.sched, j, 1, rig.now_ns);
     assert_int_equal(rig.accounts[0].served, 84 + 2);
-    assert_int_equal(rig.accounts[0].pending[CLASS_NORMAL], 0);
+    assert_int_equal(sched_pending(&rig.accounts[0], CLASS_NORMAL), 0);
 
     (void)die();
     (void)plan(); /* replayed: computed again, but not its fault */
@@ -104,7 +104,7 @@ static void a_guess_is_made_anew_once_its_model_is_known(void **state)
     sched_bind(counted, &wordy);
     assert_int_equal(guessed->prompt, 6);
     assert_int_equal(counted->prompt, 7);
-    assert_int_equal(rig.accounts[0].pending[CLASS_NORMAL], 13);
+    assert_int_equal(sched_pending(&rig.accounts[0], CLASS_NORMAL), 13);
     for (size_t i = 0; i < 100; i++) { /* what requests come to is learned */
         struct job *j = submit(1, CLASS_NORMAL, 0);
         (void)plan();
@@ -147,15 +147,15 @@ static void a_job_at_a_bucket_or_with_a_blocked_client_stands_aside(void **state
     struct job *c = submit(0, CLASS_LOW, 1);
     (void)state;
 
-    assert_int_equal(rig.accounts[0].pending[CLASS_HIGH], 2);
+    assert_int_equal(sched_pending(&rig.accounts[0], CLASS_HIGH), 2);
     sched_park(a, true);
     sched_park(a, true);
-    assert_int_equal(rig.accounts[0].pending[CLASS_HIGH], 1); /* nobody waits for it */
+    assert_int_equal(sched_pending(&rig.accounts[0], CLASS_HIGH), 1); /* nobody waits for it */
     b->blocked = true;
     assert_int_equal(plan()->n_run, 1);
     assert_ptr_equal(rig.plan.run[0], c);
     sched_park(a, false);
-    assert_int_equal(rig.accounts[0].pending[CLASS_HIGH], 2);
+    assert_int_equal(sched_pending(&rig.accounts[0], CLASS_HIGH), 2);
     assert_ptr_equal(plan()->run[0], a);
     step();
     b->blocked = false;
@@ -169,12 +169,13 @@ static void a_rate_of_long_ago_is_none(void **state)
 {
     (void)state;
 
-    rig.sched.prompt_rate = 1;
-    rig.sched.rate_at_ns = rig.now_ns;
-    assert_true(sched_rate_known(&rig.sched, rig.now_ns + NS_PER_S));
-    assert_false(sched_rate_known(&rig.sched, rig.now_ns + 6 * NS_PER_S));
-    rig.sched.prompt_rate = 0;
-    assert_false(sched_rate_known(&rig.sched, rig.now_ns));
+    rig.model.prompt_rate = 1;
+    rig.model.rate_at_ns = rig.now_ns;
+    assert_true(sched_rate_known(&rig.model, rig.now_ns + NS_PER_S));
+    assert_false(sched_rate_known(&rig.model, rig.now_ns + 6 * NS_PER_S));
+    rig.model.prompt_rate = 0;
+    assert_false(sched_rate_known(&rig.model, rig.now_ns));
+    assert_false(sched_rate_known(NULL, rig.now_ns));
 }
 
 /* Goal: nobody can teach the estimate nonsense. */
@@ -365,26 +366,86 @@ static void bodies_bound_what_one_plan_starts(void **state)
     assert_int_equal(rig.plan.n_run, 2);
 }
 
+static uint64_t foreseen_ms(size_t account, const struct slots *m, enum request_class class_)
+{
+    return sched_first_token_ms(&rig.sched, &rig.accounts[account], m, class_, 100, 0, rig.now_ns);
+}
+
 static void the_first_token_is_foreseen_from_what_goes_before_it(void **state)
 {
     struct job *j;
     (void)state;
 
-    assert_int_equal(sched_first_token_ms(&rig.sched, &rig.accounts[0], CLASS_NORMAL, 100, 0), 0);
+    assert_int_equal(foreseen_ms(0, &rig.model, CLASS_NORMAL), 0);
+    assert_int_equal(foreseen_ms(0, NULL, CLASS_NORMAL), 0);
     j = submit(0, CLASS_NORMAL, 1000);
     (void)plan();
     for (uint32_t done = 100; done <= 500; done += 100) { /* 1 token a millisecond */
         rig.now_ns += 100 * NS_PER_MS;
         sched_prefilled(&rig.sched, j, done, 1000, rig.now_ns);
     }
-    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[0], CLASS_NORMAL, 100, 0), 595,
-                    605); /* behind its own */
-    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[1], CLASS_NORMAL, 100, 0), 195,
-                    205); /* in turns with another's */
-    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[1], CLASS_HIGH, 100, 0), 98,
-                    103); /* before another's */
-    assert_in_range(sched_first_token_ms(&rig.sched, &rig.accounts[1], CLASS_LOW, 100, 0), 595,
-                    605);
+    assert_in_range(foreseen_ms(0, &rig.model, CLASS_NORMAL), 595, 605); /* behind its own */
+    assert_in_range(foreseen_ms(1, &rig.model, CLASS_NORMAL), 195,
+                    205);                                             /* in turns with another's */
+    assert_in_range(foreseen_ms(1, &rig.model, CLASS_HIGH), 98, 103); /* before another's */
+    assert_in_range(foreseen_ms(1, &rig.model, CLASS_LOW), 595, 605);
+}
+
+/* Goal: what one model takes refuses nobody at another. Method: two models, one a hundred times as fast, whose
+ * steps take turns; each one's rate is its own, and prompts ahead count by the rate of their model. */
+static void two_models_of_very_different_speed_are_foreseen_each_by_its_own(void **state)
+{
+    struct slots slow = {.ready = true, .n_streams = 64}, third = {.ready = true, .n_streams = 64};
+    struct job *fast_job = submit(0, CLASS_NORMAL, 100000), *slow_job = submit(1, CLASS_NORMAL, 0);
+    (void)state;
+
+    sched_bind(slow_job, &slow);
+    (void)plan();
+    sched_started(&rig.sched, slow_job, 1000, 0);
+    assert_int_equal(sched_pending(&rig.accounts[1], CLASS_NORMAL), 1000);
+    for (uint32_t k = 1; k <= 10; k++) { /* 10 tokens a millisecond against 1 in ten */
+        rig.now_ns += 50 * NS_PER_MS;
+        sched_prefilled(&rig.sched, fast_job, 500 * k, 100000, rig.now_ns);
+        rig.now_ns += 50 * NS_PER_MS;
+        sched_prefilled(&rig.sched, slow_job, 5 * k, 1000, rig.now_ns);
+    }
+    assert_in_range((uint64_t)(rig.model.prompt_rate * 1e6), 9900, 10100);
+    assert_in_range((uint64_t)(slow.prompt_rate * 1e6), 99, 101);
+    assert_in_range(foreseen_ms(2, &rig.model, CLASS_NORMAL), 28, 32); /* in turns with both */
+    assert_in_range(foreseen_ms(2, &rig.model, CLASS_HIGH), 9, 12);
+    assert_in_range(foreseen_ms(2, &slow, CLASS_HIGH), 990, 1010);
+    assert_in_range(foreseen_ms(2, &slow, CLASS_NORMAL), 2980,
+                    3020);                                     /* two others as long as itself */
+    assert_int_equal(foreseen_ms(2, &third, CLASS_NORMAL), 0); /* nobody knows */
+    slow.ready = false; /* its prompts wait for it, nobody for them */
+    assert_in_range(foreseen_ms(2, &rig.model, CLASS_NORMAL), 18, 22);
+    slow.ready = true;
+    rig.now_ns += 4 * NS_PER_S;
+    rig.model.rate_at_ns = rig.now_ns;
+    rig.now_ns += 2 * NS_PER_S; /* long ago for the slow one */
+    assert_in_range(foreseen_ms(2, &rig.model, CLASS_NORMAL), 18, 22);
+    assert_int_equal(foreseen_ms(2, &slow, CLASS_NORMAL), 0);
+}
+
+/* Goal: the tabs of an account add up, however many models it uses. */
+static void more_models_than_tabs_lose_no_tokens(void **state)
+{
+    struct slots models[2 * SCHED_TABS];
+    struct job *jobs[ARRAY_SIZE(models)];
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
+        models[i] = (struct slots){.prompt_rate = 1, .rate_at_ns = rig.now_ns, .ready = true};
+        jobs[i] = submit(0, CLASS_NORMAL, 1000);
+        sched_bind(jobs[i], &models[i]);
+    }
+    assert_int_equal(sched_pending(&rig.accounts[0], CLASS_NORMAL), 1000 * ARRAY_SIZE(models));
+    assert_int_equal(foreseen_ms(0, &models[0], CLASS_NORMAL), 8 + 1);
+    for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
+        sched_remove(&rig.sched, jobs[i]);
+        assert_int_equal(sched_pending(&rig.accounts[0], CLASS_NORMAL),
+                         1000 * (ARRAY_SIZE(models) - 1 - i));
+    }
 }
 
 static void the_cost_of_a_step_is_learned_and_learned_anew(void **state)
@@ -429,6 +490,8 @@ int main(void)
         TEST(fifo_knows_neither_classes_nor_shares),
         TEST(bodies_bound_what_one_plan_starts),
         TEST(the_first_token_is_foreseen_from_what_goes_before_it),
+        TEST(two_models_of_very_different_speed_are_foreseen_each_by_its_own),
+        TEST(more_models_than_tabs_lose_no_tokens),
         TEST(the_cost_of_a_step_is_learned_and_learned_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -112,6 +112,37 @@ static void streams_that_outgrow_the_kv_are_given_back_latest_first(void **state
     assert_true(jobs[2]->held);
 }
 
+/* Goal: who does not read gives way to those who do, even to a lower class. */
+static void of_streams_that_outgrow_the_kv_those_that_nobody_reads_go_first(void **state)
+{
+    struct job *jobs[3];
+    (void)state;
+
+    rig.model.kv_blocks = 24;
+    rig.model.block_positions = 16;
+    for (size_t i = 0; i < 3; i++) {
+        jobs[i] = submit(i % 2, i == 0 ? CLASS_HIGH : CLASS_LOW, 16);
+    }
+    assert_int_equal(plan()->n_run, 3);
+    for (size_t i = 0; i < 30; i++) {
+        step();
+        (void)plan();
+    }
+    jobs[0]->blocked = true;
+    for (size_t i = 0; i < 400 && jobs[0]->held; i++) {
+        (void)plan();
+        step();
+        assert_true(jobs[1]->held && jobs[2]->held);
+    }
+    assert_false(jobs[0]->held);
+    for (size_t i = 0; i < 400 && jobs[2]->held; i++) { /* then as ever */
+        (void)plan();
+        step();
+        assert_true(jobs[1]->held || !jobs[2]->held);
+    }
+    assert_true(jobs[1]->held != jobs[2]->held);
+}
+
 static void an_engine_that_ran_out_of_kv_is_not_asked_at_once_again(void **state)
 {
     struct job *a = submit(0, CLASS_NORMAL, 1), *b = submit(0, CLASS_NORMAL, 1);
@@ -135,6 +166,7 @@ int main(void)
         TEST(kv_goes_to_the_higher_class_and_comes_back),
         TEST(inside_a_class_kv_goes_only_from_two_to_none),
         TEST(streams_that_outgrow_the_kv_are_given_back_latest_first),
+        TEST(of_streams_that_outgrow_the_kv_those_that_nobody_reads_go_first),
         TEST(an_engine_that_ran_out_of_kv_is_not_asked_at_once_again),
     };
 
