@@ -21,8 +21,8 @@
 void sched_account_init(struct sched_account *a)
 {
     *a = (struct sched_account){.weight = 1};
-    list_init(&a->link);
     for (size_t c = 0; c < CLASSES; c++) {
+        list_init(&a->link[c]);
         list_init(&a->running[c]);
         list_init(&a->waiting[c]);
     }
@@ -36,7 +36,9 @@ bool sched_account_idle(const struct sched_account *a)
 void sched_init(struct sched *s, struct queue *queue, const struct sched_limits *limits)
 {
     *s = (struct sched){.queue = queue, .limits = *limits};
-    list_init(&s->accounts);
+    for (size_t c = 0; c < CLASSES; c++) {
+        list_init(&s->accounts[c]);
+    }
 }
 
 /* ---- booking ---- */
@@ -212,9 +214,10 @@ void sched_submit(struct sched *s, struct job *j)
     if (j->guessed) {
         j->prompt = sched_prompt_estimate(j->slots, j->bytes);
     }
-    if (a->n_jobs++ == 0) {
-        list_push(&s->accounts, &a->link);
+    if (list_empty(&a->link[j->class_])) {
+        list_push(&s->accounts[j->class_], &a->link[j->class_]);
     }
+    a->n_jobs++;
     a->n_waiting++;
     list_push(&a->waiting[j->class_], &j->own_link);
     set_left(j, j->prompt);
@@ -267,11 +270,10 @@ void sched_remove(struct sched *s, struct job *j)
     set_left(j, 0);
     list_remove(&j->own_link);
     a->n_waiting -= !j->running;
-    if (--a->n_jobs == 0) {
-        list_remove(&a->link);
-        for (size_t c = 0; c < CLASSES; c++) {
-            a->active[c] = false;
-        }
+    a->n_jobs--;
+    if (list_empty(&a->running[j->class_]) && list_empty(&a->waiting[j->class_])) {
+        list_remove(&a->link[j->class_]);
+        a->active[j->class_] = false;
     }
     queue_remove(s->queue, j);
 }
@@ -384,9 +386,9 @@ uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account 
     for (size_t c = class_; c < CLASSES; c++) {
         own += pending_us(a, c, m, now_ns);
     }
-    list_for_each (other, next, &s->accounts, struct sched_account, link) {
-        for (size_t c = class_; c < CLASSES && other != a; c++) {
-            const double us = pending_us(other, c, m, now_ns);
+    for (size_t c = class_; c < CLASSES; c++) {
+        list_for_each (other, next, &s->accounts[c], struct sched_account, link[c]) {
+            const double us = other != a ? pending_us(other, c, m, now_ns) : 0;
             ahead += c > (size_t)class_ || s->limits.fifo ? us : fmin(us, own);
         }
     }

@@ -36,16 +36,16 @@ struct sched_account {
     uint32_t running_max; /* jobs given to the engine at once; 0: no limit of its own */
 
     /* The scheduler's. */
-    struct list link;             /* in its accounts while there are jobs */
+    struct list link[CLASSES];    /* in its accounts while there are jobs of the class */
     struct list running[CLASSES]; /* struct job: given to the engine once, in this order */
     struct list waiting[CLASSES]; /* struct job: never yet, in the order they came */
     double counter[CLASSES];      /* weighted service */
     double ahead[CLASSES];        /* scratch of one plan: the counter it is going to have */
     bool active[CLASSES];         /* had work that could be done, at the last plan */
+    size_t n_jobs, n_waiting;     /* all; those that were never given to the engine */
+    uint32_t n_held;              /* sequences in the engine */
+    uint64_t served;              /* prompt + 2 x answer tokens, ever */
     struct sched_tab pending[CLASSES][SCHED_TABS];
-    size_t n_jobs, n_waiting; /* all; those that were never given to the engine */
-    uint32_t n_held;          /* sequences in the engine */
-    uint64_t served;          /* prompt + 2 x answer tokens, ever */
 };
 
 /** sched_account_init() - no service yet, weight 1, no limit */
@@ -65,17 +65,18 @@ struct sched_limits {
 /* One account's next job, while a plan is made. */
 struct sched_turn {
     double key;
+    uint64_t seq;    /* the job's */
     struct job *job; /* borrowed */
 };
 
 struct sched {
     struct sched_limits limits;
-    struct queue *queue;   /* borrowed */
-    struct list accounts;  /* that have jobs */
-    double floor[CLASSES]; /* the smallest active counter: who comes back starts there */
-    double low_credit;     /* tokens of service that low has to get before others */
-    bool low_waits;        /* there was low work at the last plan */
-    uint32_t n_held;       /* sequences in the engine */
+    struct queue *queue;           /* borrowed */
+    struct list accounts[CLASSES]; /* that have jobs of the class */
+    double floor[CLASSES];         /* the smallest active counter: who comes back starts there */
+    double low_credit;             /* tokens of service that low has to get before others */
+    bool low_waits;                /* there was low work at the last plan */
+    uint32_t n_held;               /* sequences in the engine */
     /* The last plan, and the one that the step in flight was begun with. Entries may be NULL: jobs
      * that have ended since. */
     struct job *sent[SEAM_PLAN_MAX], *flight[SEAM_PLAN_MAX];

@@ -40,13 +40,33 @@ struct slots *plan_model(const struct planner *p, const struct job *j)
     return m;
 }
 
-/* Could it work now, for all that is known before room is asked for? */
+/* Low's credit is for service: a prompt that would get no tokens in this step is none. */
+static bool affordable(const struct planner *p, const struct job *j)
+{
+    if (isinf(p->credit)) {
+        return true;
+    }
+    const uint32_t cost = sched_next_cost(j, plan_model(p, j)->chunk_left);
+    return cost > 0 && p->credit >= cost;
+}
+
+/* Could a job be started, as far as this is known before room is asked for? */
+static bool startable(const struct planner *p, const struct job *j)
+{
+    const struct sched_account *a = j->account;
+    const struct slots *m = j->slots;
+
+    return (a->running_max == 0 || a->n_held < a->running_max) && j->bytes <= p->bytes_left &&
+           (m->plan != p->s->n_plans || !plan_closed(m, j));
+}
+
+/* Could it work now? What can be said of it in one plan is never taken back in the same one. */
 static bool workable(const struct planner *p, const struct job *j)
 {
     const struct slots *m = j->slots;
 
     return !j->picked && !j->blocked && !j->parked && m && m->ready && !job_suspect(j) &&
-           (j->held || m->plan != p->s->n_plans || !plan_closed(m, j));
+           (p->counting || ((j->held || startable(p, j)) && affordable(p, j)));
 }
 
 /* From `at` on in one of an account's lists, but not for ever: of very many that cannot start (their
@@ -117,10 +137,11 @@ static bool may_join(const struct planner *p, const struct job *j)
 
 static bool start(struct planner *p, struct job *j)
 {
-    const struct sched_account *a = j->account;
-
-    if ((a->running_max > 0 && a->n_held >= a->running_max) || j->bytes > p->bytes_left ||
-        !plan_make_room(p, j)) {
+    if (!startable(p, j)) {
+        p->n_shut++;
+        return false;
+    }
+    if (!plan_make_room(p, j)) {
         return false;
     }
     p->bytes_left -= j->bytes;
@@ -155,8 +176,8 @@ static bool full(const struct planner *p)
 /* Into the plan, if it may and there is room. */
 static bool take(struct planner *p, struct job *j)
 {
-    if (full(p) || j->picked || p->credit < sched_next_cost(j, plan_model(p, j)->chunk_left) ||
-        !may_join(p, j) || (!j->held && !start(p, j))) {
+    if (full(p) || j->picked || !affordable(p, j) || !may_join(p, j) ||
+        (!j->held && !start(p, j))) {
         return false;
     }
     pick(p, j);
@@ -175,10 +196,10 @@ static double key_of(const struct planner *p, const struct job *j)
 
 static bool before(const struct sched_turn *a, const struct sched_turn *b)
 {
-    return a->key < b->key || (a->key == b->key && a->job->seq < b->job->seq);
+    return a->key < b->key || (a->key == b->key && a->seq < b->seq);
 }
 
-/* The heap's first turn has changed. */
+/* A heap's turn has changed. */
 static void sink(struct sched_turn *turns, size_t n, size_t i)
 {
     for (;;) {
@@ -198,29 +219,68 @@ static void sink(struct sched_turn *turns, size_t n, size_t i)
     }
 }
 
-static void plan_class(struct planner *p, int class_)
+static struct sched_turn turn_of(const struct planner *p, struct job *j)
+{
+    return (struct sched_turn){.key = key_of(p, j), .seq = j->seq, .job = j};
+}
+
+/* All accounts' first turns, as a heap. */
+static size_t gather(struct planner *p, int class_)
 {
     struct sched_turn *turns = p->s->turns;
     size_t n = 0;
 
-    list_for_each (a, next, &p->s->accounts, struct sched_account, link) {
+    list_for_each (a, next, &p->s->accounts[class_], struct sched_account, link[class_]) {
         struct job *j = a->active[class_] && n < SCHED_ACCOUNTS_MAX ? first_of(p, a, class_) : NULL;
         if (j) {
-            turns[n++] = (struct sched_turn){.key = key_of(p, j), .job = j};
+            turns[n++] = turn_of(p, j);
         }
     }
     for (size_t i = n / 2; i-- > 0;) {
         sink(turns, n, i);
     }
+    return n;
+}
+
+/* Many cannot start any more: they go at once, and not each one when its turn comes. */
+static size_t clear(struct planner *p, size_t n_turns)
+{
+    struct sched_turn *turns = p->s->turns;
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_turns; i++) {
+        struct job *j = turns[i].job;
+        if (workable(p, j)) {
+            turns[n++] = turns[i];
+        } else if ((j = next_of(p, j))) {
+            turns[n++] = turn_of(p, j);
+        }
+    }
+    for (size_t i = n / 2; i-- > 0;) {
+        sink(turns, n, i);
+    }
+    return n;
+}
+
+static void plan_class(struct planner *p, int class_)
+{
+    struct sched_turn *turns = p->s->turns;
+    size_t n = p->credit >= SCHED_ANSWER_COST ? gather(p, class_) : 0;
+
     while (n > 0 && !full(p) && p->credit > 0) {
+        const unsigned n_shut = p->n_shut;
         struct job *after = next_of(p, turns[0].job); /* before a start moves it elsewhere */
         take(p, turns[0].job);
         if (after) {
-            turns[0] = (struct sched_turn){.key = key_of(p, after), .job = after};
+            turns[0] = turn_of(p, after);
         } else {
             turns[0] = turns[--n];
         }
-        sink(turns, n, 0);
+        if (p->n_shut != n_shut) {
+            n = clear(p, n);
+        } else {
+            sink(turns, n, 0);
+        }
     }
 }
 
@@ -351,8 +411,9 @@ static void begin(struct planner *p)
     for (size_t c = 0; c < CLASSES; c++) {
         least[c] = (double)INFINITY;
     }
-    list_for_each (a, next, &s->accounts, struct sched_account, link) {
-        for (int c = 0; c < CLASSES; c++) {
+    p->counting = true;
+    for (int c = 0; c < CLASSES; c++) {
+        list_for_each (a, next, &s->accounts[c], struct sched_account, link[c]) {
             const bool was = a->active[c];
             a->active[c] = first_of(p, a, c) != NULL;
             if (a->active[c] && !was) {
@@ -364,6 +425,7 @@ static void begin(struct planner *p)
             a->ahead[c] = a->counter[c];
         }
     }
+    p->counting = false;
     s->low_waits = !isinf(least[CLASS_LOW]);
     s->low_credit = s->low_waits ? s->low_credit : 0;
     for (size_t c = 0; c < CLASSES; c++) {

@@ -18,6 +18,8 @@ struct planner {
     double top_us;    /* what a step with that class alone takes; 0: not known */
     bool top_prompts; /* it has prompts to compute */
     double credit;    /* low's, while it is spent; INFINITY: not by credit */
+    bool counting;    /* who has work at all, whether or not its turn can come in this plan */
+    unsigned n_shut;  /* times that starts became impossible for many at once */
 };
 
 /** plan_model() - the job's model, its scratch made new for this plan */

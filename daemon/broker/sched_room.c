@@ -95,12 +95,13 @@ bool plan_closed(const struct slots *m, const struct job *j)
 }
 
 /* Who has no better claim than j need not ask. */
-static void close_behind(struct slots *m, const struct job *j)
+static void close_behind(struct planner *p, struct slots *m, const struct job *j)
 {
     const int to = (int)j->class_ + (j->account->n_held == 0);
 
     m->closed_to = to > m->closed_to ? to : m->closed_to;
     m->closed_holders |= 1u << j->class_;
+    p->n_shut++;
 }
 
 bool plan_make_room(struct planner *p, struct job *j)
@@ -121,7 +122,7 @@ bool plan_make_room(struct planner *p, struct job *j)
     }
     const bool room = !plan_short_of_room(p, m, blocks);
     if (!room && isinf(p->credit)) { /* low's credit buys time, not a place before others */
-        close_behind(m, j);
+        close_behind(p, m, j);
     }
     return room;
 }

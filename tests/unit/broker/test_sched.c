@@ -242,6 +242,32 @@ static void low_keeps_its_share(void **state)
     assert_true(low * 8 <= all);
 }
 
+/* Goal: low's share is service, not seats: prompts that get no tokens in a step take no stream's place. */
+static void low_s_share_takes_no_more_places_than_it_can_use(void **state)
+{
+    size_t n_high = 0;
+    (void)state;
+
+    rig.sched.limits.streams_max = 4;
+    rig.model.chunk = 32;
+    for (size_t i = 0; i < 4; i++) {
+        (void)submit(0, CLASS_HIGH, 1);
+    }
+    (void)plan();
+    step();
+    for (size_t i = 0; i < 8; i++) {
+        (void)submit(1, CLASS_LOW, 1000);
+    }
+    (void)plan();
+    rig.sched.low_credit = 40;
+    (void)plan();
+    for (size_t i = 0; i < rig.plan.n_run; i++) {
+        n_high += rig.plan.run[i]->class_ == CLASS_HIGH;
+    }
+    assert_int_equal(rig.plan.n_run, 4);
+    assert_int_equal(n_high, 3);
+}
+
 static void nobody_is_paused_for_longer_than_the_limit(void **state)
 {
     struct job *a;
@@ -483,6 +509,7 @@ int main(void)
         TEST(a_body_of_padding_does_not_spoil_the_estimate),
         TEST(lower_classes_join_where_it_costs_little_and_pause_where_it_does_not),
         TEST(low_keeps_its_share),
+        TEST(low_s_share_takes_no_more_places_than_it_can_use),
         TEST(nobody_is_paused_for_longer_than_the_limit),
         TEST(a_limit_of_its_own_and_a_model_that_is_not_there_stop_only_their_jobs),
         TEST(after_two_deaths_suspects_run_alone_and_the_culprit_is_found),
