@@ -1,6 +1,7 @@
 /* libonebit: ask the language models that onebitd keeps resident on this machine.
  *
- * This header stands alone; link with `pkg-config --libs onebit`.
+ * Include this header; it needs no other, and brings onebit_batch.h and onebit_canceller.h, which lie
+ * beside it. Link with `pkg-config --libs onebit`.
  *
  * A connection carries any number of requests at once, up to what the daemon allows. It can be used
  * in two ways, which mix freely:
@@ -109,7 +110,7 @@ ONEBIT_API const char *onebit_version(void);
 /* ---- the connection ------------------------------------------------------------------------ */
 
 struct onebit_conn;      /* opaque */
-struct onebit_canceller; /* opaque; see below */
+struct onebit_canceller; /* opaque; see onebit_canceller.h */
 
 #define ONEBIT_SOCKET_PATH_MAX 108 /* bytes of a socket's path, its NUL included */
 /**
@@ -234,39 +235,6 @@ ONEBIT_API int onebit_timeout_ms(const struct onebit_conn *conn);
  * onebit_error that the daemon closed it with. onebit_reconnect() can make it anew.
  */
 ONEBIT_CHECKED int onebit_dispatch(struct onebit_conn *conn, int timeout_ms);
-
-/* ---- cancelling from elsewhere -------------------------------------------------------------- */
-
-/** onebit_canceller_new() - a flag that another thread or a signal handler can raise
- * Return: 0, -ENOMEM, -EMFILE, ... It takes one descriptor. */
-ONEBIT_CHECKED int onebit_canceller_new(struct onebit_canceller **ret);
-
-/** onebit_canceller_free() - no connection may still have it. NULL is fine. */
-ONEBIT_API void onebit_canceller_free(struct onebit_canceller *canceller);
-
-/**
- * onebit_canceller_trip() - cancel whatever the connections that have it are doing
- *
- * Async-signal-safe, from any thread, any number of times; errno is kept. It stays tripped until
- * onebit_canceller_reset(). Each request of the connections that have it ends with
- * ONEBIT_ERR_CANCELLED (or done, when it was just finished), after a second at the latest even when the
- * daemon is silent; what waits to be sent again ends at once; new ones are refused with
- * ONEBIT_ERR_CANCELLED; onebit_connect_with() and onebit_reconnect() return -ECANCELED.
- */
-ONEBIT_API void onebit_canceller_trip(struct onebit_canceller *canceller);
-
-/** onebit_canceller_tripped() - async-signal-safe, from any thread */
-ONEBIT_API bool onebit_canceller_tripped(const struct onebit_canceller *canceller);
-
-/** onebit_canceller_reset() - lower the flag, when the calls that it cancelled have returned */
-ONEBIT_API void onebit_canceller_reset(struct onebit_canceller *canceller);
-
-/**
- * onebit_set_canceller() - whose flag the connection watches
- * @canceller: borrowed until another one, or NULL for none, is set; may serve many connections
- * Return: 0; or a negative errno, and the connection has none then. */
-ONEBIT_CHECKED int onebit_set_canceller(struct onebit_conn *conn,
-                                        struct onebit_canceller *canceller);
 
 /* ---- a request ----------------------------------------------------------------------------- */
 
@@ -470,84 +438,6 @@ ONEBIT_CHECKED int onebit_cancel_request(struct onebit_conn *conn, uint64_t requ
                                          const struct onebit_handler *handler, void *user,
                                          uint32_t *ret_id);
 
-/* ---- batches --------------------------------------------------------------------------------- */
-
-/* What a batch has done so far. */
-struct onebit_batch_totals {
-    size_t size;
-    uint64_t items;        /* that `next` gave */
-    uint64_t done, failed; /* of them; the rest is in flight */
-    uint64_t retries;
-    uint64_t prompt_tokens, cached_tokens, answer_tokens; /* of what is done */
-    uint64_t elapsed_us;
-    uint32_t concurrency, concurrency_least; /* the limit now; the lowest it was */
-};
-
-static inline void onebit_batch_totals_init(struct onebit_batch_totals *totals)
-{
-    memset(totals, 0, sizeof(*totals));
-    totals->size = sizeof(*totals);
-}
-
-/* How one item ended; valid until the callback returns. */
-struct onebit_batch_result {
-    uint64_t index;                       /* 0 for the first item that `next` gave, then 1, ... */
-    const struct onebit_request *request; /* as `next` gave it */
-    void *item;                           /* likewise */
-    const struct onebit_done *done;       /* it went well; else NULL */
-    const struct onebit_failure *failure; /* it did not; else NULL */
-    const char *text;                     /* the answer; of a failure what came of it; "" */
-    size_t text_bytes;
-    const struct onebit_batch_totals *totals; /* this item included */
-};
-/* Many requests. Start with onebit_batch_init(), then set next and result. */
-struct onebit_batch {
-    size_t size;
-    /* The next item. Return 1 with *ret_request set (and *ret_item, if you like); 0: there are no more;
-     * negative: stop, onebit_batch() returns that. The request, and everything that it points to, must
-     * stay until the item's `result` has been called. Nothing else happens while this runs. */
-    int (*next)(uint64_t index, const struct onebit_request **ret_request, void **ret_item,
-                void *user);
-    /* An item has ended; once for each, in the order in which they end. Return 0 to go on; else the
-     * batch stops and returns that. The rules of callbacks hold. */
-    int (*result)(const struct onebit_batch_result *result, void *user);
-    /* A piece of an answer; may be NULL. */
-    void (*delta)(uint64_t index, void *item, const struct onebit_delta *delta, void *user);
-    void *user;
-    uint32_t concurrency;    /* items in flight at most, over all connections; 1 or more */
-    uint32_t text_bytes_max; /* kept of one answer; 0: none, take it from delta */
-    struct onebit_canceller *canceller; /* borrowed; tripping it stops the batch; NULL: none */
-};
-
-static inline void onebit_batch_init(struct onebit_batch *batch)
-{
-    memset(batch, 0, sizeof(*batch));
-    batch->size = sizeof(*batch);
-    batch->concurrency = 16;
-    batch->text_bytes_max = 1U << 20;
-}
-
-#define ONEBIT_BATCH_CONNS_MAX 64
-/**
- * onebit_batch() - run items until there are no more, and wait for all of them
- * @conns, @n_conns: 1 to ONEBIT_BATCH_CONNS_MAX connections of this thread; items go to the one with
- *                   the fewest. Their retry policies hold. Other requests on them go on meanwhile.
- * @ret_totals:      written also on failure, as far as its size goes; may be NULL
- *
- * Memory is bounded: as many items as may be in flight, and their answers, are held at a time.
- * A 429 or 503 halves the number of items in flight, a burst of them once; it grows by one when as many
- * items as it allows have gone well. An answer longer than text_bytes_max fails its item with -E2BIG. A
- * daemon that is gone, when the policy has given up on it, stops the batch. Stopping, for whatever
- * reason, cancels what is in flight; each item still gets its result.
- *
- * Return: 0 when `next` had no more and each item has had its result, be it done or failure; else why
- * the batch stopped: what a callback returned, ONEBIT_ERR_CANCELLED, or what ended the last connection.
- * -EINVAL: an argument; -EBUSY: from a callback; -ENOMEM; ONEBIT_ERR_UNSUPPORTED as elsewhere.
- */
-ONEBIT_CHECKED int onebit_batch(struct onebit_conn *const *conns, size_t n_conns,
-                                const struct onebit_batch *batch,
-                                struct onebit_batch_totals *ret_totals);
-
 /* ---- models and state ------------------------------------------------------------------------ */
 
 enum onebit_verb {
@@ -595,5 +485,8 @@ ONEBIT_CHECKED int onebit_unload(struct onebit_conn *conn, const char *model);
 #ifdef __cplusplus
 }
 #endif
+
+#include "onebit_batch.h"     /* onebit_batch(): many requests */
+#include "onebit_canceller.h" /* onebit_canceller_trip(): cancelling from elsewhere */
 
 #endif
