@@ -346,13 +346,22 @@ bool kv_pool_spill_next(struct kv_pool *pool);
 #define KV_SALT 16u /* bytes that say who may find a block; all zero: everybody */
 
 /**
+ * kv_pool_publish() - what is public is something else from here on
+ * @label: a name for it, which is no client's salt; blocks on disk are found again under the same one only
+ *
+ * Public blocks of the label before, and what was kept behind them, are found by nobody any more. Sequences that hold
+ * some go on.
+ */
+void kv_pool_publish(struct kv_pool *pool, const uint8_t label[KV_SALT]);
+
+/**
  * seq_attach() - find the positions of ids that are there already, and let what seq computes be found
  * @salt: whose sequence this is. Only blocks of the same salt are found, and those of the public one.
  * @ids:  n ids, of which seq's own positions are the first ones; n may be 0
  *
  * Whole blocks are shared, and at least the last id is left to compute. The longer chain counts, of those
  * that begin with the salt's own and with public blocks. Ids and salt are compared, not only their hash. From here on
- * each block that seq fills can be found by others of its salt (by everybody, where that is all zero).
+ * each block that seq fills can be found by others of its salt (by everybody until the next kv_pool_publish(), where that is all zero).
  * May be called again between steps, with the same salt: others may have computed more in the meantime. A sequence's numbers
  * are the same with and without: engine/NUMERICS.md.
  *

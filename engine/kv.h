@@ -51,6 +51,7 @@ struct kv_pool {
     uint32_t *buckets; /* owned: (n_buckets) first kept block by hash, or KV_NONE */
     size_t n_buckets;  /* a power of two */
     uint64_t tick;
+    uint8_t label[KV_SALT]; /* the salt of public blocks; see kv_pool_publish() */
     struct kv_spill *spill; /* owned; NULL: none */
     size_t n_unspilled;     /* kept blocks that are not on disk */
 };

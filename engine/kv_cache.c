@@ -7,6 +7,10 @@
  * A sequence that holds a block holds all those before it. So an idle block has only idle ones behind it, and evicting
  * from the ends of chains never leaves a block without its parent.
  *
+ * Public blocks have a salt too, the pool's label, which changes with what is public: so what was found by everybody
+ * once is found by nobody under the next label, on the disk neither. In memory such blocks go at once, with all that
+ * lies behind them; a sequence that holds some goes on, and keeps nothing any more.
+ *
  * What is least worth goes first: what was used longest ago, where a hit counts as much as a whole
  * pool of blocks let go since, at most eight times. Public blocks are what the operator asked for, and go last. */
 #include <assert.h>
@@ -25,7 +29,7 @@
 #define HITS_MAX 8u
 #define VALUE_PUBLIC (UINT64_C(1) << 62)
 
-static const uint8_t public_salt[KV_SALT];
+static const uint8_t everybodys[KV_SALT]; /* stands for the pool's label */
 
 /* What is looked for: the block of these ids behind that one. */
 struct wanted {
@@ -110,9 +114,9 @@ static void leave(struct kv_pool *p, uint32_t block)
     b->kept = false;
 }
 
-static bool is_public(const uint8_t salt[KV_SALT])
+static bool is_public(const struct kv_pool *p, const uint8_t salt[KV_SALT])
 {
-    return memcmp(salt, public_salt, KV_SALT) == 0;
+    return memcmp(salt, p->label, KV_SALT) == 0;
 }
 
 /* ---- eviction ---- */
@@ -121,7 +125,7 @@ static uint64_t value_of(const struct kv_pool *p, const struct kv_block *b)
 {
     const uint64_t hits = b->n_hits < HITS_MAX ? b->n_hits : HITS_MAX;
 
-    return b->used + hits * p->n_blocks + (is_public(b->salt) ? VALUE_PUBLIC : 0);
+    return b->used + hits * p->n_blocks + (is_public(p, b->salt) ? VALUE_PUBLIC : 0);
 }
 
 void kv_cache_evict(struct kv_pool *pool)
@@ -147,12 +151,59 @@ void kv_cache_evict(struct kv_pool *pool)
     kv_block_free(pool, worst);
 }
 
+/* ---- what is public ---- */
+
+static bool begins_public(const struct kv_pool *p, uint32_t block)
+{
+    while (p->blocks[block].parent != KV_NONE) {
+        block = p->blocks[block].parent;
+    }
+    return is_public(p, p->blocks[block].salt);
+}
+
+/* The end of a chain, and what is an end then. */
+static void forget_chain(struct kv_pool *p, uint32_t block)
+{
+    while (block != KV_NONE && p->blocks[block].n_children == 0) {
+        const uint32_t parent = p->blocks[block].parent;
+        leave(p, block);
+        if (p->blocks[block].n_refs == 0) {
+            p->n_idle--;
+            kv_block_free(p, block);
+        }
+        block = parent;
+    }
+}
+
+void kv_pool_publish(struct kv_pool *pool, const uint8_t label[KV_SALT])
+{
+    if (is_public(pool, label)) {
+        return;
+    }
+    for (uint32_t i = 0; i < pool->n_blocks; i++) {
+        const struct kv_block *b = &pool->blocks[i];
+        if (b->kept && b->n_children == 0 && begins_public(pool, i)) {
+            forget_chain(pool, i);
+        }
+    }
+    memcpy(pool->label, label, KV_SALT);
+}
+
+/* Does seq hold blocks that were public and cannot be found any more? What it computes behind them cannot either. */
+static bool chain_lost(const struct seq *seq)
+{
+    return seq->n_kept > 0 && !seq->pool->blocks[seq->blocks[0]].kept;
+}
+
 /* ---- keeping ---- */
 
 void kv_cache_keep(struct seq *seq)
 {
     struct kv_pool *p = seq->pool;
 
+    if (chain_lost(seq)) {
+        return;
+    }
     while ((seq->n_kept + 1) * KV_BLOCK <= seq->len) {
         const size_t i = seq->n_kept;
         const uint32_t block = seq->blocks[i];
@@ -182,14 +233,14 @@ static size_t follow(struct seq *seq, const int32_t *ids, size_t n_blocks, bool 
     struct kv_pool *p = seq->pool;
     const size_t begin = seq->n_kept;
     uint32_t parent = begin > 0 ? seq->blocks[begin - 1] : KV_NONE;
-    bool in_public = public_first && (parent == KV_NONE || is_public(p->blocks[parent].salt));
+    bool in_public = public_first && (parent == KV_NONE || is_public(p, p->blocks[parent].salt));
     size_t i = begin;
 
     for (; i < n_blocks; i++) {
         struct wanted w = {.parent = parent, .ids = ids + i * KV_BLOCK};
         uint32_t block = KV_NONE;
         if (in_public) {
-            w.salt = public_salt;
+            w.salt = p->label;
             block = find(p, &w);
             in_public = block != KV_NONE;
         }
@@ -232,8 +283,8 @@ static bool stored(const struct seq *seq, const int32_t *ids, struct wanted *ret
     const struct kv_pool *p = seq->pool;
     const size_t i = seq->n_kept;
     const uint32_t parent = i > 0 ? seq->blocks[i - 1] : KV_NONE;
-    const uint8_t *const salts[] = {seq->salt, public_salt};
-    const bool in_public = parent == KV_NONE || is_public(p->blocks[parent].salt);
+    const uint8_t *const salts[] = {seq->salt, p->label};
+    const bool in_public = parent == KV_NONE || is_public(p, p->blocks[parent].salt);
 
     for (unsigned k = 0; k < (in_public ? 2 : 1); k++) {
         *ret = (struct wanted){.salt = salts[k], .parent = parent, .ids = ids + i * KV_BLOCK};
@@ -324,14 +375,17 @@ size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *i
 {
     const size_t n_blocks = n > 0 ? (n - 1) / KV_BLOCK : 0;
     const size_t len = seq->len;
+    const bool everybody = memcmp(salt, everybodys, KV_SALT) == 0;
 
-    assert(!seq->keeps || memcmp(seq->salt, salt, KV_SALT) == 0);
+    assert(!seq->keeps || everybody || memcmp(seq->salt, salt, KV_SALT) == 0);
     assert(n <= seq->n_ctx);
-    memcpy(seq->salt, salt, KV_SALT);
+    if (!seq->keeps) {
+        memcpy(seq->salt, everybody ? seq->pool->label : salt, KV_SALT);
+    }
     seq->keeps = true;
     seq->on_disk = false;
     kv_cache_keep(seq);
-    if (len % KV_BLOCK != 0 || n_blocks <= seq->n_kept) {
+    if (len % KV_BLOCK != 0 || n_blocks <= seq->n_kept || chain_lost(seq)) {
         return 0;
     }
     seq_trim(seq, seq->n_kept); /* blocks that a step reserved and did not fill */

@@ -62,16 +62,22 @@ static void request_write(struct packer *p, const void *obj, const struct field_
     pack_bin(p, m->request.data, m->request.n);
 }
 
-static bool salt_read(struct field_in *in, void *obj)
+static bool salt_bytes(struct field_in *in, const char *name, uint8_t ret[SEAM_SALT])
 {
-    struct seam_start *m = obj;
     struct mp_value v;
 
     if (!mp_next(&in->c, &v) || v.type != MP_BIN || v.str.n != SEAM_SALT) {
-        return field_refuse(in, "salt", "want a bin of 16 bytes");
+        return field_refuse(in, name, "want a bin of 16 bytes");
     }
-    memcpy(m->salt, v.str.data, SEAM_SALT);
+    memcpy(ret, v.str.data, SEAM_SALT);
     return true;
+}
+
+static bool salt_read(struct field_in *in, void *obj)
+{
+    struct seam_start *m = obj;
+
+    return salt_bytes(in, "salt", m->salt);
 }
 
 static void salt_write(struct packer *p, const void *obj, const struct field_extra *x)
@@ -174,6 +180,27 @@ static void run_write(struct packer *p, const void *obj, const struct field_extr
 static const struct field plan_rows[] = {
     {"run", FIELD_OWN, FIELD_REQUIRED, .read = run_read, .write = run_write},
     {"prompt_us", FIELD_U32, .at = offsetof(struct seam_plan, prompt_us), .max = UINT32_MAX},
+};
+
+static bool label_read(struct field_in *in, void *obj)
+{
+    struct seam_public *m = obj;
+
+    return salt_bytes(in, "label", m->label);
+}
+
+static void label_write(struct packer *p, const void *obj, const struct field_extra *x)
+{
+    const struct seam_public *m = obj;
+
+    (void)x;
+    pack_bin(p, m->label, SEAM_SALT);
+}
+
+static const struct field public_rows[] = {
+    {"model", FIELD_U32, FIELD_REQUIRED, .at = offsetof(struct seam_public, model),
+     .max = UINT32_MAX},
+    {"label", FIELD_OWN, FIELD_REQUIRED, .read = label_read, .write = label_write},
 };
 
 static const struct field spill_rows[] = {
@@ -340,6 +367,7 @@ static const struct shape shapes[SEAM_TYPES] = {
     [SEAM_START] = SHAPE("start", start_rows),
     [SEAM_PLAN] = SHAPE("plan", plan_rows),
     [SEAM_CANCEL] = SHAPE("cancel", cancel_rows),
+    [SEAM_PUBLIC] = SHAPE("public", public_rows),
     [SEAM_SPILL] = SHAPE("spill", spill_rows),
     [SEAM_HELLO] = SHAPE("hello", hello_rows),
     [SEAM_LOADED] = SHAPE("loaded", loaded_rows),

@@ -32,6 +32,7 @@ enum seam_type {
     SEAM_START,  /* hold a new sequence; it runs when a plan names it */
     SEAM_PLAN,   /* which sequences run, in which order prompts are prefilled; others are paused */
     SEAM_CANCEL, /* forget a sequence; answered by no report; polled inside a step */
+    SEAM_PUBLIC, /* what is public has changed: what was is found by nobody any more */
     SEAM_SPILL,  /* keep idle KV blocks of a loaded model in this file, too (descriptor attached) */
     SEAM_HELLO,  /* runner -> broker: first frame */
     SEAM_LOADED,
@@ -64,8 +65,8 @@ struct seam_start {
     uint64_t seed;          /* always set: the broker fixes one when the client gave none */
     struct strview request; /* the client's generate frame, body as received: message_read() */
     struct msg_ids resume;  /* answer ids from before a restart: replayed, then continued */
-    /* KV blocks are found again only by requests with the same salt, and those of the public one,
-     * which is all zero. */
+    /* KV blocks are found again only by requests with the same salt, and the public ones, which are
+     * those of public starts. */
     uint8_t salt[SEAM_SALT];
     bool reuse;   /* look for KV blocks that are there, and keep this sequence's for others */
     bool public_; /* compute the prompt alone and keep its blocks for everybody; ends "primed" */
@@ -85,6 +86,12 @@ struct seam_plan {
     /* Time for prompt tokens in a step that others decode in, and the least for one that nobody does; 0:
      * by measurement. */
     uint32_t prompt_us;
+};
+
+struct seam_public {
+    uint32_t model;
+    uint8_t
+        label[SEAM_SALT]; /* of what is public from here on; the starts that compute it come next */
 };
 
 struct seam_spill {
@@ -164,6 +171,7 @@ struct seam_message {
         struct seam_start start;
         struct seam_plan plan;
         uint64_t cancel; /* seq */
+        struct seam_public public_;
         struct seam_spill spill;
         struct seam_hello hello;
         struct seam_loaded loaded;

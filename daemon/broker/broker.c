@@ -16,6 +16,7 @@
 #include "daemon/broker/engine.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
+#include "daemon/broker/prefix.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/session_turn.h"
 #include "daemon/broker/verbs.h"
@@ -355,6 +356,7 @@ void broker_reload(struct broker *b, struct config *config)
     }
     admission_reload(b);
     answer_cache_limit(&b->answers, b->config.answers_bytes);
+    prefixes_reload(b);
     broker_pin(b);
     broker_dirty(b);
     log_line(LOG_NOTICE, "configuration reloaded");

@@ -58,6 +58,12 @@ struct model {
     uint64_t text_mark;    /* of what the ids of a text depend on; of the last load */
     uint64_t answer_mark;  /* of what an answer depends on beside its request */
     struct model_facts facts;
+    struct {
+        bool any; /* the engine has a label for what is public, which is not that of nothing */
+        uint8_t label[SEAM_SALT];
+        uint64_t sections; /* a mark of the configuration's sections that it comes from */
+        uint64_t number;   /* of the latest reading of their files */
+    } prefixes;
     struct breaker breaker;
     bool sticky;           /* REFUSED until the file changes or somebody loads it by hand */
     enum error_code error; /* REFUSED */

@@ -1,6 +1,7 @@
-/* prefix: computes public prefixes when their model is loaded. A worker reads the file, since the loop waits for none;
- * the engine then gets a start that is public: it computes the prompt when nobody else has one, keeps its
- * blocks under the salt that everybody may find, and says "primed". No plan names it and no client waits for it. */
+/* prefix: computes public prefixes when their model is loaded, and anew when what is public has changed. A worker reads the
+ * files, since the loop waits for none; the engine then hears under which label it all goes, by which it forgets what was
+ * public before, and gets a start for each text that is public: it computes the prompt when nobody else has one, keeps its
+ * blocks for everybody, and says "primed". No plan names it and no client waits for it. */
 #include "daemon/broker/prefix.h"
 
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fnv.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
@@ -19,10 +21,7 @@
 
 #define PREFIX_BYTES_MAX ((size_t)512 << 10) /* of a file: a frame has to hold it */
 
-struct prefix_work {
-    uv_work_t work;
-    struct broker *broker; /* borrowed */
-    uint32_t model;        /* its number */
+struct prefix_text {
     char name[PREFIX_NAME_MAX + 1];
     char *path; /* owned */
     bool raw;
@@ -31,14 +30,25 @@ struct prefix_work {
     int error; /* 0 or a negative errno */
 };
 
+struct prefix_work {
+    uv_work_t work;
+    struct broker *broker; /* borrowed */
+    uint32_t model;        /* its number */
+    uint64_t number;       /* of the reading; a later one makes it void */
+    struct prefix_text texts[CONFIG_PREFIXES_MAX];
+    size_t n_texts;
+};
+
 static void work_free(struct prefix_work *w)
 {
-    free(w->path);
-    free(w->text);
+    for (size_t i = 0; i < w->n_texts; i++) {
+        free(w->texts[i].path);
+        free(w->texts[i].text);
+    }
     free(w);
 }
 
-static int read_whole(int fd, struct prefix_work *w)
+static int read_whole(int fd, struct prefix_text *w)
 {
     struct stat st;
 
@@ -77,15 +87,18 @@ static int read_whole(int fd, struct prefix_work *w)
 static void do_read(uv_work_t *work)
 {
     struct prefix_work *w = work->data;
-    const int fd = open(w->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 
-    w->error = fd < 0 ? -errno : read_whole(fd, w);
-    if (fd >= 0) {
-        (void)close(fd);
+    for (size_t i = 0; i < w->n_texts; i++) {
+        struct prefix_text *t = &w->texts[i];
+        const int fd = open(t->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        t->error = fd < 0 ? -errno : read_whole(fd, t);
+        if (fd >= 0) {
+            (void)close(fd);
+        }
     }
 }
 
-static int put_request(struct buf *out, const struct prefix_work *w)
+static int put_request(struct buf *out, const struct prefix_text *w)
 {
     struct msg_generate *g = calloc(1, sizeof(*g));
     const struct strview text = {.data = w->text, .n = w->n};
@@ -134,7 +147,7 @@ static struct priming *priming_place(struct broker *b, const char *name)
     return place;
 }
 
-static void send_start(struct broker *b, const struct prefix_work *w)
+static void send_start(struct broker *b, uint32_t model, const struct prefix_text *w)
 {
     struct seam_message m = {.type = SEAM_START};
     struct buf body;
@@ -151,7 +164,7 @@ static void send_start(struct broker *b, const struct prefix_work *w)
     (void)snprintf(p->name, sizeof(p->name), "%s", w->name);
     m.start = (struct seam_start){
         .seq = p->seq,
-        .model = w->model,
+        .model = model,
         .request = {.data = (const char *)body.data + FRAME_HEADER, .n = body.n - FRAME_HEADER},
         .reuse = true,
         .public_ = true};
@@ -159,45 +172,154 @@ static void send_start(struct broker *b, const struct prefix_work *w)
     buf_deinit(&body);
 }
 
-static void on_text(uv_work_t *work, int status)
+/* What all of it is called: the same texts have the same name, so that their blocks on disk are found again. */
+static void label_of(const struct prefix_work *w, uint8_t ret[SEAM_SALT])
+{
+    uint64_t h[2] = {FNV_START, ~FNV_START};
+
+    for (unsigned k = 0; k < 2; k++) {
+        for (size_t i = 0; i < w->n_texts; i++) {
+            const struct prefix_text *t = &w->texts[i];
+            if (t->error == 0) {
+                h[k] = fnv_add(h[k], &t->raw, sizeof(t->raw));
+                h[k] = fnv_add(h[k], &t->n, sizeof(t->n));
+                h[k] = fnv_add(h[k], t->text, t->n);
+            }
+        }
+    }
+    memcpy(ret, h, SEAM_SALT);
+}
+
+static void publish(struct model *m, const uint8_t label[SEAM_SALT])
+{
+    struct seam_message message = {.type = SEAM_PUBLIC, .public_ = {.model = m->number}};
+
+    memcpy(message.public_.label, label, SEAM_SALT);
+    memcpy(m->prefixes.label, label, SEAM_SALT);
+    runner_proc_send(&m->broker->runner, &message, NULL, 0, -1);
+}
+
+/* From here on nothing is public, until texts are there. */
+static void publish_nothing(struct model *m)
+{
+    const struct prefix_work none = {0};
+    uint8_t label[SEAM_SALT];
+
+    label_of(&none, label);
+    if (m->prefixes.any) {
+        publish(m, label);
+    }
+    m->prefixes.any = false;
+}
+
+static void on_texts(uv_work_t *work, int status)
 {
     struct prefix_work *w = work->data;
     struct broker *b = w->broker;
-    const struct model *m = model_by_number(b, w->model);
+    struct model *m = model_by_number(b, w->model);
+    const bool wanted = status == 0 && m && m->prefixes.number == w->number &&
+                        m->state == MODEL_LOADED && b->runner.state == RUNNER_UP;
+    uint8_t label[SEAM_SALT];
+    size_t n = 0;
 
-    if (status == 0 && w->error < 0) {
-        log_line(LOG_WARNING, "prefix %s: %s: %s", w->name, w->path,
-                 w->error == -EFBIG ? "empty, or more than 512 KiB" : strerror(-w->error));
-    } else if (status == 0 && m && m->state == MODEL_LOADED && b->runner.state == RUNNER_UP) {
-        send_start(b, w);
+    for (size_t i = 0; i < w->n_texts && wanted; i++) {
+        const struct prefix_text *t = &w->texts[i];
+        n += t->error == 0;
+        if (t->error < 0) {
+            log_line(LOG_WARNING, "prefix %s: %s: %s", t->name, t->path,
+                     t->error == -EFBIG ? "empty, or more than 512 KiB" : strerror(-t->error));
+        }
+    }
+    label_of(w, label);
+    if (wanted && n == 0) {
+        publish_nothing(m);
+    } else if (wanted && (!m->prefixes.any || memcmp(label, m->prefixes.label, SEAM_SALT) != 0)) {
+        m->prefixes.any = true;
+        publish(m, label);
+        for (size_t i = 0; i < w->n_texts; i++) {
+            if (w->texts[i].error == 0) {
+                send_start(b, m->number, &w->texts[i]);
+            }
+        }
     }
     work_free(w);
 }
 
-void prefixes_prime(struct model *m)
+/* False: no memory. */
+static bool add_text(struct prefix_work *w, const struct prefix_options *p)
+{
+    struct prefix_text *t = &w->texts[w->n_texts];
+
+    *t = (struct prefix_text){.raw = p->raw, .path = strdup(p->file)};
+    (void)snprintf(t->name, sizeof(t->name), "%s", p->name);
+    w->n_texts += t->path != NULL;
+    return t->path != NULL;
+}
+
+static void read_texts(struct model *m)
 {
     struct broker *b = m->broker;
+    struct prefix_work *w = calloc(1, sizeof(*w));
+    bool sound = w != NULL;
 
-    for (size_t i = 0; i < b->config.n_prefixes; i++) {
-        const struct prefix_options *p = &b->config.prefixes[i];
-        if (strcmp(p->model, m->name) != 0) {
-            continue;
+    m->prefixes.number++;
+    for (size_t i = 0; i < b->config.n_prefixes && sound; i++) {
+        if (strcmp(b->config.prefixes[i].model, m->name) == 0) {
+            sound = add_text(w, &b->config.prefixes[i]);
         }
-        struct prefix_work *w = calloc(1, sizeof(*w));
-        if (w) {
-            w->work.data = w;
-            w->broker = b;
-            w->model = m->number;
-            w->raw = p->raw;
-            w->path = strdup(p->file);
-            (void)snprintf(w->name, sizeof(w->name), "%s", p->name);
+    }
+    if (sound && w->n_texts > 0) {
+        w->work.data = w;
+        w->broker = b;
+        w->model = m->number;
+        w->number = m->prefixes.number;
+        sound = uv_queue_work(b->loop, &w->work, do_read, on_texts) == 0;
+        w = sound ? NULL : w;
+    }
+    if (!sound) {
+        log_line(LOG_WARNING, "model %s: no memory for its public prefixes", m->name);
+    }
+    if (w) {
+        publish_nothing(m);
+        work_free(w);
+    }
+}
+
+/* Of the model's sections, without their files. */
+static uint64_t sections_of(const struct model *m)
+{
+    const struct config *k = &m->broker->config;
+    uint64_t h = FNV_START;
+
+    for (size_t i = 0; i < k->n_prefixes; i++) {
+        const struct prefix_options *p = &k->prefixes[i];
+        if (strcmp(p->model, m->name) == 0) {
+            h = fnv_add(h, p->name, strlen(p->name) + 1);
+            h = fnv_add(h, p->file, strlen(p->file) + 1);
+            h = fnv_add(h, &p->raw, sizeof(p->raw));
         }
-        if (!w || !w->path || uv_queue_work(b->loop, &w->work, do_read, on_text) < 0) {
-            log_line(LOG_WARNING, "prefix %s: no memory", p->name);
-            if (w) {
-                work_free(w);
-            }
+    }
+    return h;
+}
+
+void prefixes_prime(struct model *m)
+{
+    m->prefixes.any = false; /* a pool begins without any */
+    m->prefixes.sections = sections_of(m);
+    read_texts(m);
+}
+
+void prefixes_reload(struct broker *b)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (m->state != MODEL_LOADED || !m->slots.ready || b->runner.state != RUNNER_UP) {
+            continue; /* it is primed when it serves */
         }
+        if (m->prefixes.sections != sections_of(m)) {
+            publish_nothing(m); /* at once: a file may take its time */
+        }
+        m->prefixes.sections = sections_of(m);
+        read_texts(m);
     }
 }
 

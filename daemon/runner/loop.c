@@ -39,6 +39,9 @@ static void carry_out(struct runner *rn, struct seam_item *item)
     case SEAM_DROP:
         resident_drop(rn, m->drop);
         break;
+    case SEAM_PUBLIC:
+        resident_publish(rn, &m->public_);
+        break;
     case SEAM_SPILL:
         resident_spill(rn, item);
         break;

@@ -248,6 +248,21 @@ bool residents_loading(const struct runner *rn)
     return false;
 }
 
+void resident_publish(struct runner *rn, const struct seam_public *what)
+{
+    struct resident *m = resident_find(rn, what->model);
+
+    if (!m || !m->ready) {
+        return; /* its load failed in the meantime */
+    }
+    for (size_t i = 0; i < SEQUENCES_MAX; i++) {
+        if (rn->sequences[i] && rn->sequences[i]->home == m && rn->sequences[i]->public_) {
+            sequence_forget(rn, rn->sequences[i]);
+        }
+    }
+    kv_pool_publish(m->pool, what->label);
+}
+
 static void on_written(void *arg)
 {
     seam_io_wake(arg); /* an idle engine has the next block to give */

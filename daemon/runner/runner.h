@@ -154,6 +154,8 @@ void resident_load(struct runner *rn, struct seam_item *item);
 void residents_collect(struct runner *rn);
 bool residents_loading(const struct runner *rn);
 struct resident *resident_find(const struct runner *rn, uint32_t number);
+/** resident_publish() - what is public of it has changed: forget what was, and what computes such */
+void resident_publish(struct runner *rn, const struct seam_public *what);
 /** resident_spill() - a file for its KV blocks; @item's descriptor is taken over */
 void resident_spill(struct runner *rn, struct seam_item *item);
 /** residents_spill() - hand the writers of all models their next block */

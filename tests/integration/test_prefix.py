@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 """Public prefixes: computed when their model is loaded, found by everybody, and only they."""
+import contextlib
 import os
+import signal
 import unittest
 
-from harness import Daemon, Peer, wait_for
+from harness import Daemon, Peer, text_of, wait_for
 
 NOBODY = 65534
 RULES = 'You turn what a person says about a home into one JSON object. ' * 6
@@ -62,6 +64,109 @@ class Prefixes(unittest.TestCase):
             with other:
                 self.assertEqual(self.chat(other, 1, 'lights on'), (found, ids))
                 self.assertEqual(self.ask(other, 2, prompt=STORY + tail)[0], public)
+
+    def primed(self, d, n):
+        """So many times a prefix has been computed, since the daemon's first start."""
+        def they_are_there():
+            return d.read_log().count('are there for everybody') >= n
+        wait_for(they_are_there)
+
+    def reload(self, d, old, new):
+        before = d.read_log().count('configuration reloaded')
+        d.config.write_text(d.config.read_text().replace(old, new))
+        d.process.send_signal(signal.SIGHUP)
+
+        def it_is_reloaded():
+            return d.read_log().count('configuration reloaded') > before
+        wait_for(it_is_reloaded)
+
+    @contextlib.contextmanager
+    def another_user(self, d, uid):
+        os.seteuid(uid)
+        try:
+            peer = Peer(d)
+        finally:
+            os.seteuid(0)
+        with peer:
+            yield peer
+
+    @unittest.skipUnless(os.getuid() == 0, 'only root can be several users')
+    def test_what_is_public_no_more_is_found_by_nobody(self):
+        gone = '[prefix rules]\nmodel = home-q1_0\nfile = HOME/rules\n'
+        stays = '[prefix story]\nmodel = home-q1_0\nfile = HOME/story\nas = raw\n'
+        with self.daemon(gone + stays) as d, Peer(d) as peer:
+            gone = gone.replace('HOME', str(d.home))
+            self.primed(d, 2)
+            want = self.chat(peer, 1, 'lights on')[1]
+            with self.another_user(d, 7001) as other:
+                self.assertGreaterEqual(self.chat(other, 1, 'lights on')[0], 64)
+                story = self.ask(other, 2, prompt=STORY + 'Then')[0]
+                self.assertGreaterEqual(story, 32)
+            self.reload(d, gone, '')
+            with self.another_user(d, 7002) as other:  # who has computed nothing of it
+                self.assertEqual(self.chat(other, 1, 'lights on'), (0, want))
+            self.assertEqual(self.chat(peer, 2, 'lights on'), (0, want))
+            self.primed(d, 3)
+            with self.another_user(d, 7003) as other:
+                self.assertEqual(self.chat(other, 1, 'lights on'), (0, want))
+                self.assertEqual(self.ask(other, 2, prompt=STORY + 'Then')[0], story)
+            self.reload(d, '[socket]', gone + '[socket]')
+            self.primed(d, 5)
+            with self.another_user(d, 7004) as other:
+                self.assertGreaterEqual(self.chat(other, 1, 'lights on')[0], 64)
+
+    @unittest.skipUnless(os.getuid() == 0, 'only root can be several users')
+    def test_a_reload_looks_at_the_files_too(self):
+        """An answer that runs over the change is the same as ever."""
+        slow = {'type': 'generate', 'id': 9, 'max_tokens': 200, 'ignore_eos': True, 'temperature': 0.0, 'deadline_ms': 60000,
+                'prompt': STORY + 'Once more'}
+        with self.daemon('[prefix story]\nmodel = home-q1_0\nfile = HOME/story\nas = raw\n') as d, Peer(d) as peer:
+            self.primed(d, 1)
+            peer.send({**slow, 'no_cache': True})
+            want = text_of(peer.until_end(9))
+            peer.send(slow)
+            while peer.receive()['type'] != 'delta':
+                pass
+            (d.home / 'story').write_text(RULES)
+            self.reload(d, 'pinned', 'pinned')
+            self.primed(d, 2)
+            peer.send({'type': 'cancel', 'id': 10, 'target': 9})
+            peer.until_end(9)
+            with self.another_user(d, 7001) as other:
+                self.assertEqual(self.ask(other, 1, prompt=STORY + 'Then')[0], 0)
+                self.assertGreaterEqual(self.ask(other, 2, prompt=RULES + 'Then')[0], 64)
+            peer.send(slow)
+            self.assertEqual(text_of(peer.until_end(9)), want)
+            (d.home / 'story').unlink()
+            self.reload(d, 'pinned', 'pinned')
+
+            def it_is_named():
+                return 'prefix story: ' + str(d.home) in d.read_log()
+            wait_for(it_is_named)
+            with self.another_user(d, 7002) as other:
+                self.assertEqual(self.ask(other, 1, prompt=RULES + 'Then')[0], 0)
+
+    @unittest.skipUnless(os.getuid() == 0, 'only root can be several users')
+    def test_on_disk_it_is_public_as_long_as_it_is_configured(self):
+        section = '[prefix story]\nmodel = home-q1_0\nfile = HOME/story\nas = raw\n'
+        with self.daemon('[cache]\nkv_bytes_disk = 64M\n' + section) as d:
+            with_it = d.config.read_text()
+            self.primed(d, 1)
+
+            def the_blocks_are_written():
+                return any(f.stat().st_size > 3 * 80 * 1024 for f in d.cache.glob('*.kv'))
+            wait_for(the_blocks_are_written)
+            d.stop()
+            d.config.write_text(with_it.replace(section.replace('HOME', str(d.home)), ''))
+            d.start()
+            with self.another_user(d, 7001) as other:
+                self.assertEqual(self.ask(other, 1, prompt=STORY + 'Then')[0], 0)
+            d.stop()
+            d.config.write_text(with_it)
+            d.start()
+            self.primed(d, 2)
+            with self.another_user(d, 7002) as other:
+                self.assertGreaterEqual(self.ask(other, 1, prompt=STORY + 'Then')[0], 32)
 
     def test_an_engine_that_died_computes_it_again(self):
         with self.daemon('[prefix rules]\nmodel = home-q1_0\nfile = HOME/rules\n') as d:

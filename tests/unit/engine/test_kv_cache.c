@@ -288,6 +288,50 @@ static void a_rewound_sequence_writes_into_a_copy(void **state)
     kv_pool_free(p);
 }
 
+/* Goal: what is public no more is found by nobody, nor is what was kept behind it; who holds it goes on, and leaves nothing
+ * that could be found. Method: two labels, and sequences of all kinds over the change. */
+static void what_was_public_is_found_under_its_label_alone(void **state)
+{
+    static const uint8_t first[KV_SALT] = {9, 1}, second[KV_SALT] = {9, 2};
+    struct kv_pool *p = pool_of(40);
+    int32_t ids[N_LONG], own[N_LONG];
+    (void)state;
+
+    ids_of(0, ids);
+    ids_of(1, own);
+    kv_pool_publish(p, first);
+    assert_int_equal(run_whole(p, everybody, ids, 2 * KV_BLOCK, 1), 0);
+    assert_int_equal(run_whole(p, bob, ids, N_LONG, 1), 2 * KV_BLOCK);
+    assert_int_equal(run_whole(p, bob, ids, N_LONG, 1), 4 * KV_BLOCK);
+    assert_int_equal(run_whole(p, bob, own, N_LONG, 1), 0);
+    kv_pool_publish(p, first); /* no change */
+    struct seq *held = seq_of(p, TINY_CTX), *part = seq_of(p, N_LONG), *open = seq_of(p, N_LONG);
+    assert_int_equal(seq_attach(held, alice, ids, N_LONG), 2 * KV_BLOCK);
+    assert_int_equal(seq_attach(part, alice, ids, 2 * KV_BLOCK), KV_BLOCK);
+    assert_int_equal(seq_attach(open, everybody, own, N_LONG), 0); /* is being computed */
+    fill(held, ids, 3 * KV_BLOCK, 1);
+
+    kv_pool_publish(p, second);
+    assert_int_equal(kv_pool_idle_blocks(p), 4); /* bob's own */
+    fill(held, ids, 4 * KV_BLOCK, 1);
+    assert_int_equal(seq_attach(held, alice, ids, N_LONG), 0);
+    assert_int_equal(seq_len(held), 4 * KV_BLOCK);
+    fill(open, own, N_LONG, 1);
+    assert_int_equal(seq_attach(part, alice, ids, N_LONG), 0); /* though held has computed it */
+    assert_int_equal(run_whole(p, alice, own, N_LONG, 1), 0);
+    assert_int_equal(run_whole(p, alice, ids, N_LONG, 1), 0); /* and keeps them for herself */
+    assert_int_equal(run_whole(p, alice, ids, N_LONG, 1), 4 * KV_BLOCK);
+    assert_int_equal(run_whole(p, bob, ids, N_LONG, 1), 0);
+    assert_int_equal(run_whole(p, bob, own, N_LONG, 1), 4 * KV_BLOCK);
+    seq_rewind(part, 5);
+    fill(part, own, N_LONG, 2); /* into a copy */
+    assert_int_equal(kv_keys(held, 0, 0, 0)[0], 1);
+    seq_free(held);
+    seq_free(part);
+    seq_free(open);
+    kv_pool_free(p);
+}
+
 /* ---- the pool under a random life ---- */
 
 static uint64_t rng;
@@ -373,6 +417,8 @@ static void a_random_life_leaves_the_pool_sound(void **state)
             seq_rewind(seqs[s], random_below(seqs[s]->len + 1));
         } else if (what == 2) {
             found += seq_attach(seqs[s], salt[s], ids[s], TINY_CTX);
+        } else if (what == 3 && random_below(10) == 0) {
+            kv_pool_publish(p, (const uint8_t[KV_SALT]){9, (uint8_t)random_below(3)});
         } else {
             const size_t n = 1 + random_below(40), to = seqs[s]->len + n;
             if (to <= TINY_CTX && seq_reserve(seqs[s], to)) {
@@ -472,6 +518,7 @@ int main(void)
         cmocka_unit_test(eviction_takes_what_is_least_worth),
         cmocka_unit_test(two_who_compute_the_same_share_it_afterwards),
         cmocka_unit_test(a_rewound_sequence_writes_into_a_copy),
+        cmocka_unit_test(what_was_public_is_found_under_its_label_alone),
         cmocka_unit_test(a_random_life_leaves_the_pool_sound),
         cmocka_unit_test(numbers_are_the_same_with_and_without_reuse),
     };

@@ -151,6 +151,21 @@ static void check_spill(const uint8_t *body, size_t n)
     assert_true(m.model == 3 && m.bytes_max == UINT64_C(1) << 40);
 }
 
+static int put_public(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_PUBLIC,
+                                          .public_ = {.model = 3, .label = "0123456789abcde"}};
+    return put(out, &m);
+}
+
+static void check_public(const uint8_t *body, size_t n)
+{
+    const struct seam_public m = read_back(body, n, SEAM_PUBLIC).public_;
+
+    assert_int_equal(m.model, 3);
+    assert_memory_equal(m.label, "0123456789abcde", SEAM_SALT);
+}
+
 static int put_plan(struct buf *out)
 {
     struct seam_message m = {.type = SEAM_PLAN,
@@ -404,6 +419,6 @@ const struct frame_example seam_examples[] = {
     EXAMPLE(plan_empty), EXAMPLE(cancel),      EXAMPLE(hello),  EXAMPLE(loaded),
     EXAMPLE(started),    EXAMPLE(prefill),     EXAMPLE(tokens), EXAMPLE(finished),
     EXAMPLE(failed),     EXAMPLE(load_failed), EXAMPLE(stats),  EXAMPLE(start_session),
-    EXAMPLE(spill),
+    EXAMPLE(public),     EXAMPLE(spill),
 };
 const size_t n_seam_examples = ARRAY_SIZE(seam_examples);

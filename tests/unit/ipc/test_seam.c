@@ -99,6 +99,8 @@ static const struct {
      "history"},
     {"{'type': 'start', 'seq': 1, 'model': 1, 'seed': 0, 'request': b<1>, 'n_history': 257}",
      "n_history"},
+    {"{'type': 'public', 'model': 1}", "label"},
+    {"{'type': 'public', 'model': 1, 'label': b<17>}", "label"},
     {"{'type': 'spill', 'model': 1}", "bytes_max"},
     {"{'type': 'plan', 'run': [], 'prompt_us': 4294967296}", "prompt_us"},
     {"{'type': 'hello', 'cpu': 'avx2', 'n_threads': 1}", "pack_id"},

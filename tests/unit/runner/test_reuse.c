@@ -151,7 +151,7 @@ static void equal_prompts_at_once_are_computed_once(void **state)
     assert_int_equal(rig_close(&rig), 0);
 }
 
-/* Goal: a public prefix is computed without a plan and found by everybody; nothing else is public. */
+/* Goal: a public prefix is computed without a plan and found by everybody as long as it is one; nothing else is public. */
 static void a_public_prefix_is_found_by_everybody(void **state)
 {
     static struct rig_answer got, want;
@@ -176,6 +176,11 @@ static void a_public_prefix_is_found_by_everybody(void **state)
         assert_same(&got, &want);
         assert_int_equal(got.cached_tokens, salt ? WHOLE_BLOCKS(strlen(LONG_PROMPT) + 1) : 0);
     }
+    rig_send(&rig, &(struct seam_message){.type = SEAM_PUBLIC, .public_ = {1, {9}}}, NULL, 0);
+    q.seq++;
+    rig_ask(&rig, &q, &got); /* it is public no more, nor is what was kept behind it to be found */
+    assert_same(&got, &want);
+    assert_int_equal(got.cached_tokens, 0);
     assert_int_equal(rig_close(&rig), 0);
 }
 
