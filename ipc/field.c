@@ -92,7 +92,9 @@ static bool read_text(struct field_in *in, const struct field *f, struct strview
         mp_next(&in->c, &v) && (v.type == MP_STR || (v.type == MP_BIN && f->kind == FIELD_BYTES));
 
     if (!ok || v.str.n < f->min || v.str.n > f->max) {
-        return refuse_range(in, f, "a string with a length in bytes");
+        return refuse_range(in, f,
+                            f->kind == FIELD_BYTES ? "a string with a length in bytes"
+                                                   : "UTF-8 text with a length in bytes");
     }
     *to = v.str;
     return true;

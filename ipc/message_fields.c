@@ -210,7 +210,8 @@ static const struct field generate_rows[] = {
 static bool session_check(struct field_in *in, const struct msg_session *m)
 {
     return session_name_valid(m->session) ||
-           field_refuse(in, "session", "want 1 to 64 letters, digits, '.', '_' and '-'");
+           field_refuse(in, "session",
+                        "want 1 to 64 letters, digits, '.', '_' and '-', no '.' first");
 }
 
 static bool generate_check(struct field_in *in, void *obj, uint64_t seen)
