@@ -185,6 +185,10 @@ bool talk_signal(struct talk *t);
 /** talk_exit() - the exit code after talk_wait() */
 int talk_exit(const struct talk *t);
 
+/** talk_goes_on() - after talk_wait(): may the next request of a list be sent? Not after a signal or
+ * without a connection; a refusal of one says nothing about the next. */
+bool talk_goes_on(const struct talk *t);
+
 /**
  * talk_ask() - one of the verbs that are no request for an answer of a model
  * @t:    connected

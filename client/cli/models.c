@@ -77,8 +77,11 @@ int verb_cancel(struct args *args)
     if (r == 0) {
         r = talk_connect(&t, args->socket);
     }
-    for (size_t i = 0; r == 0 && i < args->n_words; i++) {
-        r = cancel_one(&t, strtoull(args->words[i], NULL, 10));
+    bool goes_on = r == 0;
+    for (size_t i = 0; goes_on && i < args->n_words; i++) { /* the others are to end all the same */
+        const int one = cancel_one(&t, strtoull(args->words[i], NULL, 10));
+        r = r != 0 ? r : one;
+        goes_on = talk_goes_on(&t);
     }
     talk_deinit(&t);
     return r;

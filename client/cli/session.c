@@ -96,10 +96,13 @@ static int drop_sessions(struct args *args)
     if (r == 0) {
         r = talk_connect(&t, args->socket);
     }
-    for (size_t i = 1; r == 0 && i < args->n_words; i++) {
+    bool goes_on = r == 0;
+    for (size_t i = 1; goes_on && i < args->n_words; i++) { /* the others are to go all the same */
         char *none = NULL;
-        r = talk_ask(&t, ONEBIT_SESSION_DROP, args->words[i], &none);
+        const int one = talk_ask(&t, ONEBIT_SESSION_DROP, args->words[i], &none);
         free(none);
+        r = r != 0 ? r : one;
+        goes_on = talk_goes_on(&t);
     }
     talk_deinit(&t);
     return r;

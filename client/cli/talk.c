@@ -198,6 +198,11 @@ int talk_exit(const struct talk *t)
     return t->signalled ? EXIT_SIGNAL + t->signalled : failure_exit(t->code);
 }
 
+bool talk_goes_on(const struct talk *t)
+{
+    return !t->signalled && t->code >= 0;
+}
+
 /* ---- verbs whose answer is one result ---- */
 
 struct result {

@@ -481,10 +481,16 @@ static void serve_cancels(struct fake_conn *c, void *arg)
 {
     struct message m;
 
+    unsigned *n = arg;
+
     fake_greet(c);
     while (fake_read(c, &m)) {
         assert(m.type == MSG_CANCEL && m.cancel.target == 0);
+        if (m.cancel.global == 6) {
+            return; /* the daemon goes away */
+        }
         if (m.cancel.global == 7) {
+            (*n)++;
             assert(message_put_done(&c->out, m.id, NULL) == 0);
             fake_flush(c);
         } else {
@@ -495,14 +501,18 @@ static void serve_cancels(struct fake_conn *c, void *arg)
 
 static void cancel_takes_the_daemons_numbers(void **state)
 {
-    struct fake *f = fake_start(serve_cancels, NULL);
+    unsigned n = 0;
+    struct fake *f = fake_start(serve_cancels, &n);
     struct ran r;
 
     RUN(&r, "", "cancel", "-s", fake_path(f), "7");
     assert_int_equal(r.code, 0);
-    RUN(&r, "", "cancel", "-s", fake_path(f), "7", "8");
+    RUN(&r, "", "cancel", "-s", fake_path(f), "8", "7", "9", "7"); /* the first failure is told */
     assert_int_equal(r.code, onebit_error_info(ONEBIT_ERR_NO_REQUEST)->exit_code);
+    RUN(&r, "", "cancel", "-s", fake_path(f), "6", "7");
+    assert_int_equal(r.code, 69);
     fake_stop(f);
+    assert_int_equal(n, 3);
 }
 
 int main(void)

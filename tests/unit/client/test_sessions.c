@@ -203,8 +203,12 @@ static void sessions_are_listed_shown_and_dropped(void **state)
     RUN(&r, "", "session", "drop", "work", "-s", fake_path(f));
     assert_int_equal(r.code, 0);
     assert_string_equal(r.out, "");
-    RUN(&r, "", "session", "drop", "work", "gone", "-s", fake_path(f));
+    RUN(&r, "", "session", "drop", "gone", "work", "lost", "-s",
+        fake_path(f)); /* none stops the next */
     assert_int_equal(r.code, onebit_error_info(ONEBIT_ERR_NO_SESSION)->exit_code);
+    const char *first = strstr(r.err, "no_session");
+    assert_non_null(first);
+    assert_non_null(strstr(first + 1, "no_session"));
     fake_stop(f);
 }
 
