@@ -285,7 +285,7 @@ struct onebit_request {
     uint32_t has; /* ONEBIT_HAS_* bits: which of the following are set */
     float temperature, top_p, min_p, repeat_penalty;
     int32_t top_k;
-    uint32_t deadline_ms; /* to the first token, all retries included */
+    uint32_t deadline_ms; /* to the first token, all retries included; 0: now or not at all */
     uint64_t seed;
 
     bool no_thinking; /* templates that can: without the thinking part */

@@ -87,7 +87,7 @@ static const struct opt opts[] = {
     {"class", 0, OPTS_GENERATE | OPTS_BENCH, CLASS, AT(request.request_class), 0, 0, 0, "CLASS",
      "low, normal or high"},
     {"deadline", 0, OPTS_GENERATE, U32, AT(request.deadline_ms), ONEBIT_HAS_DEADLINE, 0,
-     4294967295.0, "MS", "milliseconds until the first token"},
+     4294967295.0, "MS", "milliseconds until the first token; 0: only if it starts at once"},
     {"logprobs", 0, OPTS_RUN, U32, AT(request.n_logprobs), 0, 1, 20, "N",
      "with --json: the N likeliest tokens at each place"},
     {"jobs", 'j', OPTS_BATCH, U32, AT(jobs), 0, 1, 128, "N", "N requests at once at most; else 16"},
