@@ -83,6 +83,7 @@ struct sched {
     size_t n_sent, n_flight;
     bool reported;    /* a step has ended since the last plan: the next one has begun with that */
     uint64_t n_plans; /* numbers them */
+    uint64_t present_ns;                         /* when there was last work above low; 0: never */
     struct sched_turn turns[SCHED_ACCOUNTS_MAX]; /* scratch of one plan */
     uint64_t
         window_at_ns; /* the engine's time up to here is booked on prompts; 0: none in the plan */

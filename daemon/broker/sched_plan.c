@@ -17,11 +17,19 @@
 
 #define CHUNK_FIRST 32u     /* prompt tokens that a step is thought to take before one was seen */
 #define CHUNK_US_MIN 2500.0 /* less is not worth making a step longer for */
-/* Where nobody waits for a token, a chunk takes so many times the pass that it rides on, and in any case
- * between so much and so much: whoever comes next waits for it. */
-#define CHUNK_PASSES_LOW 16.0
-#define CHUNK_US_LOW 100e3
-#define CHUNK_US_LOW_MAX 250e3
+/* A step where nobody waits for a token takes at most so long, or so many passes where those take
+ * longer: whoever comes next waits for it, as a step cannot be taken back. With a chunk of c and a pass of p,
+ * c / (c + p) of the time goes into prompts: in steps of 100 ms that is 0.95 where the pass takes 5 ms and
+ * 0.85 at 15 ms, in steps of 250 ms 0.98 and 0.94. What is lost so is lost all night; what is won is won when
+ * somebody comes. So steps are short while somebody above low is here or was within PRESENT_NS, and long
+ * where low has been alone since. Where the pass itself is long (a large model on a slow board) 2.5 passes
+ * leave 0.6 of the time for prompts, 5 leave 0.8. Noise and what is not yet learned of the costs are left room:
+ * promised are 120 ms or 3 passes, and 250 ms or 6. */
+#define STEP_LOW_US 100e3
+#define STEP_LOW_PASSES 2.5
+#define STEP_QUIET_US 240e3
+#define STEP_QUIET_PASSES 5
+#define PRESENT_NS (300 * NS_PER_S)
 #define STEP_MORE 2.0 /* a step with others in it, against what the first class alone takes */
 #define STEP_AIM 1.9  /* the same for prompts beside streams, with something left for noise */
 #define LOOK_MAX 64u  /* jobs of one account that are asked whether they can work */
@@ -426,6 +434,9 @@ static void begin(struct planner *p)
         }
     }
     p->counting = false;
+    if (!list_empty(&s->accounts[CLASS_NORMAL]) || !list_empty(&s->accounts[CLASS_HIGH])) {
+        s->present_ns = p->now_ns;
+    }
     s->low_waits = !isinf(least[CLASS_LOW]);
     s->low_credit = s->low_waits ? s->low_credit : 0;
     for (size_t c = 0; c < CLASSES; c++) {
@@ -448,6 +459,20 @@ static void begin(struct planner *p)
     s->n_plans++; /* what models have of the step in flight is not of the plan to come */
 }
 
+/* The same where nobody waits for a token. */
+static double prompt_us_low(const struct planner *p, const struct slots *m)
+{
+    const bool quiet = p->s->present_ns == 0 || p->now_ns >= p->s->present_ns + PRESENT_NS;
+    const double pass_us = cost_us(&m->cost, m->n_decode, 0);
+    const double most_us = quiet ? STEP_QUIET_US : STEP_LOW_US;
+    const double passes = quiet ? STEP_QUIET_PASSES : STEP_LOW_PASSES;
+
+    if (pass_us <= 0) {
+        return STEP_LOW_US / 2; /* not 0: the engine would first measure a step without prompts */
+    }
+    return fmax(fmax(most_us, passes * pass_us) - pass_us, p->s->limits.chunk_us);
+}
+
 /* The time for prompts in a step of this model; 0: the engine measures better than we do. */
 static double prompt_us_of(const struct planner *p, const struct slots *m)
 {
@@ -456,8 +481,7 @@ static double prompt_us_of(const struct planner *p, const struct slots *m)
         return fmax(us, CHUNK_US_MIN);
     }
     if (m->n_watched == 0) {
-        const double us = CHUNK_PASSES_LOW * cost_us(&m->cost, m->n_decode, 0);
-        return fmin(fmax(us, CHUNK_US_LOW), CHUNK_US_LOW_MAX);
+        return prompt_us_low(p, m);
     }
     if (p->s->limits.chunk_us > 0) {
         return p->s->limits.chunk_us;
