@@ -1,6 +1,7 @@
 /* onebitd: arguments, folders, the socket, signals and the loop. What the daemon does is in the
  * library of this room. */
 #include <errno.h>
+#include <grp.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -203,15 +204,17 @@ static size_t allow_files(const struct config *c)
 }
 
 /* What is wrong with a path that listen_open() refuses. */
-static void log_refused(const char *path, int e)
+static void log_refused(const char *path, const char *group, int e)
 {
-    if (e == -ENAMETOOLONG) {
+    if (e == -ENOENT && group) {
+        log_line(LOG_ERR, "%s: no such group '%s' or folder", path, group);
+    } else if (e == -ENAMETOOLONG) {
         log_line(LOG_ERR, "the socket's path is longer than %u bytes: %s", LISTEN_PATH_MAX, path);
     } else {
         log_line(LOG_ERR, "%s: %s", path,
                  e == -EADDRINUSE ? "a daemon is listening there already"
                  : e == -EEXIST   ? "is no socket"
-                 : e == -ENOENT   ? "no such group or folder"
+                 : e == -ENOENT   ? "no such folder"
                                   : strerror(-e));
     }
 }
@@ -225,7 +228,7 @@ static int open_socket(struct listen_socket *own, int passed, const char *path, 
     }
     const int r = listen_open(own, path, (mode_t)mode, group);
     if (r < 0) {
-        log_refused(path, r);
+        log_refused(path, group, r);
         return r;
     }
     const int fd = own->fd;
@@ -352,6 +355,21 @@ static int prepare(struct daemon *d, const struct config *c)
     return r == 0 ? 0 : exit_status(r);
 }
 
+/* --check and --paths: what is right in the file, but not on this machine. Returns the exit status. */
+static int check_groups(const struct config *c)
+{
+    const char *const groups[] = {c->socket_group, c->metrics_socket ? c->metrics_group : NULL};
+
+    for (size_t i = 0; i < ARRAY_SIZE(groups); i++) {
+        if (groups[i] && !getgrnam(groups[i])) {
+            log_line(LOG_ERR, "group in [%s]: no such group '%s'", i == 0 ? "socket" : "metrics",
+                     groups[i]);
+            return EXIT_BAD_CONFIG;
+        }
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct daemon d = {.passed = {.main = -1, .metrics = -1},
@@ -378,7 +396,10 @@ int main(int argc, char **argv)
         return r == LOAD_BAD ? EXIT_BAD_CONFIG : EXIT_SYSTEM;
     }
     if (d.options.check || d.options.paths) {
-        const int said = d.options.paths ? print_paths(&c) : 0;
+        int said = check_groups(&c);
+        if (said == 0 && d.options.paths) {
+            said = print_paths(&c);
+        }
         config_deinit(&c);
         return said;
     }

@@ -154,7 +154,7 @@ void default_paths_deinit(struct default_paths *p)
 static int read_file(const char *path, char **ret, size_t *ret_n)
 {
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us */
-    struct stat st;
+    struct stat st = {0};
     size_t n = 0;
     int r = 0;
 
@@ -163,7 +163,7 @@ static int read_file(const char *path, char **ret, size_t *ret_n)
     }
     char *bytes = NULL;
     if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))) {
-        r = -EINVAL;
+        r = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
         goto out;
     }
     if (st.st_size > (off_t)CONFIG_BYTES_MAX) {
@@ -234,7 +234,7 @@ static int load_file(struct config *c, const char *path, bool must_exist)
         return LOAD_OK;
     }
     if (r < 0) {
-        log_line(LOG_ERR, "%s: %s", path, strerror(-r));
+        log_line(LOG_ERR, "%s: %s", path, r == -EINVAL ? "is no regular file" : strerror(-r));
         return r == -ENOMEM ? r : LOAD_BAD;
     }
     r = config_read(c, bytes, n, &diag);
