@@ -72,7 +72,7 @@ static int check(const struct args *args, const char *file)
 int verb_config(struct args *args)
 {
     if (strcmp(args->words[0], "check") != 0) {
-        complain("config: there is check; \"%s\" is not it", args->words[0]);
+        complain("config takes \"check\"; \"%s\" is not it", args->words[0]);
         return EXIT_USAGE;
     }
     return check(args, args->n_words > 1 ? args->words[1] : NULL);

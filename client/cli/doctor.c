@@ -89,6 +89,7 @@ int verb_doctor(struct args *args)
     json_decref(d.list);
     free(d.models);
     free(d.cache);
+    free(d.default_model);
     free(d.sessions);
     return r;
 }

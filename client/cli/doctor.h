@@ -20,8 +20,9 @@ struct doctor {
     char socket[ONEBIT_SOCKET_PATH_MAX];
     bool system;                     /* the system's daemon, not a user's own */
     char *models, *cache, *sessions; /* owned or NULL: the folders that the daemon uses */
-    json_t *status, *list;           /* owned or NULL: what the daemon answered */
-    pid_t pid;                       /* the daemon's; 0: not known */
+    char *default_model;   /* owned or NULL: which the daemon says answers unnamed requests */
+    json_t *status, *list; /* owned or NULL: what the daemon answered */
+    pid_t pid;             /* the daemon's; 0: not known */
 };
 
 /**
@@ -32,8 +33,11 @@ struct doctor {
 void doctor_find(struct doctor *d, const char *check, enum verdict verdict, const char *fix,
                  const char *fmt, ...) PRINTF_LIKE(5, 6);
 
-/** doctor_daemon() - the socket, who may use it, the daemon, its configuration and folders */
+/** doctor_daemon() - the socket, who may use it, the daemon, its configuration, models and folders */
 void doctor_daemon(struct doctor *d);
+
+/** doctor_folders() - of the cache and of sessions, and their disks */
+void doctor_folders(struct doctor *d);
 
 /** doctor_machine() - processor, kernel, memory, heat */
 void doctor_machine(struct doctor *d);

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import unittest
 
-from harness import BUILD, CLI, PATIENCE, SOURCE, Daemon
+from harness import BUILD, CLI, PATIENCE, SOURCE, Daemon, wait_for
 
 HEALTHY = {
     'proc/cpuinfo': 'processor\t: 0\nflags\t\t: fpu sse2 avx2 fma f16c avx512f\nbugs\t\t: none\n',
@@ -179,6 +179,16 @@ class Doctor(unittest.TestCase):
             self.assertEqual((found['configuration']['verdict'], found['sessions']['verdict']), ('bad', 'bad'))
             self.assertIn('restart onebitd', found['sessions']['fix'])
 
+    def test_a_daemon_without_its_engine_or_its_default_model_is_sick(self):
+        with Board(HEALTHY) as board, Daemon(config='[models]\ndefault = gone\n', runner='/nonexistent/runner') as d:
+            def the_engine_has_ended():
+                return d.status()['runner_restarts'] > 0
+            wait_for(the_engine_has_ended)
+            found = board.findings(d.socket)
+            self.assertEqual((found['daemon']['verdict'], found['models']['verdict']), ('bad', 'bad'))
+            self.assertIn('no engine runs', found['daemon']['says'])
+            self.assertIn('gone', found['models']['says'])
+
     def test_paths_are_told_to_root_and_the_daemons_user_alone(self):
         if os.geteuid() != 0:
             self.skipTest('SKIPPED: only root can be somebody else for a moment')
@@ -247,6 +257,12 @@ class Config(unittest.TestCase):
             said = json.loads(self.check('--json', bad).stdout)
             self.assertEqual((said['right'], said['exit_code'], said['file']), (False, 78, str(bad)))
             self.assertIn('line 2', said['says'])
+            for name in ('socket', 'metrics'): # right in itself, but not on this machine
+                bad.write_text(f'[{name}]\ngroup = no-such-group\n' + 'socket = /tmp/m\n' * (name == 'metrics'))
+                done = self.check(bad)
+                self.assertEqual(done.returncode, 78)
+                self.assertIn(f"group in [{name}]: no such group 'no-such-group'", done.stderr)
+            self.assertIn('Is a directory', self.check(home).stderr)
         self.assertEqual(self.check('/nonexistent/onebit.conf').returncode, 78)
         self.assertEqual(json.loads(self.check('--json', '/dev/null').stdout)['right'], True)
 
