@@ -177,6 +177,7 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
         .draining = b->draining,
         .connections = b->n_conns,
         .restarts = b->n_restarts,
+        .given_back = b->sched.n_given_back,
         .queue_bytes = b->queue.bytes,
         .output_bytes = b->held[MEMORY_OUTPUT],
         .output_max = b->config.output_total_bytes,

@@ -29,6 +29,7 @@ enum family {
     F_REQUESTS,
     F_RUNNING,
     F_QUEUED,
+    F_GIVEN_BACK,
     F_LIMITED,
     F_TOKENS,
     F_PROMPT_TOKENS,
@@ -81,6 +82,7 @@ static const struct {
     [F_REQUESTS] = {"onebit_requests_total", "counter", "Requests that ended, by their error, or ok."},
     [F_RUNNING] = {"onebit_requests_running", "gauge", "Requests given to the engine."},
     [F_QUEUED] = {"onebit_requests_queued", "gauge", "Requests that wait."},
+    [F_GIVEN_BACK] = {"onebit_requests_given_back_total", "counter", "Times that a request lost its KV memory to another, to go on later."},
     [F_LIMITED] = {"onebit_rate_limited_total", "counter", "Requests refused by a rate limit of policy, by its name."},
     [F_TOKENS] = {"onebit_tokens_total", "counter", "Tokens of answers, computed and delivered."},
     [F_PROMPT_TOKENS] = {"onebit_prompt_tokens_total", "counter", "Tokens of prompts, cached ones included."},
@@ -485,6 +487,7 @@ int metrics_text(struct buf *out, const struct metrics *m, const struct metrics_
     outcomes(&w, m);
     by_class(&w, F_RUNNING, now->running);
     by_class(&w, F_QUEUED, now->queued);
+    single(&w, F_GIVEN_BACK, now->given_back);
     limited(&w, m);
     token_counts(&w, m);
     histograms(&w, m);

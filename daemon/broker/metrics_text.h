@@ -29,7 +29,7 @@ struct metrics_now {
     const char *version, *cpu; /* borrowed */
     bool draining;
     uint64_t connections, restarts;
-    uint64_t running[CLASSES], queued[CLASSES];
+    uint64_t running[CLASSES], queued[CLASSES], given_back;
     uint64_t kv_used, kv_idle, kv_total; /* bytes: of sequences; kept after them; all there is */
     uint64_t queue_bytes, output_bytes, output_max, input_bytes, input_max;
     uint64_t sessions, session_bytes;

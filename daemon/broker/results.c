@@ -385,7 +385,7 @@ void results_status(struct conn *c, uint32_t id)
 
     buf_init(&result, RESULT_MAX);
     struct packer p = packer_of(&result);
-    pack_map(&p, own ? 18 : 17);
+    pack_map(&p, own ? 19 : 18);
     text_pair(&p, "version", ONEBIT_VERSION);
     pack_z(&p, "protocol");
     pack_array(&p, 2);
@@ -402,6 +402,7 @@ void results_status(struct conn *c, uint32_t id)
     uint_pair(&p, "running", b->queue.n_running);
     uint_pair(&p, "requests_done", b->n_done);
     uint_pair(&p, "requests_failed", b->n_failed);
+    uint_pair(&p, "given_back", b->sched.n_given_back);
     uint_pair(&p, "tokens", b->n_tokens);
     uint_pair(&p, "prompt_tokens", b->n_prompt_tokens);
     bool_pair(&p, "draining", b->draining);

@@ -192,6 +192,7 @@ bool sched_kv_full(struct sched *s, struct job *j)
 {
     sched_forgotten(s, j);
     j->slots->kv_full = j->slots->n_held > 0;
+    s->n_given_back += j->slots->kv_full;
     return j->slots->kv_full;
 }
 

@@ -77,6 +77,7 @@ struct sched {
     double low_credit;             /* tokens of service that low has to get before others */
     bool low_waits;                /* there was low work at the last plan */
     uint32_t n_held;               /* sequences in the engine */
+    uint64_t n_given_back;         /* times that one lost its KV to another, ever */
     /* The last plan, and the one that the step in flight was begun with. Entries may be NULL: jobs
      * that have ended since. */
     struct job *sent[SEAM_PLAN_MAX], *flight[SEAM_PLAN_MAX];

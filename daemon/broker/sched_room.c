@@ -52,6 +52,7 @@ static void give_back(struct planner *p, struct job *j)
 {
     p->plan->give_back[p->plan->n_give_back++] = j;
     sched_forgotten(p->s, j);
+    p->s->n_given_back++;
     j->picked = true; /* not again in this plan */
 }
 

@@ -55,6 +55,7 @@ static void kv_goes_to_the_higher_class_and_comes_back(void **state)
     high = submit(1, CLASS_HIGH, 120); /* 12 blocks, and 4 for what all may grow by */
     (void)plan();
     assert_int_equal(rig.plan.n_give_back, 1);
+    assert_int_equal(rig.sched.n_given_back, 1);
     assert_ptr_equal(rig.plan.give_back[0], low[1]); /* the one started last */
     assert_true(high->held && !low[1]->held && low[0]->held);
     for (size_t i = 0; i < 5; i++) {
@@ -150,6 +151,7 @@ static void an_engine_that_ran_out_of_kv_is_not_asked_at_once_again(void **state
 
     (void)plan();
     assert_true(sched_kv_full(&rig.sched, b));
+    assert_int_equal(rig.sched.n_given_back, 1);
     (void)plan();
     assert_false(b->held);
     assert_int_equal(rig.plan.n_run, 1);
@@ -157,6 +159,7 @@ static void an_engine_that_ran_out_of_kv_is_not_asked_at_once_again(void **state
     (void)plan();
     assert_true(b->held);
     assert_false(sched_kv_full(&rig.sched, b)); /* alone, and still not enough */
+    assert_int_equal(rig.sched.n_given_back, 1);
 }
 
 int main(void)
