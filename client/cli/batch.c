@@ -30,6 +30,7 @@ struct batch {
     bool ended;                      /* the input is used up */
     bool stopping;                   /* what is under way is cancelled by ourselves */
     int error;                       /* reading, writing, memory: negative errno */
+    bool unreadable;                 /* it was reading */
     struct progress progress;
     uint64_t n_done, n_failed, retries;
     uint64_t prompt_tokens, cached_tokens, answer_tokens;
@@ -138,6 +139,7 @@ static int next(uint64_t index, const struct onebit_request **ret_request, void 
         if (r <= 0) {
             b->ended = r == 0;
             b->error = r;
+            b->unreadable = r < 0;
             return r;
         }
         if (!line.too_long && line_blank(&line)) {
@@ -287,9 +289,12 @@ static int stopped(const struct batch *b, int r)
 
     if (signalled) {
         code = EXIT_SIGNAL + signalled;
+    } else if (b->error == -ENOMEM) {
+        complain("out of memory");
+        code = EXIT_SOFTWARE;
     } else if (b->error) {
-        complain("%s", b->error == -ENOMEM ? "out of memory" : strerror(-b->error));
-        code = b->error == -ENOMEM ? EXIT_SOFTWARE : EXIT_IO;
+        complain("%s: %s", b->args->words[b->unreadable ? 0 : 1], strerror(-b->error));
+        code = EXIT_IO;
     } else if (info) {
         complain("%s: %s", info->name, info->meaning);
     } else {

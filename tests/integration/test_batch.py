@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import pty
+import resource
 import signal
 import subprocess
 import tempfile
@@ -169,6 +170,20 @@ class Batch(unittest.TestCase):
                 d.start()
                 self.assertEqual(f.run(d).returncode, 0)
                 self.assertEqual([a['id'] for a in f.answers()], list(range(30)))
+
+    def test_a_full_output_is_named_and_continued(self):
+        """Method: a limit on the size of files stands for a full disk."""
+        def little():
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+        with Daemon() as d, Folder(map(json.dumps, PROMPTS)) as f:
+            done = subprocess.run(f.words(d), capture_output=True, text=True, timeout=PATIENCE * 4,
+                                  stdin=subprocess.DEVNULL, preexec_fn=little)
+            self.assertEqual(done.returncode, 74, done)
+            self.assertIn(f'onebit: {f.output}: File too large\n', done.stderr)
+            self.assertLessEqual(f.output.stat().st_size, 1500)
+            self.assertEqual(f.run(d).returncode, 0)
+            self.assertEqual([a['line'] for a in f.answers()], list(range(1, len(PROMPTS) + 1)))
 
     def test_the_bar_is_for_terminals(self):
         with Daemon() as d, Folder(long_lines(6, 50)) as f:
