@@ -45,7 +45,7 @@ static void refused_socket(struct doctor *d)
     }
     const struct group *g = getgrgid(st.st_gid);
     const char *name = g ? g->gr_name : "?";
-    if (!(st.st_mode & S_IWGRP)) {
+    if (!(st.st_mode & S_IWGRP) || st.st_gid == 0) { /* root's group is for no one to join */
         (void)snprintf(fix, sizeof(fix),
                        "set mode = 0660 and group = onebit in [socket] of the configuration");
     } else if (in_group(st.st_gid)) {
@@ -76,14 +76,30 @@ static void open_socket(struct doctor *d)
                 st.st_mode & 07777, g ? g->gr_name : "?");
 }
 
+static bool is_socket(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
 static void no_socket(struct doctor *d, int r)
 {
     static const char start[] = "start onebitd, or name its socket with -s or ONEBIT_SOCKET";
 
     if (r == -ENOENT) {
         doctor_find(d, "socket", DOCTOR_BAD, start, "there is no socket at %s", d->socket);
+    } else if (r == -ECONNREFUSED && !is_socket(d->socket)) {
+        doctor_find(d, "socket", DOCTOR_BAD, "name the socket with -s or ONEBIT_SOCKET",
+                    "%s is no socket", d->socket);
     } else if (r == -ECONNREFUSED) {
         doctor_find(d, "socket", DOCTOR_BAD, start, "nobody listens at %s any more", d->socket);
+    } else if (r == -ETIMEDOUT) {
+        doctor_find(d, "socket", DOCTOR_BAD, "look at its log; restart it",
+                    "%s takes connections, but the daemon behind it says nothing", d->socket);
+    } else if (r == -EPROTO) {
+        doctor_find(d, "socket", DOCTOR_BAD, "name onebitd's socket with -s or ONEBIT_SOCKET",
+                    "what answers at %s is no onebitd of this protocol", d->socket);
     } else if (r == -ENAMETOOLONG) {
         doctor_find(d, "socket", DOCTOR_BAD, "name a shorter path with -s or ONEBIT_SOCKET",
                     "the path of the socket is too long");

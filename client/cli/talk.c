@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -58,6 +59,12 @@ void talk_deinit(struct talk *t)
 /* What helps when nobody answers at path. */
 static int no_daemon(int r, const char *path)
 {
+    struct stat st;
+
+    if (r == -ECONNREFUSED && stat(path, &st) == 0 && !S_ISSOCK(st.st_mode)) {
+        complain("%s is no socket; name onebitd's with -s or ONEBIT_SOCKET", path);
+        return EXIT_UNAVAILABLE;
+    }
     switch (r) {
     case -ENOENT:
     case -ECONNREFUSED:

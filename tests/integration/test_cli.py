@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 
 from harness import BUILD, CLI, PATIENCE, SOURCE, Daemon, wait_for
@@ -152,6 +153,15 @@ class Doctor(unittest.TestCase):
             with socket.socket(socket.AF_UNIX) as s:
                 s.bind(str(stale))
             self.assertIn('nobody listens', board.findings(stale)['socket']['says'])
+            self.assertIn('is no socket', board.findings(home)['socket']['says'])
+            with socket.socket(socket.AF_UNIX) as other: # whoever it is, it greets nobody as onebitd does
+                other.bind(home + '/other.sock')
+                other.listen(8)
+                greeter = threading.Thread(target=lambda: other.accept()[0].sendall(b'HTTP/1.1 400\r\n\r\n'))
+                greeter.start()
+                self.assertIn('is no onebitd', board.findings(home + '/other.sock')['socket']['says'])
+                greeter.join()
+                self.assertIn('says nothing', board.findings(home + '/other.sock')['socket']['says'])
             self.assertEqual(board.findings('/' + 'x' * 200)['socket']['verdict'], 'bad')
             with Daemon(models=[SOURCE / 'models/README.md']) as d:
                 self.assertIn('no model in', board.findings(d.socket)['models']['says'])
@@ -197,6 +207,12 @@ class Doctor(unittest.TestCase):
             os.chmod(board.root, 0o755)
             os.chmod(d.socket, 0o666)
             other = {'user': 65534, 'group': 65534, 'extra_groups': []}
+            os.chmod(d.socket, 0o660)
+            os.chown(d.socket, 0, 0)
+            done = d.cli('doctor', **other)
+            self.assertIn(b'set mode = 0660 and group = onebit', done.stdout) # never: join the group root
+            self.assertNotIn(b'usermod', done.stdout)
+            os.chmod(d.socket, 0o666)
             said = json.loads(d.cli('status', '--json', **other).stdout)
             self.assertIn('memory', said)
             self.assertNotIn('paths', said)
