@@ -1,5 +1,5 @@
-/* Writing GGUF v3: keys and tensor infos are collected, then written at once; weights are encoded and
- * appended row by row, so a model of any size is written in little memory. */
+/* Writing GGUF v3: keys and tensor infos are collected, then written at once; weights are encoded
+ * and appended row by row, so a model of any size is written in little memory. */
 #include "engine/gguf_writer.h"
 
 #include <assert.h>
@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/fdio.h"
 #include "engine/engine.h"
 #include "engine/format.h"
 #include "engine/gguf.h"
@@ -280,30 +281,19 @@ static uint64_t align(uint64_t n)
 
 /* ---- writing ---- */
 
-static int write_all(struct gguf_writer *w, const void *data, size_t n)
+static int put_bytes(struct gguf_writer *w, const void *data, size_t n)
 {
-    const uint8_t *p = data;
+    const int r = fd_write_all(w->fd, data, n);
 
-    while (n > 0) {
-        const ssize_t done = write(w->fd, p, n);
-        if (done < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return -errno;
-        }
-        p += done;
-        n -= (size_t)done;
-        w->at += (uint64_t)done;
-    }
-    return 0;
+    w->at += r == 0 ? n : 0; /* one that failed is not gone on with */
+    return r;
 }
 
 static int write_padding(struct gguf_writer *w)
 {
     static const uint8_t zeros[ALIGNMENT];
 
-    return write_all(w, zeros, (size_t)(align(w->at) - w->at));
+    return put_bytes(w, zeros, (size_t)(align(w->at) - w->at));
 }
 
 static int put_infos(const struct gguf_writer *w, struct buf *out, size_t *ret_widest)
@@ -352,7 +342,7 @@ int gguf_writer_begin(struct gguf_writer *w, int fd)
         goto out;
     }
     w->fd = fd;
-    r = write_all(w, head.data, head.n);
+    r = put_bytes(w, head.data, head.n);
     if (r == 0) {
         r = write_padding(w);
     }
@@ -382,7 +372,7 @@ static int rows_done(struct gguf_writer *w, const struct writer_tensor *t, uint6
         w->row = 0;
         w->scale = 1;
         w->tensor_i++;
-        const int r = write_all(w, tail, n_tail);
+        const int r = put_bytes(w, tail, n_tail);
         return r < 0 ? r : write_padding(w);
     }
     return 0;
@@ -409,7 +399,7 @@ int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows)
     const size_t row_bytes = format_row_bytes(t->format, (size_t)t->n_cols);
     for (uint64_t i = 0; i < n_rows; i++) {
         format_encode_row(t->format, x + i * t->n_cols, w->scale, (size_t)t->n_cols, w->row_bytes);
-        const int r = write_all(w, w->row_bytes, row_bytes);
+        const int r = put_bytes(w, w->row_bytes, row_bytes);
         if (r < 0) {
             return r;
         }
@@ -425,7 +415,7 @@ int gguf_writer_raw(struct gguf_writer *w, const void *rows, uint64_t n_rows)
         return -EINVAL;
     }
     const int r =
-        write_all(w, rows, (size_t)(format_row_bytes(t->format, (size_t)t->n_cols) * n_rows));
+        put_bytes(w, rows, (size_t)(format_row_bytes(t->format, (size_t)t->n_cols) * n_rows));
     return r < 0 ? r : rows_done(w, t, n_rows);
 }
 

@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "base/buf.h"
+#include "base/fdio.h"
 #include "engine/format.h"
 #include "engine/gguf.h"
 #include "engine/image.h"
@@ -28,25 +29,13 @@ struct sink {
 
 static int sink_write(struct sink *s, const void *data, size_t n)
 {
-    const uint8_t *p = data;
-
     if (n == 0) {
         return 0;
     }
     (void)XXH3_64bits_update(s->hash, data, n);
-    while (n > 0) {
-        const ssize_t done = pwrite(s->fd, p, n, (off_t)s->at);
-        if (done < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return -errno;
-        }
-        p += done;
-        n -= (size_t)done;
-        s->at += (uint64_t)done;
-    }
-    return 0;
+    const int r = fd_write_all_at(s->fd, data, n, (off_t)s->at);
+    s->at += r == 0 ? n : 0; /* one that failed is not gone on with */
+    return r;
 }
 
 static int sink_pad(struct sink *s)

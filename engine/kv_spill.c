@@ -1,12 +1,15 @@
-/* The index lives in memory and is made from the heads of the slots when the file is opened, by the thread that then
- * writes: at the engine's side nothing waits for the disk but a read that was asked for, and, right after the file was
- * given, a look that could miss for no other reason than that the index is not whole yet: at most SCAN_WAIT_MS in all.
+/* The index lives in memory and is made from the heads of the slots when the file is opened, by the
+ * thread that then writes: at the engine's side nothing waits for the disk but a read that was
+ * asked for, and, right after the file was given, a look that could miss for no other reason than
+ * that the index is not whole yet: at most SCAN_WAIT_MS in all.
  *
- * One lock guards the index. The writer has one block at a time, in a copy of its own; while it writes a slot, that slot is
- * in no bucket, and the slot that is being read is not chosen for writing.
+ * One lock guards the index. The writer has one block at a time, in a copy of its own; while it
+ * writes a slot, that slot is in no bucket, and the slot that is being read is not chosen for
+ * writing.
  *
- * When all slots are full, the one that was used longest ago is taken. Whoever uses a block uses those before it, too, so
- * writing or reading one makes its whole chain younger than itself: ends of chains go first.
+ * When all slots are full, the one that was used longest ago is taken. Whoever uses a block uses
+ * those before it, too, so writing or reading one makes its whole chain younger than itself: ends
+ * of chains go first.
  *
  * A failure of the disk (full, gone) ends the writing, and nothing else. */
 #include "engine/kv_spill.h"
@@ -24,6 +27,7 @@
 #include <xxhash.h>
 
 #include "base/clock.h"
+#include "base/fdio.h"
 
 #define NONE UINT32_MAX
 #define NICE_WRITER 15
@@ -138,30 +142,6 @@ static off_t slot_at(const struct kv_spill *s, uint32_t i)
     return (off_t)(SPILL_HEADER_BYTES + (uint64_t)i * s->slot_bytes);
 }
 
-static bool read_all(int fd, void *data, size_t n, off_t at)
-{
-    for (size_t done = 0; done < n;) {
-        const ssize_t r = pread(fd, (uint8_t *)data + done, n - done, at + (off_t)done);
-        if (r <= 0 && !(r < 0 && errno == EINTR)) {
-            return false;
-        }
-        done += r > 0 ? (size_t)r : 0;
-    }
-    return true;
-}
-
-static bool write_all(int fd, const void *data, size_t n, off_t at)
-{
-    for (size_t done = 0; done < n;) {
-        const ssize_t r = pwrite(fd, (const uint8_t *)data + done, n - done, at + (off_t)done);
-        if (r <= 0 && !(r < 0 && errno == EINTR)) {
-            return false;
-        }
-        done += r > 0 ? (size_t)r : 0;
-    }
-    return true;
-}
-
 static void checksum(const struct spill_head *head, const uint8_t *block, size_t n, uint64_t ret[2])
 {
     const size_t from = sizeof(head->check);
@@ -181,8 +161,10 @@ static bool scan(struct kv_spill *s)
     struct spill_head head;
     struct stat st;
 
-    if (!read_all(s->fd, &file, sizeof(file), 0) || memcmp(&file, &s->file, sizeof(file)) != 0) {
-        return ftruncate(s->fd, 0) == 0 && write_all(s->fd, &s->file, sizeof(s->file), 0);
+    if (fd_read_all_at(s->fd, &file, sizeof(file), 0) < 0 ||
+        memcmp(&file, &s->file, sizeof(file)) != 0) {
+        return ftruncate(s->fd, 0) == 0 &&
+               fd_write_all_at(s->fd, &s->file, sizeof(s->file), 0) == 0;
     }
     if (fstat(s->fd, &st) < 0) {
         return false;
@@ -192,7 +174,7 @@ static bool scan(struct kv_spill *s)
         return false;
     }
     for (uint32_t i = 0; i < s->n_slots && slot_at(s, i + 1) <= st.st_size; i++) {
-        if (!read_all(s->fd, &head, sizeof(head), slot_at(s, i))) {
+        if (fd_read_all_at(s->fd, &head, sizeof(head), slot_at(s, i)) < 0) {
             return true;
         }
         (void)pthread_mutex_lock(&s->lock);
@@ -221,7 +203,7 @@ static bool write_stage(struct kv_spill *s)
     (void)pthread_mutex_unlock(&s->lock);
     checksum(&head, s->stage + SPILL_HEAD_BYTES, (size_t)s->file.block_bytes, head.check);
     memcpy(s->stage, &head, sizeof(head));
-    const bool ok = write_all(s->fd, s->stage, s->slot_bytes, slot_at(s, i));
+    const bool ok = fd_write_all_at(s->fd, s->stage, s->slot_bytes, slot_at(s, i)) == 0;
     (void)pthread_mutex_lock(&s->lock);
     if (ok) {
         index_enter(s, i, &head);
@@ -392,8 +374,9 @@ bool kv_spill_get(struct kv_spill *s, const struct spill_head *want, uint8_t *bl
     if (i == NONE) {
         return false;
     }
-    bool ok = read_all(s->fd, &head, sizeof(head), slot_at(s, i)) &&
-              read_all(s->fd, block, (size_t)s->file.block_bytes, slot_at(s, i) + SPILL_HEAD_BYTES);
+    bool ok = fd_read_all_at(s->fd, &head, sizeof(head), slot_at(s, i)) == 0 &&
+              fd_read_all_at(s->fd, block, (size_t)s->file.block_bytes,
+                             slot_at(s, i) + SPILL_HEAD_BYTES) == 0;
     if (ok) {
         checksum(&head, block, (size_t)s->file.block_bytes, check);
         ok = memcmp(check, head.check, sizeof(check)) == 0 &&

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "engine/engine.h"
 #include "engine/threads.h"
 
@@ -51,30 +52,6 @@ enum cpu_level engine_cpu(const struct engine *engine)
 
 /* ---- how many threads ---- */
 
-/* A small text file, whole; false when it cannot be read. */
-static bool slurp(const char *path, char *ret, size_t n)
-{
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    size_t at = 0;
-
-    if (fd < 0) {
-        return false;
-    }
-    while (at + 1 < n) {
-        const ssize_t got = read(fd, ret + at, n - 1 - at);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            break;
-        }
-        at += (size_t)got;
-    }
-    ret[at] = '\0';
-    (void)close(fd);
-    return at > 0;
-}
-
 /* CPUs of one group's quota, rounded up; 0: it has none. */
 static unsigned quota_of(const char *dir, bool v2)
 {
@@ -82,7 +59,7 @@ static unsigned quota_of(const char *dir, bool v2)
     long long quota = -1, period = 0;
 
     (void)snprintf(path, sizeof(path), "%s/%s", dir, v2 ? "cpu.max" : "cpu.cfs_quota_us");
-    if (!slurp(path, text, sizeof(text))) {
+    if (whole_file_head(text, sizeof(text), AT_FDCWD, path, 0) <= 0) {
         return 0;
     }
     if (v2) {
@@ -92,7 +69,9 @@ static unsigned quota_of(const char *dir, bool v2)
     } else {
         quota = strtoll(text, NULL, 10);
         (void)snprintf(path, sizeof(path), "%s/cpu.cfs_period_us", dir);
-        period = slurp(path, text, sizeof(text)) ? strtoll(text, NULL, 10) : 0;
+        period = whole_file_head(text, sizeof(text), AT_FDCWD, path, 0) > 0
+                     ? strtoll(text, NULL, 10)
+                     : 0;
     }
     if (quota <= 0 || period <= 0) {
         return 0;
@@ -138,7 +117,7 @@ static unsigned quota_of_cgroup(void)
     char text[8192], *save = NULL;
     unsigned least = 0;
 
-    if (!slurp("/proc/self/cgroup", text, sizeof(text))) {
+    if (whole_file_head(text, sizeof(text), AT_FDCWD, "/proc/self/cgroup", 0) <= 0) {
         return 0;
     }
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {

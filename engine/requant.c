@@ -1,15 +1,15 @@
 /* A GGUF file written again with other formats for its matrices.
  *
- * Keys, order and names stay; what is not chosen is copied byte for byte. The file is mapped for its
- * header alone: weights are read and written a few rows at a time, so memory does not grow with the model, and a
- * file that shrinks meanwhile is an error and no signal. */
+ * Keys, order and names stay; what is not chosen is copied byte for byte. The file is mapped for
+ * its header alone: weights are read and written a few rows at a time, so memory does not grow with
+ * the model, and a file that shrinks meanwhile is an error and no signal. */
 #include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/fdio.h"
 #include "base/filemap.h"
 #include "engine/engine.h"
 #include "engine/format.h"
@@ -57,8 +57,8 @@ static uint64_t bytes_in(const struct entry *e, enum format f)
     return bytes;
 }
 
-/* Tensors may share bytes, but not so many that a small file unfolds into a large one. @left: bytes of the
- * file that no tensor before this one has taken. */
+/* Tensors may share bytes, but not so many that a small file unfolds into a large one. @left: bytes
+ * of the file that no tensor before this one has taken. */
 static int take_bytes(const struct gguf_tensor_info *t, const struct entry *e, uint64_t *left,
                       struct diag *d)
 {
@@ -260,30 +260,11 @@ static void flow_deinit(struct flow *f)
     free(f->again);
 }
 
-static int read_at(int fd, void *to, size_t n, uint64_t offset)
-{
-    uint8_t *p = to;
-
-    while (n > 0) {
-        const ssize_t k = pread(fd, p, n, (off_t)offset);
-        if (k < 0 && errno == EINTR) {
-            continue;
-        }
-        if (k <= 0) {
-            return k < 0 ? -errno : -EIO; /* shorter than it was */
-        }
-        p += k;
-        n -= (size_t)k;
-        offset += (uint64_t)k;
-    }
-    return 0;
-}
-
 static int read_rows(struct flow *f, const struct entry *e, uint64_t row, size_t n_rows)
 {
     const size_t bytes = format_row_bytes(e->format, (size_t)e->n_cols);
 
-    return read_at(f->q->fd, f->in, bytes * n_rows, e->offset + row * bytes);
+    return fd_read_all_at(f->q->fd, f->in, bytes * n_rows, (off_t)(e->offset + row * bytes));
 }
 
 static void advance(struct flow *f, const struct entry *e, size_t n_rows)
@@ -392,8 +373,8 @@ static int write_copied(struct flow *f, struct entry *e)
 
     if (format_info(e->format)->tail_bytes > 0) {
         float scale = 0;
-        r = read_at(f->q->fd, &scale, sizeof(scale),
-                    e->offset + e->n_rows * format_row_bytes(e->format, (size_t)e->n_cols));
+        r = fd_read_all_at(f->q->fd, &scale, sizeof(scale),
+                           e->offset + e->n_rows * format_row_bytes(e->format, (size_t)e->n_cols));
         if (r == 0) {
             r = gguf_writer_scale(f->w, scale);
         }
@@ -411,8 +392,8 @@ static int write_copied(struct flow *f, struct entry *e)
     return r;
 }
 
-/* The alignment is the writer's own; a file type is one number for a mixture and means another format to each
- * program, while every tensor says its own. */
+/* The alignment is the writer's own; a file type is one number for a mixture and means another
+ * format to each program, while every tensor says its own. */
 static bool is_dropped(struct strview key)
 {
     static const char *const dropped[] = {"general.alignment", "general.file_type"};

@@ -1,5 +1,5 @@
-/* probe: what the kernel tells of itself, in small text files. Everything is bounded: bytes of a file,
- * names of a folder; and nothing is waited for. */
+/* probe: what the kernel tells of itself, in small text files. Everything is bounded: bytes of a
+ * file, names of a folder; and nothing is waited for. */
 #include "client/cli/probe.h"
 
 #include <errno.h>
@@ -9,7 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
+
+#include "base/whole_file.h"
 
 static int below(const struct probe *p, const char *path, char *ret)
 {
@@ -21,31 +22,11 @@ static int below(const struct probe *p, const char *path, char *ret)
 int probe_text(const struct probe *p, const char *path, char *ret, size_t n)
 {
     char whole[PATH_MAX];
-    struct stat st;
-    size_t at = 0;
-    int r = below(p, path, whole);
+    const int r = below(p, path, whole);
 
     ret[0] = '\0';
-    const int fd = r == 0 ? open(whole, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
-    if (fd < 0) {
-        return r < 0 ? r : -errno;
-    }
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-        r = -EINVAL;
-    }
-    while (r == 0 && at + 1 < n) {
-        const ssize_t got = read(fd, ret + at, n - 1 - at);
-        if (got < 0) {
-            r = -errno;
-        }
-        if (got <= 0) {
-            break;
-        }
-        at += (size_t)got;
-    }
-    ret[r == 0 ? at : 0] = '\0';
-    (void)close(fd);
-    return r;
+    const ssize_t got = r < 0 ? r : whole_file_head(ret, n, AT_FDCWD, whole, WHOLE_FILE_FOLLOW);
+    return got < 0 ? (int)got : 0;
 }
 
 bool probe_exists(const struct probe *p, const char *path)

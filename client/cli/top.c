@@ -1,5 +1,6 @@
-/* top: a live view of the daemon. Two questions (status, ps) each delay; while an answer is on its way, keys and
- * signals are heard. The terminal is given back whole whatever ends the view: signals are read, not suffered. */
+/* top: a live view of the daemon. Two questions (status, ps) each delay; while an answer is on its
+ * way, keys and signals are heard. The terminal is given back whole whatever ends the view: signals
+ * are read, not suffered. */
 #include "client/cli/cli.h"
 
 #include <curses.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/whole_file.h"
 #include "client/cli/top_frame.h"
 
 #define DELAY_DEFAULT_S 1.0
@@ -158,16 +160,8 @@ static bool pressure_of(const char *what, double *ret)
     char path[64], text[256];
 
     (void)snprintf(path, sizeof(path), "/proc/pressure/%s", what);
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    const ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-    if (n <= 0) {
-        return false;
-    }
-    text[n] = '\0';
-    return sscanf(text, "some avg10=%lf", ret) == 1;
+    return whole_file_head(text, sizeof(text), AT_FDCWD, path, 0) > 0 &&
+           sscanf(text, "some avg10=%lf", ret) == 1;
 }
 
 static void pressure_line(char *ret, size_t n)

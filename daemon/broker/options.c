@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "daemon/broker/log.h"
 
 /* The argument of a path option: NULL, having said so, when it is empty. */
@@ -150,55 +150,6 @@ void default_paths_deinit(struct default_paths *p)
     *p = (struct default_paths){0};
 }
 
-/* The bytes of the file: 0, -ENOENT, -EFBIG or another negative errno. */
-static int read_file(const char *path, char **ret, size_t *ret_n)
-{
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hold us */
-    struct stat st = {0};
-    size_t n = 0;
-    int r = 0;
-
-    if (fd < 0) {
-        return -errno;
-    }
-    char *bytes = NULL;
-    if (fstat(fd, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISCHR(st.st_mode))) {
-        r = S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-        goto out;
-    }
-    if (st.st_size > (off_t)CONFIG_BYTES_MAX) {
-        r = -EFBIG;
-        goto out;
-    }
-    bytes = malloc(CONFIG_BYTES_MAX + 1);
-    if (!bytes) {
-        r = -ENOMEM;
-        goto out;
-    }
-    for (;;) {
-        const ssize_t got = read(fd, bytes + n, CONFIG_BYTES_MAX + 1 - n);
-        if (got < 0) {
-            r = -errno;
-            goto out;
-        }
-        n += (size_t)got;
-        if (got == 0) {
-            break;
-        }
-        if (n > CONFIG_BYTES_MAX) {
-            r = -EFBIG;
-            goto out;
-        }
-    }
-    *ret = bytes;
-    *ret_n = n;
-    bytes = NULL;
-out:
-    free(bytes);
-    (void)close(fd);
-    return r;
-}
-
 static int override(char **at, const char *given, char **fallback)
 {
     if (given) {
@@ -226,24 +177,24 @@ static int override(char **at, const char *given, char **fallback)
 static int load_file(struct config *c, const char *path, bool must_exist)
 {
     struct diag diag = {0};
-    char *bytes = NULL;
-    size_t n = 0;
-    int r = read_file(path, &bytes, &n);
+    struct buf in;
 
+    buf_init(&in, CONFIG_BYTES_MAX);
+    int r = whole_file_read(&in, AT_FDCWD, path, WHOLE_FILE_FOLLOW | WHOLE_FILE_DEVICE);
     if (r == -ENOENT && !must_exist) {
         return LOAD_OK;
     }
-    if (r < 0) {
-        log_line(LOG_ERR, "%s: %s", path, r == -EINVAL ? "is no regular file" : strerror(-r));
-        return r == -ENOMEM ? r : LOAD_BAD;
-    }
-    r = config_read(c, bytes, n, &diag);
-    free(bytes);
-    if (r == CONFIG_BAD) {
+    if (r != WHOLE_FILE_OK) {
+        log_line(LOG_ERR, "%s: %s", path, whole_file_why(r));
+        r = r == -ENOMEM ? r : LOAD_BAD;
+    } else if ((r = config_read(c, in.data, in.n, &diag)) == CONFIG_BAD) {
         log_line(LOG_ERR, "%s: %s", path, diag.text);
-        return LOAD_BAD;
+        r = LOAD_BAD;
+    } else if (r == CONFIG_OK) {
+        r = override(&c->file, path, NULL);
     }
-    return r == CONFIG_OK ? override(&c->file, path, NULL) : r;
+    buf_deinit(&in);
+    return r;
 }
 
 int options_load(struct config *ret, const struct options *o)

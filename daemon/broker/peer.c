@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/strview.h"
+#include "base/whole_file.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77 /* the number of all machines we build for; Debian 12's headers lack it */
@@ -130,29 +131,6 @@ void peer_unit(const char *text, size_t n, char ret[UNIT_MAX + 1])
 
 /* ---- the kernel ---- */
 
-/* Bytes read, at most room; 0 when there is nothing to read. */
-static size_t read_proc(int dir, const char *name, char *into, size_t room)
-{
-    const int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    size_t n = 0;
-
-    if (fd < 0) {
-        return 0;
-    }
-    for (;;) {
-        const ssize_t got = read(fd, into + n, room - n);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            break;
-        }
-        n += (size_t)got;
-    }
-    (void)close(fd);
-    return n;
-}
-
 /* Is what was read under the peer's number its own? @dir: the folder it was read from */
 static bool is_its_own(int fd, int dir, uid_t uid)
 {
@@ -182,9 +160,9 @@ static void read_unit(struct peer *p, int fd)
     if (dir < 0) {
         return;
     }
-    const size_t got = read_proc(dir, "cgroup", text, sizeof(text));
-    if (is_its_own(fd, dir, p->uid)) {
-        peer_unit(text, got, p->unit);
+    const ssize_t got = whole_file_head(text, sizeof(text), dir, "cgroup", 0);
+    if (got > 0 && is_its_own(fd, dir, p->uid)) {
+        peer_unit(text, (size_t)got, p->unit);
     }
     (void)close(dir);
 }

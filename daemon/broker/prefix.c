@@ -9,10 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/fnv.h"
+#include "base/whole_file.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
@@ -25,9 +24,8 @@ struct prefix_text {
     char name[PREFIX_NAME_MAX + 1];
     char *path; /* owned */
     bool raw;
-    char *text; /* owned */
-    size_t n;
-    int error; /* 0 or a negative errno */
+    struct buf text; /* owned */
+    int result;      /* of whole_file_read() */
 };
 
 struct prefix_work {
@@ -43,45 +41,9 @@ static void work_free(struct prefix_work *w)
 {
     for (size_t i = 0; i < w->n_texts; i++) {
         free(w->texts[i].path);
-        free(w->texts[i].text);
+        buf_deinit(&w->texts[i].text);
     }
     free(w);
-}
-
-static int read_whole(int fd, struct prefix_text *w)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) < 0) {
-        return -errno;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        return -EINVAL;
-    }
-    if (st.st_size <= 0 || (uint64_t)st.st_size > PREFIX_BYTES_MAX) {
-        return -EFBIG;
-    }
-    w->text = malloc((size_t)st.st_size);
-    if (!w->text) {
-        return -ENOMEM;
-    }
-    while (w->n < (size_t)st.st_size) {
-        const ssize_t n = read(fd, w->text + w->n, (size_t)st.st_size - w->n);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return -errno;
-        }
-        if (n == 0) {
-            break; /* it became shorter */
-        }
-        w->n += (size_t)n;
-    }
-    if (w->n > 0 && w->text[w->n - 1] == '\n') {
-        w->n--; /* an editor's, not the text's */
-    }
-    return w->n > 0 ? 0 : -EINVAL;
 }
 
 static void do_read(uv_work_t *work)
@@ -89,19 +51,27 @@ static void do_read(uv_work_t *work)
     struct prefix_work *w = work->data;
 
     for (size_t i = 0; i < w->n_texts; i++) {
-        struct prefix_text *t = &w->texts[i];
-        const int fd = open(t->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        t->error = fd < 0 ? -errno : read_whole(fd, t);
-        if (fd >= 0) {
-            (void)close(fd);
+        struct buf *text = &w->texts[i].text;
+        w->texts[i].result = whole_file_read(text, AT_FDCWD, w->texts[i].path, WHOLE_FILE_FOLLOW);
+        if (text->n > 0 && text->data[text->n - 1] == '\n') {
+            text->n--; /* an editor's, not the text's */
         }
     }
+}
+
+/* NULL, or why there is no text. */
+static const char *lacking(const struct prefix_text *t)
+{
+    return t->result == WHOLE_FILE_TOO_LONG ? "it is longer than 512 KiB"
+           : t->result != WHOLE_FILE_OK     ? whole_file_why(t->result)
+           : t->text.n == 0                 ? "it is empty"
+                                            : NULL;
 }
 
 static int put_request(struct buf *out, const struct prefix_text *w)
 {
     struct msg_generate *g = calloc(1, sizeof(*g));
-    const struct strview text = {.data = w->text, .n = w->n};
+    const struct strview text = {.data = (const char *)w->text.data, .n = w->text.n};
 
     if (!g) {
         return -ENOMEM;
@@ -180,10 +150,10 @@ static void label_of(const struct prefix_work *w, uint8_t ret[SEAM_SALT])
     for (unsigned k = 0; k < 2; k++) {
         for (size_t i = 0; i < w->n_texts; i++) {
             const struct prefix_text *t = &w->texts[i];
-            if (t->error == 0) {
+            if (!lacking(t)) {
                 h[k] = fnv_add(h[k], &t->raw, sizeof(t->raw));
-                h[k] = fnv_add(h[k], &t->n, sizeof(t->n));
-                h[k] = fnv_add(h[k], t->text, t->n);
+                h[k] = fnv_add(h[k], &t->text.n, sizeof(t->text.n));
+                h[k] = fnv_add(h[k], t->text.data, t->text.n);
             }
         }
     }
@@ -224,10 +194,10 @@ static void on_texts(uv_work_t *work, int status)
 
     for (size_t i = 0; i < w->n_texts && wanted; i++) {
         const struct prefix_text *t = &w->texts[i];
-        n += t->error == 0;
-        if (t->error < 0) {
-            log_line(LOG_WARNING, "prefix %s: %s: %s", t->name, t->path,
-                     t->error == -EFBIG ? "empty, or more than 512 KiB" : strerror(-t->error));
+        const char *why = lacking(t);
+        n += why == NULL;
+        if (why) {
+            log_line(LOG_WARNING, "prefix %s: %s: %s", t->name, t->path, why);
         }
     }
     label_of(w, label);
@@ -237,7 +207,7 @@ static void on_texts(uv_work_t *work, int status)
         m->prefixes.any = true;
         publish(m, label);
         for (size_t i = 0; i < w->n_texts; i++) {
-            if (w->texts[i].error == 0) {
+            if (!lacking(&w->texts[i])) {
                 send_start(b, m->number, &w->texts[i]);
             }
         }
@@ -251,6 +221,7 @@ static bool add_text(struct prefix_work *w, const struct prefix_options *p)
     struct prefix_text *t = &w->texts[w->n_texts];
 
     *t = (struct prefix_text){.raw = p->raw, .path = strdup(p->file)};
+    buf_init(&t->text, PREFIX_BYTES_MAX);
     (void)snprintf(t->name, sizeof(t->name), "%s", p->name);
     w->n_texts += t->path != NULL;
     return t->path != NULL;

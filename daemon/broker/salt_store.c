@@ -1,5 +1,5 @@
-/* salt_store: the loop makes the file's bytes, a worker writes them: under another name, synced, renamed. So whoever reads
- * finds the old salts or the new ones, never half. */
+/* salt_store: the loop makes the file's bytes, a worker writes them: under another name, synced,
+ * renamed. So whoever reads finds the old salts or the new ones, never half. */
 #include "daemon/broker/salt_store.h"
 
 #include <errno.h>
@@ -7,10 +7,10 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/compiler.h"
+#include "base/whole_file.h"
 #include "daemon/broker/log.h"
 
 #define LATER_MS 1000u
@@ -21,48 +21,6 @@ static void start_write(struct salt_store *st);
 
 /* ---- the worker's part ---- */
 
-static int write_all(int fd, const uint8_t *data, size_t n)
-{
-    while (n > 0) {
-        const ssize_t done = write(fd, data, n);
-        if (done < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (done > 0) {
-            data += done;
-            n -= (size_t)done;
-        }
-    }
-    return 0;
-}
-
-static int write_file(int dir, struct buf *bytes)
-{
-    int r = salts_seal(bytes);
-
-    if (r < 0) {
-        return r;
-    }
-    (void)unlinkat(dir, TEMP_FILE, 0); /* of a write that failed */
-    const int fd =
-        openat(dir, TEMP_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return -errno;
-    }
-    r = write_all(fd, bytes->data, bytes->n);
-    if (r == 0 && fsync(fd) < 0) {
-        r = -errno;
-    }
-    (void)close(fd);
-    if (r == 0 && renameat(dir, TEMP_FILE, dir, SALT_FILE) < 0) {
-        r = -errno;
-    }
-    if (r < 0) {
-        (void)unlinkat(dir, TEMP_FILE, 0);
-    }
-    return r;
-}
-
 static void do_write(uv_work_t *work)
 {
     struct salt_store *st = container_of(work, struct salt_store, work);
@@ -72,9 +30,9 @@ static void do_write(uv_work_t *work)
         st->result = -errno;
         return;
     }
-    st->result = write_file(dir, &st->bytes);
-    if (st->result == 0 && fsync(dir) < 0) {
-        st->result = -errno;
+    st->result = salts_seal(&st->bytes);
+    if (st->result == 0) {
+        st->result = whole_file_write(dir, SALT_FILE, TEMP_FILE, st->bytes.data, st->bytes.n);
     }
     (void)close(dir);
 }
@@ -165,35 +123,6 @@ void salt_store_stop(struct salt_store *st)
 
 /* ---- the start ---- */
 
-/* The file's bytes: NULL, or why not. */
-static const char *read_whole(int fd, struct buf *out)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) < 0) {
-        return strerror(errno);
-    }
-    if (!S_ISREG(st.st_mode)) {
-        return "it is no file";
-    }
-    if (st.st_uid != geteuid() || (st.st_mode & 077) != 0) {
-        return "others can read or write it";
-    }
-    if ((uint64_t)st.st_size > SALTS_FILE_MAX) {
-        return "it is too long";
-    }
-    int r = buf_reserve(out, (size_t)st.st_size);
-    while (r == 0 && out->n < (size_t)st.st_size) {
-        const ssize_t got = read(fd, out->data + out->n, (size_t)st.st_size - out->n);
-        if (got <= 0) {
-            r = got < 0 ? -errno : -EIO;
-            break;
-        }
-        out->n += (size_t)got;
-    }
-    return r < 0 ? strerror(-r) : NULL;
-}
-
 void salt_store_read(struct salt_store *st)
 {
     char path[PATH_MAX];
@@ -203,24 +132,16 @@ void salt_store_read(struct salt_store *st)
     if (snprintf(path, sizeof(path), "%s/%s", st->dir, SALT_FILE) >= (int)sizeof(path)) {
         return;
     }
-    const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    const int e = fd < 0 ? errno : 0;
-    if (e == ENOENT) {
-        return;
-    }
     buf_init(&in, SALTS_FILE_MAX);
-    const char *why = e ? strerror(e) : read_whole(fd, &in);
-    const int r = why ? SALTS_OK : salts_read(st->salts, in.data, in.n, &diag);
-    if (r != SALTS_OK) {
+    int r = whole_file_read(&in, AT_FDCWD, path, WHOLE_FILE_PRIVATE);
+    const char *why = r != WHOLE_FILE_OK ? whole_file_why(r) : NULL;
+    if (r == WHOLE_FILE_OK && (r = salts_read(st->salts, in.data, in.n, &diag)) != SALTS_OK) {
         why = r < 0 ? strerror(-r) : diag.text;
     }
-    if (why) {
+    if (why && r != -ENOENT) {
         log_line(LOG_WARNING, "%s: %s; KV that was kept on disk is not found again", path, why);
     }
     buf_deinit(&in);
-    if (fd >= 0) {
-        (void)close(fd);
-    }
 }
 
 void salt_store_init(struct salt_store *st, uv_loop_t *loop, struct salts *salts, const char *dir)

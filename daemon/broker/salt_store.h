@@ -1,5 +1,5 @@
-/* Salts on disk, so that KV which lies there is found again after a restart: one file in the cache folder, for the
- * daemon's user alone. */
+/* Salts on disk, so that KV which lies there is found again after a restart: one file in the cache
+ * folder, for the daemon's user alone. */
 #ifndef BROKER_SALT_STORE_H
 #define BROKER_SALT_STORE_H
 
@@ -28,24 +28,28 @@ struct salt_store {
     bool stopping; /* no waiting any more */
 };
 
-/** salt_store_init() - its timer is the loop's until salt_store_stop(). @dir: the cache folder; both are borrowed */
+/** salt_store_init() - its timer is the loop's until salt_store_stop(). @dir: the cache folder;
+ * both are borrowed */
 void salt_store_init(struct salt_store *st, uv_loop_t *loop, struct salts *salts, const char *dir);
 
 /**
  * salt_store_read() - fill the empty table from the file
  *
- * Reads from this thread: call before anybody is served. No file is no failure; one that others could read or
- * write, that is not ours, or that is damaged, counts for nothing as a whole, with a line in the log.
+ * Reads from this thread: call before anybody is served. No file is no failure; one that others
+ * could read or write, that is not ours, or that is damaged, counts for nothing as a whole, with a
+ * line in the log.
  */
 void salt_store_read(struct salt_store *st);
 
-/** salt_store_keep() - KV goes to disk from now on: so do the salts, those there are and those that come */
+/** salt_store_keep() - KV goes to disk from now on: so do the salts, those there are and those that
+ * come */
 void salt_store_keep(struct salt_store *st);
 
 /** salt_store_look() - write soon where a salt has come since; cheap, for every turn of the loop */
 void salt_store_look(struct salt_store *st);
 
-/** salt_store_stop() - close the timer; what is not on disk yet is still written while the loop runs */
+/** salt_store_stop() - close the timer; what is not on disk yet is still written while the loop
+ * runs */
 void salt_store_stop(struct salt_store *st);
 
 #endif

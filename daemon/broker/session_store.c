@@ -12,9 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "daemon/broker/log.h"
 
 #define AGAIN_MS 30000u
@@ -31,46 +31,19 @@ static void next_job(struct session_store *st);
 
 /* ---- the worker's part ---- */
 
-static int write_all(int fd, const uint8_t *data, size_t n)
-{
-    while (n > 0) {
-        const ssize_t done = write(fd, data, n);
-        if (done < 0 && errno != EINTR) {
-            return -errno;
-        }
-        if (done > 0) {
-            data += done;
-            n -= (size_t)done;
-        }
-    }
-    return 0;
-}
-
 static int write_file(int dir, struct session_job *job)
 {
-    int r = session_file_seal(&job->bytes);
+    const int r = session_file_seal(&job->bytes);
 
-    if (r < 0) {
-        return r;
+    return r < 0 ? r : whole_file_write(dir, job->file, TEMP_FILE, job->bytes.data, job->bytes.n);
+}
+
+static int remove_file(int dir, const char *file)
+{
+    if (unlinkat(dir, file, 0) < 0) {
+        return errno == ENOENT ? 0 : -errno;
     }
-    (void)unlinkat(dir, TEMP_FILE, 0); /* of a write that failed */
-    const int fd =
-        openat(dir, TEMP_FILE, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        return -errno;
-    }
-    r = write_all(fd, job->bytes.data, job->bytes.n);
-    if (r == 0 && fsync(fd) < 0) {
-        r = -errno;
-    }
-    (void)close(fd);
-    if (r == 0 && renameat(dir, TEMP_FILE, dir, job->file) < 0) {
-        r = -errno;
-    }
-    if (r < 0) {
-        (void)unlinkat(dir, TEMP_FILE, 0);
-    }
-    return r;
+    return folder_sync(dir);
 }
 
 static void do_job(uv_work_t *work)
@@ -78,14 +51,7 @@ static void do_job(uv_work_t *work)
     struct session_job *job = container_of(work, struct session_job, work);
     const struct session_store *st = container_of(job, struct session_store, job);
 
-    if (!job->gone) {
-        job->result = write_file(st->dir, job);
-    } else {
-        job->result = unlinkat(st->dir, job->file, 0) < 0 && errno != ENOENT ? -errno : 0;
-    }
-    if (job->result == 0 && fsync(st->dir) < 0) {
-        job->result = -errno;
-    }
+    job->result = job->gone ? remove_file(st->dir, job->file) : write_file(st->dir, job);
 }
 
 /* ---- the loop's part ---- */
@@ -249,37 +215,6 @@ static void set_aside(const struct session_store *st, const char *file, const ch
     }
 }
 
-/* The bytes of a file: 0 or a negative errno. */
-static int read_file(int dir, const char *file, struct buf *out)
-{
-    const int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    struct stat st;
-    int r = 0;
-
-    if (fd < 0) {
-        return -errno;
-    }
-    if (fstat(fd, &st) < 0) {
-        r = -errno;
-    } else if (!S_ISREG(st.st_mode)) {
-        r = -EINVAL;
-    } else if ((uint64_t)st.st_size > SESSION_FILE_MAX) {
-        r = -EFBIG;
-    } else {
-        r = buf_reserve(out, (size_t)st.st_size);
-    }
-    while (r == 0 && out->n < (size_t)st.st_size) {
-        const ssize_t got = read(fd, out->data + out->n, (size_t)st.st_size - out->n);
-        if (got <= 0) {
-            r = got < 0 ? -errno : -EIO;
-            break;
-        }
-        out->n += (size_t)got;
-    }
-    (void)close(fd);
-    return r;
-}
-
 /* NULL, or why the file is no session of this table. */
 static const char *take_file(struct session_store *st, const char *file, uint64_t *bytes,
                              uint64_t total_bytes, struct diag *diag)
@@ -290,10 +225,12 @@ static const char *take_file(struct session_store *st, const char *file, uint64_
     struct buf in;
 
     buf_init(&in, SESSION_FILE_MAX);
-    int r = read_file(st->dir, file, &in);
-    if (r == 0) {
-        r = session_file_read(&s, in.data, in.n, diag);
+    int r = whole_file_read(&in, st->dir, file, 0);
+    if (r != WHOLE_FILE_OK) {
+        buf_deinit(&in);
+        return whole_file_why(r);
     }
+    r = session_file_read(&s, in.data, in.n, diag);
     buf_deinit(&in);
     if (r != 0) {
         return r < 0 ? strerror(-r) : diag->text;

@@ -1,5 +1,5 @@
-/* Sessions on disk: a file each, written behind the loop's back after every turn, read once when the
- * daemon starts. */
+/* Sessions on disk: a file each, written behind the loop's back after every turn, read once when
+ * the daemon starts. */
 #ifndef BROKER_SESSION_STORE_H
 #define BROKER_SESSION_STORE_H
 
@@ -52,8 +52,9 @@ void session_store_init(struct session_store *st, uv_loop_t *loop, struct sessio
  * session_store_open() - use this folder, made by its owner, and read what is in it into the table
  * @total_bytes: bound of what is read
  *
- * Reads from this thread: call before anybody is served. A file that cannot be read as a session is set aside under another name,
- * with a line in the log. Return: 0, or a negative errno (-EWOULDBLOCK: another daemon uses it).
+ * Reads from this thread: call before anybody is served. A file that cannot be read as a session is
+ * set aside under another name, with a line in the log. Return: 0, or a negative errno
+ * (-EWOULDBLOCK: another daemon uses it).
  */
 MUST_USE int session_store_open(struct session_store *st, const char *path, uint64_t total_bytes);
 

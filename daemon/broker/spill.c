@@ -1,5 +1,5 @@
-/* spill: opens the file that a model's idle KV blocks go to. A worker does it, since the loop waits for no file;
- * what the file holds is the engine's business alone. */
+/* spill: opens the file that a model's idle KV blocks go to. A worker does it, since the loop waits
+ * for no file; what the file holds is the engine's business alone. */
 #include "daemon/broker/spill.h"
 
 #include <dirent.h>
@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
@@ -34,17 +35,12 @@ struct spill_work {
 
 static bool says_one(const char *folder, const char *name)
 {
-    char path[PATH_MAX], c = '0';
+    char path[PATH_MAX], c[2];
 
     if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int)sizeof(path)) {
         return false;
     }
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd >= 0) {
-        (void)!read(fd, &c, 1);
-        (void)close(fd);
-    }
-    return c == '1';
+    return whole_file_head(c, sizeof(c), AT_FDCWD, path, 0) == 1 && c[0] == '1';
 }
 
 /* @node: a path to the device's folder in sysfs */

@@ -1,8 +1,9 @@
-/* A file that appears whole or not at all: it is written under a temporary name beside its own, synced
- * and renamed, and removed when a signal ends us before.
+/* A file that appears whole or not at all: it is written under a temporary name beside its own,
+ * synced and renamed, and removed when a signal ends us before.
  *
- * A rename puts the file in the place of whatever has its name, a device node as well as a file. So only a
- * regular file is replaced; through a symbolic link, the file that it leads to, and the link stays. */
+ * A rename puts the file in the place of whatever has its name, a device node as well as a file. So
+ * only a regular file is replaced; through a symbolic link, the file that it leads to, and the link
+ * stays. */
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -14,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/whole_file.h"
 #include "engine/lab/lab.h"
 
 static char target[PATH_MAX];    /* where the file will be: no symbolic link */
@@ -97,7 +99,7 @@ static int sync_folder(void)
     if (fd < 0) {
         return -errno;
     }
-    const int r = fsync(fd) < 0 && errno != EINVAL ? -errno : 0;
+    const int r = folder_sync(fd);
     (void)close(fd);
     return r;
 }
