@@ -1,4 +1,5 @@
-/* FNV-1a, 64 bits: finds rot and spreads keys. It defends nothing: whoever chooses the bytes can make them collide. */
+/* FNV-1a, 64 bits: finds rot and spreads keys. It defends nothing: whoever chooses the bytes can
+ * make them collide. */
 #ifndef BASE_FNV_H
 #define BASE_FNV_H
 

@@ -1,5 +1,5 @@
-/* What the parts of `onebit batch` share. A batch is a file of JSON lines, each a request, and a file of
- * JSON lines with their answers in the same order. */
+/* What the parts of `onebit batch` share. A batch is a file of JSON lines, each a request, and a
+ * file of JSON lines with their answers in the same order. */
 #ifndef CLIENT_CLI_BATCH_H
 #define CLIENT_CLI_BATCH_H
 
@@ -46,10 +46,6 @@ MUST_USE int lines_next(struct lines *l, struct line *ret);
 /** line_blank() - is there nothing but blanks in it? */
 bool line_blank(const struct line *line);
 
-/** hash_more() - FNV-1a, 64 bits: tells inputs apart that were mixed up, no more */
-uint64_t hash_more(uint64_t hash, const void *bytes, size_t n);
-#define HASH_START UINT64_C(0xcbf29ce484222325)
-
 /* ---- a request out of a line ---- */
 
 struct batch_item {
@@ -72,7 +68,8 @@ struct batch_item {
 
 /**
  * batch_item_new() - read one line
- * @args: options of the command: what a line does not say itself; borrowed as long as the item lives
+ * @args: options of the command: what a line does not say itself; borrowed as long as the item
+ *        lives
  *
  * A line that is no request gives an item with a problem. Return: 0 or -ENOMEM.
  */

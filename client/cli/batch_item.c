@@ -1,14 +1,15 @@
 /* batch_item: one line of the input becomes a request, and its end one line of the output.
  *
- * A line is a string (one message of a user), an array (the messages of a chat), or an object with the
- * fields of a request. What a line does not say comes from the command's options. A line that is wrong
- * fails alone, with the same kind of error that the daemon gives. */
+ * A line is a string (one message of a user), an array (the messages of a chat), or an object with
+ * the fields of a request. What a line does not say comes from the command's options. A line that
+ * is wrong fails alone, with the same kind of error that the daemon gives. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fnv.h"
 #include "client/cli/batch.h"
 
 #define MESSAGES_MAX 256u
@@ -17,8 +18,8 @@
 
 enum kind { TEXT, BOOL, U32, U64, I32, F32 };
 
-/* Plain fields; the bounds are the protocol's, but for ends that do not belong to a range: the daemon
- * refuses those. */
+/* Plain fields; the bounds are the protocol's, but for ends that do not belong to a range: the
+ * daemon refuses those. */
 static const struct field {
     const char *key;
     enum kind kind;
@@ -350,16 +351,16 @@ static uint64_t hash_options(const struct args *args)
         r->ignore_eos,  r->no_thinking,
         r->n_logprobs,
     };
-    uint64_t h = HASH_START;
+    uint64_t h = FNV_START;
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
-        h = texts[i] ? hash_more(h, texts[i], strlen(texts[i]) + 1) : hash_more(h, "\xff", 1);
+        h = texts[i] ? fnv_add(h, texts[i], strlen(texts[i]) + 1) : fnv_add(h, "\xff", 1);
     }
     for (size_t i = 0; i < r->n_stops; i++) {
-        h = hash_more(h, r->stops[i], strlen(r->stops[i]) + 1);
+        h = fnv_add(h, r->stops[i], strlen(r->stops[i]) + 1);
     }
-    h = hash_more(h, numbers, sizeof(numbers));
-    return hash_more(h, &r->seed, sizeof(r->seed));
+    h = fnv_add(h, numbers, sizeof(numbers));
+    return fnv_add(h, &r->seed, sizeof(r->seed));
 }
 
 uint64_t batch_mark(const struct args *args, const struct line *line)

@@ -3,19 +3,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fnv.h"
 #include "client/cli/batch.h"
 
 #define PIECE ((size_t)64 << 10)
-
-uint64_t hash_more(uint64_t hash, const void *bytes, size_t n)
-{
-    const uint8_t *at = bytes;
-
-    for (size_t i = 0; i < n; i++) {
-        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
-}
 
 void lines_init(struct lines *l, int fd, size_t line_max, off_t at, uint64_t number)
 {
@@ -50,7 +41,7 @@ static int more(struct lines *l, off_t at)
 
 int lines_next(struct lines *l, struct line *ret)
 {
-    struct line line = {.hash = HASH_START, .at = l->at};
+    struct line line = {.hash = FNV_START, .at = l->at};
     size_t seen = 0; /* bytes of buf that hold no newline */
     off_t dropped = 0;
 
@@ -61,7 +52,7 @@ int lines_next(struct lines *l, struct line *ret)
         const uint8_t *newline = left > 0 ? memchr(l->buf.data + seen, '\n', left) : NULL;
         const size_t n = newline ? (size_t)(newline - l->buf.data) : l->buf.n;
         if (n > seen) {
-            line.hash = hash_more(line.hash, l->buf.data + seen, n - seen);
+            line.hash = fnv_add(line.hash, l->buf.data + seen, n - seen);
         }
         seen = n;
         if (seen > l->line_max) { /* keep the beginning, read on for the end and the hash */

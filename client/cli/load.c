@@ -1,8 +1,8 @@
-/* load: many requests on a few connections, from one loop. Every event is stamped when its callback runs;
- * this process does nothing else meanwhile, so a stamp is late by one wake-up at most.
+/* load: many requests on a few connections, from one loop. Every event is stamped when its callback
+ * runs; this process does nothing else meanwhile, so a stamp is late by one wake-up at most.
  *
- * Prompts are token ids drawn from a seed: their length is exact whatever the tokenizer does, and no two
- * share a beginning unless they are meant to. */
+ * Prompts are token ids drawn from a seed: their length is exact whatever the tokenizer does, and
+ * no two share a beginning unless they are meant to. */
 #include "client/cli/load.h"
 
 #include <errno.h>
@@ -12,14 +12,13 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fnv.h"
 
 #define ID_FIRST 32u  /* ids from here are ordinary tokens in every vocabulary that we know */
 #define ID_COUNT 224u /* and there is none so small that it ends before 256 */
 #define DEADLINE_MS 3600000u
 #define LOST_S 60u /* a verb that is answered at once is not answered */
 #define SETTLE_NS (10 * NS_PER_S)
-#define FNV_BASIS UINT64_C(0xcbf29ce484222325)
-#define FNV_PRIME UINT64_C(0x100000001b3)
 
 void shot_deinit(struct shot *s)
 {
@@ -126,9 +125,10 @@ static void on_delta(struct onebit_conn *conn, uint32_t id, const struct onebit_
         s->first_ns = s->first_ns ? s->first_ns : now;
         s->last_ns = now;
         s->n_tokens++;
-        for (unsigned b = 0; b < 4; b++) {
-            s->digest = (s->digest ^ ((uint32_t)delta->ids[i] >> 8 * b & 0xff)) * FNV_PRIME;
-        }
+        const uint32_t token = (uint32_t)delta->ids[i];
+        const uint8_t bytes[] = {(uint8_t)token, (uint8_t)(token >> 8), (uint8_t)(token >> 16),
+                                 (uint8_t)(token >> 24)};
+        s->digest = fnv_add(s->digest, bytes, sizeof(bytes));
     }
     if (s->n_tokens > 2) {
         cancel(conn, s, CANCEL_DECODE);
@@ -212,7 +212,7 @@ int load_fire(struct load *l, size_t lane, struct shot *s)
     shot_forget(s);
     s->load = l;
     s->lane = lane;
-    s->digest = FNV_BASIS;
+    s->digest = FNV_START;
     s->sent_ns = clock_now_ns();
     s->flying = true;
     r = onebit_generate(l->lanes[lane], &request, &handler, s, &s->id);

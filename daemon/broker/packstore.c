@@ -14,24 +14,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fnv.h"
+
 #define HASH_DIGITS 16
-
-static uint64_t hash_bytes(uint64_t h, const void *data, size_t n)
-{
-    const uint8_t *p = data;
-
-    for (size_t i = 0; i < n; i++) { /* FNV-1a: names files, defends nothing */
-        h = (h ^ p[i]) * UINT64_C(0x100000001b3);
-    }
-    return h;
-}
 
 static int name_files(struct pack_probe *p)
 {
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-
-    h = hash_bytes(h, &p->mark, sizeof(p->mark));
-    h = hash_bytes(h, p->pack_id, strlen(p->pack_id));
+    const uint64_t mark = fnv_add(FNV_START, &p->mark, sizeof(p->mark));
+    const uint64_t h = fnv_add(mark, p->pack_id, strlen(p->pack_id));
     const int a =
         snprintf(p->final, sizeof(p->final), "%s/%s-%016" PRIx64 ".pack", p->cache_dir, p->name, h);
     const int b = snprintf(p->temp, sizeof(p->temp), "%s/.%s-%016" PRIx64 "-%d.tmp", p->cache_dir,

@@ -1,4 +1,5 @@
-/* What `onebit batch` is made of: lines of files, requests out of lines, lines out of answers, and the bar. */
+/* What `onebit batch` is made of: lines of files, requests out of lines, lines out of answers, and
+ * the bar. */
 #include "tests/support/test.h"
 
 #include <inttypes.h>
@@ -10,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/compiler.h"
+#include "base/fnv.h"
 #include "client/cli/batch.h"
 
 static int file_of(const char *text, size_t n)
@@ -47,7 +49,7 @@ static void lines_come_one_by_one_with_their_places(void **state)
         assert_int_equal(line.at, want[i].at);
         assert_int_equal(line_blank(&line), want[i].blank);
         assert_int_equal(line.torn, want[i].torn);
-        assert_int_equal(line.hash, hash_more(HASH_START, want[i].text, line.n));
+        assert_int_equal(line.hash, fnv_add(FNV_START, want[i].text, line.n));
     }
     assert_int_equal(lines_next(&lines, &line), 0);
     assert_int_equal(lines_next(&lines, &line), 0);
@@ -76,7 +78,7 @@ static void a_long_line_is_cut_and_the_next_one_is_found(void **state)
         assert_int_equal(line.too_long, n > 10);
         assert_int_equal(line.n, n > 10 ? 10 : n);
         assert_memory_equal(line.text, text, line.n);
-        assert_int_equal(line.hash, hash_more(HASH_START, text, n));
+        assert_int_equal(line.hash, fnv_add(FNV_START, text, n));
         assert_int_equal(lines_next(&lines, &line), 1);
         assert_int_equal(line.n, 3);
         assert_memory_equal(line.text, "end", 3);
@@ -93,7 +95,7 @@ static void a_long_line_is_cut_and_the_next_one_is_found(void **state)
 static struct line line_of(const char *text)
 {
     return (struct line){
-        .text = text, .n = strlen(text), .hash = hash_more(HASH_START, text, strlen(text))};
+        .text = text, .n = strlen(text), .hash = fnv_add(FNV_START, text, strlen(text))};
 }
 
 static struct args plain_args(void)
@@ -255,8 +257,8 @@ static void a_failure_has_its_request_and_an_answer_does_not(void **state)
     batch_item_free(item);
 }
 
-/* Goal: a line's mark changes with the line and with every option that changes answers, and not with
- * those that do not. */
+/* Goal: a line's mark changes with the line and with every option that changes answers, and not
+ * with those that do not. */
 static void a_mark_tells_lines_and_options_apart(void **state)
 {
     const struct line line = line_of("\"a\""), other = line_of("\"b\"");
@@ -319,8 +321,8 @@ static void answers_of(char *ret, size_t room, const struct args *args, const ch
     }
 }
 
-/* Goal: an output that is there is gone on with where it ends, a half-written line is dropped, and a file
- * that is not this input's is refused. */
+/* Goal: an output that is there is gone on with where it ends, a half-written line is dropped, and
+ * a file that is not this input's is refused. */
 static void an_output_is_continued_where_it_ends(void **state)
 {
     static const char *const asked[] = {"\"a\"", "\"b\"", "\"c\""};
