@@ -454,12 +454,16 @@ void config_deinit(struct config *c)
 
 int config_read(struct config *c, const void *data, size_t n, struct diag *ret_diag)
 {
+    static const unsigned char mark[] = {0xef, 0xbb, 0xbf}; /* some editors begin UTF-8 with it */
     struct reading r = {.config = c, .diag = ret_diag, .at = data, .end = (const char *)data + n};
     int at;
 
     if (n > CONFIG_BYTES_MAX) {
         diag_set(ret_diag, 0, "the file is longer than %u bytes", CONFIG_BYTES_MAX);
         return CONFIG_BAD;
+    }
+    if (n >= sizeof(mark) && memcmp(data, mark, sizeof(mark)) == 0) {
+        r.at += sizeof(mark);
     }
     r.seen = calloc(config_n_keys, sizeof(*r.seen));
     if (!r.seen) {

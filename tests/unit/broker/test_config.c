@@ -142,6 +142,12 @@ static void bytes_that_inih_would_cut_or_join_are_refused(void **state)
     assert_int_equal(c.queue_total, 1);
     assert_int_equal(c.queue_per_identity, 2);
     config_deinit(&c);
+
+    assert_int_equal(read_text(&c, "\xef\xbb\xbf[queue]\r\ntotal = 1\r\n", &d), CONFIG_OK);
+    assert_int_equal(c.queue_total, 1);
+    config_deinit(&c);
+    assert_int_equal(read_text(&c, "\xef\xbb", &d), CONFIG_BAD);
+    config_deinit(&c);
 }
 
 static void defaults_hold_and_a_file_changes_what_it_names(void **state)
