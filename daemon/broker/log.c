@@ -17,6 +17,7 @@ static const char *const kinds[LOG_KINDS] = {
     [LOG_DESCRIPTORS] = "of descriptors used up",
     [LOG_MODELS] = "of models packed, loaded or unloaded",
     [LOG_MODEL_FAULTS] = "of models that failed",
+    [LOG_SESSIONS] = "of sessions' files",
 };
 
 void log_init(void)

@@ -16,6 +16,7 @@ enum log_kind {
     LOG_DESCRIPTORS,  /* used up */
     LOG_MODELS,       /* packed, loaded, unloaded; their prefixes */
     LOG_MODEL_FAULTS, /* refused models, killed packers, breakers */
+    LOG_SESSIONS,     /* whose files stay */
     LOG_KINDS,
 };
 

@@ -2,7 +2,11 @@
  *
  * One job is out at a time, so that changes of one file keep their order: removals first, then the
  * session that has been dirty for longest, as it is at that moment. A file is made under another
- * name, synced and renamed: whoever reads finds the old turn or the new one, never half. */
+ * name, synced and renamed: whoever reads finds the old turn or the new one, never half.
+ *
+ * What fails stands aside until the timer, so that one file nobody can write or remove keeps no
+ * other from the disk. A removal that stands aside is over once a new session of that name has been
+ * written in the file's place: else it would take the new one. */
 #include "daemon/broker/session_store.h"
 
 #include <dirent.h>
@@ -12,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/whole_file.h"
@@ -25,6 +30,7 @@
 struct gone_file {
     struct list link;
     char file[SESSION_FILE_NAME_MAX];
+    bool told; /* that it cannot be removed */
 };
 
 static void next_job(struct session_store *st);
@@ -40,8 +46,13 @@ static int write_file(int dir, struct session_job *job)
 
 static int remove_file(int dir, const char *file)
 {
+    struct stat st;
+
     if (unlinkat(dir, file, 0) < 0) {
-        return errno == ENOENT ? 0 : -errno;
+        const int e = -errno;
+        /* A folder that is read-only refuses before it looks. */
+        const bool there = fstatat(dir, file, &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+        return there ? e : 0;
     }
     return folder_sync(dir);
 }
@@ -51,14 +62,49 @@ static void do_job(uv_work_t *work)
     struct session_job *job = container_of(work, struct session_job, work);
     const struct session_store *st = container_of(job, struct session_store, job);
 
-    job->result = job->gone ? remove_file(st->dir, job->file) : write_file(st->dir, job);
+    job->result = job->removes ? remove_file(st->dir, job->file) : write_file(st->dir, job);
 }
 
 /* ---- the loop's part ---- */
 
+static void append(struct list *to, struct list *from)
+{
+    while (!list_empty(from)) {
+        struct list *first = from->next;
+        list_remove(first);
+        list_push(to, first);
+    }
+}
+
+static void free_all(struct list *gone)
+{
+    list_for_each (g, next, gone, struct gone_file, link) {
+        list_remove(&g->link);
+        free(g);
+    }
+}
+
+/* Move what is to be removed under this name. */
+static void move_named(struct list *to, struct list *from, const char *file)
+{
+    list_for_each (g, next, from, struct gone_file, link) {
+        if (strcmp(g->file, file) == 0) {
+            list_remove(&g->link);
+            list_push(to, &g->link);
+        }
+    }
+}
+
+static void try_again(struct session_store *st)
+{
+    append(&st->gone, &st->gone_later);
+    append(&st->dirty, &st->dirty_later);
+    next_job(st);
+}
+
 static void on_again(uv_timer_t *timer)
 {
-    next_job(timer->data);
+    try_again(timer->data);
 }
 
 /* The session that was in hand, when it is still there. */
@@ -67,24 +113,59 @@ static struct session *in_hand(const struct session_store *st)
     return session_find(st->table, st->job.uid, strview_of(st->job.name));
 }
 
+static void not_removed(struct session_store *st, int e)
+{
+    list_for_each (g, next, &st->job.gone, struct gone_file, link) {
+        if (!g->told) {
+            log_client(LOG_SESSIONS, LOG_ERR,
+                       "session file %s cannot be removed: %s; it is tried again", g->file,
+                       strerror(-e));
+        }
+        g->told = true;
+    }
+}
+
+static void not_written(struct session_store *st, int e)
+{
+    struct session *s = in_hand(st);
+
+    if (!st->failing) {
+        log_line(LOG_ERR, "session file %s cannot be written: %s; it is tried again", st->job.file,
+                 strerror(-e));
+    }
+    st->failing = true;
+    if (s && list_empty(&s->dirty_link)) { /* else it has changed since, and is tried at once */
+        list_push(&st->dirty_later, &s->dirty_link);
+    }
+    if (s) {
+        st->settled(st->user, s);
+    }
+}
+
 static void failed(struct session_store *st, int e)
 {
     struct session_job *job = &st->job;
-    struct session *s = job->gone ? NULL : in_hand(st);
 
-    if (!st->failing) {
-        log_line(LOG_ERR, "the sessions folder cannot be written: %s", strerror(-e));
+    if (job->removes) {
+        not_removed(st, e);
     }
-    st->failing = true;
-    if (job->gone) {
-        list_push(&st->gone, &job->gone->link);
-        job->gone = NULL;
-    }
-    if (s && list_empty(&s->dirty_link)) {
-        list_push(&st->dirty, &s->dirty_link);
-    }
-    if (!st->stopping) {
+    append(&st->gone_later, &job->gone);
+    if (!st->stopping && !uv_is_active((const uv_handle_t *)&st->again)) {
         (void)uv_timer_start(&st->again, on_again, AGAIN_MS, 0);
+    }
+    if (!job->removes) {
+        not_written(st, e); /* last, since whoever hears of it may come back to us */
+    }
+}
+
+static void succeeded(struct session_store *st)
+{
+    struct session *s = st->job.removes ? NULL : in_hand(st);
+
+    free_all(&st->job.gone);
+    if (st->failing && s && list_empty(&st->dirty) && list_empty(&st->dirty_later)) {
+        log_line(LOG_NOTICE, "all sessions can be written again");
+        st->failing = false;
     }
     if (s) {
         st->settled(st->user, s);
@@ -101,17 +182,8 @@ static void on_job(uv_work_t *work, int status)
     buf_deinit(&job->bytes);
     if (r < 0) {
         failed(st, r);
-        return;
-    }
-    struct session *s = job->gone ? NULL : in_hand(st);
-    free(job->gone);
-    job->gone = NULL;
-    if (st->failing) {
-        log_line(LOG_NOTICE, "the sessions folder can be written again");
-        st->failing = false;
-    }
-    if (s) {
-        st->settled(st->user, s);
+    } else {
+        succeeded(st);
     }
     next_job(st);
 }
@@ -123,9 +195,11 @@ static int take_dirty(struct session_store *st)
     struct session_job *job = &st->job;
 
     list_remove(&s->dirty_link);
+    job->removes = false;
     job->uid = s->uid;
     memcpy(job->name, s->name, sizeof(job->name));
     session_file_name(job->file, s->uid, strview_of(s->name));
+    move_named(&job->gone, &st->gone_later, job->file);
     buf_init(&job->bytes, SESSION_FILE_MAX);
     return session_file_write(&job->bytes, s);
 }
@@ -135,33 +209,30 @@ static void take_gone(struct session_store *st)
     struct gone_file *g = container_of(st->gone.next, struct gone_file, link);
 
     memcpy(st->job.file, g->file, sizeof(g->file));
+    st->job.removes = true;
     list_remove(&g->link);
-    st->job.gone = g;
+    list_push(&st->job.gone, &g->link);
 }
 
 static void next_job(struct session_store *st)
 {
-    int r = 0;
-
-    if (st->working || st->dir < 0) {
-        return;
+    while (!st->working && st->dir >= 0 && !(list_empty(&st->gone) && list_empty(&st->dirty))) {
+        int r = 0;
+        if (!list_empty(&st->gone)) {
+            take_gone(st);
+        } else {
+            r = take_dirty(st);
+        }
+        if (r == 0) {
+            r = uv_queue_work(st->loop, &st->job.work, do_job, on_job);
+        }
+        if (r == 0) {
+            st->working = true;
+        } else {
+            buf_deinit(&st->job.bytes);
+            failed(st, r);
+        }
     }
-    if (!list_empty(&st->gone)) {
-        take_gone(st);
-    } else if (!list_empty(&st->dirty)) {
-        r = take_dirty(st);
-    } else {
-        return;
-    }
-    if (r == 0) {
-        r = uv_queue_work(st->loop, &st->job.work, do_job, on_job);
-    }
-    if (r < 0) {
-        buf_deinit(&st->job.bytes);
-        failed(st, r);
-        return;
-    }
-    st->working = true;
 }
 
 void session_store_changed(struct session_store *st, struct session *s)
@@ -169,25 +240,44 @@ void session_store_changed(struct session_store *st, struct session *s)
     if (st->dir < 0) {
         return;
     }
-    if (list_empty(&s->dirty_link)) {
-        list_push(&st->dirty, &s->dirty_link);
-    }
+    list_remove(&s->dirty_link);
+    list_push(&st->dirty, &s->dirty_link);
     next_job(st);
+}
+
+static bool named(const struct list *gone, const char *file)
+{
+    list_for_each (g, next, gone, const struct gone_file, link) {
+        if (strcmp(g->file, file) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool add_gone(struct session_store *st, const char *file)
+{
+    struct gone_file *g = calloc(1, sizeof(*g));
+
+    if (g) {
+        (void)snprintf(g->file, sizeof(g->file), "%s", file);
+        list_push(&st->gone, &g->link);
+    }
+    return g != NULL;
 }
 
 void session_store_gone(struct session_store *st, const struct session *s)
 {
+    char file[SESSION_FILE_NAME_MAX];
+
     if (st->dir < 0) {
         return;
     }
-    struct gone_file *g = calloc(1, sizeof(*g));
-    if (!g) {
+    session_file_name(file, s->uid, strview_of(s->name));
+    move_named(&st->gone, &st->gone_later, file); /* of an earlier one of that name */
+    if (!named(&st->gone, file) && !add_gone(st, file)) {
         log_line(LOG_ERR, "no memory to remove a session's file");
-        return;
     }
-    list_init(&g->link);
-    session_file_name(g->file, s->uid, strview_of(s->name));
-    list_push(&st->gone, &g->link);
     next_job(st);
 }
 
@@ -317,6 +407,9 @@ void session_store_init(struct session_store *st, uv_loop_t *loop, struct sessio
         .loop = loop, .table = table, .dir = -1, .settled = settled, .user = user};
     list_init(&st->dirty);
     list_init(&st->gone);
+    list_init(&st->dirty_later);
+    list_init(&st->gone_later);
+    list_init(&st->job.gone);
     st->again.data = st;
     (void)uv_timer_init(loop, &st->again); /* cannot fail: it only fills the struct */
 }
@@ -327,15 +420,14 @@ void session_store_stop(struct session_store *st)
     if (!uv_is_closing((uv_handle_t *)&st->again)) {
         uv_close((uv_handle_t *)&st->again, NULL);
     }
-    next_job(st); /* one more try where the last one failed */
+    try_again(st);
 }
 
 void session_store_deinit(struct session_store *st)
 {
-    list_for_each (g, next, &st->gone, struct gone_file, link) {
-        free(g);
-    }
-    list_init(&st->gone);
+    free_all(&st->gone);
+    free_all(&st->gone_later);
+    free_all(&st->job.gone);
     if (st->dir >= 0) {
         (void)close(st->dir);
         st->dir = -1;

@@ -13,16 +13,15 @@
 #include "daemon/broker/session.h"
 #include "daemon/broker/session_file.h"
 
-struct gone_file;
-
 /* What the worker has in hand. */
 struct session_job {
     uv_work_t work;
     char file[SESSION_FILE_NAME_MAX];
     uid_t uid; /* of the session, with `name` */
     char name[MSG_SESSION_MAX + 1];
-    struct gone_file *gone; /* owned: it is to be removed; NULL: to be written */
-    struct buf bytes;       /* owned */
+    bool removes;     /* the file goes; else it is written */
+    struct list gone; /* owned gone_files: what is removed, or what the new file replaces */
+    struct buf bytes; /* owned */
     int result;
 };
 
@@ -32,9 +31,11 @@ struct session_store {
     int dir;                     /* owned, locked; -1: none */
     struct list dirty;           /* sessions that the disk does not have as they are */
     struct list gone;            /* owned: files to be removed */
+    struct list dirty_later;     /* could not be written; tried again when the timer says so */
+    struct list gone_later;      /* owned: could not be removed; likewise */
     struct session_job job;
     bool working;     /* the worker has the job */
-    bool failing;     /* the last write failed; the log has said so */
+    bool failing;     /* a write failed, and not all have succeeded since; the log has said so */
     bool stopping;    /* no retries any more */
     uv_timer_t again; /* after a failure */
     /* This session has been written, or could not be; it may be called from within

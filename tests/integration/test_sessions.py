@@ -332,7 +332,7 @@ class Sessions(test_seam.Seam):
             self.assertEqual(self.shown(peer)['messages'], 10)
 
             def the_log_says_so():
-                return 'the sessions folder cannot be written' in d.read_log()
+                return 'cannot be written' in d.read_log()
             wait_for(the_log_says_so)
             self.assertEqual(d.read_log().count('cannot be written'), 1)
 
