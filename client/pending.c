@@ -194,22 +194,26 @@ static int send_waiting(struct onebit_conn *conn, struct pending *p)
 
 /* ---- failing ---- */
 
-/* Put p off, when policy and deadline allow it. */
-static bool put_off(struct onebit_conn *conn, struct pending *p,
-                    const struct onebit_failure *failure, bool lost)
+/* In how many milliseconds policy and deadline let p be sent again; RETRY_NEVER. */
+static uint64_t delay_of(const struct onebit_conn *conn, const struct pending *p,
+                         const struct onebit_failure *failure, bool lost, uint64_t now_ns)
 {
-    const uint64_t now_ns = conn_now_ns(conn);
-
-    if (p->frame.n == 0 || p->cancelled || (!p->repeatable && !p->waits) ||
+    if (p->frame.n == 0 || (!p->repeatable && !p->waits) ||
         (p->push_back_ends && !lost && retry_pushed_back(failure))) {
-        return false;
+        return RETRY_NEVER;
     }
     const uint64_t delay_ms =
         retry_delay_ms(&conn->retry, failure, lost, p->retries, conn->env->random(conn->env->arg));
     if (delay_ms == RETRY_NEVER || now_ns + delay_ms * NS_PER_MS >= p->first_by_ns ||
         (p->starts_at_once && delay_ms > 0)) {
-        return false;
+        return RETRY_NEVER;
     }
+    return delay_ms;
+}
+
+static void put_off(struct onebit_conn *conn, struct pending *p,
+                    const struct onebit_failure *failure, uint64_t delay_ms, uint64_t now_ns)
+{
     const struct onebit_retrying retrying = {failure, (uint32_t)delay_ms};
     p->waits = true;
     p->due_ns = now_ns + delay_ms * NS_PER_MS;
@@ -218,15 +222,23 @@ static bool put_off(struct onebit_conn *conn, struct pending *p,
     if (p->handler.retry) {
         p->handler.retry(conn, p->id, &retrying, p->user);
     }
-    return true;
 }
+
+static void end_as_cancelled(struct onebit_conn *conn, struct pending *p);
 
 void pending_failed(struct onebit_conn *conn, struct pending *p, struct onebit_failure *failure,
                     bool lost)
 {
+    const uint64_t now_ns = conn_now_ns(conn);
+    const uint64_t delay_ms = delay_of(conn, p, failure, lost, now_ns);
+
     failure->retries = p->retries;
-    if (!put_off(conn, p, failure, lost)) {
+    if (delay_ms == RETRY_NEVER) {
         end_with_failure(conn, p, failure);
+    } else if (p->cancelled) { /* that is why it is not sent again */
+        end_as_cancelled(conn, p);
+    } else {
+        put_off(conn, p, failure, delay_ms, now_ns);
     }
 }
 
@@ -335,6 +347,12 @@ static void give_up(struct onebit_conn *conn, struct pending *p)
         (void)pending_cancel(conn, p); /* no room for that: it ends by itself */
     }
     end_with_failure(conn, p, &failure);
+}
+
+static void end_as_cancelled(struct onebit_conn *conn, struct pending *p)
+{
+    p->give_up_code = ONEBIT_ERR_CANCELLED;
+    give_up(conn, p);
 }
 
 /* Has a request that needs a socket come due? */

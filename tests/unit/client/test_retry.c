@@ -436,6 +436,44 @@ static void a_request_that_waits_is_cancelled_without_the_daemon(void **state)
     rig_deinit(&r);
 }
 
+/* Its refusal was under way when the cancel came. */
+static void serve_crossing(struct fake_conn *c, void *arg)
+{
+    const enum error_code *codes = arg;
+
+    fake_greet(c);
+    for (size_t i = 0; codes[i] != ERR_NONE; i++) {
+        const uint32_t id = fake_expect(c, MSG_GENERATE);
+        (void)fake_expect(c, MSG_CANCEL);
+        fake_error(c, id, codes[i], "just now");
+    }
+    fake_until_hang_up(c);
+}
+
+/* Goal: who cancels is told so, unless the request had failed for good before. */
+static void a_refusal_that_crosses_a_cancel_is_not_sent_again_but_cancelled(void **state)
+{
+    enum error_code codes[] = {ERR_QUEUE_FULL, ERR_INTERNAL, ERR_NO_MODEL, ERR_NONE};
+    static const int ends[] = {ONEBIT_ERR_CANCELLED, ONEBIT_ERR_CANCELLED, ONEBIT_ERR_NO_MODEL};
+    struct rig r;
+    uint32_t id;
+
+    rig_init(&r, serve_crossing, codes);
+    for (size_t i = 0; i < ARRAY_SIZE(ends); i++) {
+        memset(&r.seen, 0, sizeof(r.seen));
+        assert_int_equal(onebit_generate(r.conn, &r.request, &r.handler, &r.seen, &id), 0);
+        assert_int_equal(onebit_cancel(r.conn, id), 0);
+        for (int k = 0; !r.seen.ended && k < 10000; k++) {
+            assert_int_equal(onebit_dispatch(r.conn, 0), 0);
+            usleep(1000);
+        }
+        assert_string_equal(r.seen.order, "e");
+        assert_int_equal(r.seen.code, ends[i]);
+        assert_int_equal(onebit_cancel(r.conn, id), ONEBIT_ERR_NO_REQUEST);
+    }
+    rig_deinit(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +490,7 @@ int main(void)
         cmocka_unit_test(an_event_loop_is_told_when_to_come_back),
         cmocka_unit_test(one_descriptor_wakes_for_retries_and_stays_the_same),
         cmocka_unit_test(a_request_that_waits_is_cancelled_without_the_daemon),
+        cmocka_unit_test(a_refusal_that_crosses_a_cancel_is_not_sent_again_but_cancelled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
