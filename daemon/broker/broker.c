@@ -410,9 +410,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     answer_cache_init(&b->answers, b->config.answers_bytes);
     sessions_open(b);
     salt_store_init(&b->salt_store, loop, &b->identities.salts, b->config.cache_dir);
-    if (b->config.kv_bytes_disk > 0) {
-        salt_store_read(&b->salt_store);
-    }
+    salt_store_read(&b->salt_store);
     broker_pin(b);
     return engine_init(b);
 }

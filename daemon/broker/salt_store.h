@@ -35,6 +35,10 @@ void salt_store_init(struct salt_store *st, uv_loop_t *loop, struct salts *salts
 /**
  * salt_store_read() - fill the empty table from the file
  *
+ * Also where no KV goes to disk yet: a reload may switch that on, and then the file that stands
+ * there has to hold for what lies beside it. Whoever had drawn another salt meanwhile could not
+ * have both.
+ *
  * Reads from this thread: call before anybody is served. No file is no failure; one that others
  * could read or write, that is not ours, or that is damaged, counts for nothing as a whole, with a
  * line in the log.

@@ -110,6 +110,31 @@ class Spill(unittest.TestCase):
                 wait_for(they_are_made_anew)
                 self.assertEqual(salts.stat().st_mode & 0o777, 0o600)
 
+    def test_kv_that_a_reload_puts_on_disk_again_is_found_and_its_salts_stay(self):
+        with Daemon(config=DISK) as d:
+            with Peer(d) as peer:
+                want = self.ask(peer, 1, 0)[1]
+                self.blocks_written(d, 6)
+            d.stop()
+            salts = d.cache / 'salts'
+            kept = salts.read_bytes()
+            d.set_config(SMALL)
+            d.start()
+            with Peer(d) as peer:  # has a salt now, while nothing is on disk
+                self.assertEqual(self.ask(peer, 1, 0), (0, want))
+                d.set_config(DISK)
+                d.process.send_signal(signal.SIGHUP)
+
+                def it_is_reloaded():
+                    return 'configuration reloaded' in d.read_log()
+                wait_for(it_is_reloaded)
+                for verb in ('unload', 'load'):
+                    self.assertEqual(d.cli(verb, 'home-q1_0').returncode, 0)
+                self.assertEqual(self.ask(peer, 2, 0), (192, want))
+            d.stop()
+            self.assertEqual(salts.read_bytes(), kept)
+            d.start()
+
     def test_without_kv_on_disk_no_salt_is_written(self):
         with Daemon(config=SMALL) as d:
             with Peer(d) as peer:
