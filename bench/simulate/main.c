@@ -37,8 +37,9 @@ static void keep(struct samples *s, uint64_t from_ns, uint64_t to_ns)
     }
 }
 
-static void note(struct sim *s, const struct sim_job *j, bool refused, void *user)
+static void note(struct sim *s, const struct sim_job *j, enum sim_end how, void *user)
 {
+    const bool refused = how != SIM_DONE;
     struct results *results = user;
     struct result *r = &results->of[j->job.class_];
 
@@ -188,7 +189,7 @@ int main(int argc, char **argv)
     }
     struct sim_options o = {
         .seed = (uint64_t)w.seed,
-        .cost = {w.pass_us, w.stream_us, w.token_us, 0.05},
+        .models = {{.cost = {w.pass_us, w.stream_us, w.token_us, 0.05}}},
         .limits = {.fifo = w.fifo,
                    .streams_max = (uint32_t)w.streams,
                    .pause_max_ns = 120 * NS_PER_S},

@@ -16,9 +16,15 @@ static struct moment moment_of(const struct sim *s)
     return (struct moment){.now_ns = s->now_ns, .unix_s = s->now_ns / NS_PER_S};
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 int sim_init(struct sim *s, const struct sim_options *options)
 {
-    *s = (struct sim){.options = *options, .now_ns = NS_PER_S, .gate_ns = UINT64_MAX};
+    *s = (struct sim){
+        .options = *options, .now_ns = NS_PER_S, .gate_ns = UINT64_MAX, .client_ns = UINT64_MAX};
     s->pool = calloc(SIM_JOBS_MAX, sizeof(*s->pool));
     if (!s->pool) {
         return -ENOMEM;
@@ -45,10 +51,15 @@ int sim_init(struct sim *s, const struct sim_options *options)
         s->next_ns[i] = s->now_ns + o->from_ns;
         s->next_ns[i] += o->depth ? 0 : sim_wait_ns(&s->arrivals[i], o->per_s);
     }
-    s->model.ready = true;
-    s->model.n_streams = SEAM_STREAMS_MAX;
-    s->model.kv_blocks = options->kv_blocks;
-    s->model.block_positions = options->block_positions;
+    for (size_t i = 0; i < SIM_MODELS_MAX; i++) {
+        const struct sim_model_options *m = &options->models[i];
+        struct slots *slots = &s->models[i].slots;
+        slots->ready = m->ready_ns <= s->now_ns;
+        slots->n_streams = SEAM_STREAMS_MAX;
+        slots->kv_blocks = m->kv_blocks;
+        slots->block_positions = m->block_positions;
+        s->client_ns = slots->ready ? s->client_ns : least(s->client_ns, m->ready_ns);
+    }
     return 0;
 }
 
@@ -60,23 +71,6 @@ void sim_deinit(struct sim *s)
 
 /* ---- the broker's side ---- */
 
-static void end(struct sim *s, struct sim_job *j, bool refused)
-{
-    const struct moment at = moment_of(s);
-    const uint64_t used = refused ? 0 : (uint64_t)j->prompt + j->job.answer;
-
-    sched_remove(&s->sched, &j->job);
-    gate_leave(&s->gate, &j->ticket, used, &at);
-    s->n_open[j->source]--;
-    s->n_done += !refused;
-    s->n_refused += refused;
-    if (s->ended) {
-        s->ended(s, j, refused, s->user);
-    }
-    list_remove(&j->link);
-    list_push(&s->free, &j->link);
-}
-
 static void cancel(struct sim *s, struct sim_job *j)
 {
     for (size_t i = 0; i < s->step.n; i++) {
@@ -85,49 +79,41 @@ static void cancel(struct sim *s, struct sim_job *j)
     j->in_engine = false;
 }
 
-/* ---- the engine begins ---- */
-
-static void add(struct sim_step *st, struct sim_job *j, uint32_t n, bool prompt)
+/* As tell_breaker() in daemon/broker/admission.c. */
+static void tell_breaker(struct sim *s, const struct sim_job *j, enum sim_end how)
 {
-    st->who[st->n] = j;
-    st->n_ids[st->n] = n;
-    st->prompt[st->n] = prompt;
-    st->gone[st->n] = false;
-    st->n++;
-    st->n_decode += !prompt;
-    st->n_prompt += prompt ? n : 0;
+    struct breaker *b = &j->model->breaker;
+
+    if (how == SIM_FAILED) {
+        (void)breaker_fault(b, &s->options.breaker, j->probe, s->now_ns);
+    } else if (how != SIM_DONE) {
+        breaker_no_word(b, j->probe);
+    } else {
+        (void)breaker_success(b, j->probe);
+    }
 }
 
-/* As step_collect() in daemon/runner/steps.c. */
-static void begin_step(struct sim *s)
+static void end(struct sim *s, struct sim_job *j, enum sim_end how)
 {
-    const struct sim_cost *c = &s->options.cost;
-    struct sim_step *st = &s->step;
+    const struct moment at = moment_of(s);
+    const uint64_t used = (uint64_t)(j->job.charged) + j->job.answer;
 
-    *st = (struct sim_step){.begin_ns = s->now_ns};
-    for (size_t i = 0; i < s->n_plan; i++) {
-        if (s->plan[i]->in_engine && s->plan[i]->done >= s->plan[i]->total) {
-            add(st, s->plan[i], 1, false);
-        }
+    if (j->in_engine) {
+        cancel(s, j);
     }
-    size_t left = pace_next(&s->pace, st->n_decode, s->prompt_us, SIM_TOKENS_MAX);
-    for (size_t i = 0; i < s->n_plan && left > 0; i++) {
-        struct sim_job *j = s->plan[i];
-        if (j->in_engine && j->done < j->total) {
-            const uint32_t want = j->total - j->done;
-            const uint32_t n = want < left ? want : (uint32_t)left;
-            add(st, j, n, true);
-            left -= n;
-        }
+    sched_remove(&s->sched, &j->job);
+    tell_breaker(s, j, how);
+    gate_leave(&s->gate, &j->ticket, used, &at);
+    s->n_open[j->source]--;
+    s->n_done += how == SIM_DONE;
+    s->n_refused += how == SIM_REFUSED || how == SIM_RESTS;
+    s->n_failed += how == SIM_FAILED;
+    s->n_cancelled += how == SIM_CANCELLED;
+    if (s->ended) {
+        s->ended(s, j, how, s->user);
     }
-    if (st->n == 0) {
-        return;
-    }
-    const double noise = 1 + c->noise * (2 * sim_uniform(&s->noise) - 1);
-    const double us =
-        (c->pass_us + st->n_decode * c->stream_us + st->n_prompt * c->token_us) * noise;
-    st->running = true;
-    st->end_ns = s->now_ns + (uint64_t)(us * 1000);
+    list_remove(&j->link);
+    list_push(&s->free, &j->link);
 }
 
 /* ---- the broker ---- */
@@ -163,25 +149,8 @@ static void advance(struct sim *s)
         s->plan[i] = container_of(plan.run[i], struct sim_job, job);
     }
     if (!s->step.running) {
-        begin_step(s);
+        sim_begin_step(s);
     }
-}
-
-static void submit(struct sim *s, struct sim_job *j)
-{
-    const struct sim_source *o = &s->options.sources[j->source];
-
-    j->passed_ns = s->now_ns;
-    if (o->deadline_ms > 0) {
-        const uint64_t ms =
-            sched_first_token_ms(&s->sched, j->job.account, j->job.slots, j->job.class_,
-                                 sched_prompt_estimate(&s->model, j->job.bytes), 0, s->now_ns);
-        if (ms > o->deadline_ms) {
-            end(s, j, true);
-            return;
-        }
-    }
-    sched_submit(&s->sched, &j->job);
 }
 
 static void ask_gate(struct sim *s)
@@ -195,16 +164,60 @@ static void ask_gate(struct sim *s)
         if (!t) {
             break;
         }
-        submit(s, container_of(t, struct sim_job, ticket));
+        sched_park(&container_of(t, struct sim_job, ticket)->job, false);
     }
     s->gate_ns = wait_ns == UINT64_MAX ? UINT64_MAX : s->now_ns + wait_ns;
+}
+
+/* As admission_enter(). */
+static void enter(struct sim *s, struct sim_job *j)
+{
+    const struct sim_source *o = &s->options.sources[j->source];
+    const struct moment at = moment_of(s);
+    uint64_t wait_ns;
+
+    const enum breaker_verdict verdict = breaker_ask(&j->model->breaker, s->now_ns, &wait_ns);
+    j->probe = verdict == BREAKER_PROBE;
+    if (verdict == BREAKER_REFUSE) {
+        end(s, j, SIM_RESTS);
+        return;
+    }
+    if (o->deadline_ms > 0) { /* its own prompt is among what its account waits for */
+        const uint64_t ms = sched_first_token_ms(&s->sched, j->job.account, j->job.slots,
+                                                 j->job.class_, 0, 0, s->now_ns);
+        if (ms > o->deadline_ms) {
+            end(s, j, SIM_REFUSED);
+            return;
+        }
+    }
+    const enum rate_limit why = gate_ask(&s->gate, &s->lines[o->account], &j->ticket,
+                                         (uint64_t)j->prompt + j->answer, &at, &wait_ns);
+    if (why != RATE_NONE) {
+        gate_wait(&s->gate, &j->ticket, why);
+        sched_park(&j->job, true);
+        ask_gate(s);
+    }
+}
+
+/* What its client is going to do. */
+static void draw_client(struct sim *s, struct sim_job *j)
+{
+    const struct sim_source *o = &s->options.sources[j->source];
+    struct sim_random *r = &s->arrivals[j->source];
+
+    if (o->deaf > 0 && sim_uniform(r) < o->deaf) {
+        j->deaf_from = sim_between(r, 1, j->answer);
+        j->deaf_ms = sim_between(r, 1, o->deaf_ms_max);
+    }
+    if (o->cancels > 0 && sim_uniform(r) < o->cancels) {
+        j->cancel_ns = s->now_ns + sim_between(r, 0, o->cancel_ms_max) * NS_PER_MS;
+        s->client_ns = least(s->client_ns, j->cancel_ns);
+    }
 }
 
 static void arrive(struct sim *s, unsigned source)
 {
     const struct sim_source *o = &s->options.sources[source];
-    const struct moment at = moment_of(s);
-    uint64_t wait_ns;
 
     if (list_empty(&s->free)) {
         s->n_refused++;
@@ -214,12 +227,16 @@ static void arrive(struct sim *s, unsigned source)
     list_remove(&j->link);
     *j =
         (struct sim_job){.source = source,
+                         .model = &s->models[o->model],
                          .arrived_ns = s->now_ns,
+                         .hears_ns = UINT64_MAX,
+                         .cancel_ns = UINT64_MAX,
                          .prompt = sim_between(&s->arrivals[source], o->prompt_min, o->prompt_max),
                          .answer = sim_between(&s->arrivals[source], o->answer_min, o->answer_max)};
+    draw_client(s, j);
     j->job = (struct job){.seq = ++s->n_ever,
                           .account = &s->accounts[o->account],
-                          .slots = &s->model,
+                          .slots = &j->model->slots,
                           .class_ = o->class_,
                           .bytes = (size_t)j->prompt * BYTES_PER_TOKEN};
     list_init(&j->job.link);
@@ -229,14 +246,30 @@ static void arrive(struct sim *s, unsigned source)
     list_push(&s->jobs, &j->link);
     s->n_open[source]++;
     s->n_source[source]++;
-    const enum rate_limit why = gate_ask(&s->gate, &s->lines[o->account], &j->ticket,
-                                         (uint64_t)j->prompt + j->answer, &at, &wait_ns);
-    if (why != RATE_NONE) {
-        gate_wait(&s->gate, &j->ticket, why);
-        ask_gate(s);
-        return;
+    sched_submit(&s->sched, &j->job);
+    enter(s, j);
+}
+
+/* Clients that read again or go away, and models that are there. */
+static void clients(struct sim *s)
+{
+    s->client_ns = UINT64_MAX;
+    for (size_t i = 0; i < SIM_MODELS_MAX; i++) {
+        struct slots *m = &s->models[i].slots;
+        m->ready |= s->options.models[i].ready_ns <= s->now_ns;
+        s->client_ns = m->ready ? s->client_ns : least(s->client_ns, s->options.models[i].ready_ns);
     }
-    submit(s, j);
+    list_for_each (j, next, &s->jobs, struct sim_job, link) {
+        if (j->cancel_ns <= s->now_ns) {
+            end(s, j, SIM_CANCELLED);
+            continue;
+        }
+        if (j->hears_ns <= s->now_ns) {
+            j->hears_ns = UINT64_MAX;
+            j->job.blocked = false;
+        }
+        s->client_ns = least(s->client_ns, least(j->cancel_ns, j->hears_ns));
+    }
 }
 
 /* Everything that has come by now; then when the next one comes. */
@@ -259,6 +292,10 @@ static void arrivals(struct sim *s)
         ask_gate(s);
         any = true;
     }
+    if (s->client_ns <= s->now_ns) {
+        clients(s);
+        any = true;
+    }
     if (any) {
         advance(s);
     }
@@ -266,25 +303,18 @@ static void arrivals(struct sim *s)
 
 /* ---- the engine's steps ---- */
 
-/* The engine's own part of a step that is over. */
-static void carry_out(const struct sim_step *st)
-{
-    for (size_t i = 0; i < st->n; i++) {
-        struct sim_job *j = st->who[i];
-        if (st->gone[i]) {
-            continue;
-        }
-        j->done += st->prompt[i] ? st->n_ids[i] : 0;
-        j->given += j->done >= j->total;
-        j->in_engine = j->given < j->answer;
-    }
-}
-
 /* One sequence's report, booked as engine.c does. */
 static void book(struct sim *s, const struct sim_step *st, size_t i)
 {
     struct sim_job *j = st->who[i];
 
+    const struct sim_model_options *m = &s->options.models[j->model - s->models];
+
+    if (s->now_ns >= m->broken_ns && s->now_ns < m->mended_ns) {
+        sched_forgotten(&s->sched, &j->job);
+        end(s, j, SIM_FAILED);
+        return;
+    }
     if (!j->told) {
         j->told = true;
         sched_started(&s->sched, &j->job, j->prompt, 0);
@@ -292,6 +322,7 @@ static void book(struct sim *s, const struct sim_step *st, size_t i)
     if (st->prompt[i]) {
         j->computed_ns = j->computed_ns ? j->computed_ns : s->now_ns;
         s->prompt_tokens += st->n_ids[i];
+        s->prompted[j->job.account - s->accounts] += st->n_ids[i];
         s->served[j->job.class_] += (uint64_t)st->n_ids[i] * SCHED_PROMPT_COST;
     }
     if (j->done < j->total) {
@@ -310,7 +341,31 @@ static void book(struct sim *s, const struct sim_step *st, size_t i)
     job_progress(&j->job);
     if (j->given >= j->answer) {
         sched_forgotten(&s->sched, &j->job);
-        end(s, j, false);
+        end(s, j, SIM_DONE);
+    } else if (j->deaf_ms > 0 && j->given >= j->deaf_from) {
+        j->job.blocked = true;
+        j->hears_ns = s->now_ns + j->deaf_ms * NS_PER_MS;
+        j->deaf_ms = 0;
+        s->n_deaf++;
+        s->client_ns = least(s->client_ns, j->hears_ns);
+    }
+}
+
+/* As on_stats() in daemon/broker/engine.c: steps are measured where it is known whose they are. */
+static void tell_step(struct sim *s, const struct sim_step *st)
+{
+    const struct slots *only = NULL;
+
+    for (size_t i = 0; i < s->sched.n_sent; i++) {
+        const struct job *j = s->sched.sent[i];
+        if (j && only && only != j->slots) {
+            return;
+        }
+        only = j ? j->slots : only;
+    }
+    if (only == &st->model->slots) {
+        sched_step(&st->model->slots, st->n_decode, st->n_prompt,
+                   (st->end_ns - st->begin_ns) / 1000);
     }
 }
 
@@ -318,17 +373,12 @@ static void book(struct sim *s, const struct sim_step *st, size_t i)
 static void end_step(struct sim *s)
 {
     const struct sim_step st = s->step;
-    const uint64_t took = st.end_ns - st.begin_ns;
 
-    carry_out(&st);
-    pace_learn(&s->pace, st.n_decode, st.n_prompt, took);
-    s->n_steps++;
-    s->step_max_ns = took > s->step_max_ns ? took : s->step_max_ns;
-    s->chunk_max = st.n_prompt > s->chunk_max ? st.n_prompt : s->chunk_max;
-    begin_step(s);
+    sim_carry_out(s, &st);
+    sim_begin_step(s);
     if (s->now_ns - s->stats_ns >= STATS_NS) {
         s->stats_ns = s->now_ns;
-        sched_step(&s->model, st.n_decode, st.n_prompt, took / 1000);
+        tell_step(s, &st);
     }
     for (size_t i = 0; i < st.n; i++) {
         if (!st.gone[i]) {
@@ -353,7 +403,7 @@ void sim_run(struct sim *s)
                 next = s->next_ns[i];
             }
         }
-        next = s->gate_ns < next ? s->gate_ns : next;
+        next = least(least(next, s->gate_ns), s->client_ns);
         if (next == UINT64_MAX || (s->options.end_ns > 0 && next >= s->options.end_ns)) {
             return;
         }
