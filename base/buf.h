@@ -19,7 +19,8 @@ struct buf {
 void buf_init(struct buf *b, size_t max);
 void buf_deinit(struct buf *b); /* also after buf_steal(); a zeroed buf is fine */
 
-/** buf_reserve() - room for @more bytes beyond n: 0, -ENOMEM, or -E2BIG past max (nothing changed) */
+/** buf_reserve() - room for @more bytes beyond n: 0, -ENOMEM, or -E2BIG past max (nothing
+ * changed) */
 MUST_USE int buf_reserve(struct buf *b, size_t more);
 /** buf_append() - add n bytes: 0, -ENOMEM or -E2BIG (nothing changed) */
 MUST_USE int buf_append(struct buf *b, const void *data, size_t n);

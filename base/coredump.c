@@ -1,4 +1,5 @@
-/* The limit stops files; the dumpable flag stops a core_pattern that is a pipe, which heeds no limit. */
+/* The limit stops files; the dumpable flag stops a core_pattern that is a pipe, which heeds no
+ * limit. */
 #include "base/coredump.h"
 
 #include <sys/prctl.h>

@@ -5,10 +5,10 @@
 /**
  * coredump_forbid() - no core file of this process, nor one handed to a program of core_pattern
  *
- * What it executes starts without the second half and has to ask again. Under a sanitizer, whose leak
- * check has to trace the process, only the limit on core files is set. After it, files of this process
- * below /proc belong to root. Cannot fail: where the kernel refuses, nothing is lost but the privacy
- * of a crash.
+ * What it executes starts without the second half and has to ask again. Under a sanitizer, whose
+ * leak check has to trace the process, only the limit on core files is set. After it, files of this
+ * process below /proc belong to root. Cannot fail: where the kernel refuses, nothing is lost but
+ * the privacy of a crash.
  */
 void coredump_forbid(void);
 

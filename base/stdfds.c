@@ -1,5 +1,5 @@
-/* A path descriptor of "/" holds a missing number: reading and writing it fail with EBADF, as on the
- * closed descriptor, and it is there even where /dev is not. */
+/* A path descriptor of "/" holds a missing number: reading and writing it fail with EBADF, as on
+ * the closed descriptor, and it is there even where /dev is not. */
 #include "base/stdfds.h"
 
 #include <errno.h>

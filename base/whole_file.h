@@ -33,7 +33,8 @@ enum {
  *
  * Reads to the file's end, whatever its size was said to be: the kernel's files say 0.
  *
- * Return: WHOLE_FILE_OK, another WHOLE_FILE_*, or a negative errno (-ELOOP: it is a symbolic link; -EISDIR).
+ * Return: WHOLE_FILE_OK, another WHOLE_FILE_*, or a negative errno (-ELOOP: it is a symbolic link;
+ * -EISDIR).
  */
 MUST_USE int whole_file_read(struct buf *out, int dir, const char *path, unsigned how);
 

@@ -1,10 +1,10 @@
 /* batch: many requests over one or several connections, as the requests of an application would be.
  *
- * Each item taken from the caller has a slot until it has ended; there are as many slots as items may
- * ever be in flight. An item that the daemon pushed back waits here, not at its connection, so that it goes
- * out again under the limit that its refusal lowered. At most one item, the held one, has been chosen
- * to be sent and found no room at any connection. Stopping is a state: nothing is taken any more, what runs is cancelled, and the loop
- * ends when the last slot is empty. */
+ * Each item taken from the caller has a slot until it has ended; there are as many slots as items
+ * may ever be in flight. An item that the daemon pushed back waits here, not at its connection, so
+ * that it goes out again under the limit that its refusal lowered. At most one item, the held one,
+ * has been chosen to be sent and found no room at any connection. Stopping is a state: nothing is
+ * taken any more, what runs is cancelled, and the loop ends when the last slot is empty. */
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>

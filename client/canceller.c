@@ -1,8 +1,9 @@
-/* canceller: a flag that a signal handler or another thread raises, and a descriptor that wakes who waits.
+/* canceller: a flag that a signal handler or another thread raises, and a descriptor that wakes who
+ * waits.
  *
- * The flag is the truth; the descriptor only wakes. Tripping sets the flag first, so whoever is woken
- * sees it. Resetting drains the descriptor and then lowers the flag; a trip in between may leave the
- * descriptor readable with the flag down, which canceller_settle() takes back. */
+ * The flag is the truth; the descriptor only wakes. Tripping sets the flag first, so whoever is
+ * woken sees it. Resetting drains the descriptor and then lowers the flag; a trip in between may
+ * leave the descriptor readable with the flag down, which canceller_settle() takes back. */
 #include <assert.h>
 #include <errno.h>
 #include <stdatomic.h>

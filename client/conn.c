@@ -1,10 +1,10 @@
-/* conn: the socket of a connection, and dispatching. Everything is non-blocking inside; what blocks is
- * the wait of one turn.
+/* conn: the socket of a connection, and dispatching. Everything is non-blocking inside; what blocks
+ * is the wait of one turn.
  *
- * Bytes are read as they come, cut into frames, and each message is handed to deliver(). A socket ends once:
- * conn_fail() remembers why and puts every request off or ends it; the descriptor is closed when no frame
- * is in use any more. When the daemon stops reading, what it wrote before is still read, because that is
- * where it says why. */
+ * Bytes are read as they come, cut into frames, and each message is handed to deliver(). A socket
+ * ends once: conn_fail() remembers why and puts every request off or ends it; the descriptor is
+ * closed when no frame is in use any more. When the daemon stops reading, what it wrote before is
+ * still read, because that is where it says why. */
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
@@ -173,7 +173,8 @@ int onebit_timeout_ms(const struct onebit_conn *conn)
     return conn->failed ? -1 : ms_until(conn, pending_due_ns(conn));
 }
 
-/* Have the timer go off at due_ns; 0 would turn it off, so what is due already goes off in a moment. */
+/* Have the timer go off at due_ns; 0 would turn it off, so what is due already goes off in a
+ * moment. */
 static int set_timer(struct onebit_conn *conn, uint64_t due_ns)
 {
     struct epoll_event event = {.events = EPOLLIN};
@@ -206,8 +207,8 @@ static int watch_canceller(struct onebit_conn *conn)
     if (wanted == conn->watched) {
         return 0;
     }
-    /* Once seen it would wake us without end. What decides is what was seen, not the flag: that may have
-     * been raised since. */
+    /* Once seen it would wake us without end. What decides is what was seen, not the flag: that may
+     * have been raised since. */
     if (epoll_ctl(conn->epoll_fd, wanted ? EPOLL_CTL_ADD : EPOLL_CTL_DEL,
                   canceller_fd(conn->canceller), &event) < 0) {
         return -errno;

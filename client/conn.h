@@ -1,8 +1,9 @@
 /* The inside of a connection, shared by the files of libonebit.
  *
- * A connection outlives its socket. When a socket is lost, or the daemon refuses, the requests that may
- * be sent again wait with their packed frames until they are due; a new socket is made for the first
- * that is. One epoll descriptor, which never changes, stands for everything that can wake us. */
+ * A connection outlives its socket. When a socket is lost, or the daemon refuses, the requests that
+ * may be sent again wait with their packed frames until they are due; a new socket is made for the
+ * first that is. One epoll descriptor, which never changes, stands for everything that can wake
+ * us. */
 #ifndef CLIENT_CONN_H
 #define CLIENT_CONN_H
 
@@ -109,8 +110,8 @@ struct onebit_conn {
 /* Bytes of frames kept for sending again, over all requests of a connection. */
 #define KEPT_BYTES_MAX ((size_t)32 << 20)
 
-/* How long a request that is past its deadline, or cancelled by a canceller, waits for the daemon to say
- * so itself. */
+/* How long a request that is past its deadline, or cancelled by a canceller, waits for the daemon
+ * to say so itself. */
 #define GRACE_NS (NS_PER_S)
 
 /* ---- pending.c: requests, from queued to ended ---- */
@@ -125,9 +126,9 @@ uint32_t next_id(struct onebit_conn *conn);                          /* one that
 /**
  * pending_packed() - p's frame was packed behind `mark` of conn->out, with outcome r
  *
- * Undoes a frame that cannot be sent. Without a socket, and when it may have to be sent again, the frame is
- * kept with p. Return: 0, -ENOMEM, -E2BIG (larger than the daemon accepts), or -EAGAIN (it may fit once
- * more has been sent). On a failure p is still there.
+ * Undoes a frame that cannot be sent. Without a socket, and when it may have to be sent again, the
+ * frame is kept with p. Return: 0, -ENOMEM, -E2BIG (larger than the daemon accepts), or -EAGAIN (it
+ * may fit once more has been sent). On a failure p is still there.
  */
 MUST_USE int pending_packed(struct onebit_conn *conn, struct pending *p, size_t mark, int r);
 
@@ -142,7 +143,8 @@ void pending_started(struct onebit_conn *conn, struct pending *p);
 void pending_failed(struct onebit_conn *conn, struct pending *p, struct onebit_failure *failure,
                     bool lost);
 
-/** pending_lost() - conn->lost happened to what the daemon had, and to what waited for a connection */
+/** pending_lost() - conn->lost happened to what the daemon had, and to what waited for a
+ * connection */
 void pending_lost(struct onebit_conn *conn);
 
 /** pending_run() - end what is to be given up, send what is due
@@ -195,10 +197,11 @@ MUST_USE int conn_open(struct onebit_conn **ret, const struct onebit_options *op
                        const struct client_env *env);
 /** conn_begin() - want a socket; dispatching makes it */
 void conn_begin(struct onebit_conn *conn);
-/** conn_try() - make the socket that is wanted, or try later; what cannot be mended goes to conn_fail() */
+/** conn_try() - make the socket that is wanted, or try later; what cannot be mended goes to
+ * conn_fail() */
 MUST_USE int conn_try(struct onebit_conn *conn);
-/** struct_known() - a caller's sized struct as this library knows it; members it lacks stay as *ret has
- * them. 0, -EINVAL without a size, ONEBIT_ERR_UNSUPPORTED when a member past ours is set. */
+/** struct_known() - a caller's sized struct as this library knows it; members it lacks stay as *ret
+ * has them. 0, -EINVAL without a size, ONEBIT_ERR_UNSUPPORTED when a member past ours is set. */
 MUST_USE int struct_known(void *ret, size_t n, const void *from);
 
 /* ---- conn.c ---- */
@@ -226,7 +229,8 @@ void canceller_settle(struct onebit_canceller *c);
 
 /* ---- deliver.c ---- */
 
-/** deliver() - one message from the daemon to the callbacks it concerns. @body_n: bytes of the frame
+/** deliver() - one message from the daemon to the callbacks it concerns. @body_n: bytes of the
+ * frame
  * Return: 0, -ENOMEM, or -EPROTO after conn->why has been set */
 MUST_USE int deliver(struct onebit_conn *conn, const struct message *m, size_t body_n);
 

@@ -1,7 +1,7 @@
 /* connect: making a connection, the first time and again.
  *
- * Nothing here waits: a socket whose daemon has no room in its backlog is tried again a little later, and
- * the greeting comes like any other message. What waits for all that is dispatching. */
+ * Nothing here waits: a socket whose daemon has no room in its backlog is tried again a little
+ * later, and the greeting comes like any other message. What waits for all that is dispatching. */
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* deliver: from the daemon's messages to the application's callbacks.
  *
- * A message's views borrow from the frame and have no NUL; applications get C strings, so each message's
- * strings are copied into one scratch buffer that was reserved for all of them before the first is
- * placed. A request leaves the list before its last callback runs, so that callback may do with the
- * connection what any other may. */
+ * A message's views borrow from the frame and have no NUL; applications get C strings, so each
+ * message's strings are copied into one scratch buffer that was reserved for all of them before the
+ * first is placed. A request leaves the list before its last callback runs, so that callback may do
+ * with the connection what any other may. */
 #include "client/conn.h"
 
 #include <assert.h>
@@ -173,7 +173,8 @@ static int on_done(struct onebit_conn *conn, struct pending *p, const struct mes
 
 /* ---- while a request runs ---- */
 
-/* Copy the alternatives of each token into the scratch arrays; the message's reader has checked them. */
+/* Copy the alternatives of each token into the scratch arrays; the message's reader has checked
+ * them. */
 static int copy_logprobs(struct onebit_conn *conn, const struct msg_delta *d)
 {
     struct msg_logprob row[MSG_LOGPROBS_ROW_MAX];

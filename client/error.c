@@ -1,5 +1,5 @@
-/* error: the error table as applications see it. onebit.h carries numbers of its own so that it can be
- * installed alone; here they are held equal to the protocol's. */
+/* error: the error table as applications see it. onebit.h carries numbers of its own so that it can
+ * be installed alone; here they are held equal to the protocol's. */
 #include "client/onebit.h"
 
 #include <assert.h>

@@ -6,8 +6,8 @@
 #include "base/compiler.h"
 #include "base/strview.h"
 
-/* A byte of msgpack becomes at most 7 of JSON (a control character as \u00xx and its comma), so this
- * holds whatever fits a frame. */
+/* A byte of msgpack becomes at most 7 of JSON (a control character as \u00xx and its comma), so
+ * this holds whatever fits a frame. */
 #define JSON_BYTES_MAX ((size_t)8 << 20)
 
 enum { JSON_OK = 0, JSON_MALFORMED };

@@ -1,7 +1,7 @@
 /* libonebit: ask the language models that onebitd keeps resident on this machine.
  *
- * Include this header; it needs no other, and brings onebit_batch.h and onebit_canceller.h, which lie
- * beside it. Link with `pkg-config --libs onebit`.
+ * Include this header; it needs no other, and brings onebit_batch.h and onebit_canceller.h, which
+ * lie beside it. Link with `pkg-config --libs onebit`.
  *
  * A connection carries any number of requests at once, up to what the daemon allows. It can be used
  * in two ways, which mix freely:
@@ -14,10 +14,11 @@
  * system or the connection failed); a positive number is an enum onebit_error (the daemon refused
  * or failed the request), explained by onebit_error_info().
  *
- * Threads. A connection belongs to one thread at a time; different connections are independent. From
- * any thread, and from signal handlers: onebit_canceller_trip() and onebit_canceller_tripped(). From
- * any thread: onebit_error_info(), onebit_error_by_name(), onebit_version(), onebit_socket_path().
- * The library installs no signal handler, raises no SIGPIPE, writes no log and never exits.
+ * Threads. A connection belongs to one thread at a time; different connections are independent.
+ * From any thread, and from signal handlers: onebit_canceller_trip() and
+ * onebit_canceller_tripped(). From any thread: onebit_error_info(), onebit_error_by_name(),
+ * onebit_version(), onebit_socket_path(). The library installs no signal handler, raises no
+ * SIGPIPE, writes no log and never exits.
  *
  * Callbacks run inside onebit_dispatch() and the blocking functions. Everything a callback is given
  * (structs, strings, arrays) is valid until it returns; copy what you keep. Strings end with a NUL
@@ -26,7 +27,8 @@
  * onebit_disconnect() does nothing.
  *
  * Growth. Structs that you fill begin with `size`; the init functions set it, so a program built
- * against an older header keeps working. Structs only grow at their end, never into their padding. */
+ * against an older header keeps working. Structs only grow at their end, never into their
+ * padding. */
 #ifndef ONEBIT_H
 #define ONEBIT_H
 
@@ -124,11 +126,11 @@ struct onebit_canceller; /* opaque; see onebit_canceller.h */
 ONEBIT_API int onebit_socket_path(const char *path, char *ret);
 
 /* How often and when a request is sent again. It is, when the daemon refused or failed it with 429,
- * 500 or 503 and says that the same request may succeed later, or when the connection was lost; never
- * after its first token, never past its deadline, and never when sending it twice could do harm
- * (ONEBIT_UNLOAD, ONEBIT_SESSION_DROP, cancels). The n-th time comes after a random wait of 0 to
- * first_ms 2^(n-1), at most most_ms; not before the daemon's retry_after_ms, and not at all when that
- * is past most_ms. */
+ * 500 or 503 and says that the same request may succeed later, or when the connection was lost;
+ * never after its first token, never past its deadline, and never when sending it twice could do
+ * harm (ONEBIT_UNLOAD, ONEBIT_SESSION_DROP, cancels). The n-th time comes after a random wait of 0
+ * to first_ms 2^(n-1), at most most_ms; not before the daemon's retry_after_ms, and not at all when
+ * that is past most_ms. */
 struct onebit_retry {
     size_t size;
     uint32_t retries;     /* times; 0: none, and a lost connection stays lost */
@@ -147,7 +149,8 @@ static inline void onebit_retry_init(struct onebit_retry *retry)
     retry->most_ms = 60000;
 }
 
-/* How to connect. Start with onebit_options_init(). All but the canceller is borrowed for the call. */
+/* How to connect. Start with onebit_options_init(). All but the canceller is borrowed for the
+ * call. */
 struct onebit_options {
     size_t size;
     const char *path;                   /* as for onebit_socket_path() */
@@ -184,8 +187,8 @@ ONEBIT_CHECKED int onebit_connect_with(struct onebit_conn **ret_conn,
 /**
  * onebit_reconnect() - make a connection again that is over, and wait for the greeting
  *
- * Only needed where retries are 0 or a loss was final: else the next request does it. Does nothing when
- * there is a connection. Return: as onebit_connect_with(); -EBUSY from a callback.
+ * Only needed where retries are 0 or a loss was final: else the next request does it. Does nothing
+ * when there is a connection. Return: as onebit_connect_with(); -EBUSY from a callback.
  */
 ONEBIT_CHECKED int onebit_reconnect(struct onebit_conn *conn);
 
@@ -209,30 +212,31 @@ struct onebit_server {
 /** onebit_server() - borrowed; valid until onebit_disconnect(). A new greeting rewrites it. */
 ONEBIT_API const struct onebit_server *onebit_server(const struct onebit_conn *conn);
 
-/** onebit_get_fd() - for poll() and its kin only; it stays the connection's, and stays the same over
- * reconnections. Readable when onebit_dispatch() has something to do, timers included. */
+/** onebit_get_fd() - for poll() and its kin only; it stays the connection's, and stays the same
+ * over reconnections. Readable when onebit_dispatch() has something to do, timers included. */
 ONEBIT_API int onebit_get_fd(const struct onebit_conn *conn);
 
-/** onebit_wants() - POLLIN, and POLLOUT while something is unsent. Polling onebit_get_fd() for POLLIN
- * is enough: it is readable then, too. */
+/** onebit_wants() - POLLIN, and POLLOUT while something is unsent. Polling onebit_get_fd() for
+ * POLLIN is enough: it is readable then, too. */
 ONEBIT_API short onebit_wants(const struct onebit_conn *conn);
 
-/** onebit_timeout_ms() - how long onebit_dispatch() may be put off when its descriptor says nothing:
- * until a retry or a deadline is due; -1: for ever. A loop that polls the descriptor need not ask. */
+/** onebit_timeout_ms() - how long onebit_dispatch() may be put off when its descriptor says
+ * nothing: until a retry or a deadline is due; -1: for ever. A loop that polls the descriptor need
+ * not ask. */
 ONEBIT_API int onebit_timeout_ms(const struct onebit_conn *conn);
 
 /**
  * onebit_dispatch() - send and read what is possible, connect again when due, and run callbacks
  * @timeout_ms: when nothing is possible yet, wait once: 0 not at all, -1 without end
  *
- * When the socket is lost, the requests that may be sent again wait for a new one; the others end with
- * their error callback first.
+ * When the socket is lost, the requests that may be sent again wait for a new one; the others end
+ * with their error callback first.
  *
  * Return: 0 (also when nothing came in time); -EINTR when a signal came, the connection is fine;
- * -EBUSY from a callback; -ENOTCONN when asked to wait without a socket or anything in flight: the next
- * request connects again. Everything else says that the connection is over, and why: -ECONNRESET (the
- * daemon went away, and retries are 0), -EPROTO (it sent what is no message), or a positive enum
- * onebit_error that the daemon closed it with. onebit_reconnect() can make it anew.
+ * -EBUSY from a callback; -ENOTCONN when asked to wait without a socket or anything in flight: the
+ * next request connects again. Everything else says that the connection is over, and why:
+ * -ECONNRESET (the daemon went away, and retries are 0), -EPROTO (it sent what is no message), or a
+ * positive enum onebit_error that the daemon closed it with. onebit_reconnect() can make it anew.
  */
 ONEBIT_CHECKED int onebit_dispatch(struct onebit_conn *conn, int timeout_ms);
 

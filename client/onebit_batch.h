@@ -39,9 +39,10 @@ struct onebit_batch_result {
 /* Many requests. Start with onebit_batch_init(), then set next and result. */
 struct onebit_batch {
     size_t size;
-    /* The next item. Return 1 with *ret_request set (and *ret_item, if you like); 0: there are no more;
-     * negative: stop, onebit_batch() returns that. The request, and everything that it points to, must
-     * stay until the item's `result` has been called. Nothing else happens while this runs. */
+    /* The next item. Return 1 with *ret_request set (and *ret_item, if you like); 0: there are no
+     * more; negative: stop, onebit_batch() returns that. The request, and everything that it points
+     * to, must stay until the item's `result` has been called. Nothing else happens while this
+     * runs. */
     int (*next)(uint64_t index, const struct onebit_request **ret_request, void **ret_item,
                 void *user);
     /* An item has ended; once for each, in the order in which they end. Return 0 to go on; else the
@@ -66,19 +67,21 @@ static inline void onebit_batch_init(struct onebit_batch *batch)
 #define ONEBIT_BATCH_CONNS_MAX 64
 /**
  * onebit_batch() - run items until there are no more, and wait for all of them
- * @conns, @n_conns: 1 to ONEBIT_BATCH_CONNS_MAX connections of this thread; items go to the one with
- *                   the fewest. Their retry policies hold. Other requests on them go on meanwhile.
+ * @conns, @n_conns: 1 to ONEBIT_BATCH_CONNS_MAX connections of this thread; items go to the one
+ *                   with the fewest. Their retry policies hold. Other requests on them go on
+ *                   meanwhile.
  * @ret_totals:      written also on failure, as far as its size goes; may be NULL
  *
  * Memory is bounded: as many items as may be in flight, and their answers, are held at a time.
- * A 429 or 503 halves the number of items in flight, a burst of them once; it grows by one when as many
- * items as it allows have gone well. An answer longer than text_bytes_max fails its item with -E2BIG. A
- * daemon that is gone, when the policy has given up on it, stops the batch. Stopping, for whatever
- * reason, cancels what is in flight; each item still gets its result.
+ * A 429 or 503 halves the number of items in flight, a burst of them once; it grows by one when as
+ * many items as it allows have gone well. An answer longer than text_bytes_max fails its item with
+ * -E2BIG. A daemon that is gone, when the policy has given up on it, stops the batch. Stopping, for
+ * whatever reason, cancels what is in flight; each item still gets its result.
  *
- * Return: 0 when `next` had no more and each item has had its result, be it done or failure; else why
- * the batch stopped: what a callback returned, ONEBIT_ERR_CANCELLED, or what ended the last connection.
- * -EINVAL: an argument; -EBUSY: from a callback; -ENOMEM; ONEBIT_ERR_UNSUPPORTED as elsewhere.
+ * Return: 0 when `next` had no more and each item has had its result, be it done or failure; else
+ * why the batch stopped: what a callback returned, ONEBIT_ERR_CANCELLED, or what ended the last
+ * connection. -EINVAL: an argument; -EBUSY: from a callback; -ENOMEM; ONEBIT_ERR_UNSUPPORTED as
+ * elsewhere.
  */
 ONEBIT_CHECKED int onebit_batch(struct onebit_conn *const *conns, size_t n_conns,
                                 const struct onebit_batch *batch,

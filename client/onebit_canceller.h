@@ -1,4 +1,5 @@
-/* libonebit, cancelling from another thread or a signal handler. Part of onebit.h, which includes it. */
+/* libonebit, cancelling from another thread or a signal handler. Part of onebit.h, which includes
+ * it. */
 #ifndef ONEBIT_CANCELLER_H
 #define ONEBIT_CANCELLER_H
 
@@ -20,8 +21,8 @@ ONEBIT_API void onebit_canceller_free(struct onebit_canceller *canceller);
  *
  * Async-signal-safe, from any thread, any number of times; errno is kept. It stays tripped until
  * onebit_canceller_reset(). Each request of the connections that have it ends with
- * ONEBIT_ERR_CANCELLED (or done, when it was just finished), after a second at the latest even when the
- * daemon is silent; what waits to be sent again ends at once; new ones are refused with
+ * ONEBIT_ERR_CANCELLED (or done, when it was just finished), after a second at the latest even when
+ * the daemon is silent; what waits to be sent again ends at once; new ones are refused with
  * ONEBIT_ERR_CANCELLED; onebit_connect_with() and onebit_reconnect() return -ECANCELED.
  */
 ONEBIT_API void onebit_canceller_trip(struct onebit_canceller *canceller);

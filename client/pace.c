@@ -1,5 +1,5 @@
-/* pace: additive increase, multiplicative decrease, as in congestion control: it finds what the daemon
- * takes without being told, and several batches beside each other come to equal shares. */
+/* pace: additive increase, multiplicative decrease, as in congestion control: it finds what the
+ * daemon takes without being told, and several batches beside each other come to equal shares. */
 #include "client/pace.h"
 
 void pace_init(struct pace *p, uint32_t most)

@@ -1,4 +1,5 @@
-/* How many items of a batch may be in flight: halved when the daemon pushes back, grown one by one. Pure. */
+/* How many items of a batch may be in flight: halved when the daemon pushes back, grown one by one.
+ * Pure. */
 #ifndef CLIENT_PACE_H
 #define CLIENT_PACE_H
 
@@ -18,8 +19,8 @@ void pace_init(struct pace *p, uint32_t most);
 /** pace_send() - the number of a sending, to be told when it is pushed back */
 uint64_t pace_send(struct pace *p);
 
-/** pace_pushed_back() - that sending was answered with 429 or 503. A burst of refusals that was caused by one
- * and the same limit halves it once. */
+/** pace_pushed_back() - that sending was answered with 429 or 503. A burst of refusals that was
+ * caused by one and the same limit halves it once. */
 void pace_pushed_back(struct pace *p, uint64_t number);
 
 /** pace_went_well() - an item was answered */

@@ -1,8 +1,9 @@
 /* pending: a request from being queued to its last callback, over as many sockets as it takes.
  *
- * A request is with the daemon, or it waits. One that waits has its packed frame, and a time at which it
- * is due; the first that is due without a socket has one made. The loops that run callbacks are safe
- * because a callback can add requests but never removes one: cancelling only marks. */
+ * A request is with the daemon, or it waits. One that waits has its packed frame, and a time at
+ * which it is due; the first that is due without a socket has one made. The loops that run
+ * callbacks are safe because a callback can add requests but never removes one: cancelling only
+ * marks. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* The model families this engine runs, as one table of differences.
  *
- * All of them are the decoder that engine/graph.c spells out; a row of the table says where a family departs
- * from it. docs/decisions/005-one-table-of-differences.md argues for the table. Sources: llama arXiv
- * 2302.13971, qwen2 2407.10671, qwen3 2505.09388, bitnet 2310.11453 and 2402.17764 (BitLinear), bitnet-b1.58
- * 2504.12285 (the 2B4T report), minicpm 2404.06395. */
+ * All of them are the decoder that engine/graph.c spells out; a row of the table says where a
+ * family departs from it. docs/decisions/005-one-table-of-differences.md argues for the table.
+ * Sources: llama arXiv 2302.13971, qwen2 2407.10671, qwen3 2505.09388, bitnet 2310.11453 and
+ * 2402.17764 (BitLinear), bitnet-b1.58 2504.12285 (the 2B4T report), minicpm 2404.06395. */
 #ifndef ENGINE_ARCH_H
 #define ENGINE_ARCH_H
 

@@ -1,5 +1,5 @@
-/* A row's scores depend on its own sequence alone and are summed in the order of its positions, whatever the
- * blocks of the cache and the threads: engine/NUMERICS.md. */
+/* A row's scores depend on its own sequence alone and are summed in the order of its positions,
+ * whatever the blocks of the cache and the threads: engine/NUMERICS.md. */
 #include "engine/attention.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* What a model costs to run, from its packed form alone: the same plans that the pool and the stepper
- * allocate by, so that what is predicted and what is taken cannot drift apart. */
+/* What a model costs to run, from its packed form alone: the same plans that the pool and the
+ * stepper allocate by, so that what is predicted and what is taken cannot drift apart. */
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -9,8 +9,8 @@
 #include "engine/model.h"
 #include "engine/step.h"
 
-/* Bytes of weights that a step over one token reads: everything but the embedding, of which it reads
- * one row, unless the head is the embedding. */
+/* Bytes of weights that a step over one token reads: everything but the embedding, of which it
+ * reads one row, unless the head is the embedding. */
 static uint64_t token_weights(const struct model *m)
 {
     const bool tied = m->tensors[ROLE_OUTPUT].bytes == 0;

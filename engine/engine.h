@@ -1,9 +1,9 @@
 /* The engine's front: everything that the runner, the workbench and the trainer may see of it.
  *
- * The life of a model: a GGUF file is parsed, checked and packed once (model_pack, in a process that
- * may die of it), the packed form is mapped (model_open_packed), and steps run over it. The workbench
- * does both in one process with model_open_gguf(). A packed model never changes, so any number of
- * threads may read it.
+ * The life of a model: a GGUF file is parsed, checked and packed once (model_pack, in a process
+ * that may die of it), the packed form is mapped (model_open_packed), and steps run over it. The
+ * workbench does both in one process with model_open_gguf(). A packed model never changes, so any
+ * number of threads may read it.
  *
  * Errors: 0 is success, a negative value an errno to pass up, a positive value one of the outcomes
  * named here. Nothing in the engine logs, exits or reads the environment. */
@@ -32,13 +32,14 @@
 /* What opening, checking or packing a model can tell its caller besides "the system failed". */
 enum {
     MODEL_OK = 0,
-    MODEL_MALFORMED, /* the bytes are not a sound model; diag has what and the offset */
-    MODEL_UNSUPPORTED, /* sound, but a format, graph, tokenizer or shape this engine does not run; diag names it */
-    MODEL_TOO_BIG, /* would pass a limit; diag has both numbers */
-    MODEL_STALE,   /* packed by another version of this program, or for another file: pack again */
+    MODEL_MALFORMED,   /* the bytes are not a sound model; diag has what and the offset */
+    MODEL_UNSUPPORTED, /* sound, but a format, graph, tokenizer or shape this engine does not run;
+                        * diag names it */
+    MODEL_TOO_BIG,     /* would pass a limit; diag has both numbers */
+    MODEL_STALE, /* packed by another version of this program, or for another file: pack again */
 };
 
-/* What a cache keeps of each key and value: floats, halves, or int8 with a scale per position and head. */
+/* What a cache keeps of keys and values: floats, halves, or int8, scaled per position and head. */
 enum kv_type { KV_F32 = 0, KV_F16, KV_I8 };
 
 /* ---- the machine: kernels and threads ---- */
@@ -93,22 +94,22 @@ MUST_USE int model_pack(int fd_in, int fd_out, const struct model_limits *limits
  * @fd:  borrowed
  *
  * Header, directory and table checksums are verified here, the weights' by model_verify().
- * Return: MODEL_OK, MODEL_STALE, MODEL_MALFORMED (a checksum or bound is wrong) or a negative errno.
+ * Return: MODEL_OK, MODEL_STALE, MODEL_MALFORMED (a wrong checksum or bound) or a negative errno.
  */
 MUST_USE int model_open_packed(struct model **ret, int fd, struct diag *ret_diag);
 
 /** model_is_packed() - does this file begin as one that model_pack() wrote? fd is borrowed. */
 bool model_is_packed(int fd);
 
-/** model_open_gguf() - model_pack() into a scratch file and open that: for the workbench and tests. The
- * file is in memory, or in $TMPDIR where it is large for this machine. */
+/** model_open_gguf() - model_pack() into a scratch file and open that: for the workbench and tests.
+ * The file is in memory, or in $TMPDIR where it is large for this machine. */
 MUST_USE int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
                              struct diag *ret_diag);
 
 /** model_verify() - check the weights' checksums: MODEL_OK or MODEL_MALFORMED. Reads every byte. */
 MUST_USE int model_verify(const struct model *model, struct diag *ret_diag);
 
-/** model_touch() - bring every page of the weights in, so that the first token does not wait for it */
+/** model_touch() - bring every page of the weights in, so that no first token waits for it */
 void model_touch(const struct model *model);
 
 void model_free(struct model *model);
@@ -132,8 +133,9 @@ struct model_info {
     /* Distinct weight formats, "I2_S+F16": the layers' by size descending, then those that only the
      * embedding and head have. */
     const char *formats;
-    /* Of the layers' matrices: "binary", "ternary", "int4", "int8", "f16", "bf16", "f32", "mixed" for
-     * several, "other" for one that only its format names (Q6_K, or two bits with weights of +2). */
+    /* Of the layers' matrices: "binary", "ternary", "int4", "int8", "f16", "bf16", "f32", "mixed"
+     * for several, "other" for one that only its format names (Q6_K, or two bits with weights of
+     * +2). */
     const char *quantization;
     uint64_t n_params;
     uint64_t file_bytes;   /* of the GGUF */
@@ -164,7 +166,7 @@ const struct vocab *model_vocab(const struct model *model);
 
 /* ---- vocabulary: text to ids and back ---- */
 
-/** vocab_open_gguf() - the vocabulary alone, also from a file without tensors; free with vocab_free() */
+/** vocab_open_gguf() - the vocabulary, also of a file without tensors; free with vocab_free() */
 MUST_USE int vocab_open_gguf(struct vocab **ret, int fd, struct diag *ret_diag);
 void vocab_free(struct vocab *vocab);
 
@@ -188,8 +190,8 @@ enum { TOKENIZE_OK = 0, TOKENIZE_FULL, TOKENIZE_HARD };
  *
  * Thread-safe. Time is O(n log n) in the text.
  * Return: TOKENIZE_OK; TOKENIZE_FULL: more than ids_max ids; TOKENIZE_HARD: the pattern matcher's
- * limit was passed, or one character has 512 bytes of marks; -E2BIG past 341 MiB of text, or 1 GiB in
- * form C or with its invalid bytes replaced; -ENOMEM.
+ * limit was passed, or one character has 512 bytes of marks; -E2BIG past 341 MiB of text, or 1 GiB
+ * in form C or with its invalid bytes replaced; -ENOMEM.
  */
 MUST_USE int vocab_tokenize(const struct vocab *vocab, const char *text, size_t n, unsigned flags,
                             int32_t *ids, size_t ids_max, size_t *ret_n);
@@ -207,8 +209,8 @@ bool vocab_adds_bos(const struct vocab *vocab);
  * @special: write control tokens out; otherwise they are empty
  * @ret: room for TEXT_PIECE_MAX bytes; written, no NUL
  *
- * A SentencePiece vocabulary's space mark is a space here; the space that its tokenizer puts before a
- * text is dropped by detokenizing (struct textout, vocab_detokenize), not here.
+ * A SentencePiece vocabulary's space mark is a space here; the space that its tokenizer puts before
+ * a text is dropped by detokenizing (struct textout, vocab_detokenize), not here.
  * Return: bytes written; 0 for an id out of range.
  */
 size_t vocab_piece(const struct vocab *vocab, int32_t id, bool special, char *ret);
@@ -216,8 +218,9 @@ size_t vocab_piece(const struct vocab *vocab, int32_t id, bool special, char *re
 /**
  * vocab_detokenize() - a sequence as its tokenizer writes it back, special tokens written out
  *
- * The exact bytes of the pieces, except that gpt-2, llama-bpe and falcon vocabularies tidy: spaces go
- * before ? ! . , and in " 's", " 'm", " 're", " 've", " ' ". Streaming (struct textout) never tidies.
+ * The exact bytes of the pieces, except that gpt-2, llama-bpe and falcon vocabularies tidy: spaces
+ * go before ? ! . , and in " 's", " 'm", " 're", " 've", " ' ". Streaming (struct textout) never
+ * tidies.
  * @ret: on success, malloc'ed bytes, the caller frees; @ret_n their number
  * Return: 0 or -ENOMEM.
  */
@@ -234,7 +237,8 @@ MUST_USE int vocab_detokenize(const struct vocab *vocab, const int32_t *ids, siz
  * can never become a character turn into U+FFFD). Replaying the same ids gives the same text. */
 struct textout;
 
-/** textout_new() - @stops: n_stops strings of 1..STOP_BYTES_MAX bytes of UTF-8, copied; -EINVAL otherwise */
+/** textout_new() - @stops: n_stops strings of 1..STOP_BYTES_MAX bytes of UTF-8, copied; -EINVAL
+ * otherwise */
 MUST_USE int textout_new(struct textout **ret, const struct vocab *vocab,
                          const struct strview *stops, size_t n_stops);
 void textout_free(struct textout *t);
@@ -280,8 +284,9 @@ struct chat_options {
  *
  * Contents are written as they are (trimmed by llama3, bitnet and minicpm). Marks in a content are
  * not told from the template's own, here and in the models' own templates alike: who may write a
- * content may also write turns. Roles are plain words of 1 to 64 letters, digits, '_' and '-'; qwen3
- * takes system, user, assistant and tool, falcon3 and minicpm the first three, the others any.
+ * content may also write turns. Roles are plain words of 1 to 64 letters, digits, '_' and '-';
+ * qwen3 takes system, user, assistant and tool, falcon3 and minicpm the first three, the others
+ * any.
  *
  * Return: CHAT_OK; CHAT_NO_TEMPLATE for CHAT_NONE; CHAT_BAD_MESSAGES (none, a role the template has
  * no place for, or a prompt past 64 MiB), diag says which; -ENOMEM.
@@ -304,25 +309,25 @@ MUST_USE bool kv_type_parse(struct strview name, enum kv_type *ret);
 /** kv_block_bytes() - bytes of one block of this model's cache */
 uint64_t kv_block_bytes(const struct model *model, enum kv_type type);
 
-/** kv_pool_new() - room for n_blocks blocks; memory is taken from the system as blocks are first used */
+/** kv_pool_new() - room for n_blocks blocks; memory is taken as blocks are first used */
 MUST_USE int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type type,
                          size_t n_blocks);
 void kv_pool_free(struct kv_pool *pool); /* after its sequences */
-/** kv_pool_free_blocks/_idle_blocks() - blocks that hold nothing; that no sequence holds, but a later one may
- * find. Both are there to be taken. */
+/** kv_pool_free_blocks/_idle_blocks() - blocks that hold nothing; that no sequence holds, but a
+ * later one may find. Both are there to be taken. */
 size_t kv_pool_free_blocks(const struct kv_pool *pool);
 size_t kv_pool_idle_blocks(const struct kv_pool *pool);
 
 /** seq_new() - an empty sequence of at most n_ctx positions; takes no block yet */
 MUST_USE int seq_new(struct seq **ret, struct kv_pool *pool, size_t n_ctx);
-/** seq_free() - what can be found again stays so; the other blocks go back to the pool. Zeroed before another
- * use, both. */
+/** seq_free() - what can be found again stays so; the other blocks go back to the pool. Zeroed
+ * before another use, both. */
 void seq_free(struct seq *seq);
 size_t seq_len(const struct seq *seq);
 /** seq_rewind() - forget positions from n on; n <= seq_len */
 void seq_rewind(struct seq *seq, size_t n);
-/** seq_reserve() - blocks for n positions in all; idle ones are evicted when none is free. False when the pool
- * has too few (nothing taken). */
+/** seq_reserve() - blocks for n positions in all; idle ones are evicted when none is free. False
+ * when the pool has too few (nothing taken). */
 MUST_USE bool seq_reserve(struct seq *seq, size_t n);
 
 /** Called by a thread of the pool's own when it could write another block. */
@@ -330,45 +335,53 @@ typedef void kv_written_fn(void *arg);
 
 /**
  * kv_pool_spill() - keep blocks that can be found in a file, too, and look for them there
- * @fd:        a regular file, readable and writable, which nobody else writes; owned on success. What it holds of
- *             an earlier pool of the same model and type is used, where it is sound; anything else is overwritten.
+ * @fd:        a regular file, readable and writable, which nobody else writes; owned on success.
+ *             What it holds of an earlier pool of the same model and type is used, where it is
+ *             sound; anything else is overwritten.
  * @bytes_max: of the file
  * @written:   see kv_written_fn; @arg is borrowed until kv_pool_free()
  *
- * Writing is best effort: when the disk fails, it ends. Reading waits for the disk: seq_attach() reads 8 MiB at most.
- * Return: 0; -EINVAL when there is a file already, or bytes_max has no room for one block; another negative errno.
+ * Writing is best effort: when the disk fails, it ends. Reading waits for the disk: seq_attach()
+ * reads 8 MiB at most.
+ * Return: 0; -EINVAL when there is a file already, or bytes_max has no room for one block; another
+ * negative errno.
  */
 MUST_USE int kv_pool_spill(struct kv_pool *pool, int fd, uint64_t bytes_max, kv_written_fn *written,
                            void *arg);
-/** kv_pool_spill_next() - copy one block for the writer, if it is ready and there is one. Return: was there? */
+/** kv_pool_spill_next() - copy one block for the writer, if it is ready and there is one. Return:
+ * was there? */
 bool kv_pool_spill_next(struct kv_pool *pool);
 
 #define KV_SALT 16u /* bytes that say who may find a block; all zero: everybody */
 
 /**
  * kv_pool_publish() - what is public is something else from here on
- * @label: a name for it, which is no client's salt; blocks on disk are found again under the same one only
+ * @label: a name for it, which is no client's salt; blocks on disk are found again under the same
+ *         one only
  *
- * Public blocks of the label before, and what was kept behind them, are found by nobody any more. Sequences that hold
- * some go on.
+ * Public blocks of the label before, and what was kept behind them, are found by nobody any more.
+ * Sequences that hold some go on.
  */
 void kv_pool_publish(struct kv_pool *pool, const uint8_t label[KV_SALT]);
 
 /**
- * seq_attach() - find the positions of ids that are there already, and let what seq computes be found
- * @salt: whose sequence this is. Only blocks of the same salt are found, and those of the public one.
+ * seq_attach() - find the positions of ids that are there already, and let what seq computes be
+ * found
+ * @salt: whose sequence this is. Only blocks of the same salt are found, and those of the public
+ *        one.
  * @ids:  n ids, of which seq's own positions are the first ones; n may be 0
  *
- * Whole blocks are shared, and at least the last id is left to compute. The longer chain counts, of those
- * that begin with the salt's own and with public blocks. Ids and salt are compared, not only their hash. From here on
- * each block that seq fills can be found by others of its salt (by everybody until the next kv_pool_publish(), where that is all zero).
- * May be called again between steps, with the same salt: others may have computed more in the meantime. A sequence's numbers
+ * Whole blocks are shared, and at least the last id is left to compute. The longer chain counts, of
+ * those that begin with the salt's own and with public blocks. Ids and salt are compared, not only
+ * their hash. From here on each block that seq fills can be found by others of its salt (by
+ * everybody until the next kv_pool_publish(), where that is all zero). May be called again between
+ * steps, with the same salt: others may have computed more in the meantime. A sequence's numbers
  * are the same with and without: engine/NUMERICS.md.
  *
  * Return: positions found and added by this call.
  */
 size_t seq_attach(struct seq *seq, const uint8_t salt[KV_SALT], const int32_t *ids, size_t n);
-/** seq_on_disk() - did the last seq_attach() leave off with more to read? Call it again before computing. */
+/** seq_on_disk() - did the last seq_attach() leave more to read? Call it again before computing */
 bool seq_on_disk(const struct seq *seq);
 
 /* ---- steps ---- */
@@ -399,10 +412,10 @@ enum { STEP_OK = 0, STEP_KV_FULL, STEP_CANCELLED };
 /**
  * stepper_run() - run tokens of several sequences through the model, in one pass over the weights
  * @items: 1..STEP_ITEMS_MAX, each sequence at most once
- * @cancel: polled between layers; may be NULL. When it becomes true, nothing is added to any sequence.
+ * @cancel: polled between layers; may be NULL. Once true, nothing is added to any sequence.
  *
- * A row's logits do not depend on the other items, on how a prompt was cut into steps, or on threads.
- * Logits that are not finite are the caller's to notice (sampler_pick does).
+ * A row's logits do not depend on the other items, on how a prompt was cut into steps, or on
+ * threads. Logits that are not finite are the caller's to notice (sampler_pick does).
  * Return: STEP_OK; STEP_KV_FULL: the pool or a sequence's n_ctx is exhausted, nothing changed;
  * STEP_CANCELLED; -EINVAL when a limit of the stepper is passed or an id is out of range.
  */
@@ -474,7 +487,7 @@ enum { SAMPLER_OK = 0, SAMPLER_NOT_FINITE };
  *            pure function of (seed, position).
  * @n_top:    log-probabilities wanted, 0..SAMPLER_LOGPROBS_MAX
  *
- * Ties go to the lower id. Return: SAMPLER_OK, or SAMPLER_NOT_FINITE when any logit is NaN or infinite.
+ * Ties go to the lower id. Return: SAMPLER_OK, or SAMPLER_NOT_FINITE for a NaN or infinite logit.
  */
 MUST_USE int sampler_pick(struct sampler *s, const struct sampler_params *params,
                           const float *logits, const int32_t *history, size_t n_history,
@@ -484,7 +497,7 @@ MUST_USE int sampler_pick(struct sampler *s, const struct sampler_params *params
 
 struct gguf_writer; /* opaque */
 
-/** gguf_writer_new() - collect keys and tensor infos; nothing is written before gguf_writer_begin() */
+/** gguf_writer_new() - collect keys and tensor infos; writes nothing before gguf_writer_begin() */
 MUST_USE int gguf_writer_new(struct gguf_writer **ret);
 void gguf_writer_free(struct gguf_writer *w);
 MUST_USE int gguf_put_u32(struct gguf_writer *w, const char *key, uint32_t v);
@@ -495,8 +508,8 @@ MUST_USE int gguf_put_str_array(struct gguf_writer *w, const char *key, const st
                                 size_t n);
 MUST_USE int gguf_put_i32_array(struct gguf_writer *w, const char *key, const int32_t *v, size_t n);
 MUST_USE int gguf_put_f32_array(struct gguf_writer *w, const char *key, const float *v, size_t n);
-/** gguf_writable() - the i-th format that tensors can be written in; false past the last. Its name is
- * static, and a row is a whole number of blocks. */
+/** gguf_writable() - the i-th format that tensors can be written in; false past the last. Its name
+ * is static, and a row is a whole number of blocks. */
 struct gguf_writable {
     const char *name;
     uint32_t block; /* weights */
@@ -509,11 +522,11 @@ MUST_USE int gguf_put_tensor(struct gguf_writer *w, const char *name, const char
                              uint64_t n_cols, uint64_t n_rows, bool vector);
 /** gguf_writer_begin() - write header and infos to fd (borrowed) */
 MUST_USE int gguf_writer_begin(struct gguf_writer *w, int fd);
-/** gguf_writer_scale() - the scale of the tensor whose turn it is, before its first row. Only I2_S has one:
- * the largest magnitude of all its weights. -EINVAL when rows of it are written. */
+/** gguf_writer_scale() - the scale of the tensor whose turn it is, before its first row. Only I2_S
+ * has one: the largest magnitude of all its weights. -EINVAL when rows of it are written. */
 MUST_USE int gguf_writer_scale(struct gguf_writer *w, float scale);
-/** gguf_writer_rows() - encode and append rows of the tensor whose turn it is; rows may come in pieces.
- * -EINVAL for a format without an encoder. */
+/** gguf_writer_rows() - encode and append rows of the tensor whose turn it is; rows may come in
+ * pieces. -EINVAL for a format without an encoder. */
 MUST_USE int gguf_writer_rows(struct gguf_writer *w, const float *x, uint64_t n_rows);
 /** gguf_writer_raw() - the same for rows that are already in the tensor's format */
 MUST_USE int gguf_writer_raw(struct gguf_writer *w, const void *rows, uint64_t n_rows);
@@ -541,9 +554,9 @@ struct requant_tensor {
  * @fd: regular file. Borrowed until requant_free().
  *
  * What graph the model has does not matter: it need not be one that this engine runs.
- * Return: MODEL_OK; MODEL_MALFORMED, which is also when tensors share bytes and are larger than the file
- * together; MODEL_UNSUPPORTED: a tensor in a format that is not read, or with three dimensions; a negative
- * errno.
+ * Return: MODEL_OK; MODEL_MALFORMED, which is also when tensors share bytes and are larger than the
+ * file together; MODEL_UNSUPPORTED: a tensor in a format that is not read, or with three
+ * dimensions; a negative errno.
  */
 MUST_USE int requant_open(struct requant **ret, int fd, struct diag *ret_diag);
 void requant_free(struct requant *q);
@@ -551,15 +564,17 @@ void requant_free(struct requant *q);
 size_t requant_count(const struct requant *q);
 void requant_tensor(const struct requant *q, size_t i, struct requant_tensor *ret);
 
-/** requant_bytes() - what tensor i would take; false for rows that are no whole blocks of the format */
+/** requant_bytes() - what tensor i would take; false for rows that are no whole blocks of the
+ * format */
 MUST_USE bool requant_bytes(const struct requant *q, size_t i, const char *format, uint64_t *ret);
 
 /**
  * requant_choose() - the format that matrix i will have
  * @format: a name that gguf_writable() says can be encoded; NULL: what it has now
  *
- * Return: MODEL_OK; MODEL_UNSUPPORTED, with the tensor and both formats in diag: its weights are quantized
- * already, or its rows are no whole number of blocks; -EINVAL: no matrix, or no such format.
+ * Return: MODEL_OK; MODEL_UNSUPPORTED, with the tensor and both formats in diag: its weights are
+ * quantized already, or its rows are no whole number of blocks; -EINVAL: no matrix, or no such
+ * format.
  */
 MUST_USE int requant_choose(struct requant *q, size_t i, const char *format, struct diag *ret_diag);
 
@@ -571,10 +586,11 @@ typedef void requant_progress_fn(void *arg, const char *name, uint64_t done, uin
  * @fd:       empty, writable; synced on success. On failure its content is garbage.
  * @progress: may be NULL
  *
- * All keys are copied but general.alignment (the writer has its own) and general.file_type (one number cannot
- * name a mixture). May be called again with another choice. Memory: the header and some rows.
- * Return: MODEL_OK; MODEL_MALFORMED: a weight that is to be quantized is not finite; MODEL_UNSUPPORTED: weights too large for the
- * chosen format's scales; a negative errno.
+ * All keys are copied but general.alignment (the writer has its own) and general.file_type (one
+ * number cannot name a mixture). May be called again with another choice. Memory: the header and
+ * some rows.
+ * Return: MODEL_OK; MODEL_MALFORMED: a weight that is to be quantized is not finite;
+ * MODEL_UNSUPPORTED: weights too large for the chosen format's scales; a negative errno.
  */
 MUST_USE int requant_write(struct requant *q, int fd, requant_progress_fn *progress, void *arg,
                            struct diag *ret_diag);

@@ -1,8 +1,8 @@
 /* Weight formats: the bytes of a GGUF tensor, and the panels that the kernels read.
  *
- * A tensor in GGUF's form is n_rows rows and then, for I2_S, a tail that holds one scale for all of them.
- * A row is a head (IQ2_BN's scale) and whole blocks. Floating formats keep their rows as they are; all
- * others are interleaved 16 rows at a time into the panels of engine/kernels/kernels.h. */
+ * A tensor in GGUF's form is n_rows rows and then, for I2_S, a tail that holds one scale for all of
+ * them. A row is a head (IQ2_BN's scale) and whole blocks. Floating formats keep their rows as they
+ * are; all others are interleaved 16 rows at a time into the panels of engine/kernels/kernels.h. */
 #ifndef ENGINE_FORMAT_H
 #define ENGINE_FORMAT_H
 
@@ -54,11 +54,12 @@ const struct format_info *format_info(enum format f);
 MUST_USE bool format_of_id(uint32_t id, enum format *ret);
 MUST_USE bool format_of_name(const char *name, enum format *ret);
 
-/** format_foreign_name() - the name other engines gave to a number this one does not read; NULL when
- * nobody did, or when the number was withdrawn. Static. */
+/** format_foreign_name() - the name other engines gave to a number this one does not read; NULL
+ * when nobody did, or when the number was withdrawn. Static. */
 const char *format_foreign_name(uint32_t id);
 
-/** format_row_bytes() - bytes of a GGUF row; n_cols a multiple of the block, at most KERN_COLS_MAX */
+/** format_row_bytes() - bytes of a GGUF row; n_cols a multiple of the block, at most
+ * KERN_COLS_MAX */
 size_t format_row_bytes(enum format f, size_t n_cols);
 
 /** format_tensor_bytes() - bytes of a tensor in GGUF's form; false when a row is no whole number of
@@ -73,8 +74,8 @@ size_t format_panel_bytes(enum format f, size_t n_cols);
 
 /* ---- GGUF's form and floats (format_decode.c, format_encode.c) ---- */
 
-/** format_tensor_scale() - what every weight of a tensor is multiplied by besides its row's and block's
- * scales: I2_S keeps it behind the rows, and for all others it is 1.
+/** format_tensor_scale() - what every weight of a tensor is multiplied by besides its row's and
+ * block's scales: I2_S keeps it behind the rows, and for all others it is 1.
  * @tensor: format_tensor_bytes(), in GGUF's form */
 float format_tensor_scale(enum format f, const uint8_t *tensor, size_t n_cols, uint64_t n_rows);
 
@@ -94,8 +95,8 @@ bool format_row_is_ternary(enum format f, const uint8_t *row, size_t n_cols);
 bool format_can_encode(enum format f);
 
 /**
- * format_encode_row() - floats to one GGUF row, byte for byte as the format's usual encoder writes it
- * (formulas and rounding: engine/NUMERICS.md, "Encoding")
+ * format_encode_row() - floats to one GGUF row, byte for byte as the format's usual encoder writes
+ * it (formulas and rounding: engine/NUMERICS.md, "Encoding")
  * @scale: of the tensor: for I2_S the largest magnitude of all its weights; else ignored
  * @ret:   format_row_bytes() written. NaN and infinities give a scale that is none of either's
  *         business to hide: it becomes NaN or infinite.
@@ -117,8 +118,8 @@ void format_encode_tail(enum format f, float scale, uint8_t *ret);
 void format_pack_panel(enum format f, const uint8_t *rows, float scale, size_t n_rows,
                        size_t n_cols, uint8_t *panel);
 
-/** format_unpack_row() - one row of a packed matrix as floats, equal to format_decode_row() of the GGUF
- * row */
+/** format_unpack_row() - one row of a packed matrix as floats, equal to format_decode_row() of the
+ * GGUF row */
 void format_unpack_row(enum format f, const uint8_t *packed, size_t row, size_t n_cols, float *ret);
 
 #endif

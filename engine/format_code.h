@@ -1,7 +1,7 @@
 /* Where the codes and scales of a GGUF block stand, for decoding and packing: one function a field.
  *
- * Layouts: ggml's block structures (Q*, TQ*), bitnet.cpp's I2_S in the layout of its published files
- * (blocks of 128 weights in 32 bytes), ik_llama.cpp's IQ2_BN. Little-endian, unaligned. */
+ * Layouts: ggml's block structures (Q*, TQ*), bitnet.cpp's I2_S in the layout of its published
+ * files (blocks of 128 weights in 32 bytes), ik_llama.cpp's IQ2_BN. Little-endian, unaligned. */
 #ifndef ENGINE_FORMAT_CODE_H
 #define ENGINE_FORMAT_CODE_H
 
@@ -169,7 +169,8 @@ static inline unsigned q5k_code(const uint8_t *block, size_t i)
     return k_nibble(block + 48, i) | (block[16 + i % 32] >> (i / 32) & 1u) << 4;
 }
 
-/* Six bits, 0..63; the weight is code - 32. The scale of 16 weights is at Q6K_SCALES_AT + i / 16. */
+/* Six bits, 0..63; the weight is code - 32. The scale of 16 weights is at Q6K_SCALES_AT + i /
+ * 16. */
 static inline unsigned q6k_code(const uint8_t *block, size_t i)
 {
     const size_t half = i / 128, quarter = i % 128 / 32, m = i % 32;

@@ -1,7 +1,7 @@
 /* GGUF rows to floats: the formulas of the formats, one function each.
  *
- * A scale is an f16 and a code at most eight bits, so their product fits a float and is exact; where a
- * formula has more products, they are rounded in the order of its parentheses. */
+ * A scale is an f16 and a code at most eight bits, so their product fits a float and is exact;
+ * where a formula has more products, they are rounded in the order of its parentheses. */
 #include "engine/format.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-/* Floats to GGUF rows, as the usual encoders of the formats do: each scale and code is a formula of its
- * block alone, without a search (engine/NUMERICS.md, "Encoding"). */
+/* Floats to GGUF rows, as the usual encoders of the formats do: each scale and code is a formula of
+ * its block alone, without a search (engine/NUMERICS.md, "Encoding"). */
 #include "engine/format.h"
 
 #include <assert.h>
@@ -134,9 +134,9 @@ static void encode_tq2_0(const float *x, float scale, size_t n, uint8_t *ret)
     }
 }
 
-/* A byte of digits for weights that are `step` apart, the first of them the most significant; fewer than
- * five are followed by zeros. Digits are thirds of the byte's range, rounded up so that the decoder's
- * multiplications bring each of them back whole. */
+/* A byte of digits for weights that are `step` apart, the first of them the most significant; fewer
+ * than five are followed by zeros. Digits are thirds of the byte's range, rounded up so that the
+ * decoder's multiplications bring each of them back whole. */
 static uint8_t tq1_byte(const float *x, size_t step, size_t n_digits, float inv)
 {
     unsigned v = 0;
@@ -192,8 +192,8 @@ static void encode_iq2_bn(const float *x, float scale, size_t n, uint8_t *ret)
     }
 }
 
-/* Code 0 is the only one as far from zero as -8, so the weight of largest magnitude takes it, and its sign
- * goes to the scale. Codes round half up: 8.5 is added and the fraction dropped. */
+/* Code 0 is the only one as far from zero as -8, so the weight of largest magnitude takes it, and
+ * its sign goes to the scale. Codes round half up: 8.5 is added and the fraction dropped. */
 static void encode_q4_0(const float *x, float scale, size_t n, uint8_t *ret)
 {
     for (size_t at = 0; at < n; at += Q8_BLOCK, ret += Q4_BYTES) {

@@ -1,5 +1,6 @@
-/* GGUF rows into panels and back. Packing moves codes and scales, never rounds one: what is unpacked equals
- * what the GGUF row decodes to. TQ1_0's digits become two-bit codes and Q5_0's codes become bytes. */
+/* GGUF rows into panels and back. Packing moves codes and scales, never rounds one: what is
+ * unpacked equals what the GGUF row decodes to. TQ1_0's digits become two-bit codes and Q5_0's
+ * codes become bytes. */
 #include "engine/format.h"
 
 #include <assert.h>

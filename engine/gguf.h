@@ -1,5 +1,5 @@
-/* Reader of GGUF v3 files (the format of ggml, docs/gguf.md there). It finds and bounds everything and
- * interprets nothing: what a key or tensor means is its user's business. */
+/* Reader of GGUF v3 files (the format of ggml, docs/gguf.md there). It finds and bounds everything
+ * and interprets nothing: what a key or tensor means is its user's business. */
 #ifndef ENGINE_GGUF_H
 #define ENGINE_GGUF_H
 
@@ -83,7 +83,8 @@ void gguf_deinit(struct gguf *g);
 const struct gguf_key *gguf_find(const struct gguf *g, const char *name);
 const struct gguf_tensor_info *gguf_tensor_find(const struct gguf *g, const char *name);
 
-/** gguf_key_offset() - for diagnoses: of the key's value, or the end of the keys when it is absent */
+/** gguf_key_offset() - for diagnoses: of the key's value, or the end of the keys when it is
+ * absent */
 uint64_t gguf_key_offset(const struct gguf *g, const char *name);
 
 enum { GGUF_FOUND = 0, GGUF_ABSENT, GGUF_WRONG_TYPE };

@@ -1,4 +1,5 @@
-/* What the engine itself does with a writer of GGUF files, besides engine.h: files made from files. */
+/* What the engine itself does with a writer of GGUF files, besides engine.h: files made from
+ * files. */
 #ifndef ENGINE_GGUF_WRITER_H
 #define ENGINE_GGUF_WRITER_H
 

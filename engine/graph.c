@@ -10,8 +10,8 @@
  *     [bitnet: u = rms(u) * ffn_sub_norm]
  *     x = x + Wdown u                                 [minicpm: as above]
  *
- * A token's numbers depend on that token's own history alone: every float operation runs inside one row, in
- * the order of engine/NUMERICS.md, and threads only choose who computes which row. */
+ * A token's numbers depend on that token's own history alone: every float operation runs inside one
+ * row, in the order of engine/NUMERICS.md, and threads only choose who computes which row. */
 #include <string.h>
 
 #include "engine/attention.h"
@@ -110,7 +110,8 @@ static float relu2(float x)
     return r * r;
 }
 
-/* Must the product down wait for whole rows of its input: to norm them, or to find their one scale? */
+/* Must the product down wait for whole rows of its input: to norm them, or to find their one
+ * scale? */
 static bool down_wants_rows(const struct layer *l)
 {
     const unsigned kinds = act_wanted(&l->down);

@@ -1,7 +1,8 @@
 /* The pool is one reserved mapping; the system gives it memory page by page as blocks are first
  * written. Free blocks are a stack, so a block that was just given back is taken first, while it is
- * still in the cache. Only when none is free an idle one is evicted. A block that several sequences hold, or
- * that can be found, is never written: a sequence that was rewound into one goes on in a copy. */
+ * still in the cache. Only when none is free an idle one is evicted. A block that several sequences
+ * hold, or that can be found, is never written: a sequence that was rewound into one goes on in a
+ * copy. */
 #include "engine/kv.h"
 
 #include <assert.h>

@@ -1,8 +1,8 @@
 /* Blocks of keys and values, and the sequences that hold them: what the step loop sees of them.
  *
- * A block is KV_BLOCK positions of everything: (layer, KV head, K then V, position, head_dim). The rows
- * of one head are neighbours, so attention walks memory forwards. In int8 every row has a scale, a float, and
- * the scales of a head's rows stand behind them. */
+ * A block is KV_BLOCK positions of everything: (layer, KV head, K then V, position, head_dim). The
+ * rows of one head are neighbours, so attention walks memory forwards. In int8 every row has a
+ * scale, a float, and the scales of a head's rows stand behind them. */
 #ifndef ENGINE_KV_H
 #define ENGINE_KV_H
 
@@ -14,8 +14,8 @@
 
 #define KV_NONE UINT32_MAX /* no block */
 
-/* What the pool knows of a block. A block is free (nobody's), held (n_refs > 0) or idle (nobody holds it, but it
- * can be found again). */
+/* What the pool knows of a block. A block is free (nobody's), held (n_refs > 0) or idle (nobody
+ * holds it, but it can be found again). */
 struct kv_block {
     uint32_t n_refs;       /* sequences that hold it */
     bool dirty;            /* has held somebody's positions */
@@ -40,8 +40,8 @@ struct kv_pool {
     uint8_t *mem; /* owned mapping: (n_blocks, block_bytes) */
     size_t mem_bytes;
     size_t block_bytes;
-    size_t
-        head_bytes; /* of one head's K, or V, rows in a block, with the scales of int8 behind them */
+    size_t head_bytes; /* of one head's K, or V, rows in a block, with the scales of int8 behind
+                     * them */
     size_t head_dim;
     size_t n_blocks;
     size_t n_head_kv;
@@ -72,12 +72,14 @@ struct seq {
 /** seq_trim() - give back the blocks beyond the first n_blocks */
 void seq_trim(struct seq *seq, size_t n_blocks);
 
-/** seq_advance() - n positions more have been computed, in blocks that were reserved: those of these ids */
+/** seq_advance() - n positions more have been computed, in blocks that were reserved: those of
+ * these ids */
 void seq_advance(struct seq *seq, const int32_t *ids, size_t n);
 
 /* ---- kv_cache.c: blocks that can be found again ---- */
 
-/** kv_cache_keep() - let the seq's full blocks be found by its salt; of two equal ones a single one stays */
+/** kv_cache_keep() - let the seq's full blocks be found by its salt; of two equal ones a single one
+ * stays */
 void kv_cache_keep(struct seq *seq);
 
 /** kv_cache_evict() - make the least valuable idle block free; there has to be one */
@@ -85,7 +87,8 @@ void kv_cache_evict(struct kv_pool *pool);
 
 /* ---- kv.c: for kv_cache.c ---- */
 
-/** kv_block_take() - a block of zeros for one sequence. There has to be one that is free or idle. */
+/** kv_block_take() - a block of zeros for one sequence. There has to be one that is free or
+ * idle. */
 uint32_t kv_block_take(struct kv_pool *pool);
 void kv_block_ref(struct kv_pool *pool, uint32_t block);
 /** kv_block_unref() - let go; a block that cannot be found is free when nobody holds it any more */
@@ -93,14 +96,15 @@ void kv_block_unref(struct kv_pool *pool, uint32_t block);
 /** kv_block_free() - onto the stack of free blocks: nobody holds it, nobody can find it */
 void kv_block_free(struct kv_pool *pool, uint32_t block);
 
-/** kv_scales() - of an int8 pool: (KV_BLOCK) scales behind the K or V rows of one head that begin at half */
+/** kv_scales() - of an int8 pool: (KV_BLOCK) scales behind the K or V rows of one head that begin
+ * at half */
 static inline float *kv_scales(const struct kv_pool *pool, const uint8_t *half)
 {
     return (float *)(uintptr_t)(half + (size_t)KV_BLOCK * pool->head_dim);
 }
 
-/** kv_keys() - K rows of one head in the block of position KV_BLOCK * block_i; V rows follow them by
- * pool->head_bytes */
+/** kv_keys() - K rows of one head in the block of position KV_BLOCK * block_i; V rows follow them
+ * by pool->head_bytes */
 static inline uint8_t *kv_keys(const struct seq *seq, size_t layer, size_t head, size_t block_i)
 {
     const struct kv_pool *p = seq->pool;

@@ -1,18 +1,20 @@
-/* Blocks that can be found again. A full block is entered under a hash of (salt, the chain before it, its
- * ids); a sequence that begins with the same ids under the same salt takes it as it is, since a position's keys and
- * values depend on nothing but the ids up to it. The hash only leads to a candidate: salt, ids and the
- * parent, which is a block and not a hash, are compared, so by induction over the chain all ids before it are
- * equal too, and a collision leads nowhere.
+/* Blocks that can be found again. A full block is entered under a hash of (salt, the chain before
+ * it, its ids); a sequence that begins with the same ids under the same salt takes it as it is,
+ * since a position's keys and values depend on nothing but the ids up to it. The hash only leads to
+ * a candidate: salt, ids and the parent, which is a block and not a hash, are compared, so by
+ * induction over the chain all ids before it are equal too, and a collision leads nowhere.
  *
- * A sequence that holds a block holds all those before it. So an idle block has only idle ones behind it, and evicting
- * from the ends of chains never leaves a block without its parent.
+ * A sequence that holds a block holds all those before it. So an idle block has only idle ones
+ * behind it, and evicting from the ends of chains never leaves a block without its parent.
  *
- * Public blocks have a salt too, the pool's label, which changes with what is public: so what was found by everybody
- * once is found by nobody under the next label, on the disk neither. In memory such blocks go at once, with all that
- * lies behind them; a sequence that holds some goes on, and keeps nothing any more.
+ * Public blocks have a salt too, the pool's label, which changes with what is public: so what was
+ * found by everybody once is found by nobody under the next label, on the disk neither. In memory
+ * such blocks go at once, with all that lies behind them; a sequence that holds some goes on, and
+ * keeps nothing any more.
  *
  * What is least worth goes first: what was used longest ago, where a hit counts as much as a whole
- * pool of blocks let go since, at most eight times. Public blocks are what the operator asked for, and go last. */
+ * pool of blocks let go since, at most eight times. Public blocks are what the operator asked for,
+ * and go last. */
 #include <assert.h>
 #include <errno.h>
 #include <stddef.h>
@@ -133,7 +135,8 @@ void kv_cache_evict(struct kv_pool *pool)
     uint32_t worst = KV_NONE;
     uint64_t worst_value = UINT64_MAX;
 
-    /* Some thousand blocks at most, for each of them a memset of a whole block: a scan is no cost. */
+    /* Some thousand blocks at most, for each of them a memset of a whole block: a scan is no
+     * cost. */
     for (uint32_t i = 0; i < pool->n_blocks; i++) {
         const struct kv_block *b = &pool->blocks[i];
         if (!b->kept || b->n_refs > 0 || b->n_children > 0) {
@@ -189,7 +192,8 @@ void kv_pool_publish(struct kv_pool *pool, const uint8_t label[KV_SALT])
     memcpy(pool->label, label, KV_SALT);
 }
 
-/* Does seq hold blocks that were public and cannot be found any more? What it computes behind them cannot either. */
+/* Does seq hold blocks that were public and cannot be found any more? What it computes behind them
+ * cannot either. */
 static bool chain_lost(const struct seq *seq)
 {
     return seq->n_kept > 0 && !seq->pool->blocks[seq->blocks[0]].kept;
@@ -225,8 +229,8 @@ void kv_cache_keep(struct seq *seq)
 
 /* ---- finding ---- */
 
-/* How far a chain goes on from seq's own blocks: by public blocks as far as they go, if these may come first, then by
- * the salt's own. Takes what it finds when `take`. Return: blocks found. */
+/* How far a chain goes on from seq's own blocks: by public blocks as far as they go, if these may
+ * come first, then by the salt's own. Takes what it finds when `take`. Return: blocks found. */
 static size_t follow(struct seq *seq, const int32_t *ids, size_t n_blocks, bool public_first,
                      bool take)
 {

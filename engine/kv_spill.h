@@ -1,8 +1,10 @@
-/* KV blocks in a file: idle ones are written behind, and read back when a prompt wants one that is gone.
+/* KV blocks in a file: idle ones are written behind, and read back when a prompt wants one that is
+ * gone.
  *
- * The file is a header of SPILL_HEADER_BYTES and slots of one size: struct spill_head, padding to SPILL_HEAD_BYTES, the
- * block's bytes. Numbers are the machine's own: the file never leaves it. Whatever it contains is believed only where
- * its checksum fits and it says of itself what was looked for; salts are not in it. */
+ * The file is a header of SPILL_HEADER_BYTES and slots of one size: struct spill_head, padding to
+ * SPILL_HEAD_BYTES, the block's bytes. Numbers are the machine's own: the file never leaves it.
+ * Whatever it contains is believed only where its checksum fits and it says of itself what was
+ * looked for; salts are not in it. */
 #ifndef ENGINE_KV_SPILL_H
 #define ENGINE_KV_SPILL_H
 
@@ -36,7 +38,8 @@ struct spill_head {
 
 struct kv_spill; /* opaque: the file, an index of its slots, and a thread that writes */
 
-/** kv_spill_new() - @fd: owned on success; @written: called by the thread after each block it wrote.
+/** kv_spill_new() - @fd: owned on success; @written: called by the thread after each block it
+ * wrote.
  * Return: 0; -EINVAL when bytes_max has no room for a block; another negative errno. */
 MUST_USE int kv_spill_new(struct kv_spill **ret, const struct spill_file *file, int fd,
                           uint64_t bytes_max, kv_written_fn *written, void *arg);
@@ -47,10 +50,11 @@ bool kv_spill_ready(struct kv_spill *s);
 /** kv_spill_put() - copy a block for the writer, which has to be ready */
 void kv_spill_put(struct kv_spill *s, const struct spill_head *head, const uint8_t *block);
 
-/** kv_spill_has() - does the index know a block of this hash? Right after kv_spill_new() it may wait a moment for the
- * index to be whole. */
+/** kv_spill_has() - does the index know a block of this hash? Right after kv_spill_new() it may
+ * wait a moment for the index to be whole. */
 bool kv_spill_has(struct kv_spill *s, const uint64_t hash[2]);
-/** kv_spill_get() - read it. @want: hash, before and ids that it must have. @block: written, also on failure.
+/** kv_spill_get() - read it. @want: hash, before and ids that it must have. @block: written, also
+ * on failure.
  * Return: false when it is not there, or not sound; then the index forgets it. */
 MUST_USE bool kv_spill_get(struct kv_spill *s, const struct spill_head *want, uint8_t *block);
 

@@ -1,8 +1,8 @@
 /* Opening a packed file.
  *
- * The file may have been damaged since it was written, so besides the checksums of header and tables
- * every offset and count is compared with the section it points into; what the step loop then reads
- * cannot leave the map. */
+ * The file may have been damaged since it was written, so besides the checksums of header and
+ * tables every offset and count is compared with the section it points into; what the step loop
+ * then reads cannot leave the map. */
 #include "engine/model.h"
 
 #include <errno.h>

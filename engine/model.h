@@ -12,8 +12,8 @@
 
 struct vocab;
 
-/* How the input of a product is quantized: in blocks of 32 or 256 columns with a scale each, or with one
- * scale for the whole token, laid out in the blocks that the matrix's kernel reads. */
+/* How the input of a product is quantized: in blocks of 32 or 256 columns with a scale each, or
+ * with one scale for the whole token, laid out in the blocks that the matrix's kernel reads. */
 enum act_kind { ACT_32 = 0, ACT_256, ACT_TOKEN_32, ACT_TOKEN_256, ACT_TOKEN, ACT_KINDS };
 
 struct matrix {

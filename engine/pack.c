@@ -1,7 +1,7 @@
 /* GGUF in, packed image out: what of the file the image is made of.
  *
- * Everything is checked before the first byte is written: keys, then for every role of the graph the
- * tensor that fills it, then the vocabulary. image_write() does the writing. */
+ * Everything is checked before the first byte is written: keys, then for every role of the graph
+ * the tensor that fills it, then the vocabulary. image_write() does the writing. */
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -45,8 +45,8 @@ static size_t layer_of(size_t i)
     return i < ROLES_GLOBAL ? 0 : (i - ROLES_GLOBAL) / ROLES_LAYER;
 }
 
-/* Does the tensor have these dimensions, a format of ours, and its bytes inside the file? Tensors may
- * share bytes, but not so many that a small file unfolds into a large model. */
+/* Does the tensor have these dimensions, a format of ours, and its bytes inside the file? Tensors
+ * may share bytes, but not so many that a small file unfolds into a large model. */
 static int check_tensor(struct packer *p, const struct gguf_tensor_info *t, uint64_t n_cols,
                         uint64_t n_rows, enum format *ret)
 {

@@ -27,7 +27,8 @@ static bool tensor_is_ternary(const struct image_parts *p, size_t i)
     return true;
 }
 
-/* The name that a format alone gives its matrices; two-bit formats get theirs from all of them together. */
+/* The name that a format alone gives its matrices; two-bit formats get theirs from all of them
+ * together. */
 static enum quantization quantization_of(enum format f)
 {
     static const enum quantization of_format[FORMATS] = {

@@ -11,12 +11,12 @@ struct image_parts;
 
 #define PACK_FORMATS_BYTES ((size_t)FORMATS * 12) /* every name, with a plus, and a NUL */
 
-/** pack_quantization() - of the layers' matrices; the embedding and head do not count. Two-bit formats
- * are ternary only when no weight of them is +2, so the codes are looked at. */
+/** pack_quantization() - of the layers' matrices; the embedding and head do not count. Two-bit
+ * formats are ternary only when no weight of them is +2, so the codes are looked at. */
 enum quantization pack_quantization(const struct image_parts *p);
 
-/** pack_formats() - "I2_S+F16": the layers' formats, the one with most bytes first, then those that only the
- * embedding and head have */
+/** pack_formats() - "I2_S+F16": the layers' formats, the one with most bytes first, then those that
+ * only the embedding and head have */
 void pack_formats(const struct image_parts *p, char ret[PACK_FORMATS_BYTES]);
 
 #endif

@@ -1,4 +1,5 @@
-/* What the tensors of a model are for: their names in a file and the dimensions that a shape gives them. */
+/* What the tensors of a model are for: their names in a file and the dimensions that a shape gives
+ * them. */
 #ifndef ENGINE_ROLE_H
 #define ENGINE_ROLE_H
 
@@ -52,8 +53,8 @@ bool role_is_vector(enum role r);
 /** role_dims() - the dimensions this shape wants; false when its graph has no such tensor */
 MUST_USE bool role_dims(const struct shape *s, enum role r, uint64_t *ret_cols, uint64_t *ret_rows);
 
-/** role_of_name() - the role that a tensor's name has in this shape's graph, whatever its layer, or the
- * number beside one; false when it has none */
+/** role_of_name() - the role that a tensor's name has in this shape's graph, whatever its layer, or
+ * the number beside one; false when it has none */
 MUST_USE bool role_of_name(const struct shape *s, const char *name, enum role *ret);
 
 #endif

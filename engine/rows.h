@@ -26,7 +26,8 @@ void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n,
 void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,
                    unsigned kinds);
 
-/** rows_input() - the input of a product: floats with this stride, and what rows_quantize() made of them */
+/** rows_input() - the input of a product: floats with this stride, and what rows_quantize() made of
+ * them */
 struct input rows_input(const struct stepper *st, const float *x, size_t stride);
 
 #endif

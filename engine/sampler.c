@@ -3,9 +3,10 @@
  * The order is: repetition penalty, temperature, top-k, top-p, min-p, one draw. The draw is a pure
  * function of (seed, position), so a generation can be taken up anywhere and goes on the same.
  *
- * Sorting a whole vocabulary to find a handful of likely tokens would cost more than a small model's
- * step, so candidates are found by threshold: everything within some distance of the best logit is a
- * prefix of the sorted order, and the distance grows until that prefix holds what is asked for. */
+ * Sorting a whole vocabulary to find a handful of likely tokens would cost more than a small
+ * model's step, so candidates are found by threshold: everything within some distance of the best
+ * logit is a prefix of the sorted order, and the distance grows until that prefix holds what is
+ * asked for. */
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -227,8 +228,8 @@ static double weigh(const struct candidate *c, size_t n)
     return sum;
 }
 
-/* How many of the sorted candidates top-p keeps, or n + 1 when it needs more than these. `all` is the
- * weight that counts as 1. */
+/* How many of the sorted candidates top-p keeps, or n + 1 when it needs more than these. `all` is
+ * the weight that counts as 1. */
 static size_t cut_top_p(const struct candidate *c, size_t n, float top_p, double all)
 {
     double sum = 0;

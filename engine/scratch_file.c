@@ -1,4 +1,5 @@
-/* A folder without O_TMPFILE (some network file systems) gets a named file that loses its name at once. */
+/* A folder without O_TMPFILE (some network file systems) gets a named file that loses its name at
+ * once. */
 #include "engine/scratch_file.h"
 
 #include <errno.h>

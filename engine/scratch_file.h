@@ -10,8 +10,9 @@
  * scratch_file() - an empty file that is gone when its last descriptor and mapping are
  * @bytes: about how much will be written
  *
- * In memory while that is little for this machine, at most a quarter of all; else on disk, in $TMPDIR or
- * /var/tmp, because memory that the system can write nowhere would take the machine down.
+ * In memory while that is little for this machine, at most a quarter of all; else on disk, in
+ * $TMPDIR or /var/tmp, because memory that the system can write nowhere would take the machine
+ * down.
  *
  * Return: a descriptor of the caller's or a negative errno.
  */

@@ -165,8 +165,9 @@ static int refuse_foreign_files(const struct gguf *g, struct diag *d)
     return MODEL_OK;
 }
 
-/* MiniCPM's three numbers. Its files give the logits' divisor; those without keys mean the numbers of the
- * paper: 12, 1.4 / sqrt(layers) and a head made for a width of 256. In other families all must be 1. */
+/* MiniCPM's three numbers. Its files give the logits' divisor; those without keys mean the numbers
+ * of the paper: 12, 1.4 / sqrt(layers) and a head made for a width of 256. In other families all
+ * must be 1. */
 static int read_scales(struct keys *k, struct shape *s)
 {
     const bool ours = arch_info((enum arch)s->arch)->stream_scales;

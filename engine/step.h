@@ -1,5 +1,5 @@
-/* The stepper's scratch: planned once, allocated once, shared by step.c (what to run) and graph.c (how
- * a layer is computed). */
+/* The stepper's scratch: planned once, allocated once, shared by step.c (what to run) and graph.c
+ * (how a layer is computed). */
 #ifndef ENGINE_STEP_H
 #define ENGINE_STEP_H
 

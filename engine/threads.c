@@ -1,13 +1,13 @@
 /* The pool: one word holds the job.
  *
- * `ticket` is (job number << 32 | items left). Taking an item is a compare-and-swap of that word, so
- * a thread that was asleep since an older job cannot take an item of a newer one by mistake: the
+ * `ticket` is (job number << 32 | items left). Taking an item is a compare-and-swap of that word,
+ * so a thread that was asleep since an older job cannot take an item of a newer one by mistake: the
  * word it remembers is gone. The job's fields are written while no item is left, when no swap can
- * succeed. Workers spin for some microseconds after a job, because in a step the next one follows at
- * once, and then sleep on a futex; an idle engine burns nothing.
+ * succeed. Workers spin for some microseconds after a job, because in a step the next one follows
+ * at once, and then sleep on a futex; an idle engine burns nothing.
  *
- * Why it is right. Job numbers wrap after 2^32 jobs, which is hours; below, no thread stands still for
- * exactly so long between two instructions.
+ * Why it is right. Job numbers wrap after 2^32 jobs, which is hours; below, no thread stands still
+ * for exactly so long between two instructions.
  *
  * An item is done once, by the function of its own job. In the order of its changes `ticket` goes
  * (j, n), (j, n-1) ... (j, 0), (j+1, n') ..., each value once, so the one successful swap of (j, k)

@@ -239,8 +239,8 @@ MUST_USE int message_put_delta(struct buf *out, uint32_t id, const struct msg_de
 /** of a generate; with @m NULL or without a finish_reason: of a load, an unload or a cancel, and
  * the id alone */
 MUST_USE int message_put_done(struct buf *out, uint32_t id, const struct msg_done *m);
-/** the answer to list, ps, status, metrics, sessions and session: @result is one complete msgpack value, at most
- * FRAME_BODY_MAX - 64 bytes */
+/** the answer to list, ps, status, metrics, sessions and session: @result is one complete msgpack
+ * value, at most FRAME_BODY_MAX - 64 bytes */
 MUST_USE int message_put_result(struct buf *out, uint32_t id, struct strview result);
 /** name, number, retryable and hint come from the table; m->code, message, retry_after_ms, have,
  * limit count */

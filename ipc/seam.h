@@ -1,9 +1,10 @@
 /* The seam: what the broker tells the runner and what the runner reports, over a socketpair.
  *
  * The broker decides, the runner carries out. Frames are those of frame.h (bodies up to
- * FRAME_SEAM_BODY_MAX); a `load` frame carries one descriptor, the packed file, and a `spill` frame one, a
- * file for idle KV blocks, by SCM_RIGHTS with the frame's first byte. Both sides are ours, but each checks what it reads: the runner has
- * parsed hostile text, and a broker must survive a runner gone wrong.
+ * FRAME_SEAM_BODY_MAX); a `load` frame carries one descriptor, the packed file, and a `spill` frame
+ * one, a file for idle KV blocks, by SCM_RIGHTS with the frame's first byte. Both sides are ours,
+ * but each checks what it reads: the runner has parsed hostile text, and a broker must survive a
+ * runner gone wrong.
  *
  * Sequences are named by the broker's global request number, models by a number it gives at load.
  */
@@ -83,8 +84,8 @@ struct seam_start {
 struct seam_plan {
     uint64_t run[SEAM_PLAN_MAX]; /* sequences that may work, in the order prompts are served */
     size_t n_run;
-    /* Time for prompt tokens in a step that others decode in, and the least for one that nobody does; 0:
-     * by measurement. */
+    /* Time for prompt tokens in a step that others decode in, and the least for one that nobody
+     * does; 0: by measurement. */
     uint32_t prompt_us;
 };
 
@@ -190,8 +191,8 @@ enum { SEAM_OK = 0, SEAM_MALFORMED };
 MUST_USE int seam_read(struct seam_message *ret, const uint8_t *body, size_t n,
                        struct diag *ret_diag);
 
-/** seam_put() - append one frame. For SEAM_START (resume), SEAM_STARTED and SEAM_TOKENS the ids (and logprobs: n_ids x
- * n_alternatives, or NULL) come as arrays; otherwise pass NULL and 0.
+/** seam_put() - append one frame. For SEAM_START (resume), SEAM_STARTED and SEAM_TOKENS the ids
+ * (and logprobs: n_ids x n_alternatives, or NULL) come as arrays; otherwise pass NULL and 0.
  * Return: 0, -ENOMEM, -E2BIG, or -EINVAL for a value that seam_read() would refuse. After a failure
  * nothing was appended. */
 MUST_USE int seam_put(struct buf *out, const struct seam_message *m, const int32_t *ids,

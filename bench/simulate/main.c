@@ -1,4 +1,5 @@
-/* bench/simulate: what a mix of clients would see, by the daemon's own scheduler over virtual time. */
+/* bench/simulate: what a mix of clients would see, by the daemon's own scheduler over virtual
+ * time. */
 #include <errno.h>
 #include <getopt.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
  *     step = pass + streams x stream + prompt tokens x token
  *
  * in place of the arithmetic. Everything that decides is the daemon's own code (sched, cost, queue,
- * gate, breaker, and the runner's pace), so what holds here holds there as far as the model does. As in life, a
- * plan reaches the engine while it works on the one before. */
+ * gate, breaker, and the runner's pace), so what holds here holds there as far as the model does.
+ * As in life, a plan reaches the engine while it works on the one before. */
 #ifndef BENCH_SIMULATE_SIM_H
 #define BENCH_SIMULATE_SIM_H
 

@@ -33,8 +33,8 @@ static void untell(struct answer *a)
     }
 }
 
-/* A line that stays with --verbose; else one that the next takes the place of, on a terminal. It is not
- * shown once text stands on the same terminal. */
+/* A line that stays with --verbose; else one that the next takes the place of, on a terminal. It is
+ * not shown once text stands on the same terminal. */
 static void tell(struct answer *a, const char *text)
 {
     char *safe = escape_line(text);
@@ -89,7 +89,8 @@ static void on_progress(struct onebit_conn *conn, uint32_t id,
     tell(a, text);
 }
 
-/* A wait that the daemon's refusal, or its loss, makes. Said in a line that stays: it may be long. */
+/* A wait that the daemon's refusal, or its loss, makes. Said in a line that stays: it may be
+ * long. */
 static void on_retry(struct onebit_conn *conn, uint32_t id, const struct onebit_retrying *retrying,
                      void *user)
 {

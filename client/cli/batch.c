@@ -1,9 +1,9 @@
 /* batch: a file of requests, a file of answers.
  *
- * onebit_batch() runs them; here they are read, their answers put back into the order of the input, and
- * written. An answer is written as soon as all before it are, so the output can be gone on with whatever
- * happens. Answers that wait for one before them are held; when too many do, no new request is begun
- * until it has come. */
+ * onebit_batch() runs them; here they are read, their answers put back into the order of the input,
+ * and written. An answer is written as soon as all before it are, so the output can be gone on with
+ * whatever happens. Answers that wait for one before them are held; when too many do, no new
+ * request is begun until it has come. */
 #include "client/cli/batch.h"
 
 #include <errno.h>

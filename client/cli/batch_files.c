@@ -1,6 +1,7 @@
-/* batch_files: where a batch goes on. The output says by itself how far it is: each of its lines has the
- * number of its line in the input and a mark of what stood there and how it was asked. So nothing is
- * kept beside it, a new line may be added to the input, and a wrong input is found out. */
+/* batch_files: where a batch goes on. The output says by itself how far it is: each of its lines
+ * has the number of its line in the input and a mark of what stood there and how it was asked. So
+ * nothing is kept beside it, a new line may be added to the input, and a wrong input is found
+ * out. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
-/* bench: how fast the daemon answers, as a client sees it. One row for each length of prompt; `bench load`
- * is in bench_load.c. Medians and percentiles are over all requests of all rounds; the lengths take turns, so
- * that a disturbance from outside meets all of them alike. */
+/* bench: how fast the daemon answers, as a client sees it. One row for each length of prompt;
+ * `bench load` is in bench_load.c. Medians and percentiles are over all requests of all rounds; the
+ * lengths take turns, so that a disturbance from outside meets all of them alike. */
 #include "client/cli/bench.h"
 
 #include <errno.h>

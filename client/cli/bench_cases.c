@@ -1,5 +1,5 @@
-/* The cases of `onebit bench load`. Each gives one figure a round, beside the undisturbed case of the same
- * round, so that a slow minute of the machine is in both. */
+/* The cases of `onebit bench load`. Each gives one figure a round, beside the undisturbed case of
+ * the same round, so that a slow minute of the machine is in both. */
 #include "client/cli/bench_load.h"
 
 #include <errno.h>
@@ -171,7 +171,8 @@ int case_between(struct bout *b)
 
 /* ---- under the full load of class low ---- */
 
-/* Milliseconds of one step with its prompt chunk, as the pacers' tokens show it: the 99th percentile. */
+/* Milliseconds of one step with its prompt chunk, as the pacers' tokens show it: the 99th
+ * percentile. */
 static int listen_to(struct crowd *c, double *ret_step_ms)
 {
     struct bout *b = c->b;
@@ -204,7 +205,8 @@ static int listen_to(struct crowd *c, double *ret_step_ms)
     return r;
 }
 
-/* Short requests of class high, one after the other at odd times: the times to their first tokens. */
+/* Short requests of class high, one after the other at odd times: the times to their first
+ * tokens. */
 static int high_tries(struct bout *b, struct sample *times)
 {
     struct shot s = {
@@ -292,7 +294,8 @@ static int control(struct bout *b)
     return r;
 }
 
-/* Ask until the queue is full, then time refusals. A try that finds room joins those that fill it. */
+/* Ask until the queue is full, then time refusals. A try that finds room joins those that fill
+ * it. */
 static int refusals(struct bout *b)
 {
     struct shot *shots = calloc(FILL_MAX, sizeof(*shots));

@@ -1,5 +1,5 @@
-/* bench load: what the daemon promises to those who share it, measured on a running daemon and judged. Every
- * case takes its turn in every round; a verdict is over the medians of the rounds. */
+/* bench load: what the daemon promises to those who share it, measured on a running daemon and
+ * judged. Every case takes its turn in every round; a verdict is over the medians of the rounds. */
 #include "client/cli/bench_load.h"
 
 #include <inttypes.h>

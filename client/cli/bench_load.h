@@ -60,7 +60,8 @@ struct bout {
     unsigned unfilled;  /* rounds in which the queue could not be filled */
 };
 
-/** promise_note() - one round's figure with its bound; NAN as base: there is none. 0 or an exit code */
+/** promise_note() - one round's figure with its bound; NAN as base: there is none. 0 or an exit
+ * code */
 MUST_USE int promise_note(struct bout *b, enum promise_i p, double base, double figure,
                           double bound);
 
@@ -70,8 +71,8 @@ bool promise_kept(struct bout *b, enum promise_i p);
 /** bout_dice() - for what has to be the same whenever seed and round are */
 struct dice bout_dice(const struct bout *b);
 
-/* The cases: one round each. Every lane they need is open; they leave the daemon idle. Return 0 or an exit
- * code, said. */
+/* The cases: one round each. Every lane they need is open; they leave the daemon idle. Return 0 or
+ * an exit code, said. */
 int case_between(struct bout *b);
 int case_total(struct bout *b);
 int case_same(struct bout *b);

@@ -1,6 +1,6 @@
-/* The mix of `onebit bench load`: short requests of class high and chats come at times drawn from the seed,
- * whether or not earlier ones are answered (an open loop, so that waiting shows), beside labelling of class
- * low that always has 50 requests there. */
+/* The mix of `onebit bench load`: short requests of class high and chats come at times drawn from
+ * the seed, whether or not earlier ones are answered (an open loop, so that waiting shows), beside
+ * labelling of class low that always has 50 requests there. */
 #include "client/cli/bench_load.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* cell: a key names its unit by its ending (_bytes, _us, _ms, _s), and that decides how a value is written. */
+/* cell: a key names its unit by its ending (_bytes, _us, _ms, _s), and that decides how a value is
+ * written. */
 #include "client/cli/cell.h"
 
 #include <stdbool.h>

@@ -11,8 +11,8 @@
 /**
  * cell_text() - a value as one line, harmless for a terminal
  *
- * The key's ending (bytes, _us, _ms, _s) tells the unit of a number; created_s and used_s are moments. An
- * absent value is "-".
+ * The key's ending (bytes, _us, _ms, _s) tells the unit of a number; created_s and used_s are
+ * moments. An absent value is "-".
  *
  * Return: malloc'ed, NULL without memory.
  */
@@ -21,7 +21,8 @@ char *cell_text(const char *key, const json_t *value);
 /** cell_bytes() - "12.3 MB" */
 void cell_bytes(char *ret, size_t n, double bytes);
 
-/** cell_moment() - "3 min ago", or the local date and time when it is two days or more ago, or to come
+/** cell_moment() - "3 min ago", or the local date and time when that is two days ago or more, or
+ * to come
  * @unix_s, @now_s: seconds since 1970 */
 void cell_moment(char *ret, size_t n, double unix_s, double now_s);
 

@@ -1,8 +1,9 @@
-/* chat: a conversation, kept here and sent whole with each message; or kept by the daemon, with --session,
- * and then each message is sent alone.
+/* chat: a conversation, kept here and sent whole with each message; or kept by the daemon, with
+ * --session, and then each message is sent alone.
  *
- * A connection is made for each answer: the daemon closes idle ones, and a person thinks longer than
- * that. Input is read with poll() beside the signals, so that Ctrl-C ends a wait for a line as well. */
+ * A connection is made for each answer: the daemon closes idle ones, and a person thinks longer
+ * than that. Input is read with poll() beside the signals, so that Ctrl-C ends a wait for a line as
+ * well. */
 #include "client/cli/cli.h"
 
 #include <errno.h>
@@ -105,7 +106,8 @@ static void remember_system(struct chat *c)
     c->n_system = c->n;
 }
 
-/* What stays of a turn that the daemon keeps: nothing, when it has it; else what was there before. */
+/* What stays of a turn that the daemon keeps: nothing, when it has it; else what was there
+ * before. */
 static void keep_session(struct chat *c, const struct answer *a)
 {
     forget(c, a->talk->code == 0 && !a->talk->signalled ? 0 : c->n - 1);

@@ -145,8 +145,8 @@ MUST_USE int output_model(struct output *o, const char *text, size_t n);
 /** output_end_line() - after the last piece of a text: end its line, if there is any text */
 MUST_USE int output_end_line(struct output *o);
 
-/** output_exit() - the exit code for what a write returned, after having said so; a reader that went
- * away is no event to talk about */
+/** output_exit() - the exit code for what a write returned, after having said so; a reader that
+ * went away is no event to talk about */
 int output_exit(int r);
 
 /* ---- a conversation with the daemon ---- */
@@ -176,7 +176,8 @@ void talk_hang_up(struct talk *t);
  * seconds to confirm; a second signal leaves at once. */
 void talk_wait(struct talk *t);
 
-/** talk_stop() - cancel the request and have talk_wait() give it two seconds to end; a callback may */
+/** talk_stop() - cancel the request and have talk_wait() give it two seconds to end; a callback
+ * may */
 void talk_stop(struct talk *t);
 
 /** talk_signal() - take a waiting signal into t->signalled; false: there is none */
@@ -185,8 +186,8 @@ bool talk_signal(struct talk *t);
 /** talk_exit() - the exit code after talk_wait() */
 int talk_exit(const struct talk *t);
 
-/** talk_goes_on() - after talk_wait(): may the next request of a list be sent? Not after a signal or
- * without a connection; a refusal of one says nothing about the next. */
+/** talk_goes_on() - after talk_wait(): may the next request of a list be sent? Not after a signal
+ * or without a connection; a refusal of one says nothing about the next. */
 bool talk_goes_on(const struct talk *t);
 
 /**
@@ -254,7 +255,8 @@ void answer_init(struct answer *a, struct talk *talk, struct output *output, boo
 void answer_deinit(struct answer *a);
 
 /** answer_get() - send the request and wait for its end; t->code and t->signalled say how it ended.
- * Failures have been said on standard error, whether or not wants_end. Return: 0, or an exit code when nothing was sent */
+ * Failures have been said on standard error, whether or not wants_end. Return: 0, or an exit code
+ * when nothing was sent */
 MUST_USE int answer_get(struct answer *a, const struct onebit_request *request);
 
 /** done_json() - how an answer was made, as members of an object; NULL without memory */
@@ -263,11 +265,13 @@ json_t *done_json(const struct onebit_done *done);
 /** failure_json() - {"error": {...}}; NULL without memory */
 json_t *failure_json(const struct onebit_failure *failure);
 
-/** delta_json() - add a piece's ids to one array and their probabilities to another; each may be NULL.
+/** delta_json() - add a piece's ids to one array and their probabilities to another; each may be
+ * NULL.
  * Return: 0 or -ENOMEM. */
 MUST_USE int delta_json(const struct onebit_delta *delta, json_t *ids, json_t *logprobs);
 
-/** print_json() - one line, or indented and in ASCII on a terminal: an exit code. Takes the value. */
+/** print_json() - one line, or indented and in ASCII on a terminal: an exit code. Takes the
+ * value. */
 MUST_USE int print_json(json_t *value, int signal_fd);
 
 #endif

@@ -1,5 +1,5 @@
-/* config: is a configuration right? The daemon's own checker decides; there is no second one that could
- * differ from it. */
+/* config: is a configuration right? The daemon's own checker decides; there is no second one that
+ * could differ from it. */
 #include "client/cli/cli.h"
 
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* doctor: what is off on this machine, and the words that mend it.
  *
  * Every check ends in a finding, also when it could not look: silence would read as health. Nothing
- * is changed, nothing is waited for longer than some seconds, and everything read from the kernel is
- * bounded. Tests set ONEBIT_DOCTOR_ROOT to a folder that holds a /proc, /sys, /boot and /etc of their
- * own; it is for them alone. */
+ * is changed, nothing is waited for longer than some seconds, and everything read from the kernel
+ * is bounded. Tests set ONEBIT_DOCTOR_ROOT to a folder that holds a /proc, /sys, /boot and /etc of
+ * their own; it is for them alone. */
 #include "client/cli/doctor.h"
 
 #include <stdarg.h>

@@ -33,7 +33,8 @@ struct doctor {
 void doctor_find(struct doctor *d, const char *check, enum verdict verdict, const char *fix,
                  const char *fmt, ...) PRINTF_LIKE(5, 6);
 
-/** doctor_daemon() - the socket, who may use it, the daemon, its configuration, models and folders */
+/** doctor_daemon() - the socket, who may use it, the daemon, its configuration, models and
+ * folders */
 void doctor_daemon(struct doctor *d);
 
 /** doctor_folders() - of the cache and of sessions, and their disks */

@@ -1,6 +1,7 @@
 /* doctor: the daemon. From outside to inside: is there a socket, may we use it, who answers, is its
- * configuration right, can it use its folders. The file and the folders are those that the daemon names;
- * one that is not there, or does not tell us, is taken to use what `onebitd --paths` names. */
+ * configuration right, can it use its folders. The file and the folders are those that the daemon
+ * names; one that is not there, or does not tell us, is taken to use what `onebitd --paths`
+ * names. */
 #include <errno.h>
 #include <grp.h>
 #include <stdio.h>
@@ -276,7 +277,8 @@ static void found_configuration(struct doctor *d, int r, const char *program, co
     }
 }
 
-/* Have onebitd check a file, or without one the file that it would read; its paths count when none were told. */
+/* Have onebitd check a file, or without one the file that it would read; its paths count when none
+ * were told. */
 static void run_checker(struct doctor *d, char *file, bool told)
 {
     char *words[] = {NULL, (char[]){"--paths"}, file ? (char[]){"--config"} : NULL, file, NULL};

@@ -1,5 +1,5 @@
-/* doctor: the machine. Raspberry Pi OS starts with two switches off, pressure stall information and the
- * memory cgroup; the words that turn them on are the point of half of these checks. */
+/* doctor: the machine. Raspberry Pi OS starts with two switches off, pressure stall information and
+ * the memory cgroup; the words that turn them on are the point of half of these checks. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -320,7 +320,8 @@ static bool read_throttle(const struct probe *p, const char *path, void *user)
     return !t->seen;
 }
 
-/* The firmware of a Raspberry Pi keeps what it did to the clock: bits 0..3 now, 16..19 since boot. */
+/* The firmware of a Raspberry Pi keeps what it did to the clock: bits 0..3 now, 16..19 since
+ * boot. */
 static void check_throttle(struct doctor *d)
 {
     struct throttle t = {0};

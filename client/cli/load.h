@@ -1,4 +1,5 @@
-/* Requests sent to a daemon in order to be timed: connections, requests, and what was seen of each. */
+/* Requests sent to a daemon in order to be timed: connections, requests, and what was seen of
+ * each. */
 #ifndef CLIENT_CLI_LOAD_H
 #define CLIENT_CLI_LOAD_H
 
@@ -15,8 +16,8 @@ struct load;
 
 enum cancel_at { CANCEL_NEVER, CANCEL_WAITING, CANCEL_PREFILL, CANCEL_DECODE };
 
-/* One request. Fill "asked", zero the rest, load_fire() it; it must stay where it is until it has ended.
- * Times are CLOCK_MONOTONIC in nanoseconds; 0: has not happened. */
+/* One request. Fill "asked", zero the rest, load_fire() it; it must stay where it is until it has
+ * ended. Times are CLOCK_MONOTONIC in nanoseconds; 0: has not happened. */
 struct shot {
     /* asked */
     uint32_t prompt, answer; /* tokens, exactly; the answer goes on past the model's end */
@@ -69,18 +70,19 @@ MUST_USE int load_open(struct load *l, size_t lane);
 /** load_close() - disconnect a lane; the daemon cancels its shots, whose callbacks run no more */
 void load_close(struct load *l, size_t lane);
 
-/** load_fire() - send a shot, on a lane that is opened where it is not: 0, -EAGAIN (the connection has all it may have), or an exit
- * code, said */
+/** load_fire() - send a shot, on a lane that is opened where it is not: 0, -EAGAIN (the connection
+ * has all it may have), or an exit code, said */
 MUST_USE int load_fire(struct load *l, size_t lane, struct shot *s);
 
-/** load_turn() - handle what comes until something came or this time (monotonic) is there: 0, or an exit
- * code: a signal, or a connection was lost */
+/** load_turn() - handle what comes until something came or this time (monotonic) is there: 0, or an
+ * exit code: a signal, or a connection was lost */
 MUST_USE int load_turn(struct load *l, uint64_t until_ns);
 
 /** load_sleep() - handle what comes until this time */
 MUST_USE int load_sleep(struct load *l, uint64_t until_ns);
 
-/** load_land() - until a shot has ended: 0 or an exit code. @patience_s: after that it counts as lost */
+/** load_land() - until a shot has ended: 0 or an exit code. @patience_s: after that it counts as
+ * lost */
 MUST_USE int load_land(struct load *l, const struct shot *s, unsigned patience_s);
 
 /** load_ask() - one of the verbs that are answered at once, while everything else goes on

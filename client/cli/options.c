@@ -1,5 +1,5 @@
-/* options: one table of every option, from which parsing and help are both made, so that they cannot
- * differ. A verb takes groups of it. */
+/* options: one table of every option, from which parsing and help are both made, so that they
+ * cannot differ. A verb takes groups of it. */
 #include "client/cli/cli.h"
 
 #include <assert.h>

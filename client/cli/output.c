@@ -1,7 +1,7 @@
 /* output: standard output, written piece by piece as the answer comes.
  *
- * A reader that does not read (a pager, a stopped terminal) must not keep Ctrl-C from cancelling: so
- * before each piece we wait for room or for a signal, whichever comes first. Pieces are at most
+ * A reader that does not read (a pager, a stopped terminal) must not keep Ctrl-C from cancelling:
+ * so before each piece we wait for room or for a signal, whichever comes first. Pieces are at most
  * PIPE_BUF bytes, which a pipe that reports room takes without blocking. */
 #include "client/cli/cli.h"
 

@@ -30,7 +30,8 @@ int probe_text(const struct probe *p, const char *path, char *ret, size_t n);
 bool probe_exists(const struct probe *p, const char *path);
 
 /**
- * probe_each() - what matches a pattern of glob(7), absolute, below the root; at most PROBE_NAMES_MAX
+ * probe_each() - what matches a pattern of glob(7), absolute, below the root; at most
+ * PROBE_NAMES_MAX
  * @each: gets the path without the root; false ends
  */
 void probe_each(const struct probe *p, const char *pattern,

@@ -1,4 +1,5 @@
-/* program: run onebitd for a question. It is a child with a time limit, and what it says is bounded. */
+/* program: run onebitd for a question. It is a child with a time limit, and what it says is
+ * bounded. */
 #include "client/cli/program.h"
 
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* The daemon's program, for what it alone knows: whether a configuration is right, where things are. */
+/* The daemon's program, for what it alone knows: whether a configuration is right, where things
+ * are. */
 #ifndef CLIENT_CLI_PROGRAM_H
 #define CLIENT_CLI_PROGRAM_H
 

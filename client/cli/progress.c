@@ -1,4 +1,5 @@
-/* progress: a bar on standard error, where that is a terminal. What it says is made by a pure function. */
+/* progress: a bar on standard error, where that is a terminal. What it says is made by a pure
+ * function. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* session: the conversations that the daemon keeps for this user; and metrics, its counts and times. */
+/* session: the conversations that the daemon keeps for this user; and metrics, its counts and
+ * times. */
 #include "client/cli/cli.h"
 
 #include <errno.h>

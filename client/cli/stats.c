@@ -1,5 +1,5 @@
-/* stats: what is computed from measured times. Percentiles are members of the sample (nearest rank), so a
- * promise is never met by a number in between that nobody has seen. */
+/* stats: what is computed from measured times. Percentiles are members of the sample (nearest
+ * rank), so a promise is never met by a number in between that nobody has seen. */
 #include "client/cli/stats.h"
 
 #include <errno.h>

@@ -33,7 +33,8 @@ void sample_deinit(struct sample *s);
  */
 double sample_percentile(struct sample *s, double p);
 
-/** sample_median() - the middle member, or the mean of the two in the middle; NAN when empty. Sorts. */
+/** sample_median() - the middle member, or the mean of the two in the middle; NAN when empty.
+ * Sorts. */
 double sample_median(struct sample *s);
 
 /** sample_mean() - NAN when empty */
@@ -42,8 +43,8 @@ double sample_mean(const struct sample *s);
 /** sample_max() - NAN when empty */
 double sample_max(const struct sample *s);
 
-/* Random numbers by splitmix64 (Steele, Lea and Flood, 2014): any seed is good, the same seed gives the
- * same load on every machine. */
+/* Random numbers by splitmix64 (Steele, Lea and Flood, 2014): any seed is good, the same seed gives
+ * the same load on every machine. */
 struct dice {
     uint64_t state;
 };
@@ -57,8 +58,8 @@ uint64_t dice_below(struct dice *d, uint64_t n);
 double dice_wait(struct dice *d, double per_second);
 
 /**
- * sample_bootstrap() - a 95 % interval of the mean, from the 2.5th and 97.5th percentile of the means of
- * `rounds` samples drawn with replacement
+ * sample_bootstrap() - a 95 % interval of the mean, from the 2.5th and 97.5th percentile of the
+ * means of `rounds` samples drawn with replacement
  *
  * Return: 0, -EINVAL for an empty sample or no round, or -ENOMEM.
  */

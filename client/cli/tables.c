@@ -1,6 +1,6 @@
 /* tables: list, ps and status for people. The daemon answers with maps; a key names its unit by its
- * ending (_bytes, _us, _ms, _s), and that decides how a value is written. Columns that no row has are left out,
- * so that daemons older and newer than this command are shown as well. */
+ * ending (_bytes, _us, _ms, _s), and that decides how a value is written. Columns that no row has
+ * are left out, so that daemons older and newer than this command are shown as well. */
 #include "client/cli/cell.h"
 #include "client/cli/cli.h"
 

@@ -1,7 +1,7 @@
-/* term: a terminal obeys control characters, whoever wrote them. A model's answer, a file's name or an
- * error message could move the cursor, rewrite what was printed before, or set the title. The filter
- * works character by character and keeps at most one unfinished character, so that pieces may be cut
- * anywhere without changing the result. */
+/* term: a terminal obeys control characters, whoever wrote them. A model's answer, a file's name or
+ * an error message could move the cursor, rewrite what was printed before, or set the title. The
+ * filter works character by character and keeps at most one unfinished character, so that pieces
+ * may be cut anywhere without changing the result. */
 #include "client/cli/term.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* Text from models, files and the daemon, made harmless for a terminal: what would be obeyed is shown. */
+/* Text from models, files and the daemon, made harmless for a terminal: what would be obeyed is
+ * shown. */
 #ifndef CLIENT_CLI_TERM_H
 #define CLIENT_CLI_TERM_H
 
@@ -19,9 +20,9 @@ struct escaper {
 /**
  * escape_text() - append n bytes of text to out, escaped
  *
- * C0 controls but newline and tab, DEL, and bytes that are no UTF-8 become \xNN; C1 controls and the
- * marks that turn the direction of writing become \uNNNN; a backslash stays itself. Everything else
- * passes unchanged. An unfinished character waits for the next piece.
+ * C0 controls but newline and tab, DEL, and bytes that are no UTF-8 become \xNN; C1 controls and
+ * the marks that turn the direction of writing become \uNNNN; a backslash stays itself. Everything
+ * else passes unchanged. An unfinished character waits for the next piece.
  *
  * Return: 0, -ENOMEM, or -E2BIG past out's limit.
  */

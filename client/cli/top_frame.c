@@ -1,5 +1,6 @@
-/* top_frame: what `onebit top` shows. The daemon's counters become rates by the difference of two answers;
- * every cell goes through the escaper before it is measured and cut, since names come from files and clients. */
+/* top_frame: what `onebit top` shows. The daemon's counters become rates by the difference of two
+ * answers; every cell goes through the escaper before it is measured and cut, since names come from
+ * files and clients. */
 #include "client/cli/top_frame.h"
 
 #include <errno.h>
@@ -148,7 +149,8 @@ static const char *text_of(const json_t *map, const char *key, const char *none)
     return text && *text ? text : none;
 }
 
-/* By how much a counter grew, per second; 0 without an earlier answer or after the daemon's restart. */
+/* By how much a counter grew, per second; 0 without an earlier answer or after the daemon's
+ * restart. */
 static double rate(const json_t *now, const json_t *before, double seconds, const char *key)
 {
     const json_int_t more = number(now, key) - number(before, key);

@@ -1,4 +1,5 @@
-/* Each line of standard input is an item; answers are printed with the number of their line, as they come.
+/* Each line of standard input is an item; answers are printed with the number of their line, as
+ * they come.
  *
  *     cc batch.c $(pkg-config --cflags --libs onebit) -o batch && seq 1000 | ./batch */
 #include <errno.h>

@@ -1,6 +1,7 @@
 /* Ask the daemon's default model one thing and print the answer as it comes.
  *
- *     cc hello.c $(pkg-config --cflags --libs onebit) -o hello && ./hello "turn on the kitchen lights" */
+ *     cc hello.c $(pkg-config --cflags --libs onebit) -o hello
+ *     ./hello "turn on the kitchen lights" */
 #include <stdio.h>
 #include <string.h>
 

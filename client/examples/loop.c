@@ -1,7 +1,8 @@
-/* One loop for everything: each line of standard input is a request, and answers are printed as they are complete,
- * while more lines are read.
+/* One loop for everything: each line of standard input is a request, and answers are printed as
+ * they are complete, while more lines are read.
  *
- *     cc loop.c $(pkg-config --cflags --libs onebit) -o loop && printf 'lights on\nlights off\n' | ./loop */
+ *     cc loop.c $(pkg-config --cflags --libs onebit) -o loop
+ *     printf 'lights on\nlights off\n' | ./loop */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>

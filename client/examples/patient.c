@@ -1,6 +1,7 @@
 /* A question that matters: it waits for a busy or restarting daemon, but not for ever.
  *
- *     cc patient.c $(pkg-config --cflags --libs onebit) -o patient && ./patient "turn on the lights" */
+ *     cc patient.c $(pkg-config --cflags --libs onebit) -o patient
+ *     ./patient "turn on the lights" */
 #include <stdio.h>
 #include <string.h>
 

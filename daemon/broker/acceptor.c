@@ -1,9 +1,10 @@
 /* acceptor: accept(2) under a poll of our own.
  *
- * libuv's listener takes whatever comes in one callback, so that a crowd which connects as fast as it
- * is accepted keeps the loop for ever, and stops listening when a connection is not taken at once.
- * Here a turn accepts at most ACCEPTS_PER_TURN. Where descriptors are used up, a spare one is given
- * up to accept and close: the peer learns it at once, and the backlog does not spin the loop. */
+ * libuv's listener takes whatever comes in one callback, so that a crowd which connects as fast as
+ * it is accepted keeps the loop for ever, and stops listening when a connection is not taken at
+ * once. Here a turn accepts at most ACCEPTS_PER_TURN. Where descriptors are used up, a spare one is
+ * given up to accept and close: the peer learns it at once, and the backlog does not spin the
+ * loop. */
 #include "daemon/broker/acceptor.h"
 
 #include <errno.h>

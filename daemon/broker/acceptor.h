@@ -30,8 +30,8 @@ struct acceptor {
 MUST_USE int acceptor_start(struct acceptor *a, uv_loop_t *loop, int fd,
                             void (*take)(void *user, int fd), void *user);
 
-/** acceptor_hold() - accept nothing until told otherwise: who connects waits in the backlog. Harmless
- * on a stopped one. */
+/** acceptor_hold() - accept nothing until told otherwise: who connects waits in the backlog.
+ * Harmless on a stopped one. */
 void acceptor_hold(struct acceptor *a, bool hold);
 
 /** acceptor_stop() - no more; idempotent, and harmless on a zeroed one. Its handles close. */

@@ -213,8 +213,8 @@ void admission_load_fault(struct model *m)
 
 /* ---- the deadline ---- */
 
-/* Expected time to the first token, by what waits and how fast prompts have been; 0: not known. Of a
- * prompt that may be cached as much counts as was computed of this identity's lately. */
+/* Expected time to the first token, by what waits and how fast prompts have been; 0: not known. Of
+ * a prompt that may be cached as much counts as was computed of this identity's lately. */
 static uint64_t expected_ms(const struct request *r, uint64_t now_ns)
 {
     const struct broker *b = r->broker;

@@ -1,6 +1,6 @@
 /* Between a request and the queue: bounds, rate limits, the breaker of its model, and whether its
- * deadline can be kept. The decisions are pure code (queue.h, gate.h, breaker.h, sched.h); here they
- * meet the broker's objects and clocks. */
+ * deadline can be kept. The decisions are pure code (queue.h, gate.h, breaker.h, sched.h); here
+ * they meet the broker's objects and clocks. */
 #ifndef BROKER_ADMISSION_H
 #define BROKER_ADMISSION_H
 
@@ -37,8 +37,8 @@ MUST_USE bool admission_queue(struct conn *c, uint32_t id, size_t bytes);
 void admission_hold(struct request *r);
 
 /**
- * admission_enter() - a generate request knows its model: it goes on, or waits for a rate limit with
- * r->job.parked set, or has been refused (false)
+ * admission_enter() - a generate request knows its model: it goes on, or waits for a rate limit
+ * with r->job.parked set, or has been refused (false)
  */
 MUST_USE bool admission_enter(struct request *r);
 

@@ -1,5 +1,5 @@
-/* An answer as far as it has come, and how it goes on in a new engine: the ids are replayed from the
- * first one, and what the client already has is dropped. Pure code. */
+/* An answer as far as it has come, and how it goes on in a new engine: the ids are replayed from
+ * the first one, and what the client already has is dropped. Pure code. */
 #ifndef BROKER_ANSWER_H
 #define BROKER_ANSWER_H
 

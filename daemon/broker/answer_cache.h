@@ -50,8 +50,8 @@ struct answer_key {
 MUST_USE bool answer_cache_find(struct answer_cache *c, const struct answer_key *key,
                                 struct kept_answer *ret);
 
-/** answer_cache_put() - keep a copy, in place of the longest unused; one that is too large, or that there
- * is no memory for, is not kept */
+/** answer_cache_put() - keep a copy, in place of the longest unused; one that is too large, or that
+ * there is no memory for, is not kept */
 void answer_cache_put(struct answer_cache *c, const struct answer_key *key,
                       const struct kept_answer *a);
 

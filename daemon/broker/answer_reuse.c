@@ -1,7 +1,8 @@
 /* answer_reuse: between a request and the cache of answers.
  *
- * A key is the identity's salt and the request, packed anew without what changes nothing: so the order of keys, the deadline and the class do not matter,
- * and nobody finds what another identity has asked. */
+ * A key is the identity's salt and the request, packed anew without what changes nothing: so the
+ * order of keys, the deadline and the class do not matter, and nobody finds what another identity
+ * has asked. */
 #include "daemon/broker/answer_reuse.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
-/* Answers kept for the same question asked again: which requests may have one, and what makes two of
- * them the same. */
+/* Answers kept for the same question asked again: which requests may have one, and what makes two
+ * of them the same. */
 #ifndef BROKER_ANSWER_REUSE_H
 #define BROKER_ANSWER_REUSE_H
 
@@ -15,8 +15,8 @@ struct request;
 /**
  * answer_reuse_serve() - r's model is known
  *
- * Notes whether its answer may be kept. Return: true when there was one: r has been answered, at no cost to
- * any limit, and is gone.
+ * Notes whether its answer may be kept. Return: true when there was one: r has been answered, at no
+ * cost to any limit, and is gone.
  */
 MUST_USE bool answer_reuse_serve(struct request *r);
 

@@ -37,7 +37,8 @@ MUST_USE enum breaker_verdict breaker_ask(struct breaker *b, uint64_t now_ns,
 /** breaker_success() - true: this closed it */
 bool breaker_success(struct breaker *b, bool probe);
 
-/** breaker_fault() - the model's fault, never a client's; true: this opened it, or opened it again */
+/** breaker_fault() - the model's fault, never a client's; true: this opened it, or opened it
+ * again */
 bool breaker_fault(struct breaker *b, const struct breaker_limits *limits, bool probe,
                    uint64_t now_ns);
 

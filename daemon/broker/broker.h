@@ -130,7 +130,8 @@ void broker_dirty(struct broker *b);
 /** broker_drain() - refuse new requests, let the others end, then stop; twice: stop now */
 void broker_drain(struct broker *b);
 
-/** broker_reload() - take over a new configuration; what cannot change is kept and named in the log.
+/** broker_reload() - take over a new configuration; what cannot change is kept and named in the
+ * log.
  * @config: its contents are taken over */
 void broker_reload(struct broker *b, struct config *config);
 

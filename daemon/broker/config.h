@@ -74,7 +74,8 @@ struct config {
     size_t n_prefixes;
 };
 
-/** config_init() - the built-in defaults, without paths. 0 or -ENOMEM; undo with config_deinit(). */
+/** config_init() - the built-in defaults, without paths. 0 or -ENOMEM; undo with
+ * config_deinit(). */
 MUST_USE int config_init(struct config *c);
 void config_deinit(struct config *c); /* a zeroed one is fine */
 

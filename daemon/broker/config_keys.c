@@ -1,5 +1,5 @@
-/* config_keys: section, key, type, place, range and default, one line each. An explicit 0 means zero
- * wherever the range allows it. */
+/* config_keys: section, key, type, place, range and default, one line each. An explicit 0 means
+ * zero wherever the range allows it. */
 #include "daemon/broker/config_keys.h"
 
 #include "base/compiler.h"

@@ -9,7 +9,8 @@
 
 enum { CONFIG_PREFIX_OK = 0, CONFIG_PREFIX_BAD };
 
-/** config_prefix_enter() - the options of a section, made when absent; NULL: too many, or no plain name */
+/** config_prefix_enter() - the options of a section, made when absent; NULL: too many, or no plain
+ * name */
 struct prefix_options *config_prefix_enter(struct config *c, const char *name);
 
 /**

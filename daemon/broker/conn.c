@@ -1,8 +1,9 @@
 /* conn: bytes in, frames out, and five clocks.
  *
  * The limits are: hello (since accept), frame (since the first byte of an unfinished one), idle
- * (nothing asked and nothing said), stall (output that does not shrink) and the hard bound on output.
- * One timer stands at the nearest; when it fires early because something moved, it is set again. */
+ * (nothing asked and nothing said), stall (output that does not shrink) and the hard bound on
+ * output. One timer stands at the nearest; when it fires early because something moved, it is set
+ * again. */
 #include "daemon/broker/conn.h"
 
 #include <assert.h>

@@ -49,8 +49,8 @@ struct conn {
 /** conn_accept() - a connected socket becomes a conn, or is closed. @fd: taken over */
 void conn_accept(struct broker *b, int fd);
 
-/** conn_send() - queue one or more frames; takes the bytes of `out`, which is empty afterwards. Never
- * closes at once: a conn past its hard limit goes on the next turn of the loop. */
+/** conn_send() - queue one or more frames; takes the bytes of `out`, which is empty afterwards.
+ * Never closes at once: a conn past its hard limit goes on the next turn of the loop. */
 void conn_send(struct conn *c, struct buf *out);
 
 /** conn_error() - an error frame; @id 0: about the connection */

@@ -1,4 +1,5 @@
-/* conn_memory: three sums of the same bytes (connection, identity, all), and the choice of who goes. */
+/* conn_memory: three sums of the same bytes (connection, identity, all), and the choice of who
+ * goes. */
 #include "daemon/broker/conn_memory.h"
 
 #include <stddef.h>

@@ -1,6 +1,6 @@
-/* What clients make the broker hold: output that they have not taken, frames that have not come whole.
- * Both have a bound for all clients together; past it somebody has to go: the largest connection of the
- * identity most over its share, and nobody else. */
+/* What clients make the broker hold: output that they have not taken, frames that have not come
+ * whole. Both have a bound for all clients together; past it somebody has to go: the largest
+ * connection of the identity most over its share, and nobody else. */
 #ifndef BROKER_CONN_MEMORY_H
 #define BROKER_CONN_MEMORY_H
 
@@ -17,8 +17,8 @@ void conn_charge(struct conn *c, enum conn_memory kind, uint64_t bytes);
 /**
  * conn_to_shed() - past the bound: who has to go; NULL: nobody
  *
- * An identity's share grows with its weight. Call again after conn_charge(..., 0) of the one given, until
- * NULL. Cost: one walk over identities and connections, and only past the bound.
+ * An identity's share grows with its weight. Call again after conn_charge(..., 0) of the one given,
+ * until NULL. Cost: one walk over identities and connections, and only past the bound.
  */
 struct conn *conn_to_shed(const struct broker *b, enum conn_memory kind);
 

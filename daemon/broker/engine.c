@@ -1,8 +1,8 @@
 /* engine: carries the queue's decisions to the engine process and its reports to the clients.
  *
  * A death of the engine is an event like another: what was running is started again in the next one
- * with the ids it has, and the answer's two positions (answer.c) see to it that the client gets every
- * byte once. Who is to blame is queue.c's business, when to start again is backoff.c's. */
+ * with the ids it has, and the answer's two positions (answer.c) see to it that the client gets
+ * every byte once. Who is to blame is queue.c's business, when to start again is backoff.c's. */
 #include "daemon/broker/engine.h"
 
 #include <stdio.h>

@@ -20,7 +20,8 @@ MUST_USE int folder_make(const char *path, mode_t mode, bool *ret_made);
 MUST_USE int folder_check(const char *path, bool write);
 
 /**
- * folders_prepare() - the folders of models, packed models and sessions, made when absent and checked
+ * folders_prepare() - the folders of models, packed models and sessions, made when absent and
+ * checked
  * @sessions: empty: there is none
  * @socket: the folder above this path is made too; NULL: the socket was passed to us
  *
@@ -29,7 +30,8 @@ MUST_USE int folder_check(const char *path, bool write);
 MUST_USE int folders_prepare(const char *models, const char *cache, const char *sessions,
                              const char *socket);
 
-/** folders_above() - the folder that a socket is to lie in, made when absent; failures are logged */
+/** folders_above() - the folder that a socket is to lie in, made when absent; failures are
+ * logged */
 MUST_USE int folders_above(const char *socket);
 
 #endif

@@ -1,7 +1,7 @@
 /* gate: lines of tickets over the buckets.
  *
- * Inside a line it is first come first served. Lines take turns: the one that was let through goes to
- * the end. A line whose head waits for its own bucket is passed over; where the head waits for a
+ * Inside a line it is first come first served. Lines take turns: the one that was let through goes
+ * to the end. A line whose head waits for its own bucket is passed over; where the head waits for a
  * bucket of all together, nobody behind takes from that before it. The daily quota is no such
  * bucket: until midnight nothing comes in, and what is left may still do for smaller ones. */
 #include "daemon/broker/gate.h"

@@ -25,7 +25,8 @@ static bool all_tokens(struct strview s)
     return s.n > 0;
 }
 
-/* What stands before the first `stop`; it and what is before it leave *rest. False: there is none. */
+/* What stands before the first `stop`; it and what is before it leave *rest. False: there is
+ * none. */
 static bool cut(struct strview *rest, const char *stop, struct strview *ret)
 {
     const size_t n_stop = strlen(stop);

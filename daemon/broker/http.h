@@ -28,8 +28,8 @@ enum http_verdict {
  * http_judge() - what does a client want whose first n bytes these are?
  * @page: the only target there is, "/metrics"; a query behind it is ignored
  *
- * Strict: one blank between the three words, lines end in CR LF, version 1.0 or 1.1, in 1.1 exactly one
- * Host, no folded headers, no body. A byte that no head contains is refused at once.
+ * Strict: one blank between the three words, lines end in CR LF, version 1.0 or 1.1, in 1.1 exactly
+ * one Host, no folded headers, no body. A byte that no head contains is refused at once.
  *
  * Return: HTTP_MORE, HTTP_GET, HTTP_HEAD, or the status that refuses it. Never HTTP_MORE for n of
  * HTTP_HEAD_MAX or more.
@@ -38,7 +38,8 @@ MUST_USE enum http_verdict http_judge(const char *data, size_t n, const char *pa
 
 /**
  * http_put() - append a whole response; the connection is to be closed after it
- * @body: of HTTP_GET and HTTP_HEAD (whose response has its length alone); other verdicts bring theirs
+ * @body: of HTTP_GET and HTTP_HEAD (whose response has its length alone); other verdicts bring
+ *        theirs
  *
  * Return: 0, -ENOMEM or -E2BIG.
  */

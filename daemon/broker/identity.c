@@ -1,7 +1,7 @@
 /* identity: a table of who is served, bounded, with entries that vanish when nothing would be lost.
  *
- * Salts live apart and longer: they cost 40 bytes and a name, and whoever comes back within the hour
- * should find what it computed. */
+ * Salts live apart and longer: they cost 40 bytes and a name, and whoever comes back within the
+ * hour should find what it computed. */
 #include "daemon/broker/identity.h"
 
 #include <assert.h>

@@ -1,5 +1,5 @@
-/* listen: a socket under a temporary name, then renamed, so that nobody ever meets one that does not
- * listen yet or has the wrong mode. */
+/* listen: a socket under a temporary name, then renamed, so that nobody ever meets one that does
+ * not listen yet or has the wrong mode. */
 #include "daemon/broker/listen.h"
 
 #include <errno.h>

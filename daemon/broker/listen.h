@@ -1,4 +1,5 @@
-/* The daemon's own listening socket: made whole, taken over from the dead, never from the living. */
+/* The daemon's own listening socket: made whole, taken over from the dead, never from the
+ * living. */
 #ifndef BROKER_LISTEN_H
 #define BROKER_LISTEN_H
 
@@ -37,7 +38,8 @@ MUST_USE int listen_open(struct listen_socket *ret, const char *path, mode_t mod
 /** listen_name() - the name of a Unix socket for people: its path, "@name", or words */
 void listen_name(int fd, char ret[LISTEN_NAME_MAX]);
 
-/** listen_close() - remove what listen_open() made. The descriptor is the caller's when fd is -1. */
+/** listen_close() - remove what listen_open() made. The descriptor is the caller's when fd is
+ * -1. */
 void listen_close(struct listen_socket *l);
 
 #endif

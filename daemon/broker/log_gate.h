@@ -23,8 +23,8 @@ struct log_gate {
  */
 MUST_USE bool log_gate_pass(struct log_gate *g, uint64_t now_ns, uint64_t *ret_more);
 
-/** log_gate_close() - the window's time is over (or @force): how many lines it left out; 0: none, or
- * not yet */
+/** log_gate_close() - the window's time is over (or @force): how many lines it left out; 0: none,
+ * or not yet */
 MUST_USE uint64_t log_gate_close(struct log_gate *g, uint64_t now_ns, bool force);
 
 #endif

@@ -181,8 +181,8 @@ static int watch_signals(struct daemon *d, uv_loop_t *loop)
     return r;
 }
 
-/* Room for the connections that the configuration allows, and for what else is open. Returns for how
- * many there is room; 0: for all. */
+/* Room for the connections that the configuration allows, and for what else is open. Returns for
+ * how many there is room; 0: for all. */
 static size_t allow_files(const struct config *c)
 {
     const rlim_t want = c->connections + OTHER_FILES;
@@ -355,7 +355,8 @@ static int prepare(struct daemon *d, const struct config *c)
     return r == 0 ? 0 : exit_status(r);
 }
 
-/* --check and --paths: what is right in the file, but not on this machine. Returns the exit status. */
+/* --check and --paths: what is right in the file, but not on this machine. Returns the exit
+ * status. */
 static int check_groups(const struct config *c)
 {
     const char *const groups[] = {c->socket_group, c->metrics_socket ? c->metrics_group : NULL};

@@ -2,8 +2,9 @@
  * an argument, and what is a state rather than a history (a queue's length, bytes in use) comes as
  * `struct metrics_now` when the text is written (metrics_text.h).
  *
- * Labels are a model's name, a class, the name of an error and the kind of a limit, nothing else: no
- * peer can make a series of its own, and nothing of a prompt, an answer or an identity gets in. */
+ * Labels are a model's name, a class, the name of an error and the kind of a limit, nothing else:
+ * no peer can make a series of its own, and nothing of a prompt, an answer or an identity gets
+ * in. */
 #ifndef BROKER_METRICS_H
 #define BROKER_METRICS_H
 

@@ -1,4 +1,5 @@
-/* metrics_broker: which slot an event belongs to, and the state of things when the text is wanted. */
+/* metrics_broker: which slot an event belongs to, and the state of things when the text is
+ * wanted. */
 #include "daemon/broker/metrics_broker.h"
 
 #include <uv.h>
@@ -12,7 +13,8 @@
 #include "daemon/broker/request.h"
 #include "daemon/broker/session.h"
 
-/* Only what the operator configured or the engine has loaded gets a slot: names of clients do not. */
+/* Only what the operator configured or the engine has loaded gets a slot: names of clients do
+ * not. */
 static size_t slot_of_model(struct broker *b, const struct model *m)
 {
     const bool ours =

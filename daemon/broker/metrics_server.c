@@ -1,10 +1,10 @@
-/* metrics_server: one request a connection, one response, closed. Nothing of it can hold the loop or
- * grow: a head is at most HTTP_HEAD_MAX, a response METRICS_TEXT_MAX, connections METRICS_CONNS_MAX, and
- * each has the time of limits.frame_ms to ask and of limits.stall_ms to take its answer. More of them wait
- * in the kernel's backlog.
+/* metrics_server: one request a connection, one response, closed. Nothing of it can hold the loop
+ * or grow: a head is at most HTTP_HEAD_MAX, a response METRICS_TEXT_MAX, connections
+ * METRICS_CONNS_MAX, and each has the time of limits.frame_ms to ask and of limits.stall_ms to take
+ * its answer. More of them wait in the kernel's backlog.
  *
- * After its answer a connection is read on until the client hangs up: closing a Unix socket with unread
- * bytes in it would make the client's last read fail. */
+ * After its answer a connection is read on until the client hangs up: closing a Unix socket with
+ * unread bytes in it would make the client's last read fail. */
 #include "daemon/broker/metrics_server.h"
 
 #include <assert.h>

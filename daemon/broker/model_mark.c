@@ -1,5 +1,5 @@
-/* model_mark: FNV-1a over whatever the ids of a text, or the tokens of an answer, depend on. It tells
- * files and settings of one administrator apart; it defends nothing. */
+/* model_mark: FNV-1a over whatever the ids of a text, or the tokens of an answer, depend on. It
+ * tells files and settings of one administrator apart; it defends nothing. */
 #include "daemon/broker/model_mark.h"
 
 #include <string.h>

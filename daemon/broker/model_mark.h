@@ -1,5 +1,5 @@
-/* What tells a model from what stood under its name before: numbers for comparing, kept with ids and
- * answers that only mean something to the model they came from. */
+/* What tells a model from what stood under its name before: numbers for comparing, kept with ids
+ * and answers that only mean something to the model they came from. */
 #ifndef BROKER_MODEL_MARK_H
 #define BROKER_MODEL_MARK_H
 

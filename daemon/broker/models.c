@@ -117,7 +117,8 @@ void model_refuse(struct model *m, const struct msg_error *e, bool sticky)
     drop_pack(m);
     m->resident = false;
     m->slots.ready = false;
-    /* A pinned model is always wanted: it rests until somebody asks, else it would be tried for ever. */
+    /* A pinned model is always wanted: it rests until somebody asks, else it would be tried for
+     * ever. */
     m->state = sticky || pinned(m) ? MODEL_REFUSED : MODEL_IDLE;
     m->sticky = sticky;
     m->error = e->code;

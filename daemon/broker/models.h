@@ -105,8 +105,8 @@ const char *model_state_name(const struct model *m);
 
 /* ---- pack_child.c ---- */
 
-/** pack_child_start() - pack in a child; m->n_works counts it. @source, @out: taken over; out is the
- * temporary file `temp` that becomes `final`. */
+/** pack_child_start() - pack in a child; m->n_works counts it. @source, @out: taken over; out is
+ * the temporary file `temp` that becomes `final`. */
 void pack_child_start(struct model *m, int source, int out, const char *temp, const char *final);
 /** pack_children_kill() - end them all; their files are removed */
 void pack_children_kill(struct broker *b);

@@ -36,7 +36,8 @@ enum { PACK_OK = 0, PACK_NO_SOURCE, PACK_TOO_BIG };
  */
 MUST_USE int pack_probe(struct pack_probe *p);
 
-/** pack_commit() - make the temporary file durable and give it its name; older ones of the model go.
+/** pack_commit() - make the temporary file durable and give it its name; older ones of the model
+ * go.
  * @fd: of temp. Return: a readable descriptor, or a negative errno (temp is removed). */
 MUST_USE int pack_commit(int fd, const char *temp, const char *final, const char *name);
 

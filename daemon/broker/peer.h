@@ -19,17 +19,19 @@ struct peer {
     char unit[UNIT_MAX + 1]; /* its system service or container; "": none */
 };
 
-/** peer_read() - of a connected Unix socket. 0 or a negative errno; peer_deinit() in either case. */
+/** peer_read() - of a connected Unix socket. 0 or a negative errno; peer_deinit() in either
+ * case. */
 MUST_USE int peer_read(struct peer *ret, int fd);
 void peer_deinit(struct peer *p); /* a zeroed one is fine */
 
 /**
  * peer_unit() - the system service or container that a /proc/PID/cgroup names
  * @text: its n bytes, hostile or not
- * @ret:  "ssh.service", "docker-0123abcd.scope", or "" for what is a user's session, odd, or nothing
+ * @ret:  "ssh.service", "docker-0123abcd.scope", or "" for what is a user's session, odd, or
+ *        nothing
  *
- * Whatever lies beneath user.slice is "": all of a user's terminals are one, and nobody names a unit
- * of their own there to be taken for somebody else.
+ * Whatever lies beneath user.slice is "": all of a user's terminals are one, and nobody names a
+ * unit of their own there to be taken for somebody else.
  */
 void peer_unit(const char *text, size_t n, char ret[UNIT_MAX + 1]);
 

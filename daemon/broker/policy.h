@@ -1,6 +1,6 @@
 /* Who may do what, and how much of it. The kernel says who a peer is (uid, gids, and by its cgroup
- * the unit it belongs to); the configuration's [peer ...] sections say what those may do. Pure code:
- * no socket, no clock. */
+ * the unit it belongs to); the configuration's [peer ...] sections say what those may do. Pure
+ * code: no socket, no clock. */
 #ifndef BROKER_POLICY_H
 #define BROKER_POLICY_H
 

@@ -1,7 +1,8 @@
-/* prefix: computes public prefixes when their model is loaded, and anew when what is public has changed. A worker reads the
- * files, since the loop waits for none; the engine then hears under which label it all goes, by which it forgets what was
- * public before, and gets a start for each text that is public: it computes the prompt when nobody else has one, keeps its
- * blocks for everybody, and says "primed". No plan names it and no client waits for it. */
+/* prefix: computes public prefixes when their model is loaded, and anew when what is public has
+ * changed. A worker reads the files, since the loop waits for none; the engine then hears under
+ * which label it all goes, by which it forgets what was public before, and gets a start for each
+ * text that is public: it computes the prompt when nobody else has one, keeps its blocks for
+ * everybody, and says "primed". No plan names it and no client waits for it. */
 #include "daemon/broker/prefix.h"
 
 #include <errno.h>
@@ -101,7 +102,8 @@ static struct priming *priming_find(struct broker *b, uint64_t seq)
     return NULL;
 }
 
-/* An engine that died never told of its primings: the same prefix takes its own old place, else the oldest. */
+/* An engine that died never told of its primings: the same prefix takes its own old place, else the
+ * oldest. */
 static struct priming *priming_place(struct broker *b, const char *name)
 {
     struct priming *place = &b->primings[0];
@@ -142,7 +144,8 @@ static void send_start(struct broker *b, uint32_t model, const struct prefix_tex
     buf_deinit(&body);
 }
 
-/* What all of it is called: the same texts have the same name, so that their blocks on disk are found again. */
+/* What all of it is called: the same texts have the same name, so that their blocks on disk are
+ * found again. */
 static void label_of(const struct prefix_work *w, uint8_t ret[SEAM_SALT])
 {
     uint64_t h[2] = {FNV_START, ~FNV_START};

@@ -70,8 +70,8 @@ bool quantization_fits(const char *expected, const char *quantization, const cha
     if (means && (strcmp(means, quantization) == 0 || made_as(means, quantization))) {
         return true;
     }
-    /* The first format is the layers'. A mixed model is none of its formats; Q2_0 in groups of 128 has the
-     * number of Q2_0. */
+    /* The first format is the layers'. A mixed model is none of its formats; Q2_0 in groups of 128
+     * has the number of Q2_0. */
     const size_t n = strcspn(formats, "+");
     const bool same = strlen(expected) == n && strncasecmp(expected, formats, n) == 0;
     const bool older = strcasecmp(expected, "Q2_0") == 0 && n == strlen("Q2_0_g128") &&

@@ -27,13 +27,15 @@ struct slots {
     bool ready;         /* the engine has the model */
     uint32_t n_streams; /* whole contexts that its KV has room for */
     uint32_t n_held;    /* sequences that the engine holds */
-    /* KV in blocks: sequences take them as they grow. 0: one stream a sequence, as n_streams says. */
+    /* KV in blocks: sequences take them as they grow. 0: one stream a sequence, as n_streams
+     * says. */
     uint32_t kv_blocks, block_positions, blocks_used;
     bool kv_full;     /* the engine ran out all the same: no start until a sequence has ended */
     struct cost cost; /* of its steps */
     double bytes_per_token; /* of requests' bodies, a running average; 0: not known yet */
     uint32_t chunk;         /* prompt tokens that a step takes, as lately seen; 0: not known yet */
-    /* Prompt tokens per microsecond of the engine's time, while prompts were computed; 0: not known yet. */
+    /* Prompt tokens per microsecond of the engine's time, while prompts were computed; 0: not known
+     * yet. */
     double prompt_rate;
     uint64_t rate_at_ns;  /* when it was last measured */
     double window_tokens; /* computed since then ... */
@@ -44,8 +46,9 @@ struct slots {
     uint32_t chunk_left;          /* prompt tokens that nobody in the plan has yet */
     uint32_t n_decode, n_watched; /* picked: decoding; of these not low */
     uint32_t n_prefill, n_soon;   /* picked: with a prompt; of these not low and soon decoding */
-    /* A start had no room, and none with a weaker claim than it has: jobs of classes below closed_to,
-     * and in classes that are bits of closed_holders those whose account holds something. */
+    /* A start had no room, and none with a weaker claim than it has: jobs of classes below
+     * closed_to, and in classes that are bits of closed_holders those whose account holds
+     * something. */
     int closed_to;
     unsigned closed_holders;
 };

@@ -166,14 +166,15 @@ static const char *state_of(const struct request *r)
     return r->first_ns ? "decode" : "prefill";
 }
 
-/* What one user does is no other's business: who may not read the metrics sees of others sums alone. */
+/* What one user does is no other's business: who may not read the metrics sees of others sums
+ * alone. */
 static bool sees_all(const struct conn *c)
 {
     return c->grant.known && (c->grant.rights & RIGHT_METRICS);
 }
 
-/* Another user's request: that there is one, and what it means for one's own. With the right to cancel it comes what that
- * takes. */
+/* Another user's request: that there is one, and what it means for one's own. With the right to
+ * cancel it comes what that takes. */
 static void pack_veiled(struct packer *p, const struct conn *c, const struct request *r,
                         uint32_t position)
 {
@@ -278,7 +279,8 @@ static void pack_identity(struct packer *p, const struct identity *id)
     pack_holdings(p, &h);
 }
 
-/* Those that the client may see one by one, and the others in one sum where there are any that it may not. */
+/* Those that the client may see one by one, and the others in one sum where there are any that it
+ * may not. */
 static void pack_identities(struct packer *p, const struct conn *c)
 {
     const struct identities *all = &c->broker->identities;

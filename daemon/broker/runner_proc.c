@@ -1,8 +1,8 @@
 /* runner_proc: the child and its socket.
  *
- * The socket is a raw descriptor under uv_poll, because libuv attaches only streams to a message and
- * a load frame carries a file. The child is gone when both its exit has been seen and what it wrote
- * before has been read; only then `gone` is called, so no token it delivered is lost. */
+ * The socket is a raw descriptor under uv_poll, because libuv attaches only streams to a message
+ * and a load frame carries a file. The child is gone when both its exit has been seen and what it
+ * wrote before has been read; only then `gone` is called, so no token it delivered is lost. */
 #include "daemon/broker/runner_proc.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
-/* salts: a list, the longest unused first, and a file of a magic word, a count, the entries in that order and a checksum,
- * all little-endian.
+/* salts: a list, the longest unused first, and a file of a magic word, a count, the entries in that
+ * order and a checksum, all little-endian.
  *
- * The checksum finds rot: a uid with a wrong bit would give one user's salt to another. Against malice stands that
- * nobody but the daemon's user can write, or read, the file; and whatever it says, two never share a salt. */
+ * The checksum finds rot: a uid with a wrong bit would give one user's salt to another. Against
+ * malice stands that nobody but the daemon's user can write, or read, the file; and whatever it
+ * says, two never share a salt. */
 #include "daemon/broker/salts.h"
 
 #include <errno.h>

@@ -1,5 +1,6 @@
-/* Salts: 16 random bytes for each (uid, unit), which the keys of its KV blocks and kept answers begin with; and all of them
- * as the bytes of a file. Pure code but for the salts, which are drawn from the kernel. */
+/* Salts: 16 random bytes for each (uid, unit), which the keys of its KV blocks and kept answers
+ * begin with; and all of them as the bytes of a file. Pure code but for the salts, which are drawn
+ * from the kernel. */
 #ifndef BROKER_SALTS_H
 #define BROKER_SALTS_H
 
@@ -33,7 +34,8 @@ void salts_deinit(struct salts *t);
  * @unit: at most UNIT_MAX bytes
  * @ret: never all zero, which is everybody's
  *
- * A full table forgets the one that was unused for longest: that costs a cache miss and nothing else.
+ * A full table forgets the one that was unused for longest: that costs a cache miss and nothing
+ * else.
  * Return: false when there is no memory, or nothing random.
  */
 MUST_USE bool salts_get(struct salts *t, uid_t uid, const char *unit, uint8_t ret[SEAM_SALT]);
@@ -41,8 +43,8 @@ MUST_USE bool salts_get(struct salts *t, uid_t uid, const char *unit, uint8_t re
 /** salts_write() - append the file's bytes but for its checksum: 0, -ENOMEM or -E2BIG */
 MUST_USE int salts_write(struct buf *out, const struct salts *t);
 
-/** salts_seal() - append the checksum of all that `out` holds: 0, -ENOMEM or -E2BIG. It looks at every byte, so that
- * writing is quick and this may be done elsewhere. */
+/** salts_seal() - append the checksum of all that `out` holds: 0, -ENOMEM or -E2BIG. It looks at
+ * every byte, so that writing is quick and this may be done elsewhere. */
 MUST_USE int salts_seal(struct buf *out);
 
 enum { SALTS_OK = 0, SALTS_BAD };
@@ -51,7 +53,8 @@ enum { SALTS_OK = 0, SALTS_BAD };
  * salts_read() - check a file's bytes whole and fill an empty table
  * @ret_diag: on SALTS_BAD what is wrong; never contents
  *
- * Two entries with one owner, or with one salt, are refused: nobody may come to another's salt by a file.
+ * Two entries with one owner, or with one salt, are refused: nobody may come to another's salt by a
+ * file.
  * Return: SALTS_OK; SALTS_BAD or -ENOMEM, and the table is as empty as it was.
  */
 MUST_USE int salts_read(struct salts *t, const void *data, size_t n, struct diag *ret_diag);

@@ -26,7 +26,8 @@ struct model_listing {
     struct listed_model models[]; /* sorted by name */
 };
 
-/** model_listing_read() - regular files NAME.gguf in `dir`: 0 or a negative errno. Free with free(). */
+/** model_listing_read() - regular files NAME.gguf in `dir`: 0 or a negative errno. Free with
+ * free(). */
 MUST_USE int model_listing_read(struct model_listing **ret, const char *dir);
 
 /** model_listing_find() - or NULL; a NULL listing is empty */

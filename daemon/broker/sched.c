@@ -1,6 +1,7 @@
-/* sched: what happens, booked. Service is charged as it is given, chunk by chunk and token by token,
- * so that at any moment the counters tell who is behind; positions that had been computed before
- * (a prefix found again, a replay after a death or a pause without KV) are never charged twice. */
+/* sched: what happens, booked. Service is charged as it is given, chunk by chunk and token by
+ * token, so that at any moment the counters tell who is behind; positions that had been computed
+ * before (a prefix found again, a replay after a death or a pause without KV) are never charged
+ * twice. */
 #include "daemon/broker/sched.h"
 
 #include <assert.h>
@@ -88,8 +89,9 @@ static void charge(struct sched *s, struct job *j, uint64_t n)
     }
 }
 
-/* Prompt tokens of the model have been computed: in the time since the last report of such, whichever model
- * that was of. The engine's time is booked once, so that what models take adds up. */
+/* Prompt tokens of the model have been computed: in the time since the last report of such,
+ * whichever model that was of. The engine's time is booked once, so that what models take adds
+ * up. */
 static void measure(struct sched *s, struct slots *m, uint32_t n, uint64_t now_ns)
 {
     if (s->window_at_ns == 0 || now_ns < s->window_at_ns) {
@@ -284,7 +286,8 @@ void sched_started(struct sched *s, struct job *j, uint32_t prompt, uint32_t cac
     struct slots *m = j->slots;
 
     if (prompt > 0) {
-        /* Of a body that says little in many bytes, or many ids, nobody else's prompt is to be judged. */
+        /* Of a body that says little in many bytes, or many ids, nobody else's prompt is to be
+         * judged. */
         const double each =
             fmin(fmax((double)j->bytes / prompt, BYTES_PER_TOKEN_MIN), BYTES_PER_TOKEN_MAX);
         m->bytes_per_token = m->bytes_per_token > 0 ? 0.9 * m->bytes_per_token + 0.1 * each : each;

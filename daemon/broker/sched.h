@@ -28,8 +28,8 @@ struct sched_tab {
 };
 
 /* The service that one identity has had: 1 for a prompt token computed, 2 for an answer token, each
- * divided by its weight. Inside a class the smallest counter goes first. An account stays as long as
- * its identity, so that a new connection is no new start. */
+ * divided by its weight. Inside a class the smallest counter goes first. An account stays as long
+ * as its identity, so that a new connection is no new start. */
 struct sched_account {
     /* Policy's; may change at any time. */
     double weight;        /* > 0; its share against others of the class */
@@ -58,8 +58,8 @@ struct sched_limits {
     bool fifo;            /* first come first served: no classes, no shares, no pausing */
     uint32_t streams_max; /* sequences that run at once, at most SEAM_PLAN_MAX */
     uint32_t chunk_us;    /* prompt time in a step that others decode in; 0: from what steps take */
-    uint64_t
-        pause_max_ns; /* a paused stream gets a token at the latest after so long; 0: no such rule */
+    uint64_t pause_max_ns; /* a paused stream gets a token at the latest after so long; 0: no such
+                       * rule */
 };
 
 /* One account's next job, while a plan is made. */
@@ -98,18 +98,19 @@ void sched_init(struct sched *s, struct queue *queue, const struct sched_limits 
  * prompt where the count is known; 0: estimated from the bytes. */
 void sched_submit(struct sched *s, struct job *j);
 
-/** sched_park() - a submitted job that has not begun waits for a rate limit, or does so no more. While
- * it waits it stands apart: it is not started, and nobody else's expected wait counts it. */
+/** sched_park() - a submitted job that has not begun waits for a rate limit, or does so no more.
+ * While it waits it stands apart: it is not started, and nobody else's expected wait counts it. */
 void sched_park(struct job *j, bool parked);
 
 /** sched_bind() - its model is known: what its prompt comes to there */
 void sched_bind(struct job *j, struct slots *m);
 
-/** sched_remove() - it is over, however it ended; harmless for a job that was never submitted. What it
- * was charged stays charged. */
+/** sched_remove() - it is over, however it ended; harmless for a job that was never submitted. What
+ * it was charged stays charged. */
 void sched_remove(struct sched *s, struct job *j);
 
-/** sched_started() - the engine has read the prompt: so many tokens, so many of them need no work */
+/** sched_started() - the engine has read the prompt: so many tokens, so many of them need no
+ * work */
 void sched_started(struct sched *s, struct job *j, uint32_t prompt, uint32_t cached);
 
 /** sched_prefilled() - the engine has `done` of `total` positions of the prompt (and of the answer
@@ -123,8 +124,8 @@ void sched_tokens(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns);
 /** sched_forgotten() - the engine holds it no more; unless it is removed it is started again */
 void sched_forgotten(struct sched *s, struct job *j);
 
-/** sched_kv_full() - the engine had no KV for it and has forgotten it. False: nothing else is held of
- * its model, so that it will never have more: the job must fail. */
+/** sched_kv_full() - the engine had no KV for it and has forgotten it. False: nothing else is held
+ * of its model, so that it will never have more: the job must fail. */
 MUST_USE bool sched_kv_full(struct sched *s, struct job *j);
 
 /** sched_engine_gone() - it holds nothing any more. Who is to blame, job_died() has said before. */
@@ -154,8 +155,9 @@ void sched_plan(struct sched *s, uint64_t now_ns, size_t bytes_max, struct sched
 /** sched_prompt_estimate() - tokens of a prompt, from the bytes of its request; m may be NULL */
 uint32_t sched_prompt_estimate(const struct slots *m, size_t bytes);
 
-/** sched_rate_known() - have the model's prompts been measured of late? What was long ago says nothing: the
- * machine may have been busy, or the model's first pages on their way from the disk. */
+/** sched_rate_known() - have the model's prompts been measured of late? What was long ago says
+ * nothing: the machine may have been busy, or the model's first pages on their way from the
+ * disk. */
 bool sched_rate_known(const struct slots *m, uint64_t now_ns);
 
 /**
@@ -163,8 +165,9 @@ bool sched_rate_known(const struct slots *m, uint64_t now_ns);
  * @prompt:  its tokens that will have to be computed
  * @mean_ms: how long a request takes on average
  *
- * Each model's prompts count by that model's rate, so that a slow one's say nothing of a fast one's but by the
- * time that they take from it; those of models that are not there or were not measured of late count nothing.
+ * Each model's prompts count by that model's rate, so that a slow one's say nothing of a fast one's
+ * but by the time that they take from it; those of models that are not there or were not measured
+ * of late count nothing.
  */
 uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account *a,
                               const struct slots *m, enum request_class class_, uint32_t prompt,

@@ -3,9 +3,9 @@
  * Classes go strictly one after the other; inside a class the account with the smallest counter
  * picks one of its jobs at a time, and each pick raises the counter by what the next step will
  * charge, so that streams and prompt time are dealt out like cards. A plan reaches the engine while
- * it works on the one before: that step is charged in advance (`ahead`), too. Who is not picked stays in
- * the engine, paused with its KV in place; KV is taken from somebody only where a start needs it that
- * has the better claim, or where there is none left.
+ * it works on the one before: that step is charged in advance (`ahead`), too. Who is not picked
+ * stays in the engine, paused with its KV in place; KV is taken from somebody only where a start
+ * needs it that has the better claim, or where there is none left.
  *
  * Two rules go before all that: low gets a tenth of the service while it has work (a credit that
  * grows with the service of the others), and nobody is paused for longer than pause_max_ns. */
@@ -18,13 +18,14 @@
 #define CHUNK_FIRST 32u     /* prompt tokens that a step is thought to take before one was seen */
 #define CHUNK_US_MIN 2500.0 /* less is not worth making a step longer for */
 /* A step where nobody waits for a token takes at most so long, or so many passes where those take
- * longer: whoever comes next waits for it, as a step cannot be taken back. With a chunk of c and a pass of p,
- * c / (c + p) of the time goes into prompts: in steps of 100 ms that is 0.95 where the pass takes 5 ms and
- * 0.85 at 15 ms, in steps of 250 ms 0.98 and 0.94. What is lost so is lost all night; what is won is won when
- * somebody comes. So steps are short while somebody above low is here or was within PRESENT_NS, and long
- * where low has been alone since. Where the pass itself is long (a large model on a slow board) 2.5 passes
- * leave 0.6 of the time for prompts, 5 leave 0.8. Noise and what is not yet learned of the costs are left room:
- * promised are 120 ms or 3 passes, and 250 ms or 6. */
+ * longer: whoever comes next waits for it, as a step cannot be taken back. With a chunk of c and a
+ * pass of p, c / (c + p) of the time goes into prompts: in steps of 100 ms that is 0.95 where the
+ * pass takes 5 ms and 0.85 at 15 ms, in steps of 250 ms 0.98 and 0.94. What is lost so is lost all
+ * night; what is won is won when somebody comes. So steps are short while somebody above low is
+ * here or was within PRESENT_NS, and long where low has been alone since. Where the pass itself is
+ * long (a large model on a slow board) 2.5 passes leave 0.6 of the time for prompts, 5 leave 0.8.
+ * Noise and what is not yet learned of the costs are left room: promised are 120 ms or 3 passes,
+ * and 250 ms or 6. */
 #define STEP_LOW_US 100e3
 #define STEP_LOW_PASSES 2.5
 #define STEP_QUIET_US 240e3
@@ -77,8 +78,8 @@ static bool workable(const struct planner *p, const struct job *j)
            (p->counting || ((j->held || startable(p, j)) && affordable(p, j)));
 }
 
-/* From `at` on in one of an account's lists, but not for ever: of very many that cannot start (their
- * model is being loaded) the first ones speak for all. */
+/* From `at` on in one of an account's lists, but not for ever: of very many that cannot start
+ * (their model is being loaded) the first ones speak for all. */
 static struct job *first_workable(const struct planner *p, const struct list *head, struct list *at)
 {
     for (size_t n = 0; at != head && n < LOOK_MAX; n++, at = at->next) {
@@ -337,8 +338,8 @@ static void plan_low_share(struct planner *p)
 /* ---- a suspect alone ---- */
 
 /* The one whose turn it is: the one that is held, else the first that can be. One that cannot run
- * now (its client does not read, its model is not there, no stream is free) is passed over, so that it
- * never stops the rest. */
+ * now (its client does not read, its model is not there, no stream is free) is passed over, so that
+ * it never stops the rest. */
 static struct job *the_suspect(const struct planner *p)
 {
     struct job *first = NULL;

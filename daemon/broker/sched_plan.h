@@ -33,12 +33,13 @@ bool plan_short_of_room(const struct planner *p, const struct slots *m, uint32_t
 /** plan_closed() - has a start with at least as good a claim found no room in this plan? */
 bool plan_closed(const struct slots *m, const struct job *j);
 
-/** plan_make_room() - a place for the start of this job, taken from others where its claim is better */
+/** plan_make_room() - a place for the start of this job, taken from others where its claim is
+ * better */
 MUST_USE bool plan_make_room(struct planner *p, struct job *j);
 
 /** plan_relieve() - the model's KV has run out under its streams: give back until it suffices. The
- * least claim has a stream whose client does not read, then the lowest class, then the account furthest ahead,
- * then the latest start. One stream always stays. */
+ * least claim has a stream whose client does not read, then the lowest class, then the account
+ * furthest ahead, then the latest start. One stream always stays. */
 void plan_relieve(struct planner *p, struct slots *m);
 
 #endif

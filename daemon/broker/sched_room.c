@@ -1,7 +1,7 @@
 /* sched_room: who may have KV. A stream keeps what it has, running or paused, until somebody with a
- * better claim cannot start without: a higher class; inside a class an identity that holds nothing, from
- * one that holds two or more; and anybody, from a stream whose client does not read. What is given back
- * for that has no such claim itself, so nothing goes back and forth. */
+ * better claim cannot start without: a higher class; inside a class an identity that holds nothing,
+ * from one that holds two or more; and anybody, from a stream whose client does not read. What is
+ * given back for that has no such claim itself, so nothing goes back and forth. */
 #include <math.h>
 
 #include "daemon/broker/sched_plan.h"

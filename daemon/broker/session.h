@@ -1,6 +1,7 @@
 /* Conversations that the daemon keeps. Each belongs to one uid, is pinned to the model it was begun
  * with, takes one turn at a time, and remembers its messages together with the token ids that the
- * engine made of them. Pure code: limits are arguments, and so is the time, in seconds since 1970. */
+ * engine made of them. Pure code: limits are arguments, and so is the time, in seconds since
+ * 1970. */
 #ifndef BROKER_SESSION_H
 #define BROKER_SESSION_H
 
@@ -67,8 +68,8 @@ struct session_limits {
 void session_table_init(struct session_table *t);
 void session_table_deinit(struct session_table *t);
 
-/** session_new() - an empty one that belongs to no table; NULL: no memory. Free with session_free(),
- * or give it to a table. */
+/** session_new() - an empty one that belongs to no table; NULL: no memory. Free with
+ * session_free(), or give it to a table. */
 struct session *session_new(uid_t uid, struct strview name, uint64_t now_s);
 void session_free(struct session *s); /* NULL is fine; takes it out of its lists */
 

@@ -1,7 +1,8 @@
-/* session_file: a magic word, fixed fields, the messages, the ids and a checksum, all little-endian.
+/* session_file: a magic word, fixed fields, the messages, the ids and a checksum, all
+ * little-endian.
  *
- * The checksum finds rot, not malice: who can write into the folder can write a sum as well. So each
- * length is compared with the bytes that are left before anything is allocated for it. */
+ * The checksum finds rot, not malice: who can write into the folder can write a sum as well. So
+ * each length is compared with the bytes that are left before anything is allocated for it. */
 #include "daemon/broker/session_file.h"
 
 #include <errno.h>

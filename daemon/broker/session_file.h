@@ -20,8 +20,8 @@ void session_file_name(char *ret, uid_t uid, struct strview name);
 /** session_file_write() - append the file's bytes but for its checksum: 0, -ENOMEM or -E2BIG */
 MUST_USE int session_file_write(struct buf *out, const struct session *s);
 
-/** session_file_seal() - append the checksum of all that `out` holds: 0, -ENOMEM or -E2BIG. It looks
- * at every byte, so that writing is quick and this may be done elsewhere. */
+/** session_file_seal() - append the checksum of all that `out` holds: 0, -ENOMEM or -E2BIG. It
+ * looks at every byte, so that writing is quick and this may be done elsewhere. */
 MUST_USE int session_file_seal(struct buf *out);
 
 enum { SESSION_FILE_OK = 0, SESSION_FILE_BAD };

@@ -45,7 +45,8 @@ MUST_USE bool session_turn_begin(struct request *r, const struct msg_generate *a
 /** session_turn_name() - empty where the request has no session */
 struct strview session_turn_name(const struct request *r);
 
-/** session_turn_fits() - is the model as the session knows it? False, and r is answered and gone. */
+/** session_turn_fits() - is the model as the session knows it? False, and r is answered and
+ * gone. */
 MUST_USE bool session_turn_fits(struct request *r);
 
 /** session_turn_history() - what the engine needs to know of the session beside the request */
@@ -62,8 +63,8 @@ MUST_USE bool session_turn_done(struct request *r, const struct seam_finished *f
 /**
  * session_turn_wait() - r is answered with `out`: is the disk to have its turn before that is said?
  *
- * True: out is taken; r has left the queue and ends when the disk has it, cannot have it, or takes too
- * long, and never otherwise than well. It may be gone already.
+ * True: out is taken; r has left the queue and ends when the disk has it, cannot have it, or takes
+ * too long, and never otherwise than well. It may be gone already.
  */
 MUST_USE bool session_turn_wait(struct request *r, struct buf *out);
 

@@ -10,11 +10,11 @@
 struct model;
 
 /**
- * spill_offer() - open the model's file and give it to the engine, where [cache] kv_bytes_disk says so; the model was
- * just loaded
+ * spill_offer() - open the model's file and give it to the engine, where [cache] kv_bytes_disk says
+ * so; the model was just loaded
  *
- * Return: true when model_serve() is called once that is done: the engine has the file before the first request that
- * could be helped by it.
+ * Return: true when model_serve() is called once that is done: the engine has the file before the
+ * first request that could be helped by it.
  */
 MUST_USE bool spill_offer(struct model *m);
 
@@ -22,8 +22,8 @@ MUST_USE bool spill_offer(struct model *m);
  * media_removable() - does this device lie on removable media: a card, a stick?
  * @sysfs: "/sys"; tests have their own
  *
- * Cards and soldered eMMC alike (mmcblk) count, since writing wears them out; so does what only maps to such. False for
- * what the kernel says nothing about (a network, memory).
+ * Cards and soldered eMMC alike (mmcblk) count, since writing wears them out; so does what only
+ * maps to such. False for what the kernel says nothing about (a network, memory).
  */
 bool media_removable(const char *sysfs, dev_t dev);
 

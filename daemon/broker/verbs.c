@@ -231,7 +231,8 @@ void verbs_resolve(struct broker *b, int scan_result)
     }
 }
 
-/* Models in use need no look at the folder; others do, and then the request goes on in resolve(). */
+/* Models in use need no look at the folder; others do, and then the request goes on in
+ * resolve(). */
 static void find_model(struct request *r)
 {
     struct broker *b = r->broker;
@@ -261,8 +262,8 @@ static uint64_t draw_seed(void)
     return seed & ((UINT64_C(1) << 53) - 1); /* survives a trip through JSON numbers */
 }
 
-/* The request's body as the engine gets it: as received, or written anew where the configuration has
- * another answer length than the engine's own. 0 or a negative errno. */
+/* The request's body as the engine gets it: as received, or written anew where the configuration
+ * has another answer length than the engine's own. 0 or a negative errno. */
 static int keep_body(struct request *r, const struct msg_generate *g, const uint8_t *body, size_t n)
 {
     const uint64_t max_tokens = r->broker->config.max_tokens;

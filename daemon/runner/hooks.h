@@ -1,4 +1,5 @@
-/* Where tests reach into the runner. The shipped program has none of these: its main passes NULL. */
+/* Where tests reach into the runner. The shipped program has none of these: its main passes
+ * NULL. */
 #ifndef DAEMON_RUNNER_HOOKS_H
 #define DAEMON_RUNNER_HOOKS_H
 

@@ -1,6 +1,7 @@
 /* Models that are resident. Bringing a model's weights in from a slow card takes seconds; a loader
  * thread does that, while the sequences of other models go on. What needs the engine (scratch, KV
- * pool, the first step that warms everything) is done between two steps once the pages are there. */
+ * pool, the first step that warms everything) is done between two steps once the pages are
+ * there. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -108,9 +109,10 @@ void resident_load(struct runner *rn, struct seam_item *item)
     *slot = m;
 }
 
-/* How many positions and blocks the KV budget gives: at least one whole sequence. Streams take blocks as they fill
- * them, so there may be more streams than whole sequences; when blocks run out, the broker chooses
- * who goes on. False: not even one sequence, or a longer one than the model allows; told. */
+/* How many positions and blocks the KV budget gives: at least one whole sequence. Streams take
+ * blocks as they fill them, so there may be more streams than whole sequences; when blocks run out,
+ * the broker chooses who goes on. False: not even one sequence, or a longer one than the model
+ * allows; told. */
 static bool resident_size(struct runner *rn, struct resident *m)
 {
     const uint64_t block = kv_block_bytes(m->model, m->kv);
@@ -148,8 +150,8 @@ static bool resident_size(struct runner *rn, struct resident *m)
     return true;
 }
 
-/* Two tokens through the whole model: the first faults in what touching missed, and the scratch; the
- * second tells how long a pass takes. */
+/* Two tokens through the whole model: the first faults in what touching missed, and the scratch;
+ * the second tells how long a pass takes. */
 static int resident_warm(struct resident *m)
 {
     static const int32_t id = 0;

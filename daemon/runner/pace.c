@@ -1,17 +1,18 @@
 /* How many prompt tokens fit a step. A step costs one pass over the weights with the decoding
- * sequences' tokens, and then so much for each prompt token; both are measured. When no stream waits
- * for its token a step aims at 100 ms, or what the broker says if that is more: short enough that a new plan
- * is soon heard. Beside streams prompts
- * get what the broker says, else 0.8 of the time that the streams' pass takes, so that prompts at most
- * double the time between a stream's tokens; where a pass is over sooner, 2.5 ms, which nobody notices. A
- * step beside streams may take a single prompt token (the pass is made anyway); without them a pass is
- * never made for next to nothing.
+ * sequences' tokens, and then so much for each prompt token; both are measured. When no stream
+ * waits for its token a step aims at 100 ms, or what the broker says if that is more: short enough
+ * that a new plan is soon heard. Beside streams prompts
+ * get what the broker says, else 0.8 of the time that the streams' pass takes, so that prompts at
+ * most double the time between a stream's tokens; where a pass is over sooner, 2.5 ms, which nobody
+ * notices. A step beside streams may take a single prompt token (the pass is made anyway); without
+ * them a pass is never made for next to nothing.
  *
  * A pass is measured for each number of streams by a step without prompts: at the first one of
- * that many streams, and again when 32 steps with prompts have gone by; where the broker has set the time
- * it is not needed. A prompt token costs less in
+ * that many streams, and again when 32 steps with prompts have gone by; where the broker has set
+ * the time it is not needed. A prompt token costs less in
  * company, and more the further it stands behind its prompt's begin, so few beside streams and many
- * without are measured apart; beside streams a dearer one is believed at once, a cheaper one by and by. */
+ * without are measured apart; beside streams a dearer one is believed at once, a cheaper one by and
+ * by. */
 #include "daemon/runner/runner.h"
 
 #define STEP_ALONE_NS 100e6

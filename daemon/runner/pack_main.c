@@ -1,6 +1,6 @@
 /* The packer child: untrusted bytes are parsed here, in a process that ends afterwards and takes a
- * crash, a peak of memory and a truncated file's SIGBUS with it. It has two descriptors and says one
- * line:
+ * crash, a peak of memory and a truncated file's SIGBUS with it. It has two descriptors and says
+ * one line:
  *
  *   ok
  *   malformed OFFSET TEXT

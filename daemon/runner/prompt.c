@@ -1,11 +1,12 @@
-/* The ids of a request's prompt: a text tokenized, a chat rendered by the model's template and tokenized, or ids as
- * they are.
+/* The ids of a request's prompt: a text tokenized, a chat rendered by the model's template and
+ * tokenized, or ids as they are.
  *
- * A chat that goes on. Tokenizing an answer's text need not give the ids that were sampled, and other ids would be
- * another prompt: nothing of the KV cache would fit, and the model would read what it did not write. So a
- * session brings the ids of its last prompt and answer. They stand for the text that these had; where the whole
- * chat's text begins with exactly that text, only the rest is tokenized and put behind them. Templates that write
- * an old answer otherwise than it was given (qwen3 drops the thoughts) are tokenized whole. */
+ * A chat that goes on. Tokenizing an answer's text need not give the ids that were sampled, and
+ * other ids would be another prompt: nothing of the KV cache would fit, and the model would read
+ * what it did not write. So a session brings the ids of its last prompt and answer. They stand for
+ * the text that these had; where the whole chat's text begins with exactly that text, only the rest
+ * is tokenized and put behind them. Templates that write an old answer otherwise than it was given
+ * (qwen3 drops the thoughts) are tokenized whole. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -212,9 +213,9 @@ static int chat_continue(struct prompt *ret, const struct chat *c, const struct 
 
 /* ---- leaving out what does not fit ---- */
 
-/* Room for the answer that trimming is to leave: what is asked, else an eighth of the context; and once
- * something is left out, a quarter more, so that not every further turn leaves out the next one, which
- * would change the prompt's beginning each time. */
+/* Room for the answer that trimming is to leave: what is asked, else an eighth of the context; and
+ * once something is left out, a quarter more, so that not every further turn leaves out the next
+ * one, which would change the prompt's beginning each time. */
 static size_t room_wanted(const struct chat *c, bool trimming)
 {
     const size_t n_ctx = c->m->n_ctx;

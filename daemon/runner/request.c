@@ -162,7 +162,8 @@ static int request_fill(struct sequence *s, const struct seam_start *start,
     }
     s->n_logprobs = g->n_logprobs < SAMPLER_LOGPROBS_MAX ? g->n_logprobs : SAMPLER_LOGPROBS_MAX;
     if (s->n_logprobs > 0) {
-        /* The ids alone would bring no log-probabilities back. Computed anew they are the same ids. */
+        /* The ids alone would bring no log-probabilities back. Computed anew they are the same
+         * ids. */
         resume.n = 0;
     }
     r = request_ids(s, prompt, &resume, ret_refusal);

@@ -154,7 +154,8 @@ void resident_load(struct runner *rn, struct seam_item *item);
 void residents_collect(struct runner *rn);
 bool residents_loading(const struct runner *rn);
 struct resident *resident_find(const struct runner *rn, uint32_t number);
-/** resident_publish() - what is public of it has changed: forget what was, and what computes such */
+/** resident_publish() - what is public of it has changed: forget what was, and what computes
+ * such */
 void resident_publish(struct runner *rn, const struct seam_public *what);
 /** resident_spill() - a file for its KV blocks; @item's descriptor is taken over */
 void resident_spill(struct runner *rn, struct seam_item *item);
@@ -186,8 +187,9 @@ struct prompt {
 /**
  * prompt_make() - the ids of a request's prompt
  *
- * A chat that a session's ids cover in part goes on with just these. Where the request says trim, the oldest
- * turns are left out until there is room; never the system's messages, nor the last turn.
+ * A chat that a session's ids cover in part goes on with just these. Where the request says trim,
+ * the oldest turns are left out until there is room; never the system's messages, nor the last
+ * turn.
  * Return: REQUEST_OK, REQUEST_REFUSED with ret_refusal, -ENOMEM.
  */
 MUST_USE int prompt_make(struct prompt *ret, const struct resident *m, const struct msg_generate *g,

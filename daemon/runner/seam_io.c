@@ -1,19 +1,23 @@
-/* The seam's socket. A thread of its own does nothing but read: so a cancel is seen while a long step
- * runs, and the step is told by one flag. Everything else the engine takes from the queue between two
- * steps. The queue is bounded; when it is full the thread stops reading and the broker's writes wait.
+/* The seam's socket. A thread of its own does nothing but read: so a cancel is seen while a long
+ * step runs, and the step is told by one flag. Everything else the engine takes from the queue
+ * between two steps. The queue is bounded; when it is full the thread stops reading and the
+ * broker's writes wait.
  *
  * The flag. A step, the queue and the end of the stream change under one lock. A cancel that comes
- * before seam_io_step_begin() is in the queue, so the step does not begin; one that comes after finds
- * its sequence in the step and sets the flag, at once or with the last of them, as the step was begun. Only a beginning step clears it, and none begins after
- * the end, so within a step it never falls and a cancel of an earlier step does not reach into a
- * later one. The frame is queued under the same lock: whoever sees the flag finds the reason. Only
- * a full queue delays a cancel, to the end of the step.
+ * before seam_io_step_begin() is in the queue, so the step does not begin; one that comes after
+ * finds its sequence in the step and sets the flag, at once or with the last of them, as the step
+ * was begun. Only a beginning step clears it, and none begins after the end, so within a step it
+ * never falls and a cancel of an earlier step does not reach into a later one. The frame is queued
+ * under the same lock: whoever sees the flag finds the reason. Only a full queue delays a cancel,
+ * to the end of the step.
  *
- * Waking. seam_io_wake() sticks until a take has seen it. The caller looks for what it was woken for
- * after its last take and before the next that waits, so it does not matter which take that was.
+ * Waking. seam_io_wake() sticks until a take has seen it. The caller looks for what it was woken
+ * for after its last take and before the next that waits, so it does not matter which take that
+ * was.
  *
- * Descriptors. On a stream socket they arrive no later than the first byte they were sent with, so a
- * load takes the oldest descriptor that has come. One that no frame can claim any more is closed. */
+ * Descriptors. On a stream socket they arrive no later than the first byte they were sent with, so
+ * a load takes the oldest descriptor that has come. One that no frame can claim any more is
+ * closed. */
 #include "daemon/runner/seam_io.h"
 
 #include <assert.h>

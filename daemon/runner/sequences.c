@@ -157,7 +157,8 @@ static void sequence_replay(struct runner *rn, struct sequence *s)
     }
 }
 
-/* Sequences of the broker's plans are SEAM_STREAMS_MAX at most, so that primings take no place from them. */
+/* Sequences of the broker's plans are SEAM_STREAMS_MAX at most, so that primings take no place from
+ * them. */
 static bool is_room(const struct runner *rn, bool public_)
 {
     size_t n = 0;

@@ -1,5 +1,5 @@
-/* Arguments, and what the process is before it does anything: no core dumps of prompts, first in line
- * for the OOM killer, gone when the broker is gone. */
+/* Arguments, and what the process is before it does anything: no core dumps of prompts, first in
+ * line for the OOM killer, gone when the broker is gone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>

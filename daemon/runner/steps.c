@@ -1,6 +1,7 @@
 /* Steps. Each one serves one model: every decoding sequence of the plan gets its token, all in one
  * pass over the weights, and what is left of the step's time goes to prompts in the plan's order.
- * Nothing here decides whose turn it is; the plan has. Public prefixes, which nobody waits for, come after it. */
+ * Nothing here decides whose turn it is; the plan has. Public prefixes, which nobody waits for,
+ * come after it. */
 #include <string.h>
 
 #include "base/clock.h"
@@ -52,8 +53,8 @@ static size_t step_add(struct step *st, struct sequence *s, size_t n_ids, bool p
     return n_ids;
 }
 
-/* Decoding sequences into the step; those with prompt tokens to go into waiting, in the plan's order and public
- * ones last. Return: how many wait. */
+/* Decoding sequences into the step; those with prompt tokens to go into waiting, in the plan's
+ * order and public ones last. Return: how many wait. */
 static size_t step_sort(struct step *st, const struct runner *rn, struct sequence **waiting)
 {
     size_t n_waiting = 0;
@@ -157,8 +158,9 @@ static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
     rn->stats_due = true;
 }
 
-/* Stopping a step for one sequence costs all others what was computed. It is worth that where the rest would take
- * long, and never twice in a row: a client that does nothing but cancel stops nobody. */
+/* Stopping a step for one sequence costs all others what was computed. It is worth that where the
+ * rest would take long, and never twice in a row: a client that does nothing but cancel stops
+ * nobody. */
 static bool step_stops_for_one(const struct runner *rn, const struct step *st)
 {
     return !rn->interrupted && pace_expect(&st->m->pace, st->n_decode, st->n_prompt) > CANCEL_NS;

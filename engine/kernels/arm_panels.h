@@ -1,6 +1,6 @@
-/* Every kind of panel once for the three ARM levels: which block meets which scale, and in which order. A level
- * gives the integer sums of a block, by the function types below; all of it is inlined into its panel
- * functions. */
+/* Every kind of panel once for the three ARM levels: which block meets which scale, and in which
+ * order. A level gives the integer sums of a block, by the function types below; all of it is
+ * inlined into its panel functions. */
 #ifndef ENGINE_KERNELS_ARM_PANELS_H
 #define ENGINE_KERNELS_ARM_PANELS_H
 
@@ -12,8 +12,9 @@
 typedef void block_fn(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
                       size_t col, int32x4_t sum[][QUADS]);
 
-/* Two-bit codes in n_lines lines of 16 columns: sum = (code - 1) * q. That one of each code is the sum of q,
- * which is in block `at` of the activations. n_lines is 2, 16 or, for TROW, any multiple of 4. */
+/* Two-bit codes in n_lines lines of 16 columns: sum = (code - 1) * q. That one of each code is the
+ * sum of q, which is in block `at` of the activations. n_lines is 2, 16 or, for TROW, any multiple
+ * of 4. */
 typedef void lines_fn(const uint8_t *lines, const size_t n_lines, const struct act_q8 *act,
                       size_t t0, const size_t n, size_t col, size_t at, int32x4_t sum[][QUADS]);
 

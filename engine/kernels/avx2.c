@@ -1,11 +1,11 @@
-/* AVX2: keep the +1 activations, and let no int8 ever be negated. This file has B1, I8 and everything
- * that is no panel.
+/* AVX2: keep the +1 activations, and let no int8 ever be negated. This file has B1, I8 and
+ * everything that is no panel.
  *
- * B1: the sum over +1 and -1 weights is 2 * sum(kept) - sum(all), where kept are the activations whose
- * bit is set. The bits of half a tile (8 rows, 32 bits) become 32 bytes of 0 or 1, and maddubs(bytes,
- * activations) adds neighbouring pairs into int16; eight tiles of a block stay within 8 * 256. I8
- * splits even and odd columns into int16 and uses madd, since the product of two int8 pairs does not
- * fit maddubs. */
+ * B1: the sum over +1 and -1 weights is 2 * sum(kept) - sum(all), where kept are the activations
+ * whose bit is set. The bits of half a tile (8 rows, 32 bits) become 32 bytes of 0 or 1, and
+ * maddubs(bytes, activations) adds neighbouring pairs into int16; eight tiles of a block stay
+ * within 8 * 256. I8 splits even and odd columns into int16 and uses madd, since the product of two
+ * int8 pairs does not fit maddubs. */
 #include "engine/kernels/avx2_common.h"
 #include "engine/kernels/quant.h"
 

@@ -1,11 +1,11 @@
-/* What the files of the AVX2 level share: small static functions, compiled with each file's own flags.
- * A register holds eight rows x four columns of a panel, so two are the 16 rows; a 32-bit lane is one
- * row throughout, and nothing is summed across.
+/* What the files of the AVX2 level share: small static functions, compiled with each file's own
+ * flags. A register holds eight rows x four columns of a panel, so two are the 16 rows; a 32-bit
+ * lane is one row throughout, and nothing is summed across.
  *
- * Sums are made by maddubs, unsigned codes times signed activations, whose two neighbouring products
- * are added into int16: such a pair is within 2 * code * 128, and each file says how many pairs it adds
- * before it widens. An expansion of weights costs more than its use: it is made once for up to four
- * tokens. */
+ * Sums are made by maddubs, unsigned codes times signed activations, whose two neighbouring
+ * products are added into int16: such a pair is within 2 * code * 128, and each file says how many
+ * pairs it adds before it widens. An expansion of weights costs more than its use: it is made once
+ * for up to four tokens. */
 #ifndef ENGINE_KERNELS_AVX2_COMMON_H
 #define ENGINE_KERNELS_AVX2_COMMON_H
 
@@ -88,7 +88,8 @@ INLINE void store_rows(float *out, size_t out_stride, __m256 (*acc)[2], const si
     }
 }
 
-/* A tile's codes of two column quads, c[half][quad], times their eight activations: adds to part. */
+/* A tile's codes of two column quads, c[half][quad], times their eight activations: adds to
+ * part. */
 INLINE void add_quads(__m256i c[2][2], const int8_t *q, size_t q_stride, const size_t n,
                       __m256i (*part)[2])
 {

@@ -1,14 +1,14 @@
 /* AVX2, the formats of 256 columns with integer scales inside: K4, K5 and K6.
  *
- * Codes are made into bytes and go through maddubs as in the other files; what is added in int16 then
- * meets its integer scale in madd, which multiplies and widens at once. A pair of K4's codes 0..15 is
- * within 3,840, a block of eight column quads within 30,720. A pair of K5's codes 0..31 is within 7,936,
- * so that four quads (31,744) make one of the two int16 sums of a block. A pair of K6's codes 0..63 is
- * within 16,128: two quads (32,256), half of the 16 columns that share a scale. Scales are 0..255 or
- * any int8, so that every product fits int32 with room to add.
+ * Codes are made into bytes and go through maddubs as in the other files; what is added in int16
+ * then meets its integer scale in madd, which multiplies and widens at once. A pair of K4's codes
+ * 0..15 is within 3,840, a block of eight column quads within 30,720. A pair of K5's codes 0..31 is
+ * within 7,936, so that four quads (31,744) make one of the two int16 sums of a block. A pair of
+ * K6's codes 0..63 is within 16,128: two quads (32,256), half of the 16 columns that share a scale.
+ * Scales are 0..255 or any int8, so that every product fits int32 with room to add.
  *
- * K6's weight is code - 32: 32 * scale, which fits int16, times the sums of 16 activations is taken off,
- * both scales of a block in one madd. */
+ * K6's weight is code - 32: 32 * scale, which fits int16, times the sums of 16 activations is taken
+ * off, both scales of a block in one madd. */
 #include "engine/kernels/avx2_common.h"
 
 #define BLOCKS 8 /* blocks of activations in a group */

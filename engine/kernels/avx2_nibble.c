@@ -1,8 +1,8 @@
 /* AVX2, four-bit codes: N4 and N4M.
  *
- * The low and the high bits of a tile's bytes are the codes 0..15 of two column quads. A pair is within
- * 2 * 15 * 128 = 3,840, so that a whole block, eight quads (30,720), is added in int16. N4's weight is
- * code - 8: eight times the sum of the activations is taken off. */
+ * The low and the high bits of a tile's bytes are the codes 0..15 of two column quads. A pair is
+ * within 2 * 15 * 128 = 3,840, so that a whole block, eight quads (30,720), is added in int16. N4's
+ * weight is code - 8: eight times the sum of the activations is taken off. */
 #include "engine/kernels/avx2_common.h"
 
 INLINE void n4_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,

@@ -1,13 +1,13 @@
 /* AVX2, two-bit codes: T64, T128, T256 and TROW.
  *
- * A line holds four columns of two-bit codes in each 32-bit lane, as four planes. A plane, masked out as
- * bytes 0..3, goes through maddubs; the weight is code - 1, so that the sum of the activations is taken
- * off once. A pair is within 2 * 3 * 128 = 768, a line of four planes within 3,072: eight lines
- * (24,576) are added in int16 before they are widened.
+ * A line holds four columns of two-bit codes in each 32-bit lane, as four planes. A plane, masked
+ * out as bytes 0..3, goes through maddubs; the weight is code - 1, so that the sum of the
+ * activations is taken off once. A pair is within 2 * 3 * 128 = 768, a line of four planes within
+ * 3,072: eight lines (24,576) are added in int16 before they are widened.
  *
- * One token alone is a matter of instructions per byte of weights, so there two of the three shifts are
- * left out: the planes at bits 3:2 are kept as 4 * code (a pair within 3,072, two planes of four lines
- * within 24,576), and their int16 sum is shifted instead, which is exact. */
+ * One token alone is a matter of instructions per byte of weights, so there two of the three shifts
+ * are left out: the planes at bits 3:2 are kept as 4 * code (a pair within 3,072, two planes of
+ * four lines within 24,576), and their int16 sum is shifted instead, which is exact. */
 #include "engine/kernels/avx2_common.h"
 
 /* n_lines lines, at most 8: adds sum(code * q) to sum. */

@@ -1,8 +1,8 @@
 /* AVX-512 with VNNI: B1, I8 and everything that is no panel.
  *
- * B1: a tile is a 64-bit mask. It expands to bytes of 0 or 2, the lanes start at -sum(all), and what
- * stands there after a block is 2 * sum(kept) - sum(all), the sum over +1 and -1 weights. I8: weight +
- * 128 is the byte, lanes start at -128 * sum(all). No signed byte is negated anywhere. */
+ * B1: a tile is a 64-bit mask. It expands to bytes of 0 or 2, the lanes start at -sum(all), and
+ * what stands there after a block is 2 * sum(kept) - sum(all), the sum over +1 and -1 weights. I8:
+ * weight + 128 is the byte, lanes start at -128 * sum(all). No signed byte is negated anywhere. */
 #include "engine/kernels/avx512_common.h"
 #include "engine/kernels/quant.h"
 

@@ -1,10 +1,10 @@
-/* What the files of the AVX-512 level share: small static functions, compiled with each file's own flags.
- * One register is the panel: its 16 lanes are the rows, and vpdpbusd adds four unsigned times signed
- * products into each of them, in 32 bits, so that no 16-bit sum has to be watched.
+/* What the files of the AVX-512 level share: small static functions, compiled with each file's own
+ * flags. One register is the panel: its 16 lanes are the rows, and vpdpbusd adds four unsigned
+ * times signed products into each of them, in 32 bits, so that no 16-bit sum has to be watched.
  *
- * An expansion of weights is used for up to eight tokens, whose activations enter as broadcasts from
- * memory. AVX512_INTRIN_HEADER is set where the intrinsics are emulated, to check the arithmetic on
- * machines without the instructions. */
+ * An expansion of weights is used for up to eight tokens, whose activations enter as broadcasts
+ * from memory. AVX512_INTRIN_HEADER is set where the intrinsics are emulated, to check the
+ * arithmetic on machines without the instructions. */
 #ifndef ENGINE_KERNELS_AVX512_COMMON_H
 #define ENGINE_KERNELS_AVX512_COMMON_H
 

@@ -1,13 +1,13 @@
 /* AVX-512 with VNNI, four to six bits: N4, N4M, K4, K5 and K6.
  *
- * The low and the high bits of a tile's bytes are the codes of two column quads; K5 and K6 put their
- * upper bits on top. What the format takes off a code, 8 or 32, is taken off in the value that a lane
- * starts with.
+ * The low and the high bits of a tile's bytes are the codes of two column quads; K5 and K6 put
+ * their upper bits on top. What the format takes off a code, 8 or 32, is taken off in the value
+ * that a lane starts with.
  *
- * K's integer scales are multiplied in float, which gives the contract's bits: scale and sum are exact,
- * so (float)scale * (float)sum is one rounding of the integer product. In K6 a sum over 16 columns is
- * within 16 * 32 * 128 and a scale within 128, so that both products and their sum stay within 2^24 and
- * nothing is rounded at all. */
+ * K's integer scales are multiplied in float, which gives the contract's bits: scale and sum are
+ * exact, so (float)scale * (float)sum is one rounding of the integer product. In K6 a sum over 16
+ * columns is within 16 * 32 * 128 and a scale within 128, so that both products and their sum stay
+ * within 2^24 and nothing is rounded at all. */
 #include "engine/kernels/avx512_common.h"
 
 #define BLOCKS 8 /* blocks of activations in a group of 256 */

@@ -1,10 +1,11 @@
 /* AVX-512 with VNNI, two-bit codes: T64, T128, T256 and TROW.
  *
- * A line is one register of four planes of codes. The weight is code - 1, so the lanes start at -sum(q).
- * For several tokens a plane is shifted down to bytes 0..3 once. One token alone has one chain of
- * additions, whose latency would be what it waits for: there each plane is kept at its place in the
- * byte and added up by itself, as 1, 4, 16 or 64 times its sum, for at most 256 columns (engine/NUMERICS.md);
- * four chains run side by side, and the sums are shifted instead of the codes, which is exact. */
+ * A line is one register of four planes of codes. The weight is code - 1, so the lanes start at
+ * -sum(q). For several tokens a plane is shifted down to bytes 0..3 once. One token alone has one
+ * chain of additions, whose latency would be what it waits for: there each plane is kept at its
+ * place in the byte and added up by itself, as 1, 4, 16 or 64 times its sum, for at most 256
+ * columns (engine/NUMERICS.md); four chains run side by side, and the sums are shifted instead of
+ * the codes, which is exact. */
 #include "engine/kernels/avx512_common.h"
 
 /* Adds sum(code * q) over n_lines lines to sum. */

@@ -1,8 +1,8 @@
 /* ARM dot products: sdot adds four int8 products of a row straight into its int32 lane.
  *
- * B1: masks of -1 and 0 go into sdot as they are, so a lane collects -sum(kept), and the sum over +1
- * and -1 weights is -2 * lane - sum(all). I8 uses its weights. The activations of four tiles lie in
- * one register and enter by lane, without a broadcast. */
+ * B1: masks of -1 and 0 go into sdot as they are, so a lane collects -sum(kept), and the sum over
+ * +1 and -1 weights is -2 * lane - sum(all). I8 uses its weights. The activations of four tiles lie
+ * in one register and enter by lane, without a broadcast. */
 #include "engine/kernels/dotprod_common.h"
 
 /* 16 columns of B1: four tiles. */

@@ -1,4 +1,5 @@
-/* sdot for the ternary kinds: codes 0..3 go in as they are, and the sums begin at minus the sum of q. */
+/* sdot for the ternary kinds: codes 0..3 go in as they are, and the sums begin at minus the sum of
+ * q. */
 #include "engine/kernels/dotprod_common.h"
 
 /* One line: 16 columns, four planes of 2 bits. */

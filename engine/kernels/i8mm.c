@@ -1,11 +1,11 @@
 /* ARM matrix products: smmla multiplies two rows of 8 columns by two tokens of 8 columns, twice the
  * work of sdot per instruction.
  *
- * Its operand wants 8 columns of one row side by side, where the packed tiles hold 4. The B1 masks are
- * spread in that order by the table lookup itself, at no cost; the other kinds zip two neighbouring
- * tiles once for all tokens. A result holds rows 2i and 2i+1 for tokens t and t+1, taken apart at the
- * end of a block. A single token has no partner and goes to the sdot version, which is as fast for
- * it. */
+ * Its operand wants 8 columns of one row side by side, where the packed tiles hold 4. The B1 masks
+ * are spread in that order by the table lookup itself, at no cost; the other kinds zip two
+ * neighbouring tiles once for all tokens. A result holds rows 2i and 2i+1 for tokens t and t+1,
+ * taken apart at the end of a block. A single token has no partner and goes to the sdot version,
+ * which is as fast for it. */
 #include "engine/kernels/i8mm_common.h"
 
 /* 8 columns of B1: two tiles. Masks are -1 and 0, so a lane collects -sum(kept). */

@@ -62,7 +62,8 @@ INLINE void take_apart(int32x4_t pairs[TOKENS / 2][PAIRS], const size_t n, int32
         single(panel, n_cols, &last, out + t * out_stride, out_stride);                            \
     }
 
-/* Tokens by fours, a pair, and the last one alone by sdot. sums: the level's function for the kind. */
+/* Tokens by fours, a pair, and the last one alone by sdot. sums: the level's function for the
+ * kind. */
 #define MATRIX(name, group, tokens, sums, single)                                                  \
     PANEL_FN(name, group,                                                                          \
              BY(TOKENS, tokens, out, out_stride, sums) BY(2, tokens, out, out_stride, sums)        \

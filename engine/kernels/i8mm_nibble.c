@@ -1,5 +1,5 @@
-/* smmla for the kinds of four, five and six bits: codes go in as they are. A tile's two halves are 8
- * neighbouring columns once zipped. */
+/* smmla for the kinds of four, five and six bits: codes go in as they are. A tile's two halves are
+ * 8 neighbouring columns once zipped. */
 #include "engine/kernels/i8mm_common.h"
 
 INLINE void add_tiles(const uint8_t *tiles, const size_t cols, const int bits,

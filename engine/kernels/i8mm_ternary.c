@@ -1,5 +1,5 @@
-/* smmla for the ternary kinds: codes 0..3 go in as they are. Two planes of a line are 8 neighbouring columns
- * once zipped. */
+/* smmla for the ternary kinds: codes 0..3 go in as they are. Two planes of a line are 8
+ * neighbouring columns once zipped. */
 #include "engine/kernels/i8mm_common.h"
 
 INLINE void sum_lines(const uint8_t *lines, const size_t n_lines, const struct act_q8 *act,

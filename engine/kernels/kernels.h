@@ -1,40 +1,45 @@
 /* The inner products, behind a table filled for one CPU level.
  *
- * Every slot is defined by its scalar twin in scalar.c and scalar_panels.c; engine/NUMERICS.md gives the
- * order of every float operation. All implementations return the same bits for the same bytes.
+ * Every slot is defined by its scalar twin in scalar.c and scalar_panels.c; engine/NUMERICS.md
+ * gives the order of every float operation. All implementations return the same bits for the same
+ * bytes.
  *
  * Packed weights. Rows are taken 16 at a time (a panel); the last panel is filled up with rows of
- * zero scale. Inside a panel the columns are walked in tiles of 16 rows x 4 columns, so that a 32-bit
- * lane of a register is one row and four neighbouring columns: no horizontal sums, one chain per row.
- * "lane" below is byte 4 * row + column % 4 of 64. Scales are f16, one per row, 16 of them in a row.
+ * zero scale. Inside a panel the columns are walked in tiles of 16 rows x 4 columns, so that a
+ * 32-bit lane of a register is one row and four neighbouring columns: no horizontal sums, one chain
+ * per row. "lane" below is byte 4 * row + column % 4 of 64. Scales are f16, one per row, 16 of them
+ * in a row.
  *
  *   B1, per group of 128 columns:
- *       scale[16], uint8_t tile[32][8]   tile c covers columns 4c..4c+3; bit (4 * row + column % 4),
+ *       scale[16], uint8_t tile[32][8]   tile c covers columns 4c..4c+3; bit 4 * row + column % 4,
  *                                        counted from bit 0 of byte 0, set means +1, clear means -1
  *   I8, per group of 32:
  *       scale[16], int8_t tile[8][64]    tile c covers columns 4c..4c+3, by lane
  *   T64, T128, T256, per group of 64, 128, 256:
- *       scale[16], uint8_t line[][64]    line l covers columns 16l..16l+15; bits 2p+1:2p of a lane hold
- *                                        column 16l + 4p + column % 4; code - 1 is the weight (-1..2)
+ *       scale[16], uint8_t line[][64]    line l covers columns 16l..16l+15; a lane's bits 2p+1:2p
+ *                                        hold column 16l + 4p + column % 4; code - 1 is the
+ *                                        weight (-1..2)
  *   TROW, the whole row:
  *       float scale[16], then the lines of T64, without groups
  *   N4, N4M, per group of 32:
  *       scale[16], N4M: min[16] (f16), uint8_t tile[4][64]
- *                                        tile c covers columns 8c..8c+7; a lane's low four bits hold
- *                                        column 8c + column % 4, its high bits column 8c + 4 + column % 4;
- *                                        the weight is N4: scale * (code - 8), N4M: scale * code + min
+ *                                        tile c covers columns 8c..8c+7; a lane's low four bits
+ *                                        hold column 8c + column % 4, its high bits column 8c + 4 +
+ *                                        column % 4; the weight is N4: scale * (code - 8), N4M:
+ *                                        scale * code + min
  *   K4, K5, per group of 256:
  *       d[16], dmin[16], uint8_t sc[8][16], uint8_t mn[8][16], uint8_t tile[32][64] as in N4,
- *       K5: uint8_t fifth[8][64]         fifth[j] covers columns 32j..32j+31; bit c of a lane is the
+ *       K5: uint8_t fifth[8][64]         fifth[j] covers columns 32j..32j+31; a lane's bit c is the
  *                                        fifth bit of column 32j + 4c + column % 4
- *                                        weight in the 32 columns j: d * sc[j] * code - dmin * mn[j]
+ *                                        weight in the 32 columns j:
+ *                                        d * sc[j] * code - dmin * mn[j]
  *   K6, per group of 256:
  *       d[16], int8_t sc[16][16], uint8_t tile[32][64] as in N4,
  *       uint8_t line[16][64]             bits five and six, placed as in the lines of T64
  *                                        weight in the 16 columns j: d * sc[j] * (code - 32)
  *
- * Activations are quantized once per token into blocks (struct act_q8); TROW wants quant_token's r in d. How
- * a row's result is summed up stands in NUMERICS.md. */
+ * Activations are quantized once per token into blocks (struct act_q8); TROW wants quant_token's r
+ * in d. How a row's result is summed up stands in NUMERICS.md. */
 #ifndef ENGINE_KERNELS_KERNELS_H
 #define ENGINE_KERNELS_KERNELS_H
 
@@ -126,13 +131,14 @@ typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *
  * @block: 32 or 256 with n a multiple of it, or n itself (any n up to KERN_COLS_MAX)
  * @q, @d, @s: n values, n / block scales, n / block sums of q; written
  *
- * `quant` takes a scale per block: amax = max |x| of the block; when amax is not finite, d is NaN and q is
- * 0; when amax < 2^-100, d and q are 0; else d = amax / 127, q = x * (127 / amax) rounded to nearest
- * even and clamped to [-127, 127], all in float.
+ * `quant` takes a scale per block: amax = max |x| of the block; when amax is not finite, d is NaN
+ * and q is 0; when amax < 2^-100, d and q are 0; else d = amax / 127, q = x * (127 / amax) rounded
+ * to nearest even and clamped to [-127, 127], all in float.
  *
- * `quant_token` takes one scale for all n (the activations of BitLinear) and writes its reciprocal r to
- * every d, since the layer's result is divided by it: amax = max |x| of all; not finite: every d is NaN and
- * q is 0; else a = max(amax, 1e-5), r = 127 / a, q = x * r rounded and clamped as above.
+ * `quant_token` takes one scale for all n (the activations of BitLinear) and writes its reciprocal
+ * r to every d, since the layer's result is divided by it: amax = max |x| of all; not finite: every
+ * d is NaN and q is 0; else a = max(amax, 1e-5), r = 127 / a, q = x * r rounded and clamped as
+ * above.
  */
 typedef void quant_fn(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s);
 
@@ -150,8 +156,8 @@ typedef float dot_half_fn(const uint16_t *w, const float *x, size_t n);
 typedef void axpy_f32_fn(float a, const float *x, float *y, size_t n);
 typedef void axpy_f16_fn(float a, const uint16_t *x, float *y, size_t n);
 
-/** dot_i8: the exact sum of a[i] * b[i]; axpy_i8: y[i] = fma(a, (float)x[i], y[i]). n at most 65,536, any
- * alignment */
+/** dot_i8: the exact sum of a[i] * b[i]; axpy_i8: y[i] = fma(a, (float)x[i], y[i]). n at most
+ * 65,536, any alignment */
 typedef int32_t dot_i8_fn(const int8_t *a, const int8_t *b, size_t n);
 typedef void axpy_i8_fn(float a, const int8_t *x, float *y, size_t n);
 

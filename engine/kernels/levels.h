@@ -25,7 +25,8 @@
         body                                                                                       \
     }
 
-/* In such a body: `step` tokens at a time while there are so many. Each count is compiled for itself. */
+/* In such a body: `step` tokens at a time while there are so many. Each count is compiled for
+ * itself. */
 #define BY(step, tokens, ...)                                                                      \
     for (; t + (step) <= act->n_tokens; t += (step)) {                                             \
         tokens(panel, n_cols, act, t, step, __VA_ARGS__);                                          \

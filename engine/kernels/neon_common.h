@@ -29,8 +29,8 @@ INLINE uint8x16_t bit_of_byte(void)
     return vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
 }
 
-/* Where the bits of row quad r lie in tile j of two tiles: eight times the byte of its first two rows,
- * eight times the next one. */
+/* Where the bits of row quad r lie in tile j of two tiles: eight times the byte of its first two
+ * rows, eight times the next one. */
 INLINE uint8x16_t bytes_of_quad(int j, int r)
 {
     const uint8_t at = (uint8_t)(j * 8 + r * 2);
@@ -204,9 +204,9 @@ INLINE int8x16_t two_bits(uint8x16_t w, int plane)
     return vreinterpretq_s8_u8(plane == 3 ? shifted : vandq_u8(shifted, vdupq_n_u8(3)));
 }
 
-/* Row quad r's codes in one tile of 8 columns: columns 0..3, then columns 4..7. `more` has what lies above
- * the fourth bit: in K5 the next two bits of each byte, lowest first, in K6 the next two pairs, and
- * is shifted on to the following tile. */
+/* Row quad r's codes in one tile of 8 columns: columns 0..3, then columns 4..7. `more` has what
+ * lies above the fourth bit: in K5 the next two bits of each byte, lowest first, in K6 the next two
+ * pairs, and is shifted on to the following tile. */
 INLINE void tile_codes(const uint8_t *tile, int r, const int bits, uint8x16_t more[QUADS],
                        int8x16_t ret[2])
 {

@@ -1,6 +1,6 @@
-/* NEON for plain vectors: quantization of activations, dot products, sums and conversions. Lengths that
- * fill no register end element by element, or in a copy filled up with zeros where zeros change
- * nothing. */
+/* NEON for plain vectors: quantization of activations, dot products, sums and conversions. Lengths
+ * that fill no register end element by element, or in a copy filled up with zeros where zeros
+ * change nothing. */
 #include "engine/kernels/neon_common.h"
 #include "engine/kernels/quant.h"
 

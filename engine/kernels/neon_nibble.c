@@ -1,9 +1,10 @@
 /* NEON for the kinds of four, five and six bits: codes times activations go into int16.
  *
- * A row's four columns lie in two int16 lanes, so a lane gets one product of every four columns. In a
- * block of 32 columns that is 8 products: within 8 * 15 * 128 = 15,360 for four bits, so that a pair of
- * lanes still fits int16 (30,720), and 8 * 31 * 128 = 31,744 for five, whose pairs are widened first.
- * Six bits have a scale every 16 columns: 4 * 63 * 128 = 32,256, widened likewise. */
+ * A row's four columns lie in two int16 lanes, so a lane gets one product of every four columns. In
+ * a block of 32 columns that is 8 products: within 8 * 15 * 128 = 15,360 for four bits, so that a
+ * pair of lanes still fits int16 (30,720), and 8 * 31 * 128 = 31,744 for five, whose pairs are
+ * widened first. Six bits have a scale every 16 columns: 4 * 63 * 128 = 32,256, widened
+ * likewise. */
 #include "engine/kernels/arm_panels.h"
 
 #define MANY 2 /* tokens that share one expansion: 16 accumulators of the 32 registers */

@@ -1,10 +1,10 @@
-/* NEON for the ternary kinds: codes 0..3 times activations go into int16, and the sum of q taken off makes
- * them -1..2.
+/* NEON for the ternary kinds: codes 0..3 times activations go into int16, and the sum of q taken
+ * off makes them -1..2.
  *
  * A row's four columns lie in two int16 lanes, so a lane gets one product of every tile and an even
- * pair adds up to the row. A product is at most 3 * 128 = 384 in size: the 16 tiles of 64 columns stay
- * within 6,144, a pair within 12,288, and a pair may be added in int16. The 64 tiles of T256 stay
- * within 24,576, but a pair would not fit: these are widened first. */
+ * pair adds up to the row. A product is at most 3 * 128 = 384 in size: the 16 tiles of 64 columns
+ * stay within 6,144, a pair within 12,288, and a pair may be added in int16. The 64 tiles of T256
+ * stay within 24,576, but a pair would not fit: these are widened first. */
 #include "engine/kernels/arm_panels.h"
 
 #define MANY 2 /* tokens that share one expansion: 16 accumulators of the 32 registers */

@@ -1,5 +1,6 @@
-/* Quantization of activations once for every instruction set: what decides, and what goes over the blocks.
- * A level gives its two loops, which are inlined. scalar.c has its own, which is the definition. */
+/* Quantization of activations once for every instruction set: what decides, and what goes over the
+ * blocks. A level gives its two loops, which are inlined. scalar.c has its own, which is the
+ * definition. */
 #ifndef ENGINE_KERNELS_QUANT_H
 #define ENGINE_KERNELS_QUANT_H
 

@@ -1,9 +1,9 @@
 /* The definition of every slot but the panels (scalar_panels.c), in plain C.
  *
- * Nothing here is clever on purpose: each function is the sentence of kernels.h written out, and the
- * other levels are held to its bits. The float operations stand in the order that engine/NUMERICS.md
- * gives. fmaf() is the C library's: one instruction where the chip has it, an exact routine where it
- * does not. */
+ * Nothing here is clever on purpose: each function is the sentence of kernels.h written out, and
+ * the other levels are held to its bits. The float operations stand in the order that
+ * engine/NUMERICS.md gives. fmaf() is the C library's: one instruction where the chip has it, an
+ * exact routine where it does not. */
 #include "engine/kernels/levels.h"
 
 #include <assert.h>

@@ -1,7 +1,7 @@
-/* The definition of every panel product, in plain C: how a weight's code is found in the panel, the exact
- * integer sums, and the float operations in the order of engine/NUMERICS.md. The other levels are held
- * to its bits. Sums are taken straight from the weights and the quantized values; act->s only stands
- * in where the contract itself multiplies the sum of q. */
+/* The definition of every panel product, in plain C: how a weight's code is found in the panel, the
+ * exact integer sums, and the float operations in the order of engine/NUMERICS.md. The other levels
+ * are held to its bits. Sums are taken straight from the weights and the quantized values; act->s
+ * only stands in where the contract itself multiplies the sum of q. */
 #include "engine/kernels/levels.h"
 
 #include <assert.h>

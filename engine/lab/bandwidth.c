@@ -1,5 +1,5 @@
-/* How fast this machine reads memory: every thread adds up a slice of its own, and the best of a few
- * passes counts, since whatever disturbs a pass makes it slower. */
+/* How fast this machine reads memory: every thread adds up a slice of its own, and the best of a
+ * few passes counts, since whatever disturbs a pass makes it slower. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdint.h>

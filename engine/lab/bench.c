@@ -1,8 +1,9 @@
 /* bench: prompt and generation speed, load time and peak memory.
  *
- * Tokens are pseudo-random and nothing is sampled: a round feeds each stream its prompt, in steps of
- * --chunk tokens over all streams, then n single tokens, all streams in one step and a row of
- * logits for each. Rates count the tokens of all streams; with several rounds they are the median. */
+ * Tokens are pseudo-random and nothing is sampled: a round feeds each stream its prompt, in steps
+ * of --chunk tokens over all streams, then n single tokens, all streams in one step and a row of
+ * logits for each. Rates count the tokens of all streams; with several rounds they are the
+ * median. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

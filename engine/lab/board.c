@@ -1,18 +1,20 @@
 /* The table of boards.
  *
  * Widths and data rates are the makers':
- * - Raspberry Pi: product briefs of Pi 4 Model B (LPDDR4-3200) and Pi 5 (LPDDR4X-4267), both on a bus of
+ * - Raspberry Pi: product briefs of Pi 4 Model B (LPDDR4-3200) and Pi 5 (LPDDR4X-4267), both on a
+ * bus of
  *   32 bits; Zero 2 W: 512 MB LPDDR2 at the 450 MHz that the documentation of config.txt gives for
  *   sdram_freq, 32 bits.
- * - Jetson: data sheets of the modules. Nano: 64 bits LPDDR4 at 1600 MHz; Orin Nano 4 GB and 8 GB: 64 and
- *   128 bits LPDDR5 at 2133 MHz (34 and 68 GB/s; a later power mode raises the clock); Orin NX: 128 bits
- *   LPDDR5 at 3200 MHz (102.4 GB/s).
+ * - Jetson: data sheets of the modules. Nano: 64 bits LPDDR4 at 1600 MHz; Orin Nano 4 GB and 8 GB:
+ * 64 and
+ *   128 bits LPDDR5 at 2133 MHz (34 and 68 GB/s; a later power mode raises the clock); Orin NX: 128
+ *   bits LPDDR5 at 3200 MHz (102.4 GB/s).
  * - N100: Intel's page of the processor: one channel (64 bits) of DDR4-3200 or DDR5-4800.
  *
- * The share that reading reaches: Pi 4: STREAM gives 5.5 of 12.8 GB/s (sci-pi.org.uk/bench/stream.html).
- * Where nobody's figure is at hand: 70 %, the middle of what Texas Instruments measured with STREAM on
- * boards with LPDDR4 and DDR4 (SPRACV1B: 67 to 79 %). What is set aside for the system is an
- * allowance of ours, not a measurement. */
+ * The share that reading reaches: Pi 4: STREAM gives 5.5 of 12.8 GB/s
+ * (sci-pi.org.uk/bench/stream.html). Where nobody's figure is at hand: 70 %, the middle of what
+ * Texas Instruments measured with STREAM on boards with LPDDR4 and DDR4 (SPRACV1B: 67 to 79 %).
+ * What is set aside for the system is an allowance of ours, not a measurement. */
 #include "engine/lab/board.h"
 
 #include <errno.h>

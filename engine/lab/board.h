@@ -7,8 +7,8 @@
 
 #include "base/compiler.h"
 
-/* Memory of a board as its maker documents it. The rate at the pins is width times data rate; what a
- * processor gets out of that is less, by a share that somebody measured. */
+/* Memory of a board as its maker documents it. The rate at the pins is width times data rate; what
+ * a processor gets out of that is less, by a share that somebody measured. */
 struct board {
     const char *name, *what;
     uint32_t bus_bits,

@@ -78,8 +78,8 @@ struct lab_args {
  * @verb: a VERB_* bit
  * @argv: n words after the verb
  *
- * Return: LAB_OK, or LAB_USAGE with the reason printed, or LAB_UNAVAILABLE for a CPU level that this
- * machine does not have.
+ * Return: LAB_OK, or LAB_USAGE with the reason printed, or LAB_UNAVAILABLE for a CPU level that
+ * this machine does not have.
  */
 MUST_USE int args_parse(struct lab_args *ret, unsigned verb, int n, char **argv);
 
@@ -152,17 +152,20 @@ uint64_t lab_peak_bytes(void);
 
 /* ---- outfile.c: a file that appears whole or not at all; one a process ---- */
 
-/** outfile_check() - may a file of this name be made? What is there already must be a regular file, or a
- * symbolic link to one; pipes, devices, folders and links to nothing are refused. For before long work.
+/** outfile_check() - may a file of this name be made? What is there already must be a regular file,
+ * or a symbolic link to one; pipes, devices, folders and links to nothing are refused. For before
+ * long work.
  * Return: LAB_OK, or LAB_CANTCREATE with the reason printed. */
 MUST_USE int outfile_check(const char *path);
-/** outfile_not_input() - LAB_USAGE, with the reason printed, when @path names the file behind fd_in */
+/** outfile_not_input() - LAB_USAGE, with the reason printed, when @path names the file behind
+ * fd_in */
 MUST_USE int outfile_not_input(const char *path, int fd_in);
-/** outfile_begin() - the same check, then a temporary file beside @path or beside the file that a link of
- * this name leads to. Return: LAB_OK, or LAB_CANTCREATE with the reason printed. Then one of the other two
- * closes the descriptor. */
+/** outfile_begin() - the same check, then a temporary file beside @path or beside the file that a
+ * link of this name leads to. Return: LAB_OK, or LAB_CANTCREATE with the reason printed. Then one
+ * of the other two closes the descriptor. */
 MUST_USE int outfile_begin(const char *path, int *ret_fd);
-/** outfile_commit() - check again, sync it and give it its name; an exit code with the reason printed */
+/** outfile_commit() - check again, sync it and give it its name; an exit code with the reason
+ * printed */
 MUST_USE int outfile_commit(const char *path, int fd);
 void outfile_abort(int fd);
 
@@ -183,17 +186,19 @@ void progress_end(struct progress *p);
 
 /* ---- load.c: models and running them ---- */
 
-/** lab_open() - a regular file for reading. Return: LAB_OK, or an exit code with the reason printed. */
+/** lab_open() - a regular file for reading. Return: LAB_OK, or an exit code with the reason
+ * printed. */
 MUST_USE int lab_open(const char *path, int *ret_fd);
 
-/** lab_outcome() - the exit code for what opening, checking or packing a model came to, with the reason
- * printed unless it is MODEL_OK */
+/** lab_outcome() - the exit code for what opening, checking or packing a model came to, with the
+ * reason printed unless it is MODEL_OK */
 MUST_USE int lab_outcome(const char *path, int r, const struct diag *d);
 
 /** lab_pack() - model_pack() with its outcomes printed. @path: of fd_in, for the message. */
 MUST_USE int lab_pack(const char *path, int fd_in, int fd_out);
 
-/** lab_model() - open and check a model, GGUF or packed. @ret_seconds: how long it took; may be NULL.
+/** lab_model() - open and check a model, GGUF or packed. @ret_seconds: how long it took; may be
+ * NULL.
  * Return: LAB_OK, or an exit code with the reason printed. */
 MUST_USE int lab_model(const char *path, struct model **ret, double *ret_seconds);
 
@@ -204,7 +209,8 @@ MUST_USE int lab_vocab(const char *path, struct vocab **ret);
 MUST_USE int lab_tokenize(const struct vocab *v, const char *text, size_t n, unsigned flags,
                           int32_t **ret, size_t *ret_n);
 
-/** lab_render() - a JSON array of {role, content} to malloc'ed prompt text, by the model's template */
+/** lab_render() - a JSON array of {role, content} to malloc'ed prompt text, by the model's
+ * template */
 MUST_USE int lab_render(const struct lab_args *a, const struct model *model, const void *data,
                         size_t n, bool generation_prompt, char **ret, size_t *ret_n);
 
@@ -259,7 +265,8 @@ MUST_USE int lab_text(const struct lab_args *a, const struct vocab *vocab, int32
  * @ids:   n tokens; the first of a window becomes BOS where the vocabulary adds one
  * @score: added to
  *
- * Return: LAB_OK, or an exit code with the reason printed; fewer tokens than one window are an error.
+ * Return: LAB_OK, or an exit code with the reason printed; fewer tokens than one window are an
+ * error.
  */
 MUST_USE int lab_score(const struct lab_args *a, const struct model *model, int32_t *ids, size_t n,
                        struct lab_score *score);

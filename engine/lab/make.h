@@ -40,7 +40,8 @@ const struct shape *shape_at(size_t i);
 /** shape_family() - the family of a shape in this format */
 const struct family *shape_family(const struct shape *s, const char *format);
 
-/** shape_misfit() - a row length, of the layers or of the head, that is no multiple of @block; 0: none */
+/** shape_misfit() - a row length, of the layers or of the head, that is no multiple of @block; 0:
+ * none */
 uint64_t shape_misfit(const struct shape *s, bool head, uint32_t block);
 
 /**
@@ -50,12 +51,14 @@ uint64_t shape_misfit(const struct shape *s, bool head, uint32_t block);
  *
  * The bytes are a function of shape, formats and seed alone. Memory is bounded by one block of rows
  * and the vocabulary.
- * Return: 0 or a negative errno; -EINVAL: a format that is unknown or does not fit the shape's rows.
+ * Return: 0 or a negative errno; -EINVAL: a format that is unknown or does not fit the shape's
+ * rows.
  */
 MUST_USE int shape_write(const struct shape *shape, const char *format, const char *head,
                          uint64_t seed, int fd);
 
-/** make_vocab() - announce a byte-level vocabulary of n tokens (n >= MAKE_VOCAB_MIN); @pre may be NULL */
+/** make_vocab() - announce a byte-level vocabulary of n tokens (n >= MAKE_VOCAB_MIN); @pre may be
+ * NULL */
 #define MAKE_VOCAB_MIN 320u
 MUST_USE int make_vocab(struct gguf_writer *w, uint32_t n, const char *pre);
 
@@ -64,13 +67,14 @@ MUST_USE int make_vocab(struct gguf_writer *w, uint32_t n, const char *pre);
 
 /**
  * make_weights() - write the tensor whose turn it is with random weights
- * @std: their standard deviation; formats of three values have them at 0 and +/- std / MAKE_TERNARY_STD
+ * @std: their standard deviation; formats of three values have them at 0 and +/- std /
+ *       MAKE_TERNARY_STD
  */
 MUST_USE int make_weights(struct gguf_writer *w, const char *format, uint64_t n_cols,
                           uint64_t n_rows, double std, uint64_t seed);
 
-/** make_vector() - write the F32 vector whose turn it is: n values drawn evenly from middle - reach to
- * middle + reach */
+/** make_vector() - write the F32 vector whose turn it is: n values drawn evenly from middle - reach
+ * to middle + reach */
 MUST_USE int make_vector(struct gguf_writer *w, uint64_t n, double middle, double reach,
                          uint64_t seed);
 

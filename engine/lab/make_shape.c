@@ -84,7 +84,8 @@ static void bias(struct place p, const char *what, uint64_t n)
     }
 }
 
-/* Where a float stands beside the matrix, that one gives the size and the weights are -1, 0 and +1. */
+/* Where a float stands beside the matrix, that one gives the size and the weights are -1, 0 and
+ * +1. */
 static void weights(struct place p, const char *what, uint64_t n_cols, uint64_t n_rows, double std)
 {
     char name[NAME_BYTES];
@@ -105,9 +106,9 @@ static double residual_scale(const struct shape *s)
 #define EMBEDDING_SCALE 12.0 /* MiniCPM's scale_emb */
 #define LOGIT_SCALE 2.0      /* MiniCPM's hidden_size / dim_model_base */
 
-/* A matrix of standard deviation 1/sqrt(columns) keeps a vector's length. What the layers add to the
- * residual stream comes to a few units at any depth, well above the embedding: else a tied head would
- * see little but the token that came in and say it again for ever. */
+/* A matrix of standard deviation 1/sqrt(columns) keeps a vector's length. What the layers add to
+ * the residual stream comes to a few units at any depth, well above the embedding: else a tied head
+ * would see little but the token that came in and say it again for ever. */
 static double gain_of(const struct walk *k)
 {
     const double gain = 6 / sqrt(2.0 * k->shape->n_layer);
@@ -147,8 +148,8 @@ static void layer(struct walk *k, uint32_t i)
     weights(p, "ffn_down", s->n_ff, s->n_embd, gain / sqrt(s->n_ff));
 }
 
-/* The head turns a vector of unit mean square into logits of standard deviation 3, as trained models
- * have; a tied embedding shares that scale, which the first norm takes out again. */
+/* The head turns a vector of unit mean square into logits of standard deviation 3, as trained
+ * models have; a tied embedding shares that scale, which the first norm takes out again. */
 static int tensors(struct walk *k)
 {
     const struct shape *s = k->shape;

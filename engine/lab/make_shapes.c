@@ -1,4 +1,5 @@
-/* The shapes that `make` knows: families of architectures, and models with their published dimensions.
+/* The shapes that `make` knows: families of architectures, and models with their published
+ * dimensions.
  *
  * Every row of the tiny ones is a whole number of blocks of every format. */
 #include <string.h>

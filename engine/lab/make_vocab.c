@@ -1,9 +1,9 @@
 /* A byte-level BPE vocabulary of any size, without any text behind it.
  *
- * Tokens 0 to 255 are the bytes, the frequent letters first. The next 65,536 are all pairs of them, in
- * growing squares, so that a small vocabulary holds the pairs of frequent letters; then each pair with
- * one more byte. Every token is thus the concatenation of two earlier ones in exactly one way, which
- * makes each a valid merge and all of them different. Control tokens come last. */
+ * Tokens 0 to 255 are the bytes, the frequent letters first. The next 65,536 are all pairs of them,
+ * in growing squares, so that a small vocabulary holds the pairs of frequent letters; then each
+ * pair with one more byte. Every token is thus the concatenation of two earlier ones in exactly one
+ * way, which makes each a valid merge and all of them different. Control tokens come last. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -63,7 +63,8 @@ static void draw_int8(uint64_t *state, uint8_t *out, size_t n)
     }
 }
 
-/* Two codes of 1 to 15 in a byte: without 0 they lie evenly around 8, which comes up twice as often. */
+/* Two codes of 1 to 15 in a byte: without 0 they lie evenly around 8, which comes up twice as
+ * often. */
 static void draw_nibbles(uint64_t *state, uint8_t *out, size_t n)
 {
     draw_bytes(state, out, n);
@@ -72,7 +73,8 @@ static void draw_nibbles(uint64_t *state, uint8_t *out, size_t n)
     }
 }
 
-/* Four codes of 0 to 2 in a byte; each of the 81 bytes that encoders write comes up nearly evenly. */
+/* Four codes of 0 to 2 in a byte; each of the 81 bytes that encoders write comes up nearly
+ * evenly. */
 static void draw_trits(uint64_t *state, uint8_t *out, size_t n)
 {
     draw_bytes(state, out, n);

@@ -1,4 +1,5 @@
-/* Reading whole inputs and printing: text that cannot drive a terminal, JSON that is always valid. */
+/* Reading whole inputs and printing: text that cannot drive a terminal, JSON that is always
+ * valid. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>

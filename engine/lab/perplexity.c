@@ -1,11 +1,11 @@
 /* perplexity: how well a model predicts a text.
  *
- * The text is tokenized whole, with BOS as the file says, and cut into windows of `ctx` tokens that do
- * not overlap; what is left at the end is dropped. Each window runs alone, its first token replaced by
- * BOS where the vocabulary adds one. Only the second half is scored: the rows at positions ctx/2 to
- * ctx-2, each against the token that follows it, ctx - ctx/2 - 1 in all. The perplexity is
- * exp(mean of -ln p), so the first half serves as context and every scored token has at least ctx/2
- * tokens before it. llama.cpp's perplexity tool computes the same.
+ * The text is tokenized whole, with BOS as the file says, and cut into windows of `ctx` tokens that
+ * do not overlap; what is left at the end is dropped. Each window runs alone, its first token
+ * replaced by BOS where the vocabulary adds one. Only the second half is scored: the rows at
+ * positions ctx/2 to ctx-2, each against the token that follows it, ctx - ctx/2 - 1 in all. The
+ * perplexity is exp(mean of -ln p), so the first half serves as context and every scored token has
+ * at least ctx/2 tokens before it. llama.cpp's perplexity tool computes the same.
  *
  * Per byte: the same sum over the bytes that the scored tokens stand for, which two models with
  * different tokenizers may be compared by. */

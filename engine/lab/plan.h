@@ -1,8 +1,9 @@
 /* Plans: which matrix of a model gets which weight format.
  *
- * A plan is a text, one line a choice: PATTERN FORMAT. The pattern is a glob (fnmatch) over tensor names, the
- * format one that can be written, or `keep`. The first line that matches a matrix decides; vectors always
- * stay as they are. `#` begins a comment that runs to the end of the line. */
+ * A plan is a text, one line a choice: PATTERN FORMAT. The pattern is a glob (fnmatch) over tensor
+ * names, the format one that can be written, or `keep`. The first line that matches a matrix
+ * decides; vectors always stay as they are. `#` begins a comment that runs to the end of the
+ * line. */
 #ifndef ENGINE_LAB_PLAN_H
 #define ENGINE_LAB_PLAN_H
 
@@ -38,8 +39,8 @@ struct plan {
 MUST_USE int plan_read(const char *path, struct plan *ret);
 void plan_deinit(struct plan *p);
 
-/** plan_format() - the static name of a format that can be encoded; NULL for another, printing what there
- * is. @what: whose value it is, for the message. */
+/** plan_format() - the static name of a format that can be encoded; NULL for another, printing what
+ * there is. @what: whose value it is, for the message. */
 const char *plan_format(const char *what, const char *name);
 
 /**
@@ -47,12 +48,13 @@ const char *plan_format(const char *what, const char *name);
  * @format: of matrices named *.weight that no line matches; NULL: they are kept
  * @head:   the same for token_embd.weight and output.weight; NULL: see plan_head()
  *
- * Return: LAB_OK, or an exit code with the reason printed; a line that no matrix matches is an error.
+ * Return: LAB_OK, or an exit code with the reason printed; a line that no matrix matches is an
+ * error.
  */
 MUST_USE int plan_choose(struct plan *p, struct requant *q, const char *format, const char *head);
 
-/** plan_head() - what embedding and head get when nobody says: the format itself, or Q8_0 where it has two
- * bits a weight or fewer. Models of such formats are trained so; heads seldom are. */
+/** plan_head() - what embedding and head get when nobody says: the format itself, or Q8_0 where it
+ * has two bits a weight or fewer. Models of such formats are trained so; heads seldom are. */
 const char *plan_head(const char *format);
 
 /** plan_is_head() - is this the embedding or the head? */

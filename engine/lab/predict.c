@@ -1,16 +1,17 @@
 /* info --board: what running a model on a board takes, and what its memory's speed allows.
  *
- * The memory is that of a process which has the packed model mapped, as the daemon's runner has: every
- * page of the weights, a full KV cache, the scratch of a step. bench/memory.py holds it to what the
- * system counts. The speed is a ceiling: a step cannot be faster than the bytes it must read. */
+ * The memory is that of a process which has the packed model mapped, as the daemon's runner has:
+ * every page of the weights, a full KV cache, the scratch of a step. bench/memory.py holds it to
+ * what the system counts. The speed is a ceiling: a step cannot be faster than the bytes it must
+ * read. */
 #include <errno.h>
 #include <string.h>
 
 #include "engine/lab/board.h"
 #include "engine/lab/lab.h"
 
-/* Code, libraries, stacks and the allocator's small change: what is resident when onebit-lab runs the
- * tiny shape, less that model (x86-64, Debian 12: 2.6 MiB), and a little more. */
+/* Code, libraries, stacks and the allocator's small change: what is resident when onebit-lab runs
+ * the tiny shape, less that model (x86-64, Debian 12: 2.6 MiB), and a little more. */
 #define PROCESS_BYTES ((uint64_t)3 << 20)
 #define CTX_DEFAULT 4096u /* as the daemon's */
 #define MIB 1048576.0

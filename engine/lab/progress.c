@@ -1,4 +1,5 @@
-/* A bar on standard error while something takes its time, and nothing at all where that is no terminal. */
+/* A bar on standard error while something takes its time, and nothing at all where that is no
+ * terminal. */
 #include <string.h>
 #include <unistd.h>
 

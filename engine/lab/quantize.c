@@ -1,7 +1,7 @@
 /* quantize: a model's matrices in smaller formats, everything else as it was.
  *
- * The encoders are those that the formats' own tools use (engine/NUMERICS.md, "Encoding"): they look at a
- * block at a time, know nothing of the model, and lose what the format cannot hold. */
+ * The encoders are those that the formats' own tools use (engine/NUMERICS.md, "Encoding"): they
+ * look at a block at a time, know nothing of the model, and lose what the format cannot hold. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>

@@ -1,10 +1,11 @@
 /* sensitivity: what each part of a model loses in each weight format.
  *
- * The parts are the embedding, the head, and each kind of matrix in the layers (of all of them, or of a third of them).
- * For each part and format, the model is written with that part alone in that format, into memory, and scored on the text
- * as `perplexity` does: the loss is the mean of -ln p of the scored tokens. Its difference from the loss of the model
- * as it is says what the format costs there. With a budget of bytes, sens_budget() chooses, and the choice is
- * measured as a whole. */
+ * The parts are the embedding, the head, and each kind of matrix in the layers (of all of them, or
+ * of a third of them). For each part and format, the model is written with that part alone in that
+ * format, into memory, and scored on the text as `perplexity` does: the loss is the mean of -ln p
+ * of the scored tokens. Its difference from the loss of the model as it is says what the format
+ * costs there. With a budget of bytes, sens_budget() chooses, and the choice is measured as a
+ * whole. */
 #include "engine/lab/sensitivity.h"
 
 #include <errno.h>
@@ -58,7 +59,8 @@ static unsigned layers_of(const struct requant *q)
     return n;
 }
 
-/* The group of that name and third, a new one if need be; SENS_GROUPS_MAX when there are too many. */
+/* The group of that name and third, a new one if need be; SENS_GROUPS_MAX when there are too
+ * many. */
 static uint32_t group_named(struct sens *s, const char *name, unsigned third)
 {
     size_t i = 0;
@@ -187,8 +189,8 @@ static int choose_group(struct sens *s, size_t g, const char *format)
 
 enum { SCORED = 0, UNUSABLE };
 
-/* The loss of the model in the chosen formats. UNUSABLE: it cannot be written or run so; else LAB_OK or an exit
- * code, in *ret_code. */
+/* The loss of the model in the chosen formats. UNUSABLE: it cannot be written or run so; else
+ * LAB_OK or an exit code, in *ret_code. */
 static int score(struct sens *s, struct lab_score *ret, int *ret_code)
 {
     const struct model_limits limits = {0};

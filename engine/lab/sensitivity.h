@@ -54,13 +54,14 @@ uint64_t sens_least_bytes(const struct sens *s);
 /**
  * sens_budget() - choose for each group so that all tensors take at most this many bytes
  *
- * Losses of groups are taken to add up. From the model as it is, again and again the step from one choice of a
- * group to a smaller one is taken that costs least,
+ * Losses of groups are taken to add up. From the model as it is, again and again the step from one
+ * choice of a group to a smaller one is taken that costs least,
  *
  *     (delta of the new - delta of the old) / (bytes of the old - bytes of the new),
  *
- * until the budget holds. Then what is left is spent: the step to a larger choice that fits and gives most
- * per byte, by the same formula, until none gives anything. Ties go to the earlier group and choice.
+ * until the budget holds. Then what is left is spent: the step to a larger choice that fits and
+ * gives most per byte, by the same formula, until none gives anything. Ties go to the earlier group
+ * and choice.
  *
  * Return: false when no choice is small enough; nothing is chosen then.
  */

@@ -1,8 +1,8 @@
 /* chat: the templates we know, written out by hand.
  *
  * A template in a file is a program in somebody's template language; running such programs is no
- * business of this engine. It recognises the ones that matter (chat_detect.c) and renders them itself,
- * byte for byte as the originals do. */
+ * business of this engine. It recognises the ones that matter (chat_detect.c) and renders them
+ * itself, byte for byte as the originals do. */
 #include "engine/text/chat.h"
 
 #include <errno.h>
@@ -176,8 +176,8 @@ static void render_falcon3(struct buf *out, int *r, const struct chat_message *m
     }
 }
 
-/* MiniCPM 1 and 2: only the user's turns are marked, and the mark behind one is the head of an answer,
- * so that there is nothing to write for a generation. MiniCPM 3 and later write ChatML. */
+/* MiniCPM 1 and 2: only the user's turns are marked, and the mark behind one is the head of an
+ * answer, so that there is nothing to write for a generation. MiniCPM 3 and later write ChatML. */
 static void render_minicpm(struct buf *out, int *r, const struct chat_message *m, size_t n,
                            const struct chat_options *o, struct strview bos)
 {

@@ -14,19 +14,19 @@
  *
  * How it decides. The text is read as the template language's tokens, and what it would write for a
  * plain conversation is put down in order: its literals, and where roles, contents, BOS and EOS go.
- * White space between tokens, quotes, variables' names, `.role` for `['role']` and branches that need
- * tools or documents make no difference. The result has to be that of a known template: word for word
- * for llama3, bitnet, falcon3 and minicpm; one turn for every role and the head of an answer for
- * chatml; nothing but its marks, with its plain turn and its empty block of thoughts last, for qwen3.
- * One more literal (a system prompt of its own, another mark, another line end), a filter, a test of
- * contents, a slice of the messages, a macro or any other word that is not known makes it CHAT_NONE.
- * So a known template may go unrecognised, which an override mends; another is hardly ever taken for
- * a known one, which nothing would show.
+ * White space between tokens, quotes, variables' names, `.role` for `['role']` and branches that
+ * need tools or documents make no difference. The result has to be that of a known template: word
+ * for word for llama3, bitnet, falcon3 and minicpm; one turn for every role and the head of an
+ * answer for chatml; nothing but its marks, with its plain turn and its empty block of thoughts
+ * last, for qwen3. One more literal (a system prompt of its own, another mark, another line end), a
+ * filter, a test of contents, a slice of the messages, a macro or any other word that is not known
+ * makes it CHAT_NONE. So a known template may go unrecognised, which an override mends; another is
+ * hardly ever taken for a known one, which nothing would show.
  *
  * bitnet.cpp's converter writes one and the same placeholder ("Human: ... BITNETAssistant: ") into
  * every file it makes, whatever the model was trained with. In files of a bitnet architecture it
- * stands for BitNet b1.58 2B4T's template; in files with the tokenizer of Falcon3 or Falcon-E for theirs; in
- * others it says nothing, and is CHAT_NONE.
+ * stands for BitNet b1.58 2B4T's template; in files with the tokenizer of Falcon3 or Falcon-E for
+ * theirs; in others it says nothing, and is CHAT_NONE.
  *
  * Time O(n), memory some 12 KiB of stack.
  */

@@ -1,7 +1,7 @@
-/* chat_detect: which template a text is, by what it would write (chat_skeleton.h). Two texts that differ
- * in white space, quotes, names of variables or message.role for message['role'] have the same
- * skeleton; one that writes another mark, a sentence of its own or the same marks in another order has
- * another. */
+/* chat_detect: which template a text is, by what it would write (chat_skeleton.h). Two texts that
+ * differ in white space, quotes, names of variables or message.role for message['role'] have the
+ * same skeleton; one that writes another mark, a sentence of its own or the same marks in another
+ * order has another. */
 #include <string.h>
 
 #include "base/compiler.h"

@@ -1,7 +1,7 @@
 /* chat_skeleton: a template's text, read once.
  *
- * The text is a program. It is not run: what it would write is put down in the order of the text, and
- * so is what it uses. Whatever could change a content or leave a message out (filters, slices,
+ * The text is a program. It is not run: what it would write is put down in the order of the text,
+ * and so is what it uses. Whatever could change a content or leave a message out (filters, slices,
  * conditions on contents) is known by name, and a name that is not known makes the text unknown.
  *
  * Branches that need tools or documents are left out, because conversations here have none. */

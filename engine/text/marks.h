@@ -11,8 +11,8 @@
 bool mark_is_end(struct strview text);
 
 /** mark_is_control() - is a token with this text a control token, though its file calls it @type?
- * Plain text must not be able to spell it. What ordinary merges may spell, such as "</s>" in a markup
- * language, stays what it is where the file calls it normal. */
+ * Plain text must not be able to spell it. What ordinary merges may spell, such as "</s>" in a
+ * markup language, stays what it is where the file calls it normal. */
 bool mark_is_control(struct strview text, enum token_type type);
 
 #endif

@@ -34,7 +34,8 @@ void merger_deinit(struct merger *m);
 
 /** merger_begin() - forget the last run and make room for one of @n symbols: 0 or -ENOMEM */
 MUST_USE int merger_begin(struct merger *m, size_t n);
-/** merger_add() - the next symbol of the run, covering n bytes at `at`; within the room asked for */
+/** merger_add() - the next symbol of the run, covering n bytes at `at`; within the room asked
+ * for */
 void merger_add(struct merger *m, uint32_t at, uint32_t n, int32_t id);
 /** merger_run() - merge until nothing merges; symbols with n > 0 remain, in order: 0 or -ENOMEM */
 MUST_USE int merger_run(struct merger *m, const struct vocab *v, const char *text);

@@ -1,6 +1,6 @@
-/* nfc: text is cut into runs, a character and the marks that follow it, which cannot act on each other.
- * So each is normalized alone, in room on the stack, and compared with what was there: text in form C,
- * which nearly all text is, is read and never copied. */
+/* nfc: text is cut into runs, a character and the marks that follow it, which cannot act on each
+ * other. So each is normalized alone, in room on the stack, and compared with what was there: text
+ * in form C, which nearly all text is, is read and never copied. */
 #include "engine/text/nfc.h"
 
 #include <string.h>
@@ -37,8 +37,8 @@ static bool is_stable(uint32_t c)
            utf8proc_get_property((utf8proc_int32_t)c)->decomp_seqindex == UINT16_MAX;
 }
 
-/* One run [from, to) of the text: written to scratch, behind the unchanged text since *done, when its
- * form C is another. */
+/* One run [from, to) of the text: written to scratch, behind the unchanged text since *done, when
+ * its form C is another. */
 static int put_run(struct buf *scratch, const char *text, size_t from, size_t to, size_t *done)
 {
     const utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;

@@ -21,8 +21,9 @@ enum { NFC_OK = 0, NFC_HARD };
  *           result, which has up to three times the text's bytes
  * @ret:     the text itself when it is in form C already, else what scratch holds
  *
- * Time is linear in the text. Return: NFC_OK; NFC_HARD: one character has more than NFC_RUN_BYTES_MAX
- * bytes of marks (putting marks in order takes time that grows with the square); -ENOMEM; -E2BIG.
+ * Time is linear in the text. Return: NFC_OK; NFC_HARD: one character has more than
+ * NFC_RUN_BYTES_MAX bytes of marks (putting marks in order takes time that grows with the square);
+ * -ENOMEM; -E2BIG.
  */
 MUST_USE int nfc_normalize(struct buf *scratch, const char *text, size_t n, struct strview *ret);
 

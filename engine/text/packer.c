@@ -1,5 +1,5 @@
-/* packer: the tables of a packed vocabulary. Open addressing with a bounded probe, so that a file made
- * to collide is refused instead of being slow. */
+/* packer: the tables of a packed vocabulary. Open addressing with a bounded probe, so that a file
+ * made to collide is refused instead of being slow. */
 #include "engine/text/packer.h"
 
 #include <stdlib.h>

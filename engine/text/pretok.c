@@ -1,14 +1,15 @@
 /* pretok: the patterns are the models' own, matched by PCRE2's interpreter.
  *
- * A pre-tokenizer is a list of patterns that cut one after the other: what the first one matches is a
- * piece, and so is what lies between two matches; the second cuts each of these pieces as if it were a
- * text of its own, and so on. The pieces of the last pattern are the words. They are made one at a
- * time: every stage knows where its present piece ends and the next match in what it was given, so no
- * list of pieces is ever kept.
+ * A pre-tokenizer is a list of patterns that cut one after the other: what the first one matches is
+ * a piece, and so is what lies between two matches; the second cuts each of these pieces as if it
+ * were a text of its own, and so on. The pieces of the last pattern are the words. They are made
+ * one at a time: every stage knows where its present piece ends and the next match in what it was
+ * given, so no list of pieces is ever kept.
  *
- * White space is spelled out, because PCRE2's \s also takes U+180E, which is none since Unicode 6.3.
- * So are the two cases of the contractions: full case folding would also take U+017F for an s. The
- * matcher never compiles to machine code, and its limits turn a text made to be slow into an error. */
+ * White space is spelled out, because PCRE2's \s also takes U+180E, which is none since Unicode
+ * 6.3. So are the two cases of the contractions: full case folding would also take U+017F for an s.
+ * The matcher never compiles to machine code, and its limits turn a text made to be slow into an
+ * error. */
 #include "engine/text/pretok.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8

@@ -21,7 +21,8 @@ void pretok_delete(struct pretok *p);
 
 enum { PRETOK_OK = 0, PRETOK_HARD };
 
-/** pretok_begin() - a new text to cut: n bytes of valid UTF-8, borrowed until the last word of it */
+/** pretok_begin() - a new text to cut: n bytes of valid UTF-8, borrowed until the last word of
+ * it */
 void pretok_begin(struct pretok *p, const char *text, size_t n);
 
 /**

@@ -1,9 +1,10 @@
 /* tokenize: text to ids.
  *
  * First the text is cut at the tokens that stand for themselves (control tokens, when the caller
- * wants them, and user-defined ones always), the longest at each place. What lies between is brought
- * into normalization form C, where the vocabulary was made with it, and goes to its own method: byte-level pair merging inside the words of the pre-tokenizer, or
- * merging by score over the whole run. */
+ * wants them, and user-defined ones always), the longest at each place. What lies between is
+ * brought into normalization form C, where the vocabulary was made with it, and goes to its own
+ * method: byte-level pair merging inside the words of the pre-tokenizer, or merging by score over
+ * the whole run. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -198,7 +199,8 @@ static bool may_begin(const uint64_t set[4], char c)
     return set[b / 64] >> b % 64 & 1;
 }
 
-/* In specials[lo..hi), which agree in the first `depth` bytes: the first whose next byte is >= b. */
+/* In specials[lo..hi), which agree in the first `depth` bytes: the first whose next byte is >=
+ * b. */
 static uint32_t lower(const struct vocab *v, uint32_t lo, uint32_t hi, size_t depth, unsigned b)
 {
     while (lo < hi) {

@@ -15,7 +15,8 @@
  * @n: bytes there, at least 1
  *
  * Return: length of the well-formed character; 0 when the n bytes may still become one; -k when the
- * first k bytes (1..3) can never become one (the longest such run that begins one, or a single byte).
+ * first k bytes (1..3) can never become one (the longest such run that begins one, or a single
+ * byte).
  */
 int utf8_check(const uint8_t *p, size_t n);
 
@@ -25,7 +26,8 @@ bool utf8_valid(const char *p, size_t n);
 /** utf8_decode() - the code point of the well-formed character at p; *ret_n its bytes */
 uint32_t utf8_decode(const uint8_t *p, unsigned *ret_n);
 
-/** utf8_encode() - 1 to 4 bytes for a code point up to U+10FFFF, surrogates too; returns how many */
+/** utf8_encode() - 1 to 4 bytes for a code point up to U+10FFFF, surrogates too; returns how
+ * many */
 unsigned utf8_encode(uint32_t c, uint8_t *ret);
 
 /**

@@ -1,8 +1,8 @@
 /* vocab: the packed vocabulary, checked once and then read in place.
  *
  * The check at opening makes every later access safe without asking again: sections lie inside the
- * bytes, offsets ascend, every id in a table is a token. What the tables say may still be wrong in a
- * damaged file; it then gives wrong ids, never a wrong address. */
+ * bytes, offsets ascend, every id in a table is a token. What the tables say may still be wrong in
+ * a damaged file; it then gives wrong ids, never a wrong address. */
 #include "engine/text/vocab.h"
 
 #include <errno.h>

@@ -17,8 +17,8 @@ struct vocab;
  *
  * Deterministic: the same file gives the same bytes. All offsets inside are relative to the first
  * byte appended; @out->n is a multiple of 8 on entry.
- * Return: MODEL_OK, MODEL_MALFORMED, MODEL_UNSUPPORTED (diag names the tokenizer), MODEL_TOO_BIG (too
- * many tokens, a token too long) or -ENOMEM.
+ * Return: MODEL_OK, MODEL_MALFORMED, MODEL_UNSUPPORTED (diag names the tokenizer), MODEL_TOO_BIG
+ * (too many tokens, a token too long) or -ENOMEM.
  */
 MUST_USE int vocab_pack(const struct gguf *g, struct buf *out, struct diag *ret_diag);
 

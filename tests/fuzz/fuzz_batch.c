@@ -1,5 +1,6 @@
-/* Fuzz target: lines of a batch's input. Whatever they are, each becomes a request inside the protocol's
- * bounds or has a problem, and its line of the output is JSON with that line's number. */
+/* Fuzz target: lines of a batch's input. Whatever they are, each becomes a request inside the
+ * protocol's bounds or has a problem, and its line of the output is JSON with that line's
+ * number. */
 #undef NDEBUG
 #include <assert.h>
 #include <stddef.h>

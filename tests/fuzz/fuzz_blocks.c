@@ -1,8 +1,9 @@
-/* Fuzz target of quantized blocks: bytes choose a format, a shape and activations, and fill the rows.
+/* Fuzz target of quantized blocks: bytes choose a format, a shape and activations, and fill the
+ * rows.
  *
- * For every format: rows decode as their description reads; panels lose nothing of them; a product is the
- * product of what the rows and the activations stand for, within rounding; every CPU level gives the
- * scalar level's bits; and what an encoder wrote, it writes again. */
+ * For every format: rows decode as their description reads; panels lose nothing of them; a product
+ * is the product of what the rows and the activations stand for, within rounding; every CPU level
+ * gives the scalar level's bits; and what an encoder wrote, it writes again. */
 #include <float.h>
 #include <math.h>
 #include <stdbool.h>
@@ -80,7 +81,8 @@ static bool all_finite(const float *x, size_t n)
 
 /* ---- the case ---- */
 
-/* The input again and again, changed a little every time, so that a short one fills a large case too. */
+/* The input again and again, changed a little every time, so that a short one fills a large case
+ * too. */
 static void fill(uint8_t *out, size_t n, const uint8_t *data, size_t n_data, size_t *at)
 {
     for (size_t i = 0; i < n; i++, (*at)++) {
@@ -170,8 +172,8 @@ static void check_packing(struct blocks *b)
     }
 }
 
-/* A second encoding changes nothing any more, where the first gives numbers. Values are compared: a scale
- * that became zero leaves the codes without a meaning. */
+/* A second encoding changes nothing any more, where the first gives numbers. Values are compared: a
+ * scale that became zero leaves the codes without a meaning. */
 static void check_encoding(const struct blocks *b)
 {
     const size_t row_bytes = format_row_bytes(b->f, b->n_cols), n = b->n_cols;
@@ -249,7 +251,8 @@ static void multiply(const struct blocks *b, const struct kernels *k, const stru
     k->panel[b->info->panel](b->panel, b->n_cols, &act, ret, PANEL_ROWS);
 }
 
-/* What a weight is the difference of, beyond its own size: the minimum of a block may be far larger. */
+/* What a weight is the difference of, beyond its own size: the minimum of a block may be far
+ * larger. */
 static double offset_of(const struct blocks *b, const uint8_t *row, size_t i)
 {
     const uint8_t *block = row + b->info->head_bytes + i / b->info->block * b->info->block_bytes;

@@ -2,8 +2,8 @@
  * requests in flight, through a real socket and onebit_dispatch(); callbacks read everything they
  * are given. Or they are one value of msgpack, whose JSON another reader must take.
  *
- * Input: a byte (bit 0: already greeted; bit 1: msgpack; bit 2: requests are sent again, to a daemon that
- * is not there, on a clock that runs fast), then the bytes. */
+ * Input: a byte (bit 0: already greeted; bit 1: msgpack; bit 2: requests are sent again, to a
+ * daemon that is not there, on a clock that runs fast), then the bytes. */
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>

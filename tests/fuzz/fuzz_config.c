@@ -1,5 +1,5 @@
-/* Fuzz target: a configuration file. Whatever is accepted must lie in the ranges of the key table, and
- * what it gives a peer in the ranges of a grant. */
+/* Fuzz target: a configuration file. Whatever is accepted must lie in the ranges of the key table,
+ * and what it gives a peer in the ranges of a grant. */
 #undef NDEBUG
 #include <assert.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* The metrics socket's reader of heads: the first byte says where the stream is cut; what was judged
- * once does not change when more comes. */
+/* The metrics socket's reader of heads: the first byte says where the stream is cut; what was
+ * judged once does not change when more comes. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* Fuzz target: a /proc/PID/cgroup. Whatever it says, the unit is a plain name that a [peer unit.NAME]
- * section could have, or nothing. */
+/* Fuzz target: a /proc/PID/cgroup. Whatever it says, the unit is a plain name that a [peer
+ * unit.NAME] section could have, or nothing. */
 #undef NDEBUG
 #include <assert.h>
 #include <stddef.h>

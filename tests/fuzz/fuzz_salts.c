@@ -1,6 +1,6 @@
-/* The file of salts: whatever the bytes, they are refused and leave nothing behind, or they are a table within its bounds
- * that is written as the very same bytes again. The input is tried as it is, and with its checksum mended,
- * or hardly any would come past that. */
+/* The file of salts: whatever the bytes, they are refused and leave nothing behind, or they are a
+ * table within its bounds that is written as the very same bytes again. The input is tried as it
+ * is, and with its checksum mended, or hardly any would come past that. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

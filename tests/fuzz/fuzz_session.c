@@ -1,6 +1,6 @@
 /* A session's file: whatever the bytes, it is refused, or it is a session within its bounds that is
- * written as the very same bytes again. The input is tried as it is, and with its checksum mended, or
- * hardly any would come past that. */
+ * written as the very same bytes again. The input is tried as it is, and with its checksum mended,
+ * or hardly any would come past that. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,10 @@
-/* Fuzz target of KV blocks read back from a file that others may have written: the input is a list of edits to a sound
- * file. Where checksums stay as they were, a prompt's logits must be those of a run without a file; where they are made right
- * again, whatever the blocks now say must do no harm.
+/* Fuzz target of KV blocks read back from a file that others may have written: the input is a list
+ * of edits to a sound file. Where checksums stay as they were, a prompt's logits must be those of a
+ * run without a file; where they are made right again, whatever the blocks now say must do no harm.
  *
- * Input: a byte (bit 0: checksums are mended), then edits: a byte (slot in bits 0-2, 7 is the header; width 1, 2, 4 or
- * 8 in bits 3-4), an offset of two bytes in units of the width, the value. Little-endian. */
+ * Input: a byte (bit 0: checksums are mended), then edits: a byte (slot in bits 0-2, 7 is the
+ * header; width 1, 2, 4 or 8 in bits 3-4), an offset of two bytes in units of the width, the value.
+ * Little-endian. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>

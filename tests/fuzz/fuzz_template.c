@@ -1,10 +1,10 @@
 /* Fuzz target of chat templates. Up to the first byte 0xff the input is a template's text, which is
  * recognised; behind it are messages, 0xfe between them, which every known template renders.
  *
- * What must hold of any bytes: the same text is recognised the same way twice, and no longer with one
- * more literal in it. A rendering is refused exactly when a role has no place; it is the same twice,
- * not longer than its parts and the marks around them, and every message's content is in it, in
- * order, as the template cuts it. */
+ * What must hold of any bytes: the same text is recognised the same way twice, and no longer with
+ * one more literal in it. A rendering is refused exactly when a role has no place; it is the same
+ * twice, not longer than its parts and the marks around them, and every message's content is in it,
+ * in order, as the template cuts it. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

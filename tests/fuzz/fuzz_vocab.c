@@ -1,6 +1,6 @@
-/* Fuzz target of vocabularies: bytes that begin like a GGUF are parsed, packed and opened; others are
- * taken for a packed vocabulary, as a damaged cache file would give. What opens is put to work: text
- * to ids and back, whole and streaming. The text is the tail of the input itself.
+/* Fuzz target of vocabularies: bytes that begin like a GGUF are parsed, packed and opened; others
+ * are taken for a packed vocabulary, as a damaged cache file would give. What opens is put to work:
+ * text to ids and back, whole and streaming. The text is the tail of the input itself.
  *
  * An input that begins with a T is text alone: its second byte picks a pre-tokenizer that cuts the
  * rest, and the rest is brought into normalization form C. */

@@ -1,5 +1,5 @@
-/* The AVX-512 intrinsics in portable C: SIMDe's, and those that it lacks or rounds differently, here.
- * Each of ours says what the instruction does, one lane after the other. */
+/* The AVX-512 intrinsics in portable C: SIMDe's, and those that it lacks or rounds differently,
+ * here. Each of ours says what the instruction does, one lane after the other. */
 #ifndef TESTS_KERNELS_AVX512_EMULATED_H
 #define TESTS_KERNELS_AVX512_EMULATED_H
 

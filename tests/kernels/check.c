@@ -1,11 +1,12 @@
-/* Every slot of the kernel table against its scalar twin, at one CPU level, in the manner of dav1d's
- * checkasm: check_panels.c and check_floats.c compare, check_input.c has what they compare on.
+/* Every slot of the kernel table against its scalar twin, at one CPU level, in the manner of
+ * dav1d's checkasm: check_panels.c and check_floats.c compare, check_input.c has what they compare
+ * on.
  *
  *   check --level NAME [--seed N] [--bench]
  *
  * Exit: 0 all slots agree, 1 one does not, 77 the machine or the build lacks the level, 64 usage.
- * Built with CHECK_EMULATED, the AVX-512 functions come from a portable emulation of the intrinsics,
- * so that their arithmetic is proved on machines without the instructions. */
+ * Built with CHECK_EMULATED, the AVX-512 functions come from a portable emulation of the
+ * intrinsics, so that their arithmetic is proved on machines without the instructions. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>

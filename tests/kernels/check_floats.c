@@ -1,5 +1,5 @@
-/* The functions on plain vectors against their scalar twins: quantization, dots, sums and conversions,
- * at every odd length and alignment, with ties, subnormals, infinities and NaN. */
+/* The functions on plain vectors against their scalar twins: quantization, dots, sums and
+ * conversions, at every odd length and alignment, with ties, subnormals, infinities and NaN. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* What the kernel check feeds its functions, and how it compares what comes back: random and extreme
- * numbers, buffers of the exact size on the heap (a sanitizer sees an over-read), results that are
- * equal bit by bit; only NaN counts as equal to any other NaN. */
+/* What the kernel check feeds its functions, and how it compares what comes back: random and
+ * extreme numbers, buffers of the exact size on the heap (a sanitizer sees an over-read), results
+ * that are equal bit by bit; only NaN counts as equal to any other NaN. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -32,7 +32,8 @@ static size_t block_of(enum panel_kind kind, size_t n_cols)
     return panel_info(kind)->act_block ? panel_info(kind)->act_block : n_cols;
 }
 
-/* Scales over the random bytes: f16 for every row, twice where there are minima, and floats for TROW. */
+/* Scales over the random bytes: f16 for every row, twice where there are minima, and floats for
+ * TROW. */
 static void put_scales(struct panel_case *c, enum panel_kind kind, size_t n_cols, enum scale scales)
 {
     const struct panel_info *info = panel_info(kind);

@@ -2,10 +2,10 @@
  *
  *   mutate_run SECONDS FILE        FILE receives the standard error of the program that ran last
  *
- * Every line on standard input is one command: a bound in bytes on what the program may write to any
- * one file (memory files too), then its words, all separated by tabs. Every line on standard output
- * answers one command: "EXIT SIGNAL TIMEOUT KIB MS". It is a program of its own, and a small one,
- * because a process begins its life with the peak memory of the one that started it. */
+ * Every line on standard input is one command: a bound in bytes on what the program may write to
+ * any one file (memory files too), then its words, all separated by tabs. Every line on standard
+ * output answers one command: "EXIT SIGNAL TIMEOUT KIB MS". It is a program of its own, and a small
+ * one, because a process begins its life with the peak memory of the one that started it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

@@ -1,10 +1,12 @@
 /* Chat templates against recorded renderings.
  *
- * Goal: our templates write exactly what the models' own do, and are chosen by the models' own texts.
- * Method: each recorded template's text is recognised; every recorded case is rendered by the template
- * so found and compared, byte for byte. The placeholder that bitnet.cpp writes into its files is no
- * model's template: it has to be taken for BitNet 2B4T's and its cases' messages rendered like that
- * one's cases of the same messages. Control tokens that end a turn are known to. Skipped, loudly, without the reference data. */
+ * Goal: our templates write exactly what the models' own do, and are chosen by the models' own
+ * texts.
+ * Method: each recorded template's text is recognised; every recorded case is rendered by the
+ * template so found and compared, byte for byte. The placeholder that bitnet.cpp writes into its
+ * files is no model's template: it has to be taken for BitNet 2B4T's and its cases' messages
+ * rendered like that one's cases of the same messages. Control tokens that end a turn are known to.
+ * Skipped, loudly, without the reference data. */
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>

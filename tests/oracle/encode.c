@@ -2,13 +2,15 @@
  *
  * Goal: what we write is, byte for byte, what the formats' own tools write for the same weights.
  * Method, three kinds of comparison:
- * - twins: files of the same weights in two formats. One is decoded, encoded in the other's format, and every
+ * - twins: files of the same weights in two formats. One is decoded, encoded in the other's format,
+ * and every
  *   tensor compared whole (but for the padding behind I2_S's scale);
- * - files that the reference encoder made: each is decoded and encoded again. Decoded weights are ones
+ * - files that the reference encoder made: each is decoded and encoded again. Decoded weights are
+ * ones
  *   that the format can hold, so the same codes and scales must come back;
  * - the recorded blocks that the reference encoder made, likewise.
- * Skipped, loudly, without the data. Weights before their first rounding are not among it: for those,
- * tests/lab/test_quantize.py has the formulas a second time. */
+ * Skipped, loudly, without the data. Weights before their first rounding are not among it: for
+ * those, tests/lab/test_quantize.py has the formulas a second time. */
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>

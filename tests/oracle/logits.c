@@ -1,11 +1,12 @@
 /* Logits against recorded results of other programs.
  *
- * Goal: the graphs compute what the models mean, at every CPU level and with every kind of cache. Method:
- * for every recorded model, run the recorded prompts, and compare the last row of each and every row of
- * one with the recorded arrays, within the limits that the reference data suggests; then follow the
- * recorded greedy continuations, where every choice that is no close call must be ours too. BitNet with its ternary weights is held to the
- * model's own definition. For int8 caches nothing is recorded: they get a limit that a mistake in a scale
- * or a head would pass by far. Skipped, loudly, without the reference data.
+ * Goal: the graphs compute what the models mean, at every CPU level and with every kind of cache.
+ * Method: for every recorded model, run the recorded prompts, and compare the last row of each and
+ * every row of one with the recorded arrays, within the limits that the reference data suggests;
+ * then follow the recorded greedy continuations, where every choice that is no close call must be
+ * ours too. BitNet with its ternary weights is held to the model's own definition. For int8 caches
+ * nothing is recorded: they get a limit that a mistake in a scale or a head would pass by far.
+ * Skipped, loudly, without the reference data.
  *
  *   oracle-logits [--level NAME] [--kv NAME] [--case NAME] [--table]
  *
@@ -202,8 +203,8 @@ static double reference_distance(const struct run *r)
     return json_number_value(json_object_get(ref, "rel_rms"));
 }
 
-/* The limits of the reference data's table. An int8 cache has a relative error of up to 1/254 per value and
- * some hundredths in the logits. */
+/* The limits of the reference data's table. An int8 cache has a relative error of up to 1/254 per
+ * value and some hundredths in the logits. */
 static double limit_of(const struct run *r, enum weights w, enum kv_type kv)
 {
     static const double halves[] = {[FLOATS] = 2e-3, [HALVES] = 2e-3, [BRAINS] = 6e-3};
@@ -245,8 +246,9 @@ static bool check_logits(const struct run *r, enum weights w, enum kv_type kv, s
     return within(r, set, ROWS_ALL, limit_of(r, w, kv), max, ret) && ok;
 }
 
-/* Follow one recorded continuation. Where its margin is one that noise could turn, our choice counts for
- * nothing, and the recorded token goes on: the next step is asked about the same text again. */
+/* Follow one recorded continuation. Where its margin is one that noise could turn, our choice
+ * counts for nothing, and the recorded token goes on: the next step is asked about the same text
+ * again. */
 static bool check_greedy(const struct run *r, const json_t *record, const char *set, double noise,
                          size_t *ret_steps)
 {
@@ -351,7 +353,8 @@ static bool run_once(struct run *r, enum weights w, enum cpu_level level, enum k
     return ok;
 }
 
-/* | case | formats | held to | f32 | f16 | int8 | near the definition | the reference |: distances, rel_rms */
+/* | case | formats | held to | f32 | f16 | int8 | near the definition | the reference |: distances,
+ * rel_rms */
 static void print_row(struct run *r, enum weights w)
 {
     struct model_info info;

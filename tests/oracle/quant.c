@@ -39,8 +39,8 @@ static bool same(const json_t *want, const float *got)
     return true;
 }
 
-/* Rows of a whole tensor, or a block alone, which is a row of its own: decoded, and decoded again from the
- * packed form. */
+/* Rows of a whole tensor, or a block alone, which is a row of its own: decoded, and decoded again
+ * from the packed form. */
 static bool check_rows(enum format f, const json_t *record, size_t n_rows, size_t n_cols)
 {
     const json_t *values = json_object_get(record, "values");

@@ -1,8 +1,9 @@
 /* Tokenizers against recorded results: every line of the reference files, both directions.
  *
  * Goal: the same ids and the same bytes as the models' own tokenizers give. Method: each vocabulary
- * is opened from its GGUF; every text is tokenized and compared with the recorded ids, every id list
- * detokenized and compared with the recorded bytes. Skipped, loudly, without the reference data. */
+ * is opened from its GGUF; every text is tokenized and compared with the recorded ids, every id
+ * list detokenized and compared with the recorded bytes. Skipped, loudly, without the reference
+ * data. */
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -215,8 +216,8 @@ static bool check_normalized(const char *root)
     return t.failed == 0 && t.n == 20;
 }
 
-/* A copy of Llama 3's file of the architecture "bitnet-b1.58" and without a pre-tokenizer: a descriptor
- * for the caller to close. The key is renamed, so that everything else stays. */
+/* A copy of Llama 3's file of the architecture "bitnet-b1.58" and without a pre-tokenizer: a
+ * descriptor for the caller to close. The key is renamed, so that everything else stays. */
 static int as_bitnet(const char *path)
 {
     static const char key[] = "general.architecture", pre[] = "tokenizer.ggml.pre";
@@ -249,8 +250,8 @@ static int as_bitnet(const char *path)
     return out;
 }
 
-/* BitNet b1.58 2B4T: its vocabulary is Llama 3's, its files leave the pre-tokenizer out and name one of
- * its two ends. */
+/* BitNet b1.58 2B4T: its vocabulary is Llama 3's, its files leave the pre-tokenizer out and name
+ * one of its two ends. */
 static bool check_bitnet(const char *root)
 {
     char *model = path_in(root, "llama-bpe", ".gguf"), *texts = path_in(root, "llama3", ".jsonl");

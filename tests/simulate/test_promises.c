@@ -26,8 +26,9 @@ static void two_equal_identities_stay_within_two_steps_of_each_other(void **stat
     }
 }
 
-/* Goal: the same where each asks another model, one of them up to twenty times as slow and not there at first: until
- * it is, the other identity has the engine for itself; and then nobody pays for the time before. */
+/* Goal: the same where each asks another model, one of them up to twenty times as slow and not
+ * there at first: until it is, the other identity has the engine for itself; and then nobody pays
+ * for the time before. */
 static void two_models_are_shared_as_one_is(void **state)
 {
     static struct sim s;
@@ -125,8 +126,8 @@ static void low_gets_a_tenth_of_any_minute(void **state)
 }
 
 /* Goal: connections are nothing: 50 of one identity get no more than 1 of another. Method: both
- * always have work, one of them 50 times as much in hand; and an occasional single request beside 50
- * gets its first token as if the other side were one stream. */
+ * always have work, one of them 50 times as much in hand; and an occasional single request beside
+ * 50 gets its first token as if the other side were one stream. */
 static void fifty_connections_get_no_more_than_one(void **state)
 {
     static struct sim s;
@@ -163,11 +164,12 @@ static void note_single(struct sim *s, const struct sim_job *j, enum sim_end how
     }
 }
 
-/* Goal: to a single request fifty of another identity are one: until its first token no more prompt tokens of them
- * all are computed than of its own, give or take two chunks. Method: that, in each run; and the time to its first
- * token beside an identity that always has one request open, and beside one that has fifty. The time cannot be
- * promised run by run: a turn of the others is a fraction of a pass for each token where their prompts are computed
- * and half a pass where they decode, so it depends on which of these the one is just at. */
+/* Goal: to a single request fifty of another identity are one: until its first token no more prompt
+ * tokens of them all are computed than of its own, give or take two chunks. Method: that, in each
+ * run; and the time to its first token beside an identity that always has one request open, and
+ * beside one that has fifty. The time cannot be promised run by run: a turn of the others is a
+ * fraction of a pass for each token where their prompts are computed and half a pass where they
+ * decode, so it depends on which of these the one is just at. */
 static void a_single_request_is_not_kept_by_fifty_of_another(void **state)
 {
     static struct sim s;
@@ -301,7 +303,8 @@ static void fair_does_the_work_of_first_come_first_served(void **state)
 }
 
 /* Goal: work that nobody waits for is done at nearly full speed. Method: labelling without end on
- * machines whose pass takes up to 15 ms (on a slower one a chunk is kept short for who comes next). */
+ * machines whose pass takes up to 15 ms (on a slower one a chunk is kept short for who comes
+ * next). */
 static void labelling_alone_loses_little_against_first_come_first_served(void **state)
 {
     double sum = 0;
@@ -334,10 +337,11 @@ static size_t longer_than(double most_ns)
     return n;
 }
 
-/* Goal: whoever comes next does not wait long for work that nobody waits for. Method: low alone, prompts beside
- * streams of its own, and one request above it at the begin of every second run; then no step takes more than three
- * passes, or 120 ms where that is more, and 250 ms and six where there never was one. A tenth is noise, and one
- * step in a hundred may be the engine's first measurement of something. */
+/* Goal: whoever comes next does not wait long for work that nobody waits for. Method: low alone,
+ * prompts beside streams of its own, and one request above it at the begin of every second run;
+ * then no step takes more than three passes, or 120 ms where that is more, and 250 ms and six where
+ * there never was one. A tenth is noise, and one step in a hundred may be the engine's first
+ * measurement of something. */
 static void a_step_of_low_alone_is_short(void **state)
 {
     static struct sim s;

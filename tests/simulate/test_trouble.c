@@ -1,8 +1,10 @@
-/* Clients that do not read or go away, models that break, little KV, rate limits: over a thousand seeded runs each. */
+/* Clients that do not read or go away, models that break, little KV, rate limits: over a thousand
+ * seeded runs each. */
 #include "tests/simulate/watch.h"
 
-/* Goal: clients that do not read hold nobody up. Method: beside two equal identities a third whose every stream is
- * left unread somewhere, for up to half a minute; the two share as ever and get no less than the third. */
+/* Goal: clients that do not read hold nobody up. Method: beside two equal identities a third whose
+ * every stream is left unread somewhere, for up to half a minute; the two share as ever and get no
+ * less than the third. */
 static void who_does_not_read_holds_nobody_up(void **state)
 {
     static struct sim s;
@@ -123,9 +125,9 @@ static void little_kv_serves_everybody_in_the_end(void **state)
     }
 }
 
-/* Goal: whatever clients and models do, in the end nothing is held, counted or waited for. Method: two models with
- * little KV, one of them late and one broken for a while; clients that go away at any time, that do not read, that
- * wait at a bucket. */
+/* Goal: whatever clients and models do, in the end nothing is held, counted or waited for. Method:
+ * two models with little KV, one of them late and one broken for a while; clients that go away at
+ * any time, that do not read, that wait at a bucket. */
 static void nothing_is_left_over_whatever_happens(void **state)
 {
     static struct sim s;
@@ -214,9 +216,10 @@ static void expect_breaker(struct sim *s, const struct sim_job *j, enum sim_end 
     assert_true(s->models[0].breaker.open == x->open || how == SIM_FAILED || how == SIM_DONE);
 }
 
-/* Goal: the breaker opens after so many faults in a row, lets one probe through after its time, and closes by a
- * probe's success. Method: clients come at random to a model that is broken for a while, wait in the queue, and some
- * go away; who was let in and who was not is compared with what the rule says. */
+/* Goal: the breaker opens after so many faults in a row, lets one probe through after its time, and
+ * closes by a probe's success. Method: clients come at random to a model that is broken for a
+ * while, wait in the queue, and some go away; who was let in and who was not is compared with what
+ * the rule says. */
 static void the_breaker_opens_probes_and_closes(void **state)
 {
     static struct sim s;

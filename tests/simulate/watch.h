@@ -1,4 +1,5 @@
-/* Seeded runs of the simulator and what they are watched for, for tests of what the scheduler promises. */
+/* Seeded runs of the simulator and what they are watched for, for tests of what the scheduler
+ * promises. */
 #ifndef TESTS_SIMULATE_WATCH_H
 #define TESTS_SIMULATE_WATCH_H
 

@@ -1,4 +1,5 @@
-/* GGUF files without tensors, in memory, for tests: keys go in as they are asked for, sound or not. */
+/* GGUF files without tensors, in memory, for tests: keys go in as they are asked for, sound or
+ * not. */
 #ifndef TESTS_SUPPORT_GGUF_MAKE_H
 #define TESTS_SUPPORT_GGUF_MAKE_H
 
@@ -96,7 +97,8 @@ static inline void make_key_f32s(struct gguf_make *m, const char *name, const fl
     make_put(m, v, n * 4);
 }
 
-/** make_done() - a file descriptor of the finished file, for the caller to close; m is empty after */
+/** make_done() - a file descriptor of the finished file, for the caller to close; m is empty
+ * after */
 static inline int make_done(struct gguf_make *m)
 {
     const uint32_t head[2] = {0x46554747u, 3};

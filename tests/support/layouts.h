@@ -1,5 +1,5 @@
-/* The weight formats a second time, one weight at a time, as their authors' descriptions read: what the
- * engine's decoders, packers and kernels are held to where no reference data is at hand. */
+/* The weight formats a second time, one weight at a time, as their authors' descriptions read: what
+ * the engine's decoders, packers and kernels are held to where no reference data is at hand. */
 #ifndef TESTS_SUPPORT_LAYOUTS_H
 #define TESTS_SUPPORT_LAYOUTS_H
 

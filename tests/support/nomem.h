@@ -1,5 +1,5 @@
-/* Memory that runs out. Programs that build nomem.c in link with nomem_link_args, which send malloc,
- * calloc and realloc of everything linked statically through it. */
+/* Memory that runs out. Programs that build nomem.c in link with nomem_link_args, which send
+ * malloc, calloc and realloc of everything linked statically through it. */
 #ifndef TESTS_SUPPORT_NOMEM_H
 #define TESTS_SUPPORT_NOMEM_H
 

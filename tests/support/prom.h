@@ -21,10 +21,10 @@ struct prom {
 /**
  * prom_read() - check n bytes whole
  *
- * Each line is a # HELP, a # TYPE or a sample; a family has its HELP, then its TYPE, then all of its
- * samples, once; names, labels and escapes follow the grammar, labels are not repeated inside one set;
- * no series comes twice; a histogram has ascending bounds, counts that never fall, +Inf equal to
- * _count, and a _sum.
+ * Each line is a # HELP, a # TYPE or a sample; a family has its HELP, then its TYPE, then all of
+ * its samples, once; names, labels and escapes follow the grammar, labels are not repeated inside
+ * one set; no series comes twice; a histogram has ascending bounds, counts that never fall, +Inf
+ * equal to _count, and a _sum.
  *
  * Return: true, or false with why. prom_free() in either case.
  */

@@ -1,4 +1,5 @@
-/* onebit-runner with hooks: a runner that dies or dawdles when a prompt says so. Words in a request:
+/* onebit-runner with hooks: a runner that dies or dawdles when a prompt says so. Words in a
+ * request:
  *
  *   @@crash-at-prefill@@     abort when the prompt is about to be computed
  *   @@crash-at-token-N@@     abort when the answer has N tokens, replayed ones included
@@ -9,7 +10,8 @@
 
 #include "daemon/runner/hooks.h"
 
-/* A mark: bits 0..15 milliseconds, 16..31 the token to die at, bit 32 die there, bit 33 at prefill. */
+/* A mark: bits 0..15 milliseconds, 16..31 the token to die at, bit 32 die there, bit 33 at
+ * prefill. */
 #define MARK_TOKEN_SHIFT 16
 #define MARK_CRASH_TOKEN (UINT64_C(1) << 32)
 #define MARK_CRASH_PREFILL (UINT64_C(1) << 33)

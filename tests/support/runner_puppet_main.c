@@ -1,6 +1,6 @@
-/* An engine process whose words are a test's: it hands its end of the seam over the Unix socket that
- * ONEBIT_PUPPET names, and ends as the one byte it is sent says. The test then speaks as the engine.
- * Packing is left to the real program, ONEBIT_PUPPET_PACKER. */
+/* An engine process whose words are a test's: it hands its end of the seam over the Unix socket
+ * that ONEBIT_PUPPET names, and ends as the one byte it is sent says. The test then speaks as the
+ * engine. Packing is left to the real program, ONEBIT_PUPPET_PACKER. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* The broker's end of a seam, as plain blocking calls. A runner that says nothing for two minutes has
- * hung: SO_RCVTIMEO makes that a failure instead of a test that never ends. */
+/* The broker's end of a seam, as plain blocking calls. A runner that says nothing for two minutes
+ * has hung: SO_RCVTIMEO makes that a failure instead of a test that never ends. */
 #include "tests/support/test.h"
 
 #include <errno.h>

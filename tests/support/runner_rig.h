@@ -83,14 +83,16 @@ void rig_plan(struct rig *rig, const uint64_t *run, size_t n);
 void rig_cancel(struct rig *rig, uint64_t seq);
 void rig_start(struct rig *rig, const struct rig_request *request);
 
-/** rig_next() - the next report; its views hold until the next call. False at the end of the seam. */
+/** rig_next() - the next report; its views hold until the next call. False at the end of the
+ * seam. */
 MUST_USE bool rig_next(struct rig *rig, struct seam_message *ret);
 
 /** rig_load() - load and wait for LOADED; @load's number names it. ret may be NULL. */
 void rig_load(struct rig *rig, const struct seam_load *load, int packed_fd,
               struct seam_loaded *ret);
 
-/** rig_take() - one report into the answers; others pass. Returns its type; SEAM_TYPES at the end. */
+/** rig_take() - one report into the answers; others pass. Returns its type; SEAM_TYPES at the
+ * end. */
 enum seam_type rig_take(struct rig *rig, struct rig_answer *answers, size_t n_answers);
 /** rig_finish() - until every answer is over */
 void rig_finish(struct rig *rig, struct rig_answer *answers, size_t n_answers);

@@ -1,4 +1,5 @@
-/* What every cmocka test needs: asserts that stay on, and the four headers cmocka 1.1 wants first. */
+/* What every cmocka test needs: asserts that stay on, and the four headers cmocka 1.1 wants
+ * first. */
 #ifndef TESTS_SUPPORT_TEST_H
 #define TESTS_SUPPORT_TEST_H
 

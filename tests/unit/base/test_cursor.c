@@ -2,8 +2,8 @@
 
 #include "base/cursor.h"
 
-/* Goal: a read that does not fit poisons the cursor. Method: read past the end, then read what would
- * have fitted. */
+/* Goal: a read that does not fit poisons the cursor. Method: read past the end, then read what
+ * would have fitted. */
 static void after_a_short_read_everything_is_zero(void **state)
 {
     static const uint8_t bytes[] = {1, 2, 3, 4, 5};

@@ -1,5 +1,5 @@
-/* Some accounts, jobs and models, and what the loop does between them and the engine, for tests of the
- * scheduler. */
+/* Some accounts, jobs and models, and what the loop does between them and the engine, for tests of
+ * the scheduler. */
 #ifndef TESTS_BROKER_SCHED_RIG_H
 #define TESTS_BROKER_SCHED_RIG_H
 

@@ -149,8 +149,8 @@ static void without_memory_a_peer_is_closed_and_the_next_is_served(void **state)
     rig_down(&rig);
 }
 
-/* Goal: used-up descriptors shed newcomers and spin nothing. Method: the limit is lowered to what is
- * open, two peers come, then the limit is lifted. */
+/* Goal: used-up descriptors shed newcomers and spin nothing. Method: the limit is lowered to what
+ * is open, two peers come, then the limit is lifted. */
 static void without_descriptors_peers_are_closed_until_there_are_some(void **state)
 {
     struct rig rig;

@@ -8,7 +8,8 @@
 #define S UINT64_C(1000000000)
 #define DAY UINT64_C(86400)
 
-/* Goal: waits and levels are what a pencil says. Method: one bucket a row, steps in a virtual time. */
+/* Goal: waits and levels are what a pencil says. Method: one bucket a row, steps in a virtual
+ * time. */
 static void a_bucket_lets_through_its_burst_and_then_its_rate(void **state)
 {
     static const struct {

@@ -33,8 +33,8 @@ static void all_refused(const struct refusal *bad, size_t n)
     }
 }
 
-/* Goal: every kind of mistake is refused and named with its line. Method: one file a mistake, and the
- * words its message must have. */
+/* Goal: every kind of mistake is refused and named with its line. Method: one file a mistake, and
+ * the words its message must have. */
 static void each_mistake_is_refused_by_name_and_line(void **state)
 {
     static const struct refusal bad[] = {

@@ -60,8 +60,8 @@ static void up_to_the_bound_nobody_goes(void **state)
     assert_null(conn_to_shed(&broker, MEMORY_INPUT)); /* a bound of its own */
 }
 
-/* Goal: many small connections do not hide who takes most, and one large one of a modest identity is
- * not the victim. */
+/* Goal: many small connections do not hide who takes most, and one large one of a modest identity
+ * is not the victim. */
 static void the_identity_most_over_its_share_loses_its_largest(void **state)
 {
     (void)state;

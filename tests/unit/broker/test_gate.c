@@ -95,7 +95,8 @@ static void a_line_is_served_in_its_order_and_small_ones_do_not_overtake(void **
     assert_int_equal(wait, UINT64_MAX);
 }
 
-/* Goal: at a limit of all together one identity with many waiters gets no more turns than another. */
+/* Goal: at a limit of all together one identity with many waiters gets no more turns than
+ * another. */
 static void lines_take_turns_at_what_they_share(void **state)
 {
     const struct rates all = {.requests_per_s = 10, .burst_s = 1};

@@ -91,8 +91,8 @@ static void a_head_without_end_is_too_long(void **state)
     assert_int_equal(http_judge(head, HTTP_HEAD_MAX + 1, "/metrics"), HTTP_TOO_LONG);
 }
 
-/* Goal: nothing a stranger sends is read past its end or judged by luck. Method: each byte of a good
- * head replaced by each other one, from memory of exactly its size. */
+/* Goal: nothing a stranger sends is read past its end or judged by luck. Method: each byte of a
+ * good head replaced by each other one, from memory of exactly its size. */
 static void no_byte_confuses_it(void **state)
 {
     static const char good[] = "GET /metrics HTTP/1.1\r\n" HOST "\r\n";

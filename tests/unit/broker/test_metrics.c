@@ -209,8 +209,8 @@ static const char *long_name(char room[MODEL_NAME_MAX + 1], unsigned number)
     return room;
 }
 
-/* Goal: no number of models, errors and events makes the text pass its bound or break. Method: every
- * slot, class, error and bucket in use, under the longest names. */
+/* Goal: no number of models, errors and events makes the text pass its bound or break. Method:
+ * every slot, class, error and bucket in use, under the longest names. */
 static void the_text_stays_within_its_bound(void **state)
 {
     const struct metrics_now now = quiet();

@@ -104,8 +104,8 @@ static void salts_are_read_whole_or_not(void **state)
     salts_deinit(&t);
 }
 
-/* Goal: without memory for a model's figures nothing is counted, and a text or a page is written whole or
- * refused. Method: as above. */
+/* Goal: without memory for a model's figures nothing is counted, and a text or a page is written
+ * whole or refused. Method: as above. */
 static void figures_do_without_memory(void **state)
 {
     const struct metrics_now state_now = {.version = "1", .cpu = "scalar"};
@@ -144,7 +144,8 @@ static bool has(const struct session *s, size_t n_messages, size_t n_ids)
            (n_messages == 0 || strview_is(s->messages[0].content, "hi"));
 }
 
-/* One pass over what a session allocates: two turns, a file, the file again; 0 or the first error. */
+/* One pass over what a session allocates: two turns, a file, the file again; 0 or the first
+ * error. */
 static int a_session(void)
 {
     static const int32_t ids[] = {1, 2, 3};

@@ -1,4 +1,5 @@
-/* Salts in memory, and their file: tables come back as they were, and whatever is not sound is refused as a whole. */
+/* Salts in memory, and their file: tables come back as they were, and whatever is not sound is
+ * refused as a whole. */
 #include "tests/support/test.h"
 
 #include <dirent.h>

@@ -242,7 +242,8 @@ static void low_keeps_its_share(void **state)
     assert_true(low * 8 <= all);
 }
 
-/* Goal: low's share is service, not seats: prompts that get no tokens in a step take no stream's place. */
+/* Goal: low's share is service, not seats: prompts that get no tokens in a step take no stream's
+ * place. */
 static void low_s_share_takes_no_more_places_than_it_can_use(void **state)
 {
     size_t n_high = 0;
@@ -417,8 +418,9 @@ static void the_first_token_is_foreseen_from_what_goes_before_it(void **state)
     assert_in_range(foreseen_ms(1, &rig.model, CLASS_LOW), 595, 605);
 }
 
-/* Goal: what one model takes refuses nobody at another. Method: two models, one a hundred times as fast, whose
- * steps take turns; each one's rate is its own, and prompts ahead count by the rate of their model. */
+/* Goal: what one model takes refuses nobody at another. Method: two models, one a hundred times as
+ * fast, whose steps take turns; each one's rate is its own, and prompts ahead count by the rate of
+ * their model. */
 static void two_models_of_very_different_speed_are_foreseen_each_by_its_own(void **state)
 {
     struct slots slow = {.ready = true, .n_streams = 64}, third = {.ready = true, .n_streams = 64};

@@ -1,5 +1,5 @@
-/* What a plan costs where very many ask. A plan is made at each step of the engine, between two reads of the
- * broker's sockets: it must not grow with what waits. */
+/* What a plan costs where very many ask. A plan is made at each step of the engine, between two
+ * reads of the broker's sockets: it must not grow with what waits. */
 #include "tests/support/test.h"
 
 #include <stdlib.h>

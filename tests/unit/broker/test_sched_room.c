@@ -1,8 +1,9 @@
 /* Who has KV, and who has to give it back. */
 #include "tests/unit/broker/sched_rig.h"
 
-/* Goal: streams that nobody reads keep nobody out. Method: one account holds all KV, its client reads none of it,
- * and it has more that waits in front of the newcomer; with KV counted, and with an engine that ran out. */
+/* Goal: streams that nobody reads keep nobody out. Method: one account holds all KV, its client
+ * reads none of it, and it has more that waits in front of the newcomer; with KV counted, and with
+ * an engine that ran out. */
 static void streams_that_nobody_reads_make_room_for_a_newcomer(void **state)
 {
     (void)state;

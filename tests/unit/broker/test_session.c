@@ -146,8 +146,8 @@ static void what_the_engine_trims_leaves_the_history(void **state)
     session_free(s);
 }
 
-/* Goal: a history that a request cannot hold is refused with both counts, and trimmed by whole turns
- * only where that is asked for. */
+/* Goal: a history that a request cannot hold is refused with both counts, and trimmed by whole
+ * turns only where that is asked for. */
 static void too_many_messages_are_refused_or_trimmed(void **state)
 {
     static struct msg_generate composed;

@@ -117,9 +117,9 @@ static void a_cut_or_changed_file_is_refused(void **state)
     buf_deinit(&file);
 }
 
-/* Goal: who makes the checksum right as well gets no further. Method: every 32-bit word in turn holds
- * a huge number and a negative one; what is then taken must still be within its bounds, which the
- * sanitizers watch, and lengths past the file are refused. */
+/* Goal: who makes the checksum right as well gets no further. Method: every 32-bit word in turn
+ * holds a huge number and a negative one; what is then taken must still be within its bounds, which
+ * the sanitizers watch, and lengths past the file are refused. */
 static void lengths_past_the_file_are_refused(void **state)
 {
     static const uint8_t huge[] = {0xff, 0xff, 0xff, 0x7f}, negative[] = {0xff, 0xff, 0xff, 0xff};

@@ -1,4 +1,5 @@
-/* A daemon for tests: a thread that listens in a folder of its own and does what a function says. */
+/* A daemon for tests: a thread that listens in a folder of its own and does what a function
+ * says. */
 #ifndef TESTS_UNIT_CLIENT_FAKE_H
 #define TESTS_UNIT_CLIENT_FAKE_H
 
@@ -15,8 +16,8 @@ struct fake_conn {
     struct buf out;
 };
 
-/* Serves one connection; it is closed afterwards. Runs in the fake's thread: no cmocka asserts here,
- * plain assert() ends the test program. */
+/* Serves one connection; it is closed afterwards. Runs in the fake's thread: no cmocka asserts
+ * here, plain assert() ends the test program. */
 typedef void fake_serve_fn(struct fake_conn *c, void *arg);
 
 struct fake;

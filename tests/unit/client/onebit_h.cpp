@@ -1,5 +1,6 @@
-// Goal: a C++ program can use the header as it is. Method: it is compiled with every warning an error, and run
-// against a daemon (tests/integration/test_library.py): one answer, a batch of three, and a cancelled request.
+// Goal: a C++ program can use the header as it is. Method: it is compiled with every warning an
+// error, and run against a daemon (tests/integration/test_library.py): one answer, a batch of
+// three, and a cancelled request.
 #include <onebit.h>
 
 #include <cstdio>

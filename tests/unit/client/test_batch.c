@@ -55,8 +55,9 @@ static void push_back_halves_once_a_burst_and_success_regrows_by_one(void **stat
 
 #define N_MAX 400
 
-/* Answers "answer to PROMPT"; "bad" gets a 400, "crash" loses the connection after its first token, "long" gets
- * 300 bytes. Refuses what is past `room` at once with 429, answers from the last to the first. */
+/* Answers "answer to PROMPT"; "bad" gets a 400, "crash" loses the connection after its first token,
+ * "long" gets 300 bytes. Refuses what is past `room` at once with 429, answers from the last to the
+ * first. */
 struct daemon {
     unsigned room; /* in flight at once; 0: no bound */
     unsigned wait; /* answers only when so many are in flight, or nothing comes for a moment */

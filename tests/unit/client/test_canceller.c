@@ -300,7 +300,8 @@ static void *trip_always(void *arg)
     return NULL;
 }
 
-/* Goal: no trip is lost, none wakes for ever, whatever resets race with it; and errno is nobody's victim.
+/* Goal: no trip is lost, none wakes for ever, whatever resets race with it; and errno is nobody's
+ * victim.
  * Method: a thread that trips all the time, and one that runs and resets. */
 static void trips_and_resets_may_race(void **state)
 {

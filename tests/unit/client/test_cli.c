@@ -102,7 +102,8 @@ static void run_reads_standard_input(void **state)
     fake_stop(f);
 }
 
-/* Run it with its output, or its error, on a terminal; ret: what the terminal got. Returns the exit code. */
+/* Run it with its output, or its error, on a terminal; ret: what the terminal got. Returns the exit
+ * code. */
 static int on_terminal(const char *const words[], bool error, char *ret, size_t room)
 {
     const int in = memory_file(""), other = memory_file("");
@@ -306,7 +307,8 @@ static void chat_sends_the_conversation_and_reset_forgets_it(void **state)
 
 /* ---- trying again ---- */
 
-/* The first request is refused; the others are answered. The counter tells how long the first has to wait. */
+/* The first request is refused; the others are answered. The counter tells how long the first has
+ * to wait. */
 #define LONG_WAIT 1000u
 
 static void serve_full_once(struct fake_conn *c, void *arg)

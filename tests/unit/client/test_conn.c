@@ -182,7 +182,8 @@ static void serve_refusal(struct fake_conn *c, void *arg)
     fake_error(c, 0, *(enum error_code *)arg, "no");
 }
 
-/* The refusal may be written, and the socket closed, before our hello is: it must be seen all the same. */
+/* The refusal may be written, and the socket closed, before our hello is: it must be seen all the
+ * same. */
 static void a_refused_connection_says_why(void **state)
 {
     static enum error_code codes[] = {ERR_UNKNOWN_PEER, ERR_TOO_MANY_CONNECTIONS, ERR_BAD_PROTOCOL};

@@ -109,8 +109,8 @@ static void what_is_no_single_sound_value_is_refused(void **state)
     refuses(deep, sizeof(deep) - 1);    /* nine deep */
 }
 
-/* Goal: no byte string makes the converter read or write out of bounds. Method: every value of three
- * bytes in front of a short tail; sanitizers judge. */
+/* Goal: no byte string makes the converter read or write out of bounds. Method: every value of
+ * three bytes in front of a short tail; sanitizers judge. */
 static void any_three_bytes_are_survived(void **state)
 {
     char bytes[] = "\0\0\0\xa1k\x91\x01\xc0";

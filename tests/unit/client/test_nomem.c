@@ -169,9 +169,10 @@ static int everything(const struct fake *f, struct world *w)
     return r;
 }
 
-/* Goal: whichever allocation fails, the answer is -ENOMEM, each request ends once, and nothing is lost (the
- * sanitizers see a leak). Method: of this thread's allocations none succeeds, then one, then two, until
- * all do. One that only gives room back, or that another takes the place of, may fail unnoticed. */
+/* Goal: whichever allocation fails, the answer is -ENOMEM, each request ends once, and nothing is
+ * lost (the sanitizers see a leak). Method: of this thread's allocations none succeeds, then one,
+ * then two, until all do. One that only gives room back, or that another takes the place of, may
+ * fail unnoticed. */
 static void every_failed_allocation_is_reported(void **state)
 {
     size_t i = 0, n_reported = 0;

@@ -242,7 +242,8 @@ static void a_daemon_that_does_not_greet_is_waited_for_as_long_as_was_said(void 
     fake_stop(f);
 }
 
-/* Goal: a full backlog is waited for, not hung on. Method: nobody accepts, and the backlog is filled. */
+/* Goal: a full backlog is waited for, not hung on. Method: nobody accepts, and the backlog is
+ * filled. */
 static void a_daemon_too_busy_to_accept_is_tried_until_the_time_is_over(void **state)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};

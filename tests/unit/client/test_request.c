@@ -291,8 +291,8 @@ static void a_request_that_makes_no_sense_is_not_sent(void **state)
     fake_stop(f);
 }
 
-/* Goal: programs and libraries of different ages work together. Method: a request struct that is longer
- * than ours, as a newer header would make it, and one that is shorter. */
+/* Goal: programs and libraries of different ages work together. Method: a request struct that is
+ * longer than ours, as a newer header would make it, and one that is shorter. */
 static void structs_of_other_sizes_are_understood(void **state)
 {
     struct {

@@ -381,7 +381,8 @@ static void serve_broken_twice(struct fake_conn *c, void *arg)
     fake_until_hang_up(c);
 }
 
-/* Goal: a loop that polls the one descriptor for reading, and knows nothing of retries, misses none.
+/* Goal: a loop that polls the one descriptor for reading, and knows nothing of retries, misses
+ * none.
  * Method: the real clock, no time-out in poll(), a connection that is lost twice. */
 static void one_descriptor_wakes_for_retries_and_stays_the_same(void **state)
 {

@@ -1,4 +1,5 @@
-/* The command `onebit` where the daemon keeps the conversation, and its other short verbs, against a fake. */
+/* The command `onebit` where the daemon keeps the conversation, and its other short verbs, against
+ * a fake. */
 #include "tests/support/test.h"
 
 #include <jansson.h>
@@ -20,8 +21,8 @@ static void pack_pair(struct packer *p, const char *key, const char *value)
     pack_z(p, value);
 }
 
-/* sessions: two of them, one with a name that nobody should see raw; session: one with two messages;
- * metrics: a text; list: models whose names are traps for a shell. */
+/* sessions: two of them, one with a name that nobody should see raw; session: one with two
+ * messages; metrics: a text; list: models whose names are traps for a shell. */
 static void answer_query(struct fake_conn *c, const struct message *m)
 {
     struct buf value;
@@ -156,8 +157,8 @@ static void json_has_the_session_and_where_the_answer_came_from(void **state)
     fake_stop(f);
 }
 
-/* Goal: with --session each message goes alone, and the system message once. Method: the fake counts
- * them; after a failure the system message has not been taken, so it is sent again. */
+/* Goal: with --session each message goes alone, and the system message once. Method: the fake
+ * counts them; after a failure the system message has not been taken, so it is sent again. */
 static void chat_sends_what_is_new_and_reset_drops_the_session(void **state)
 {
     struct fake *f = fake_start(serve, NULL);

@@ -13,7 +13,8 @@ static void fill(struct sample *s, const double *v, size_t n)
     }
 }
 
-/* Goal: nearest rank. Method: the example of five numbers that textbooks use: 15, 20, 35, 40, 50. */
+/* Goal: nearest rank. Method: the example of five numbers that textbooks use: 15, 20, 35, 40,
+ * 50. */
 static void a_percentile_is_a_member_by_nearest_rank(void **state)
 {
     struct sample s = {0};
@@ -129,8 +130,9 @@ static void arrivals_come_as_often_as_asked(void **state)
     assert_true(fabs(sum / 20000 - 0.25) < 0.01); /* 5 sigma are 0.009 */
 }
 
-/* Goal: the interval is that of the mean. Method: 400 numbers of known mean 0 and deviation 1/sqrt(12): the
- * interval has to be near mean +- 1.96 * deviation / 20, and the same dice give the same interval. */
+/* Goal: the interval is that of the mean. Method: 400 numbers of known mean 0 and deviation
+ * 1/sqrt(12): the interval has to be near mean +- 1.96 * deviation / 20, and the same dice give the
+ * same interval. */
 static void a_bootstrap_interval_is_as_wide_as_theory_says(void **state)
 {
     struct sample s = {0};

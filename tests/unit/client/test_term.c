@@ -64,8 +64,8 @@ static void every_cut_gives_the_same(void **state)
     }
 }
 
-/* Goal: nothing that a terminal obeys gets through, whatever comes. Method: all pairs of bytes, in the
- * middle of text and byte by byte; what comes out has no control byte and no C1 character. */
+/* Goal: nothing that a terminal obeys gets through, whatever comes. Method: all pairs of bytes, in
+ * the middle of text and byte by byte; what comes out has no control byte and no C1 character. */
 static void no_pair_of_bytes_gets_a_control_through(void **state)
 {
     (void)state;

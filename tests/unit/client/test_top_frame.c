@@ -225,7 +225,8 @@ static void the_ledger_is_shown_where_there_is_one(void **state)
     json_decref(p);
 }
 
-/* Goal: what does not fit is left out and counted, no line is too wide, and names give way first. */
+/* Goal: what does not fit is left out and counted, no line is too wide, and names give way
+ * first. */
 static void a_small_screen_holds_what_fits(void **state)
 {
     char text[32768] = "{\"models\": [" MODEL "], \"requests\": [";

@@ -1,4 +1,5 @@
-/* The command `onebit` without a daemon: its usage, its help, and what it says when it cannot work. */
+/* The command `onebit` without a daemon: its usage, its help, and what it says when it cannot
+ * work. */
 #include "tests/support/test.h"
 
 #include <errno.h>
@@ -92,7 +93,8 @@ static void wrong_usage_is_told_and_ends_with_64(void **state)
     }
 }
 
-/* Goal: a wrong option is named as it was typed, with what it takes; the bounds are the daemon's. */
+/* Goal: a wrong option is named as it was typed, with what it takes; the bounds are the
+ * daemon's. */
 static void wrong_values_are_told_with_what_the_option_takes(void **state)
 {
     static const struct {
@@ -210,8 +212,9 @@ static void a_full_disk_is_reported(void **state)
     close(full);
 }
 
-/* Goal: without a standard output nothing is asked for nobody and nothing hangs, and no descriptor of
- * our own takes its number. Method: no daemon is there, so that whoever connects ends otherwise. */
+/* Goal: without a standard output nothing is asked for nobody and nothing hangs, and no descriptor
+ * of our own takes its number. Method: no daemon is there, so that whoever connects ends
+ * otherwise. */
 static void a_missing_standard_output_ends_what_prints_at_once(void **state)
 {
     static const char *const all[][WORDS_MAX] = {

@@ -7,8 +7,8 @@
 #include "client/conn.h"
 #include "tests/unit/client/fake.h"
 
-/* A wait that has an end up to `leap_ms` passes at once when nothing comes for a moment: those are the waits before a
- * retry. Longer ones are for the daemon, and are waited for in truth. */
+/* A wait that has an end up to `leap_ms` passes at once when nothing comes for a moment: those are
+ * the waits before a retry. Longer ones are for the daemon, and are waited for in truth. */
 struct world {
     struct client_env env;
     uint64_t now_ns;

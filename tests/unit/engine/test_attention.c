@@ -9,8 +9,8 @@
 
 #define N_IDS 70u /* more than two blocks of KV */
 
-/* Rounded to one in 127 of its largest value, a key or a value is off by some thousandths; what that makes
- * of the logits was measured as 0.02 of their deviation at most. */
+/* Rounded to one in 127 of its largest value, a key or a value is off by some thousandths; what
+ * that makes of the logits was measured as 0.02 of their deviation at most. */
 #define FAR 0.05
 
 static const struct tiny models[] = {
@@ -59,8 +59,8 @@ static double distance(const float *got, const float *want)
     return sqrt(diff / square);
 }
 
-/* Goal: a cache of int8 holds what one of floats holds, to its own precision: every position has the
- * scale that it was kept with. Method: every row of a prompt with one and with the other. */
+/* Goal: a cache of int8 holds what one of floats holds, to its own precision: every position has
+ * the scale that it was kept with. Method: every row of a prompt with one and with the other. */
 static void a_cache_of_int8_is_near_one_of_floats(void **state)
 {
     static float want[N_IDS * TINY_VOCAB], got[N_IDS * TINY_VOCAB];

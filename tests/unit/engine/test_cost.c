@@ -27,7 +27,8 @@ static uint64_t matrix_bytes(const struct model *m, bool with_embedding)
 }
 
 /* Goal: what is predicted is what is taken.
- * Method: the same sizes from the objects themselves, for a tied and an untied model in every KV type. */
+ * Method: the same sizes from the objects themselves, for a tied and an untied model in every KV
+ * type. */
 static void the_prediction_is_what_the_parts_say_of_themselves(void **state)
 {
     (void)state;

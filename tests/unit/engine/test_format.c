@@ -8,8 +8,8 @@
 #include "engine/kernels/kernels.h"
 #include "tests/unit/engine/tiny.h"
 
-/* Random bytes as a row, with its scales made usual numbers: f16 at the places that the layouts name, an
- * f32 before the row of IQ2_BN. */
+/* Random bytes as a row, with its scales made usual numbers: f16 at the places that the layouts
+ * name, an f32 before the row of IQ2_BN. */
 static void random_row(enum format f, uint64_t seed, size_t n_cols, uint8_t *ret)
 {
     const struct format_info *info = format_info(f);
@@ -35,8 +35,8 @@ static void random_row(enum format f, uint64_t seed, size_t n_cols, uint8_t *ret
     }
 }
 
-/* Goal: block layouts are the published ones. Method: blocks written by hand from their description,
- * with weights at places that a wrong order of bits, halves or bytes would move. */
+/* Goal: block layouts are the published ones. Method: blocks written by hand from their
+ * description, with weights at places that a wrong order of bits, halves or bytes would move. */
 static void blocks_decode_as_their_layout_says(void **state)
 {
     uint8_t q8[34] = {0x00, 0x38, 127, 0x80, [33] = 0xff};                /* d = 0.5 */
@@ -105,8 +105,9 @@ static void encoders_take_zeros_and_nan(void **state)
     }
 }
 
-/* Goal: scales and codes are those of the usual encoders, ties included. Method: blocks whose bytes were
- * computed by hand from engine/NUMERICS.md. d = 2 in all but Q1_0; a half of d rounds away from zero. */
+/* Goal: scales and codes are those of the usual encoders, ties included. Method: blocks whose bytes
+ * were computed by hand from engine/NUMERICS.md. d = 2 in all but Q1_0; a half of d rounds away
+ * from zero. */
 static void blocks_encode_as_the_formulas_say(void **state)
 {
     float x[256] = {2, 1, -1, -2, 0.99f, -0.99f, 0};
@@ -121,10 +122,12 @@ static void blocks_encode_as_the_formulas_say(void **state)
     format_encode_row(FORMAT_IQ2_BN, x, 0, 64, row);
     assert_memory_equal(row, "\x00\x00\x00\x40\x56\x56\x54\x54\x55", 9); /* f32; 16 apart */
     format_encode_row(FORMAT_TQ1_0, x, 0, 256, row);
-    /* Digits 2 1 1 1 1 are 202, 0 1 1 1 1 are 40, all ones 121 and, of four, 120: times 256 / 243, up. */
+    /* Digits 2 1 1 1 1 are 202, 0 1 1 1 1 are 40, all ones 121 and, of four, 120: times 256 / 243,
+     * up. */
     assert_memory_equal(row, "\xd5\xd5\x2b\x2b\x80", 5);
     assert_memory_equal(row + 48, "\x7f\x7f\x7f\x7f\x00\x40", 6);
-    /* The first of largest magnitude takes code 0, so d = -0.25: 1 is code 4, -2 would be 16, thus 15. */
+    /* The first of largest magnitude takes code 0, so d = -0.25: 1 is code 4, -2 would be 16, thus
+     * 15. */
     format_encode_row(FORMAT_Q4_0, x, 0, 32, row);
     assert_memory_equal(row, "\x00\xb4\x80\x84\x8c\x8f\x84\x8c\x88", 9);
     x[0] = -2; /* d = 0.25: 0.125 is half a step, and goes up, as -0.125 does */

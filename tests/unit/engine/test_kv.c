@@ -92,8 +92,8 @@ static void blocks_are_zero_when_they_are_taken(void **state)
     kv_pool_free(p);
 }
 
-/* Goal: layers, heads and blocks do not overlap. Method: mark every K and V run with a number of its
- * own and read all of them back. */
+/* Goal: layers, heads and blocks do not overlap. Method: mark every K and V run with a number of
+ * its own and read all of them back. */
 static void every_run_has_its_own_place(void **state)
 {
     struct kv_pool *p = pool_of(3);

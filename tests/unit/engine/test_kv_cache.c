@@ -98,8 +98,8 @@ static void whole_blocks_are_found_and_the_last_id_never(void **state)
     kv_pool_free(p);
 }
 
-/* Goal: an identity finds nothing of another's. Method: the same ids under two salts, and under the public one, which
- * both find. */
+/* Goal: an identity finds nothing of another's. Method: the same ids under two salts, and under the
+ * public one, which both find. */
 static void other_salts_find_nothing(void **state)
 {
     struct kv_pool *p = pool_of(32);
@@ -119,7 +119,8 @@ static void other_salts_find_nothing(void **state)
     kv_pool_free(p);
 }
 
-/* Goal: a hash alone opens nothing. Method: bend what the block says it holds, under the same hash. */
+/* Goal: a hash alone opens nothing. Method: bend what the block says it holds, under the same
+ * hash. */
 static void a_collision_of_hashes_finds_nothing(void **state)
 {
     struct kv_pool *p = pool_of(4);
@@ -142,8 +143,8 @@ static void a_collision_of_hashes_finds_nothing(void **state)
     kv_pool_free(p);
 }
 
-/* Goal: what one salt wrote is never there for another. Method: mark every byte, let it idle, let another salt take every
- * block of the pool and look at all bytes before it writes. */
+/* Goal: what one salt wrote is never there for another. Method: mark every byte, let it idle, let
+ * another salt take every block of the pool and look at all bytes before it writes. */
 static void a_canary_never_shows_in_anothers_blocks(void **state)
 {
     struct kv_pool *p = pool_of(8);
@@ -184,8 +185,8 @@ static size_t leading(const struct kv_pool *p, const int32_t *ids)
     return n;
 }
 
-/* Goal: the ends of chains go first, then what was used longest ago; what was hit stays longer, public blocks longest;
- * what somebody holds stays. */
+/* Goal: the ends of chains go first, then what was used longest ago; what was hit stays longer,
+ * public blocks longest; what somebody holds stays. */
 static void eviction_takes_what_is_least_worth(void **state)
 {
     struct kv_pool *p = pool_of(12);
@@ -288,8 +289,9 @@ static void a_rewound_sequence_writes_into_a_copy(void **state)
     kv_pool_free(p);
 }
 
-/* Goal: what is public no more is found by nobody, nor is what was kept behind it; who holds it goes on, and leaves nothing
- * that could be found. Method: two labels, and sequences of all kinds over the change. */
+/* Goal: what is public no more is found by nobody, nor is what was kept behind it; who holds it
+ * goes on, and leaves nothing that could be found. Method: two labels, and sequences of all kinds
+ * over the change. */
 static void what_was_public_is_found_under_its_label_alone(void **state)
 {
     static const uint8_t first[KV_SALT] = {9, 1}, second[KV_SALT] = {9, 2};
@@ -387,8 +389,9 @@ static uint8_t mark_of(const uint8_t *salt, const int32_t *ids, size_t n)
 }
 
 /* Goal: whatever sequences do, counts are right and each reads its own history.
- * Method: sequences begin, grow, rewind and end at random over few ids, so that much is shared; each full block has a
- * mark made from salt and ids, as real keys are; the book is audited after each act. */
+ * Method: sequences begin, grow, rewind and end at random over few ids, so that much is shared;
+ * each full block has a mark made from salt and ids, as real keys are; the book is audited after
+ * each act. */
 static void a_random_life_leaves_the_pool_sound(void **state)
 {
     enum { N_SEQS = 6, N_ACTS = 4000 };
@@ -449,8 +452,8 @@ static void a_random_life_leaves_the_pool_sound(void **state)
 
 /* ---- numbers ---- */
 
-/* The greedy answer of n ids to a prompt of N_LONG, and the logits of each step; *ret_found positions came from
- * the cache. */
+/* The greedy answer of n ids to a prompt of N_LONG, and the logits of each step; *ret_found
+ * positions came from the cache. */
 static void answer(struct stepper *st, struct kv_pool *p, const uint8_t *salt, unsigned which,
                    size_t n, int32_t *ret_ids, float *ret_logits, size_t *ret_found)
 {
@@ -474,8 +477,8 @@ static void answer(struct stepper *st, struct kv_pool *p, const uint8_t *salt, u
     seq_free(it.seq);
 }
 
-/* Goal: reuse changes no bit, in any type of cache. Method: answers with nothing to find are what answers must be that find
- * the prompt's blocks, their own former answer, and a public prefix. */
+/* Goal: reuse changes no bit, in any type of cache. Method: answers with nothing to find are what
+ * answers must be that find the prompt's blocks, their own former answer, and a public prefix. */
 static void numbers_are_the_same_with_and_without_reuse(void **state)
 {
     enum { N_ANSWER = 40 };

@@ -1,4 +1,5 @@
-/* KV blocks on disk: what was written is found again, by whom it may be, and nothing unsound is believed. */
+/* KV blocks on disk: what was written is found again, by whom it may be, and nothing unsound is
+ * believed. */
 #include "tests/support/test.h"
 
 #include <fcntl.h>
@@ -115,8 +116,8 @@ static size_t prompt(struct kv_pool *p, const uint8_t *salt, unsigned which, flo
     return found;
 }
 
-/* Goal: what was evicted comes back bit by bit, in every type of cache, in the same pool and in the next one; the salt
- * still says whose it is. */
+/* Goal: what was evicted comes back bit by bit, in every type of cache, in the same pool and in the
+ * next one; the salt still says whose it is. */
 static void evicted_blocks_come_back_from_the_file(void **state)
 {
     float want[TINY_VOCAB], got[TINY_VOCAB], unused[TINY_VOCAB];
@@ -146,8 +147,8 @@ static void evicted_blocks_come_back_from_the_file(void **state)
     }
 }
 
-/* Goal: the first prompt after a restart finds what there is, although the index is still being made. Method: nobody
- * waits for it. */
+/* Goal: the first prompt after a restart finds what there is, although the index is still being
+ * made. Method: nobody waits for it. */
 static void the_first_look_into_a_file_waits_for_its_index(void **state)
 {
     float want[TINY_VOCAB], got[TINY_VOCAB];
@@ -197,8 +198,9 @@ static void public_blocks_come_back_for_everybody(void **state)
     (void)close(fd);
 }
 
-/* Goal: a byte that is wrong anywhere costs a cache miss and nothing else. Method: each slot's head and block bent in
- * turn; then a file of noise, one that is cut off, one for another model, one for another type. */
+/* Goal: a byte that is wrong anywhere costs a cache miss and nothing else. Method: each slot's head
+ * and block bent in turn; then a file of noise, one that is cut off, one for another model, one for
+ * another type. */
 static void what_is_not_sound_is_computed_anew(void **state)
 {
     float want[TINY_VOCAB], got[TINY_VOCAB];
@@ -297,7 +299,8 @@ static void a_full_file_forgets_the_oldest_ends(void **state)
     (void)close(fd);
 }
 
-/* Goal: a disk that fails ends the writing and nothing else. Method: a file that may only be read. */
+/* Goal: a disk that fails ends the writing and nothing else. Method: a file that may only be
+ * read. */
 static void a_disk_that_fails_is_left_alone(void **state)
 {
     float want[TINY_VOCAB], got[TINY_VOCAB];

@@ -16,8 +16,8 @@ static bool same(float a, float b)
     return memcmp(&a, &b, sizeof(a)) == 0 || (isnan(a) && isnan(b));
 }
 
-/* Goal: every weight of every format that packs them is where its description puts it, with the scale it
- * belongs to. Method: random bytes, scales among them, decoded and read a second time. */
+/* Goal: every weight of every format that packs them is where its description puts it, with the
+ * scale it belongs to. Method: random bytes, scales among them, decoded and read a second time. */
 static void rows_decode_as_their_descriptions_read(void **state)
 {
     static uint8_t row[4 * N_COLS];

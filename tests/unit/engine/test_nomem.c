@@ -13,8 +13,8 @@
 
 static const struct tiny q8 = {.arch = "qwen3", .format = "Q8_0", .head = "Q8_0"};
 
-/* Goal: a failed allocation anywhere is -ENOMEM, leaks nothing and leaves outputs alone. Method: let
- * the first n allocations succeed, for every n until all do; a sanitizer watches for leaks. */
+/* Goal: a failed allocation anywhere is -ENOMEM, leaks nothing and leaves outputs alone. Method:
+ * let the first n allocations succeed, for every n until all do; a sanitizer watches for leaks. */
 static void packing_and_opening_survive_every_failed_allocation(void **state)
 {
     const int fd = tiny_write(&q8);

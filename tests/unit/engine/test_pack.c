@@ -69,8 +69,8 @@ static void a_packed_file_opens_with_the_facts_of_its_source(void **state)
     model_free(m);
 }
 
-/* Goal: the list of formats has room for all that there are at once. Method: as many matrices as formats and
- * more, each of another; then every name must stand in it once, between pluses. */
+/* Goal: the list of formats has room for all that there are at once. Method: as many matrices as
+ * formats and more, each of another; then every name must stand in it once, between pluses. */
 static void a_file_of_every_format_names_them_all(void **state)
 {
     const char *each[32] = {0};
@@ -210,7 +210,8 @@ static void bounds_hold_when_the_checksums_do(void **state)
     (void)close(fd);
 }
 
-/* Goal: two bits are called ternary only where all weights are. Method: the same file with one code 3. */
+/* Goal: two bits are called ternary only where all weights are. Method: the same file with one code
+ * 3. */
 static void a_weight_of_plus_two_is_not_ternary(void **state)
 {
     static const struct tiny t = {.arch = "llama", .format = "Q2_0", .head = "F16"};

@@ -115,8 +115,8 @@ static void frequencies_follow_the_filtered_distribution(void **state)
     }
 }
 
-/* Goal: filters give the same on a large vocabulary, where candidates are found by threshold. Method:
- * top-k of a wide flat distribution against a count of the logits above the k-th. */
+/* Goal: filters give the same on a large vocabulary, where candidates are found by threshold.
+ * Method: top-k of a wide flat distribution against a count of the logits above the k-th. */
 static void top_k_and_top_p_hold_on_a_large_vocabulary(void **state)
 {
     enum { VOCAB = 50000, K = 40 };

@@ -98,9 +98,10 @@ static void run_batch(struct rig *r, float *ret)
     }
 }
 
-/* Goal: one prompt has one answer, to the bit. Method: for every format, with one cache or the other,
- * the rows of a prompt run at the scalar level in one step on one thread are what every other way must
- * give: each CPU level of the machine, two threads, several ways of cutting, and a batch of eight. */
+/* Goal: one prompt has one answer, to the bit. Method: for every format, with one cache or the
+ * other, the rows of a prompt run at the scalar level in one step on one thread are what every
+ * other way must give: each CPU level of the machine, two threads, several ways of cutting, and a
+ * batch of eight. */
 static void logits_never_depend_on_how_they_were_run(void **state)
 {
     static const size_t chunks[] = {1, 7, 32};
@@ -137,8 +138,8 @@ static void logits_never_depend_on_how_they_were_run(void **state)
     }
 }
 
-/* Goal: tokens beyond those that a product takes at once are no others. Method: a long prompt in one step
- * and in short ones, on a quantized model, whose activations have scales of their own. */
+/* Goal: tokens beyond those that a product takes at once are no others. Method: a long prompt in
+ * one step and in short ones, on a quantized model, whose activations have scales of their own. */
 static void a_long_step_is_many_short_ones(void **state)
 {
     enum { N_LONG = 150, N_SHORT = 6, N_ROWS = 5 };
@@ -278,7 +279,8 @@ static void absurd_steppers_are_refused(void **state)
     model_free(m);
 }
 
-/* Goal: rope scalings matter and are told apart (their values are held to recorded ones elsewhere). */
+/* Goal: rope scalings matter and are told apart (their values are held to recorded ones
+ * elsewhere). */
 static void rope_scalings_change_the_logits(void **state)
 {
     static const char *const scalings[] = {NULL, "linear", "yarn"};

@@ -19,8 +19,8 @@ static void count(void *ctx, size_t item, unsigned thread_i)
     t->sums[thread_i] += item;
 }
 
-/* Goal: every item is done exactly once, and its effects are seen by the caller. Method: many jobs of
- * many sizes back to back, with a pause now and then so that workers fall asleep in between. */
+/* Goal: every item is done exactly once, and its effects are seen by the caller. Method: many jobs
+ * of many sizes back to back, with a pause now and then so that workers fall asleep in between. */
 static void every_item_is_done_once(void **state)
 {
     static const unsigned counts[] = {1, 2, 5};

@@ -135,7 +135,8 @@ static void check_sincos(double x)
 }
 
 /* Goal: one ulp up to 2^30, also where the result is tiny. Method: random arguments of every
- * magnitude, and the doubles next to multiples of pi/2, where reduction cancels almost everything. */
+ * magnitude, and the doubles next to multiples of pi/2, where reduction cancels almost
+ * everything. */
 static void sine_and_cosine_are_within_one_ulp_up_to_2_to_the_30(void **state)
 {
     for (int i = 0; i < 200000; i++) {

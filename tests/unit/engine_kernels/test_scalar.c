@@ -1,5 +1,5 @@
-/* The scalar functions against kernels.h and NUMERICS.md, written out a second time: dense matrices,
- * packed here by the header's words, and sums in plain loops. */
+/* The scalar functions against kernels.h and NUMERICS.md, written out a second time: dense
+ * matrices, packed here by the header's words, and sums in plain loops. */
 #include "tests/support/test.h"
 
 #include <math.h>
@@ -454,7 +454,8 @@ static void quant_takes_a_whole_row_as_one_block(void **state)
     assert_int_equal(s[0], -125);
 }
 
-/* Goal: one scale for every block of a token. Method: the largest value stands in the last block. */
+/* Goal: one scale for every block of a token. Method: the largest value stands in the last
+ * block. */
 static void quant_token_takes_one_scale_for_all_blocks(void **state)
 {
     float x[2 * ACT_BLOCK] = {[0] = 1.0f, [ACT_BLOCK] = -127.0f}, d[2];
@@ -497,7 +498,8 @@ static void int8_vectors_are_multiplied_at_their_extremes(void **state)
     assert_true(y[0] == -63.0f && y[2] == 66.5f && y[3] == 4.0f && y[4] == 7.5f);
 }
 
-/* Goal: the order of a float dot product. Method: values whose sum depends on it, summed by hand. */
+/* Goal: the order of a float dot product. Method: values whose sum depends on it, summed by
+ * hand. */
 static void dot_adds_sixteen_chains_by_the_tree(void **state)
 {
     float w[37], x[37], p[16] = {0};

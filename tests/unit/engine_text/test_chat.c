@@ -166,7 +166,8 @@ static void minicpm_marks_the_users_turns(void **state)
             "s<\xe7\x94\xa8\xe6\x88\xb7>hi<AI>yes<\xe7\x94\xa8\xe6\x88\xb7>why<AI>");
 }
 
-/* Goal: BOS is written once, by the template or, where that leaves it open, as the vocabulary does. */
+/* Goal: BOS is written once, by the template or, where that leaves it open, as the vocabulary
+ * does. */
 static void bos_is_written_once(void **state)
 {
     static const struct chat_options added = {.add_bos = true};
@@ -354,7 +355,8 @@ static void the_others_need_all_their_parts(void **state)
                      CHAT_NONE);
 }
 
-/* Goal: bitnet.cpp's placeholder means something only in files that show by other means what they are. */
+/* Goal: bitnet.cpp's placeholder means something only in files that show by other means what they
+ * are. */
 static void a_placeholder_means_what_its_file_is(void **state)
 {
     assert_int_equal(detect_in("bitnet-b1.58", PLACEHOLDER), CHAT_BITNET);

@@ -30,8 +30,8 @@ static void gives(const char *text, const char *want)
     becomes(text, strlen(text), want, strlen(want));
 }
 
-/* Goal: text that is in form C already is not copied. Method: scripts of each kind of run; the result
- * is the text itself. */
+/* Goal: text that is in form C already is not copied. Method: scripts of each kind of run; the
+ * result is the text itself. */
 static void text_in_form_c_is_not_copied(void **state)
 {
     gives("", "");
@@ -76,9 +76,9 @@ static void invalid_bytes_stay_and_part_the_text(void **state)
     becomes("\0e\xcc\x81\0", 5, "\0\xc3\xa9\0", 4);
 }
 
-/* Goal: runs are cut only where nothing acts across. Method: every code point: what it decomposes to
- * begins with one that begins a run exactly if it does so itself, and goes on with ones that do not;
- * so does whatever composes, as it is what those decompose to. */
+/* Goal: runs are cut only where nothing acts across. Method: every code point: what it decomposes
+ * to begins with one that begins a run exactly if it does so itself, and goes on with ones that do
+ * not; so does whatever composes, as it is what those decompose to. */
 static void no_run_begins_with_what_may_compose(void **state)
 {
     for (uint32_t c = 0; c < 0x110000; c++) {

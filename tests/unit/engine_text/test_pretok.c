@@ -55,9 +55,9 @@ static void cuts(enum vocab_pre pre, const char *want)
     cutter_free(&c);
 }
 
-/* Goal: falcon's three patterns, one after the other. Method: cases derived by hand: punctuation goes
- * first, so no contraction survives it; then words with their space; then digits in threes from the
- * left, which leaves the space of a number alone. */
+/* Goal: falcon's three patterns, one after the other. Method: cases derived by hand: punctuation
+ * goes first, so no contraction survives it; then words with their space; then digits in threes
+ * from the left, which leaves the space of a number alone. */
 static void falcon_cuts_punctuation_words_and_threes(void **state)
 {
     cuts(PRE_FALCON, "Hello|,| world|!| |123|45");
@@ -71,8 +71,8 @@ static void falcon_cuts_punctuation_words_and_threes(void **state)
     cuts(PRE_FALCON, "\xf0\x9f\x98\x80|!|\xf0\x9f\x98\x80\xf0\x9f\x98\x80| \xf0\x9f\x98\x80");
 }
 
-/* Goal: the six patterns of deepseek-llm. Method: cases derived by hand: line ends alone, letters of
- * scripts with case and signs with at most one space before them, spaces at the end of a piece,
+/* Goal: the six patterns of deepseek-llm. Method: cases derived by hand: line ends alone, letters
+ * of scripts with case and signs with at most one space before them, spaces at the end of a piece,
  * East Asian text as a run, digits one by one. */
 static void deepseek_llm_cuts_in_six_rounds(void **state)
 {
@@ -91,8 +91,8 @@ static void deepseek_llm_cuts_in_six_rounds(void **state)
     /* The signs' class runs from ':' to '~' and so takes the letters between out of a word. */
     cuts(PRE_DEEPSEEK_LLM, "\xc3\xa9|t|\xc3\xa9");
     cuts(PRE_DEEPSEEK_LLM, " \xd0\x96\xd0\xb8|A|\xd0\xb6");
-    /* The ends of the ranges, and what lies just past them: U+1BA and U+1BB, U+1F7D and U+1F7E. Above
-     * U+800 the fifth round takes the space off again. */
+    /* The ends of the ranges, and what lies just past them: U+1BA and U+1BB, U+1F7D and U+1F7E.
+     * Above U+800 the fifth round takes the space off again. */
     cuts(PRE_DEEPSEEK_LLM, " \xc6\xba|\xc6\xbb|\xc6\xbc");
     cuts(PRE_DEEPSEEK_LLM, " |\xe1\xbd\xbd|\xe1\xbd\xbe| |\xe2\x84\xa6");
 }
@@ -152,8 +152,9 @@ static void words_cover_any_text(void **state)
     }
 }
 
-/* Goal: time grows with the text, not with its square. Method: a quarter of a megabyte of each of the
- * runs that a pattern could measure again from every place in them; squared that is many minutes. */
+/* Goal: time grows with the text, not with its square. Method: a quarter of a megabyte of each of
+ * the runs that a pattern could measure again from every place in them; squared that is many
+ * minutes. */
 static void long_runs_take_linear_time(void **state)
 {
     static const char *const tails[] = {"x", "\n", "1", "\xe4\xb8\xad", ""};

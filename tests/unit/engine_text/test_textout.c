@@ -63,8 +63,8 @@ static void characters_are_delivered_whole(void **state)
 }
 
 /* Goal: a character of four bytes comes out when its last byte is there, however the bytes were cut
- * into tokens; one that is cut off becomes one U+FFFD, once its bytes cannot go on. Method: each way of
- * going on: a letter, another character's first byte, a byte that begins none, the end. */
+ * into tokens; one that is cut off becomes one U+FFFD, once its bytes cannot go on. Method: each
+ * way of going on: a letter, another character's first byte, a byte that begins none, the end. */
 static void four_bytes_are_held_until_whole(void **state)
 {
     static const struct {
@@ -107,8 +107,8 @@ static void four_bytes_are_held_until_whole(void **state)
     vocab_free(v);
 }
 
-/* Goal: whatever tokens come, what is delivered is valid UTF-8, call by call. Method: random bytes of
- * the kinds that begin, go on and break characters. */
+/* Goal: whatever tokens come, what is delivered is valid UTF-8, call by call. Method: random bytes
+ * of the kinds that begin, go on and break characters. */
 static void every_delivery_is_valid(void **state)
 {
     static const uint8_t bytes[] = {'a',  0x80, 0x9f, 0xbf, 0xc0, 0xc3, 0xe0, 0xe2,
@@ -174,8 +174,8 @@ static void possible_stop_strings_are_held_back(void **state)
     vocab_free(v);
 }
 
-/* Goal: the first stop string to complete ends the text, the longest of those that complete together;
- * also in the middle of a token and across characters. */
+/* Goal: the first stop string to complete ends the text, the longest of those that complete
+ * together; also in the middle of a token and across characters. */
 static void the_first_stop_string_to_complete_ends_the_text(void **state)
 {
     static const char *const stops[] = {"bc", "abc", "\xc3\xbc!"};
@@ -263,7 +263,8 @@ static void the_whole_text_depends_on_bytes_alone(void **state)
     vocab_free(v);
 }
 
-/* Goal: stop strings have bounds. Method: empty, too long, too many, not UTF-8; then the longest. */
+/* Goal: stop strings have bounds. Method: empty, too long, too many, not UTF-8; then the
+ * longest. */
 static void stop_strings_are_bounded(void **state)
 {
     char text[STOP_BYTES_MAX + 1];

@@ -131,8 +131,8 @@ static void special_tokens_split_text(void **state)
     vocab_free(v);
 }
 
-/* Goal: of tokens that overlap, the leftmost wins, then the longest, whichever type; one that is not
- * asked for hides none. Method: tokens that begin inside each other, in every order. */
+/* Goal: of tokens that overlap, the leftmost wins, then the longest, whichever type; one that is
+ * not asked for hides none. Method: tokens that begin inside each other, in every order. */
 static void overlapping_tokens_are_taken_leftmost_longest(void **state)
 {
     static const char *const more[] = {"<a>", "<a><b>", "<b><c>", "a><b", "<c>", "<a><b><c>!"};
@@ -169,8 +169,9 @@ static void overlapping_tokens_are_taken_leftmost_longest(void **state)
     vocab_free(v);
 }
 
-/* Goal: qwen2 reads text in form C, the others as it is; tokens that split text are found before and
- * part it. Method: a letter and its mark; the same across a token, and beside bytes that are none. */
+/* Goal: qwen2 reads text in form C, the others as it is; tokens that split text are found before
+ * and part it. Method: a letter and its mark; the same across a token, and beside bytes that are
+ * none. */
 static void only_some_families_normalize(void **state)
 {
     static const char *const as_is[] = {"gpt-2", "llama-bpe", "falcon", "falcon3", "deepseek-llm"};
@@ -247,7 +248,8 @@ static void special_ends_are_added_as_the_file_says(void **state)
     vocab_free(v);
 }
 
-/* Goal: SentencePiece merges by score, bytes what it has no piece for, and puts a space in front. */
+/* Goal: SentencePiece merges by score, bytes what it has no piece for, and puts a space in
+ * front. */
 static void sentencepiece_merges_by_score(void **state)
 {
     struct vocab *v = tiny_opened(tiny_spm());

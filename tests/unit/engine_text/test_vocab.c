@@ -208,8 +208,8 @@ static struct gguf_make marked(const char *const *more, const int32_t *more_type
     return m;
 }
 
-/* Goal: every way in which files name ends: eos, eot, eom, a list of eos; ids out of range name none;
- * other keys make none. */
+/* Goal: every way in which files name ends: eos, eot, eom, a list of eos; ids out of range name
+ * none; other keys make none. */
 static void every_key_that_names_ends_is_read(void **state)
 {
     static const int32_t list[] = {'d', 'e', 'd', 1 << 20, -1};
@@ -248,8 +248,9 @@ static void odd_lists_of_ends_are_refused(void **state)
     refused(m, MODEL_TOO_BIG, "64");
 }
 
-/* Goal: ends that no key names are known by their text, whatever the file calls them, unless it is a
- * text that plain tokens may spell. Method: every known text as control, user-defined and normal. */
+/* Goal: ends that no key names are known by their text, whatever the file calls them, unless it is
+ * a text that plain tokens may spell. Method: every known text as control, user-defined and
+ * normal. */
 static void known_texts_end_a_generation(void **state)
 {
     static const char *const ends[] = {"<|im_end|>",    "<|eot_id|>",
@@ -289,8 +290,8 @@ static void known_texts_end_a_generation(void **state)
     }
 }
 
-/* Goal: only BitNet b1.58 2B4T may leave its pre-tokenizer out. Method: its architecture's names with
- * another number of tokens, its number of tokens with another architecture, and both. */
+/* Goal: only BitNet b1.58 2B4T may leave its pre-tokenizer out. Method: its architecture's names
+ * with another number of tokens, its number of tokens with another architecture, and both. */
 static void only_bitnet_2b4t_needs_no_pretokenizer(void **state)
 {
     static const struct {
@@ -390,7 +391,8 @@ static void packing_twice_gives_the_same_bytes(void **state)
 }
 
 /* Goal: a damaged packed vocabulary is refused or harmless, never an address outside. Method: every
- * byte of header and tables turned over in turn, in a buffer of the exact size, then put to work. */
+ * byte of header and tables turned over in turn, in a buffer of the exact size, then put to
+ * work. */
 static void damage_never_leads_outside(void **state)
 {
     struct buf a;

@@ -400,7 +400,8 @@ static void a_paused_sequence_goes_on_unchanged(void **state)
 }
 
 /* Goal: a cancelled sequence says nothing more and gives its memory back.
- * Method: a pool of 160 positions; the second request would run out of them were the first still there. */
+ * Method: a pool of 160 positions; the second request would run out of them were the first still
+ * there. */
 static void a_cancelled_sequence_is_forgotten_at_once(void **state)
 {
     static struct rig_answer a[2], want;
@@ -439,8 +440,8 @@ static void a_cancelled_sequence_is_forgotten_at_once(void **state)
     assert_int_equal(rig_close(&rig), 0);
 }
 
-/* Goal: company changes nothing. Method: eight prompts, seeds and lengths at once, over small steps,
- * each against its own solo answer. */
+/* Goal: company changes nothing. Method: eight prompts, seeds and lengths at once, over small
+ * steps, each against its own solo answer. */
 static void eight_at_once_each_equal_their_solo_answer(void **state)
 {
     static const char *const prompts[] = {"one",

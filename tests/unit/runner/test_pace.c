@@ -25,9 +25,9 @@ static uint64_t settled_ns(uint64_t pass_ns, uint64_t token_ns, size_t n_decode,
     return ns;
 }
 
-/* Goal: prompts beside a stream at most double the time between its tokens, or cost it 2.5 ms, or what the
- * broker says; without streams a step ends up near 100 ms. Method: machines from fast to slow that take a
- * fixed time for each token. */
+/* Goal: prompts beside a stream at most double the time between its tokens, or cost it 2.5 ms, or
+ * what the broker says; without streams a step ends up near 100 ms. Method: machines from fast to
+ * slow that take a fixed time for each token. */
 static void steps_come_to_their_aim_on_any_machine(void **state)
 {
     static const uint64_t token_ns[] = {5000, 100000, 400000, 1000000, 5000000};
@@ -50,8 +50,8 @@ static void steps_come_to_their_aim_on_any_machine(void **state)
     }
 }
 
-/* Goal: where a pass alone takes longer than the aim, a step without streams is at most twice the pass, and
- * prompts still move; beside streams they move by one token if need be. */
+/* Goal: where a pass alone takes longer than the aim, a step without streams is at most twice the
+ * pass, and prompts still move; beside streams they move by one token if need be. */
 static void on_a_slow_machine_prompts_still_move(void **state)
 {
     size_t n;
@@ -77,8 +77,9 @@ static void one_lucky_measurement_at_most_doubles_a_step(void **state)
     assert_int_equal(pace_next(&p, 0, 0, 512), 64);
 }
 
-/* Goal: what streams cost is not charged to the prompts beside them, however many join while there are prompts all the
- * time. Method: a machine whose passes grow with the streams, and prompts in every step that takes some. */
+/* Goal: what streams cost is not charged to the prompts beside them, however many join while there
+ * are prompts all the time. Method: a machine whose passes grow with the streams, and prompts in
+ * every step that takes some. */
 static void a_pass_is_measured_for_each_number_of_streams(void **state)
 {
     struct pace p = {0};

@@ -1,4 +1,5 @@
-/* The ids of chats: whole ones, those that go on from a session's ids, and those that are trimmed. */
+/* The ids of chats: whole ones, those that go on from a session's ids, and those that are
+ * trimmed. */
 #include "tests/support/test.h"
 
 #include <stdio.h>
@@ -67,8 +68,8 @@ static struct rig_answer *ask(struct rig_request *q)
 }
 
 /* Goal: a session's ids stand for its text, to the id; only what is new is tokenized.
- * Method: an answer whose text would be tokenized otherwise ("th" and "on" are tokens) comes back as it was
- * sampled: byte by byte. With a salt, all of it is found. */
+ * Method: an answer whose text would be tokenized otherwise ("th" and "on" are tokens) comes back
+ * as it was sampled: byte by byte. With a salt, all of it is found. */
 static void a_chat_goes_on_with_the_sessions_own_ids(void **state)
 {
     static struct rig_answer first, second, whole;
@@ -106,8 +107,8 @@ static void a_chat_goes_on_with_the_sessions_own_ids(void **state)
     assert_true(ask(&q)->cached_tokens < n); /* other ids from the answer on */
 }
 
-/* Goal: ids that do not stand for the text before are not used. Method: a template that trims an answer's spaces; a count that
- * ends at no answer; then ids of no vocabulary. */
+/* Goal: ids that do not stand for the text before are not used. Method: a template that trims an
+ * answer's spaces; a count that ends at no answer; then ids of no vocabulary. */
 static void ids_that_do_not_fit_are_left_alone(void **state)
 {
     static const int32_t ids[] = {1, 2, 3}, foreign[] = {1, RUNNER_MODEL_VOCAB};
@@ -170,8 +171,8 @@ static bool has(const struct rig_answer *a, const char *text)
     return false;
 }
 
-/* Goal: what does not fit is refused with both counts, and trimmed only where that was asked for: the oldest turns,
- * no more than needed, never the system's message. */
+/* Goal: what does not fit is refused with both counts, and trimmed only where that was asked for:
+ * the oldest turns, no more than needed, never the system's message. */
 static void a_chat_is_trimmed_when_it_asks_for_it(void **state)
 {
     struct rig_request q = long_chat(12);

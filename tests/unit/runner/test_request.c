@@ -237,8 +237,8 @@ static void an_answer_to_continue_must_be_one(void **state)
     assert_int_equal(ask(&q)->failed, ERR_INTERNAL);
 }
 
-/* Goal: the runner holds as many sequences as the seam says, whatever a model's streams; of those that are planned at once,
- * only as many as it has streams get a token in a step. */
+/* Goal: the runner holds as many sequences as the seam says, whatever a model's streams; of those
+ * that are planned at once, only as many as it has streams get a token in a step. */
 static void sequences_past_the_seams_limit_are_refused(void **state)
 {
     static struct rig_answer a[SEAM_STREAMS_MAX + 1];

@@ -1,4 +1,5 @@
-/* KV blocks over the seam: taken as they fill, found again by the same salt only, computed once for everybody. */
+/* KV blocks over the seam: taken as they fill, found again by the same salt only, computed once for
+ * everybody. */
 #include "tests/support/test.h"
 
 #include <string.h>
@@ -66,8 +67,9 @@ static struct seam_stats stats_of(struct rig *rig)
     return m.stats;
 }
 
-/* Goal: the second time, only the end of a prompt is computed; under another salt all of it; the answer is the same
- * every time, in every type of cache. Method: the tokens that the runner says it computed are counted. */
+/* Goal: the second time, only the end of a prompt is computed; under another salt all of it; the
+ * answer is the same every time, in every type of cache. Method: the tokens that the runner says it
+ * computed are counted. */
 static void a_prompt_is_computed_once_for_each_salt(void **state)
 {
     static const struct {
@@ -151,7 +153,8 @@ static void equal_prompts_at_once_are_computed_once(void **state)
     assert_int_equal(rig_close(&rig), 0);
 }
 
-/* Goal: a public prefix is computed without a plan and found by everybody as long as it is one; nothing else is public. */
+/* Goal: a public prefix is computed without a plan and found by everybody as long as it is one;
+ * nothing else is public. */
 static void a_public_prefix_is_found_by_everybody(void **state)
 {
     static struct rig_answer got, want;
@@ -184,8 +187,9 @@ static void a_public_prefix_is_found_by_everybody(void **state)
     assert_int_equal(rig_close(&rig), 0);
 }
 
-/* Goal: when blocks run out, idle ones go first; then a sequence is given back, and goes on when it is started again
- * with what it has. Method: three answers that do not fit together, started again as they fail. */
+/* Goal: when blocks run out, idle ones go first; then a sequence is given back, and goes on when it
+ * is started again with what it has. Method: three answers that do not fit together, started again
+ * as they fail. */
 static void a_full_pool_gives_sequences_back(void **state)
 {
     static struct rig_answer got[3], want[3];

@@ -31,7 +31,8 @@ static unsigned count_fds(pid_t pid)
     return n;
 }
 
-/* A request for a model that is not there: its refusal proves that all before it was carried out. */
+/* A request for a model that is not there: its refusal proves that all before it was carried
+ * out. */
 static void ping(struct rig *rig, uint64_t seq)
 {
     static struct rig_answer a;
