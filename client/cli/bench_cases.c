@@ -159,10 +159,12 @@ int case_between(struct bout *b)
         from = s.gaps.n;
     }
     r = r == 0 ? load_land(&b->load, &s, PATIENCE_S) : r;
-    if (r == 0 && c.shots && crowd_computes(&c)) {
+    const double figure =
+        c.shots && crowd_computes(&c) ? p99_from(&s, from > 0 ? from - 1 : 0) : (double)NAN;
+    if (r == 0) {
         const double slack = (double)b->args->bench.slack_ms;
-        r = promise_note(b, P_BETWEEN, solo, p99_from(&s, from > 0 ? from - 1 : 0),
-                         slack > 0 ? solo + slack : 2 * solo);
+        b->unseen += isnan(figure);
+        r = promise_note(b, P_BETWEEN, solo, figure, slack > 0 ? solo + slack : 2 * solo);
     }
     const int stopped = c.shots ? crowd_stop(&c) : 0;
     shot_deinit(&s);

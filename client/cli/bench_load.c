@@ -229,6 +229,11 @@ static int tell(struct bout *b, unsigned which)
         if (which & CASE_MIX) {
             print_mix(b);
         }
+        if (b->unseen) {
+            (void)printf("\nin %u rounds the stream ended before a long prompt was read: have it "
+                         "answer longer with --answer\n",
+                         b->unseen);
+        }
         if (b->unfilled) {
             (void)printf("\nin %u rounds the daemon's queue took all that was sent: refusals could "
                          "not be timed\n",

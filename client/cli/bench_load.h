@@ -58,6 +58,7 @@ struct bout {
     uint32_t round;
     double mix_seconds; /* in all rounds, until the last of the timed requests ended */
     unsigned unfilled;  /* rounds in which the queue could not be filled */
+    unsigned unseen;    /* rounds in which the stream ended before a long prompt was read */
 };
 
 /** promise_note() - one round's figure with its bound; NAN as base: there is none. 0 or an exit

@@ -93,11 +93,18 @@ class Load(unittest.TestCase):
 
     def test_a_stream_and_a_high_request_are_set_beside_themselves_alone(self):
         with Daemon() as daemon:
-            rows = self.judged(daemon.cli('bench', 'load', 'between', 'high', '-p', 200, '-n', 64, '-r', 2, '--json'))
+            rows = self.judged(daemon.cli('bench', 'load', 'between', 'high', '-p', 200, '-n', 600, '-r', 2, '--json'))
         for row in rows.values():
             self.assertGreater(row['undisturbed'], 0)
             self.assertEqual(len(row['figures_sorted']), 2)
         self.assertAlmostEqual(rows['between']['bound'], 2 * rows['between']['undisturbed'], places=2)
+
+    def test_a_stream_that_ends_too_soon_is_not_judged(self):
+        with Daemon() as daemon:
+            done = daemon.cli('bench', 'load', 'between', '-p', 100, '-n', 1, '-r', 1)
+        self.assertEqual(done.returncode, 1, done)
+        self.assertIn(b'not measured', done.stdout)
+        self.assertIn(b'in 1 rounds the stream ended before a long prompt was read', done.stdout)
 
     def test_the_same_work_is_done_by_both_daemons(self):
         with Daemon() as ours, Daemon() as theirs:
