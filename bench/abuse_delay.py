@@ -14,7 +14,6 @@ a moment after they are closed, and are:
 import argparse
 import json
 import multiprocessing
-import os
 import pathlib
 import socket
 import statistics
@@ -22,7 +21,8 @@ import struct
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from run import ROOT, use_daemon_of
+
 COMMAND = 'turn on the kitchen lights'
 ANSWER = {'intent': 'HassTurnOn', 'area': 'kitchen', 'domain': 'light'}
 PAUSE = 0.05  # seconds before an abuser that was closed comes back
@@ -129,9 +129,7 @@ def arguments():
 
 def main():
     args = arguments()
-    os.environ['ONEBIT_BUILD'] = str(args.build.resolve())
-    os.environ['ONEBIT_SOURCE'] = str(ROOT)
-    sys.path.insert(0, str(ROOT / 'tests/integration'))
+    use_daemon_of(args.build)
     from harness import Daemon
     rows = []
     print(f"{'beside':<12} {'median ms':>10} {'longest ms':>11}   undisturbed just before: median, longest", flush=True)

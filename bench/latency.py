@@ -14,7 +14,6 @@ A daemon of its own runs in a temporary folder with the shipped model. Rows:
 Then the broker's memory at rest and how often it wakes up in 5 seconds without a request."""
 import argparse
 import json
-import os
 import pathlib
 import socket
 import statistics
@@ -22,9 +21,8 @@ import sys
 import threading
 import time
 
-from run import machine
+from run import ROOT, machine, use_daemon_of
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 ASK = {'type': 'generate', 'messages': [{'role': 'user', 'content': 'turn on the kitchen lights'}]}
 LONG = {'type': 'generate', 'prompt': 'x', 'max_tokens': 1000, 'ignore_eos': True, 'deadline_ms': 600000}
 STREAMS, WAITING = 8, 4
@@ -189,9 +187,7 @@ def arguments():
 
 def main():
     args = arguments()
-    os.environ['ONEBIT_BUILD'] = str(args.build.resolve())
-    os.environ['ONEBIT_SOURCE'] = str(ROOT)
-    sys.path.insert(0, str(ROOT / 'tests/integration'))
+    use_daemon_of(args.build)
     from harness import Daemon
     where, rows = machine(), {}
     print(', '.join(f'{k} {v}' for k, v in where.items()))

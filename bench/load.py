@@ -16,9 +16,8 @@ import subprocess
 import sys
 import tempfile
 
-from run import machine
+from run import ROOT, machine, use_daemon_of
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 CONFIG = '[engine]\nkv_bytes = 4G\n[scheduler]\nmode = {mode}\n'
 SHIPPED_SLACK_MS = 5
 
@@ -70,9 +69,7 @@ def arguments():
 
 def main():
     args = arguments()
-    os.environ['ONEBIT_BUILD'] = str(args.build.resolve())
-    os.environ['ONEBIT_SOURCE'] = str(ROOT)
-    sys.path.insert(0, str(ROOT / 'tests/integration'))
+    use_daemon_of(args.build)
     if args.cores:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.cores])
     where, results, worst = machine(), {}, 0

@@ -30,6 +30,13 @@ SLOW_PROMPT, SLOW_GENERATE = 16, 4  # what the scalar level is asked for with mo
 SLOW_BYTES = 10 << 20
 
 
+def use_daemon_of(build):
+    """Let the integration tests' harness be imported, for the daemon of this build folder."""
+    os.environ['ONEBIT_BUILD'] = str(build.resolve())
+    os.environ['ONEBIT_SOURCE'] = str(ROOT)
+    sys.path.insert(0, str(ROOT / 'tests/integration'))
+
+
 def machine():
     """What to print above every figure."""
     model = platform.machine()

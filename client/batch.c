@@ -6,7 +6,6 @@
  * has been chosen to be sent and found no room at any connection. Stopping is a state: nothing is
  * taken any more, what runs is cancelled, and the loop ends when the last slot is empty. */
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,7 +104,6 @@ static void finish(struct slot *s, const struct onebit_done *done,
 /* An item that failed here, not at the daemon. */
 static void finish_with_code(struct slot *s, int code)
 {
-    const struct onebit_error_info *info = onebit_error_info(code);
     struct onebit_failure failure = {
         .code = code,
         .name = code == -E2BIG ? "too_long" : "system",
@@ -118,12 +116,7 @@ static void finish_with_code(struct slot *s, int code)
     if (code == -E2BIG && !s->unkept) {
         failure.hint = "Shorten the request.";
     }
-    if (info) {
-        failure.number = info->number;
-        failure.retryable = info->retryable;
-        failure.name = info->name;
-        failure.hint = info->hint;
-    }
+    failure_describe(&failure);
     finish(s, NULL, &failure);
 }
 
@@ -444,7 +437,6 @@ static void cancel_rest(struct batch *b)
 /* How long until a pushed-back item may be sent; -1: none waits for time. */
 static int ms_until_due(const struct batch *b)
 {
-    const uint64_t now_ns = conn_now_ns(b->lanes[0].conn);
     uint64_t due_ns = NEVER_NS;
 
     if (b->in_flight >= b->pace.limit) {
@@ -453,14 +445,7 @@ static int ms_until_due(const struct batch *b)
     list_for_each (s, next, &b->later, struct slot, link) {
         due_ns = s->due_ns < due_ns ? s->due_ns : due_ns;
     }
-    if (due_ns == NEVER_NS) {
-        return -1;
-    }
-    if (due_ns <= now_ns) {
-        return 0;
-    }
-    const uint64_t ms = (due_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
-    return ms < INT_MAX ? (int)ms : INT_MAX;
+    return conn_ms_until(b->lanes[0].conn, due_ns);
 }
 
 static void wait_for_any(struct batch *b)

@@ -154,7 +154,7 @@ static int pump(struct onebit_conn *conn, bool *ret_moved)
 
 /* ---- waiting ---- */
 
-static int ms_until(const struct onebit_conn *conn, uint64_t due_ns)
+int conn_ms_until(const struct onebit_conn *conn, uint64_t due_ns)
 {
     const uint64_t now_ns = conn_now_ns(conn);
 
@@ -170,7 +170,7 @@ static int ms_until(const struct onebit_conn *conn, uint64_t due_ns)
 
 int onebit_timeout_ms(const struct onebit_conn *conn)
 {
-    return conn->failed ? -1 : ms_until(conn, pending_due_ns(conn));
+    return conn->failed ? -1 : conn_ms_until(conn, pending_due_ns(conn));
 }
 
 /* Have the timer go off at due_ns; 0 would turn it off, so what is due already goes off in a
@@ -191,7 +191,7 @@ static int set_timer(struct onebit_conn *conn, uint64_t due_ns)
         }
     }
     if (due_ns != NEVER_NS) {
-        const int ms = ms_until(conn, due_ns);
+        const int ms = conn_ms_until(conn, due_ns);
         at.it_value.tv_sec = ms / 1000;
         at.it_value.tv_nsec = ms > 0 ? ms % 1000 * (long)NS_PER_MS : 1;
     }

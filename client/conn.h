@@ -220,6 +220,9 @@ static inline uint64_t conn_now_ns(const struct onebit_conn *conn)
     return conn->env->now_ns(conn->env->arg);
 }
 
+/** conn_ms_until() - how long poll() may wait for a time: -1 for NEVER_NS, 0 once it is due */
+int conn_ms_until(const struct onebit_conn *conn, uint64_t due_ns);
+
 /* ---- canceller.c ---- */
 
 bool canceller_tripped(const struct onebit_canceller *c); /* NULL: no */
@@ -233,6 +236,10 @@ void canceller_settle(struct onebit_canceller *c);
  * frame
  * Return: 0, -ENOMEM, or -EPROTO after conn->why has been set */
 MUST_USE int deliver(struct onebit_conn *conn, const struct message *m, size_t body_n);
+
+/** failure_describe() - name, number, hint and all that the table of errors says of its code, where
+ * it knows it */
+void failure_describe(struct onebit_failure *failure);
 
 /** end_with_failure() - the last callback of p, which is gone afterwards */
 void end_with_failure(struct onebit_conn *conn, struct pending *p,

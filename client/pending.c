@@ -243,9 +243,20 @@ void pending_failed(struct onebit_conn *conn, struct pending *p, struct onebit_f
     }
 }
 
+void failure_describe(struct onebit_failure *failure)
+{
+    const struct onebit_error_info *info = onebit_error_info(failure->code);
+
+    if (info) {
+        failure->number = info->number;
+        failure->retryable = info->retryable;
+        failure->name = info->name;
+        failure->hint = info->hint;
+    }
+}
+
 static struct onebit_failure failure_of_loss(const struct onebit_conn *conn)
 {
-    const struct onebit_error_info *info = onebit_error_info(conn->lost);
     struct onebit_failure failure = {
         .code = conn->lost,
         .retryable = true,
@@ -258,12 +269,7 @@ static struct onebit_failure failure_of_loss(const struct onebit_conn *conn)
         failure.retryable = false;
         failure.hint = "Install client and daemon of the same release.";
     }
-    if (info) {
-        failure.number = info->number;
-        failure.retryable = info->retryable;
-        failure.name = info->name;
-        failure.hint = info->hint;
-    }
+    failure_describe(&failure);
     return failure;
 }
 

@@ -300,6 +300,17 @@ void rig_ask(struct rig *rig, const struct rig_request *request, struct rig_answ
     rig_finish(rig, ret, 1);
 }
 
+void rig_assert_same(const struct rig_answer *got, const struct rig_answer *want)
+{
+    assert_int_equal(got->failed, ERR_NONE);
+    assert_int_equal(got->prompt_tokens, want->prompt_tokens);
+    assert_int_equal(got->n, want->n);
+    assert_memory_equal(got->ids, want->ids, want->n * sizeof(want->ids[0]));
+    assert_int_equal(got->text_n, want->text_n);
+    assert_memory_equal(got->text, want->text, want->text_n);
+    assert_string_equal(got->reason, want->reason);
+}
+
 struct rig_request rig_prompt(uint64_t seq, uint32_t model, const char *prompt, uint32_t max_tokens)
 {
     return (struct rig_request){

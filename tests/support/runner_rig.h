@@ -104,6 +104,9 @@ void rig_ask(struct rig *rig, const struct rig_request *request, struct rig_answ
 void rig_direct(int packed_fd, enum kv_type kv, const struct rig_request *request,
                 struct rig_answer *ret);
 
+/** rig_assert_same() - two answers that nothing a client sees tells apart */
+void rig_assert_same(const struct rig_answer *got, const struct rig_answer *want);
+
 /** rig_prompt() - a plain request: temperature 1, the given length, end tokens ignored */
 struct rig_request rig_prompt(uint64_t seq, uint32_t model, const char *prompt,
                               uint32_t max_tokens);

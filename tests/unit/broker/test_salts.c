@@ -151,6 +151,22 @@ static size_t n_files(const struct place *p)
     return n;
 }
 
+/* KV goes to disk, somebody's salt is drawn, and the daemon ends. */
+static void one_salt_is_written(struct place *p, uint8_t ret[SEAM_SALT])
+{
+    assert_true(salts_get(&p->salts, 1000, "", ret));
+    salt_store_keep(&p->store);
+    place_stop(p);
+}
+
+/* The salts' file is there and nothing else; then both go. */
+static void place_remove(const struct place *p)
+{
+    assert_int_equal(n_files(p), 1);
+    assert_int_equal(unlink(p->file), 0);
+    assert_int_equal(rmdir(p->dir), 0);
+}
+
 static void nothing_is_written_until_kv_goes_to_disk(void **state)
 {
     uint8_t salt[SEAM_SALT], again[SEAM_SALT];
@@ -165,10 +181,7 @@ static void nothing_is_written_until_kv_goes_to_disk(void **state)
     assert_int_equal(n_files(&p), 0);
 
     place_open(&p);
-    assert_true(salts_get(&p.salts, 1000, "", salt));
-    salt_store_keep(&p.store);
-    place_stop(&p);
-    assert_int_equal(n_files(&p), 1);
+    one_salt_is_written(&p, salt);
     assert_int_equal(stat(p.file, &st), 0);
     assert_int_equal(st.st_mode, S_IFREG | 0600);
 
@@ -177,8 +190,7 @@ static void nothing_is_written_until_kv_goes_to_disk(void **state)
     assert_true(salts_get(&p.salts, 1000, "", again));
     assert_memory_equal(again, salt, sizeof(salt));
     place_stop(&p);
-    assert_int_equal(unlink(p.file), 0);
-    assert_int_equal(rmdir(p.dir), 0);
+    place_remove(&p);
 }
 
 static void a_file_that_others_can_read_counts_for_nothing(void **state)
@@ -189,9 +201,7 @@ static void a_file_that_others_can_read_counts_for_nothing(void **state)
     (void)state;
 
     place_make(&p);
-    assert_true(salts_get(&p.salts, 1000, "", salt));
-    salt_store_keep(&p.store);
-    place_stop(&p);
+    one_salt_is_written(&p, salt);
     assert_int_equal(chmod(p.file, 0640), 0);
 
     place_open(&p);
@@ -203,9 +213,7 @@ static void a_file_that_others_can_read_counts_for_nothing(void **state)
     place_stop(&p);
     assert_int_equal(stat(p.file, &st), 0);
     assert_int_equal(st.st_mode, S_IFREG | 0600);
-    assert_int_equal(n_files(&p), 1);
-    assert_int_equal(unlink(p.file), 0);
-    assert_int_equal(rmdir(p.dir), 0);
+    place_remove(&p);
 }
 
 int main(void)

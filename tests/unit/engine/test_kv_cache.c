@@ -4,36 +4,11 @@
 #include <string.h>
 
 #include "engine/kv.h"
-#include "tests/unit/engine/tiny.h"
+#include "tests/unit/engine/kv_pools.h"
 
 #define N_LONG 150u /* ids: four full blocks and some */
 
-static const struct tiny q8 = {.arch = "qwen3", .format = "Q8_0", .head = "Q8_0"};
 static const uint8_t everybody[KV_SALT], alice[KV_SALT] = {1}, bob[KV_SALT] = {2};
-
-static struct model *model;
-
-static int open_model(void **state)
-{
-    (void)state;
-    model = tiny_open(&q8);
-    return 0;
-}
-
-static int close_model(void **state)
-{
-    (void)state;
-    model_free(model);
-    return 0;
-}
-
-static struct kv_pool *pool_of(size_t n_blocks)
-{
-    struct kv_pool *p = NULL;
-
-    assert_int_equal(kv_pool_new(&p, model, KV_F16, n_blocks), 0);
-    return p;
-}
 
 static void ids_of(unsigned which, int32_t ids[N_LONG])
 {

@@ -43,17 +43,6 @@ static void open_loaded(struct rig *rig, const char *program, const char *chunk)
     rig_load(rig, &load, packed, NULL);
 }
 
-static void assert_same(const struct rig_answer *got, const struct rig_answer *want)
-{
-    assert_int_equal(got->failed, ERR_NONE);
-    assert_int_equal(got->prompt_tokens, want->prompt_tokens);
-    assert_int_equal(got->n, want->n);
-    assert_memory_equal(got->ids, want->ids, want->n * sizeof(want->ids[0]));
-    assert_int_equal(got->text_n, want->text_n);
-    assert_memory_equal(got->text, want->text, want->text_n);
-    assert_string_equal(got->reason, want->reason);
-}
-
 /* Goal: a model is described as it is; streams share what the budget gives in blocks. */
 static void a_loaded_model_is_reported_with_its_sizes(void **state)
 {
@@ -174,7 +163,7 @@ static void an_answer_equals_the_engines_own(void **state)
         rig_direct(packed, KV_F16, &q, &want);
         assert_int_equal(got.n, 80);
         assert_true(got.n_prefill > 0);
-        assert_same(&got, &want);
+        rig_assert_same(&got, &want);
     }
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -196,7 +185,7 @@ static void an_end_token_ends_the_answer(void **state)
         ended = strcmp(want.reason, "stop") == 0;
         if (ended) {
             rig_ask(&rig, &q, &got);
-            assert_same(&got, &want);
+            rig_assert_same(&got, &want);
             q.seq = 1000;
             q.generate.ignore_eos = true;
             rig_ask(&rig, &q, &got);
@@ -237,7 +226,7 @@ static void a_stop_string_ends_the_answer_before_it(void **state)
     q.generate.n_stops = 1;
     rig_ask(&rig, &q, &got);
     rig_direct(packed, KV_F16, &q, &want);
-    assert_same(&got, &want);
+    rig_assert_same(&got, &want);
     assert_string_equal(got.reason, "stop_string");
     assert_true(got.text_n <= at);
     assert_memory_equal(got.text, whole.text, got.text_n);
@@ -259,7 +248,7 @@ static void log_probabilities_come_with_each_token(void **state)
     q.resume = resume;
     q.n_resume = 3;
     rig_ask(&rig, &q, &got);
-    assert_same(&got, &want);
+    rig_assert_same(&got, &want);
     assert_int_equal(got.n_logprobs, 40);
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -282,7 +271,7 @@ static void an_answer_continues_the_same_from_every_token(void **state)
         q.resume = want.ids;
         q.n_resume = k;
         rig_ask(&rig, &q, &got);
-        assert_same(&got, &want);
+        rig_assert_same(&got, &want);
     }
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -303,7 +292,7 @@ static void a_long_answer_continues_the_same_too(void **state)
         q.resume = want.ids;
         q.n_resume = at[i];
         rig_ask(&rig, &q, &got);
-        assert_same(&got, &want);
+        rig_assert_same(&got, &want);
     }
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -351,7 +340,7 @@ static void a_replay_may_end_the_answer(void **state)
     got.seq = 2;
     rig_start(&rig, &q); /* and no plan names it */
     rig_finish(&rig, &got, 1);
-    assert_same(&got, &want);
+    rig_assert_same(&got, &want);
     assert_int_equal(rig_close(&rig), 0);
 }
 
@@ -394,7 +383,7 @@ static void a_paused_sequence_goes_on_unchanged(void **state)
     rig_finish(&rig, a, 2);
     for (unsigned i = 0; i < 2; i++) {
         rig_direct(packed, KV_F16, &q[i], &want[i]);
-        assert_same(&a[i], &want[i]);
+        rig_assert_same(&a[i], &want[i]);
     }
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -435,7 +424,7 @@ static void a_cancelled_sequence_is_forgotten_at_once(void **state)
     a[0].over = true; /* from here any report of it fails the test */
     rig_finish(&rig, a, 2);
     rig_direct(packed, KV_F16, &q[1], &want);
-    assert_same(&a[1], &want);
+    rig_assert_same(&a[1], &want);
     rig_cancel(&rig, 99); /* one that never was */
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -469,7 +458,7 @@ static void eight_at_once_each_equal_their_solo_answer(void **state)
     rig_finish(&rig, got, 8);
     for (unsigned i = 0; i < 8; i++) {
         rig_direct(packed, KV_F16, &q[i], &want);
-        assert_same(&got[i], &want);
+        rig_assert_same(&got[i], &want);
     }
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -496,7 +485,7 @@ static void two_models_serve_side_by_side(void **state)
     rig_finish(&rig, got, 2);
     for (unsigned i = 0; i < 2; i++) {
         rig_direct(packed, i == 1 ? KV_I8 : KV_F16, &q[i], &want);
-        assert_same(&got[i], &want);
+        rig_assert_same(&got[i], &want);
     }
     assert_int_equal(rig_close(&rig), 0);
 }

@@ -48,14 +48,6 @@ static void open_loaded(struct rig *rig, const char *kv, size_t positions)
     rig_load(rig, &load, packed, NULL);
 }
 
-static void assert_same(const struct rig_answer *got, const struct rig_answer *want)
-{
-    assert_int_equal(got->failed, ERR_NONE);
-    assert_int_equal(got->prompt_tokens, want->prompt_tokens);
-    assert_int_equal(got->n, want->n);
-    assert_memory_equal(got->ids, want->ids, want->n * sizeof(want->ids[0]));
-}
-
 /* Prompt tokens that the runner has computed since its start, once it is idle. */
 static struct seam_stats stats_of(struct rig *rig)
 {
@@ -91,7 +83,7 @@ static void a_prompt_is_computed_once_for_each_salt(void **state)
             q.seq++;
             q.salt = rounds[i].salt;
             rig_ask(&rig, &q, &got);
-            assert_same(&got, &want);
+            rig_assert_same(&got, &want);
             assert_int_equal(got.cached_tokens, rounds[i].found ? WHOLE_BLOCKS(n) : 0);
             computed += n - got.cached_tokens;
             const struct seam_stats stats = stats_of(&rig);
@@ -115,13 +107,13 @@ static void an_answer_is_found_again_too(void **state)
     rig_direct(packed, KV_F16, &q, &want);
     q.salt = 1;
     rig_ask(&rig, &q, &got);
-    assert_same(&got, &want);
+    rig_assert_same(&got, &want);
     (void)stats_of(&rig);
     q.seq = 2;
     q.resume = want.ids;
     q.n_resume = 90;
     rig_ask(&rig, &q, &got);
-    assert_same(&got, &want);
+    rig_assert_same(&got, &want);
     assert_int_equal(stats_of(&rig).prompt_tokens, 5 + (5 + 90 - WHOLE_BLOCKS(5 + 90)));
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -147,7 +139,7 @@ static void equal_prompts_at_once_are_computed_once(void **state)
     rig_finish(&rig, got, 6);
     for (unsigned i = 0; i < 6; i++) {
         rig_direct(packed, KV_F16, &q[i], &want);
-        assert_same(&got[i], &want);
+        rig_assert_same(&got[i], &want);
         assert_int_equal(got[i].cached_tokens, i == 0 ? 0 : WHOLE_BLOCKS(want.prompt_tokens));
     }
     assert_int_equal(rig_close(&rig), 0);
@@ -176,13 +168,13 @@ static void a_public_prefix_is_found_by_everybody(void **state)
         q.seq++;
         q.salt = salt;
         rig_ask(&rig, &q, &got);
-        assert_same(&got, &want);
+        rig_assert_same(&got, &want);
         assert_int_equal(got.cached_tokens, salt ? WHOLE_BLOCKS(strlen(LONG_PROMPT) + 1) : 0);
     }
     rig_send(&rig, &(struct seam_message){.type = SEAM_PUBLIC, .public_ = {1, {9}}}, NULL, 0);
     q.seq++;
     rig_ask(&rig, &q, &got); /* it is public no more, nor is what was kept behind it to be found */
-    assert_same(&got, &want);
+    rig_assert_same(&got, &want);
     assert_int_equal(got.cached_tokens, 0);
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -241,7 +233,7 @@ static void a_full_pool_gives_sequences_back(void **state)
     }
     assert_true(n_again > 0);
     for (unsigned i = 0; i < 3; i++) {
-        assert_same(&got[i], &want[i]);
+        rig_assert_same(&got[i], &want[i]);
     }
     assert_int_equal(rig_close(&rig), 0);
 }
@@ -261,7 +253,7 @@ static void idle_blocks_make_room(void **state)
         q.salt = 1;
         rig_direct(packed, KV_F16, &q, &want);
         rig_ask(&rig, &q, &got);
-        assert_same(&got, &want);
+        rig_assert_same(&got, &want);
         assert_int_equal(got.cached_tokens, 0);
     }
     assert_int_equal(rig_close(&rig), 0);
