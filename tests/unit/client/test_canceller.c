@@ -93,79 +93,89 @@ static void set_alarm(int ms)
     assert_int_equal(setitimer(ITIMER_REAL, &at, NULL), 0);
 }
 
+/* ---- a connection that can be cancelled ---- */
+
+struct scene {
+    struct fake *fake;
+    struct onebit_canceller *canceller; /* the alarm trips it, too */
+    struct onebit_conn *conn;
+    struct onebit_request request;
+    struct onebit_handler handler;
+};
+
+static struct scene begin(fake_serve_fn *serve, void *arg)
+{
+    struct scene e = {.fake = fake_start(serve, arg), .request = ask("hi"), .handler = watch()};
+
+    assert_int_equal(onebit_canceller_new(&e.canceller), 0);
+    e.conn = connected_with(e.fake, e.canceller);
+    of_the_signal = e.canceller;
+    return e;
+}
+
+static void end(struct scene *e)
+{
+    onebit_disconnect(e->conn);
+    onebit_canceller_free(e->canceller);
+    fake_stop(e->fake);
+}
+
 /* ---- blocking calls ---- */
 
 static void another_thread_ends_a_blocking_call(void **state)
 {
     struct worker x = {.obedient = true};
-    struct fake *f = fake_start(serve_for_ever, &x);
-    struct onebit_request request = ask("hi");
-    struct onebit_handler h = watch();
-    struct onebit_canceller *c;
+    struct scene e = begin(serve_for_ever, &x);
     struct seen s = {0};
     pthread_t thread;
 
-    assert_int_equal(onebit_canceller_new(&c), 0);
-    assert_false(onebit_canceller_tripped(c));
-    struct onebit_conn *conn = connected_with(f, c);
-    struct tripper t = {c, &x.n_requests};
+    assert_false(onebit_canceller_tripped(e.canceller));
+    struct tripper t = {e.canceller, &x.n_requests};
     assert_int_equal(pthread_create(&thread, NULL, trip, &t), 0);
-    assert_int_equal(onebit_run(conn, &request, &h, &s), ONEBIT_ERR_CANCELLED);
+    assert_int_equal(onebit_run(e.conn, &e.request, &e.handler, &s), ONEBIT_ERR_CANCELLED);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_string_equal(s.order, "e");
     assert_string_equal(s.message, "by its client"); /* the daemon's own word */
-    assert_true(onebit_canceller_tripped(c));
-    assert_int_equal(onebit_run(conn, &request, &h, &s), ONEBIT_ERR_CANCELLED); /* refused */
+    assert_true(onebit_canceller_tripped(e.canceller));
+    assert_int_equal(onebit_run(e.conn, &e.request, &e.handler, &s),
+                     ONEBIT_ERR_CANCELLED); /* refused */
     assert_int_equal(x.n_requests, 1);
-    onebit_disconnect(conn);
-    onebit_canceller_free(c);
-    fake_stop(f);
+    end(&e);
 }
 
 static void a_signal_ends_a_blocking_call(void **state)
 {
     struct worker x = {.obedient = true};
-    struct fake *f = fake_start(serve_for_ever, &x);
-    struct onebit_request request = ask("hi");
+    struct scene e = begin(serve_for_ever, &x);
     char *json = NULL;
 
-    assert_int_equal(onebit_canceller_new(&of_the_signal), 0);
-    struct onebit_conn *conn = connected_with(f, of_the_signal);
     for (int round = 0; round < 3; round++) { /* and again after a reset */
         set_alarm(30);
-        assert_int_equal(onebit_run(conn, &request, NULL, NULL), ONEBIT_ERR_CANCELLED);
-        assert_true(onebit_canceller_tripped(of_the_signal));
-        onebit_canceller_reset(of_the_signal);
-        assert_false(onebit_canceller_tripped(of_the_signal));
+        assert_int_equal(onebit_run(e.conn, &e.request, NULL, NULL), ONEBIT_ERR_CANCELLED);
+        assert_true(onebit_canceller_tripped(e.canceller));
+        onebit_canceller_reset(e.canceller);
+        assert_false(onebit_canceller_tripped(e.canceller));
     }
     assert_int_equal(x.n_cancels, 3);
     set_alarm(30);
-    assert_int_equal(onebit_list(conn, &json), ONEBIT_ERR_CANCELLED);
+    assert_int_equal(onebit_list(e.conn, &json), ONEBIT_ERR_CANCELLED);
     assert_null(json);
-    onebit_disconnect(conn);
-    onebit_canceller_free(of_the_signal);
-    fake_stop(f);
+    end(&e);
 }
 
 static void a_daemon_that_does_not_answer_a_cancel_is_left_after_a_second(void **state)
 {
     struct worker x = {.obedient = false};
-    struct fake *f = fake_start(serve_for_ever, &x);
-    struct onebit_request request = ask("hi");
-    struct onebit_handler h = watch();
+    struct scene e = begin(serve_for_ever, &x);
     struct seen s = {0};
 
-    assert_int_equal(onebit_canceller_new(&of_the_signal), 0);
-    struct onebit_conn *conn = connected_with(f, of_the_signal);
     const uint64_t before_ns = clock_now_ns();
     set_alarm(30);
-    assert_int_equal(onebit_run(conn, &request, &h, &s), ONEBIT_ERR_CANCELLED);
+    assert_int_equal(onebit_run(e.conn, &e.request, &e.handler, &s), ONEBIT_ERR_CANCELLED);
     assert_string_equal(s.order, "e");
     assert_string_equal(s.name, "cancelled");
     assert_true(clock_now_ns() - before_ns >= NS_PER_S);
-    onebit_disconnect(conn);
-    onebit_canceller_free(of_the_signal);
-    fake_stop(f);
+    end(&e);
 }
 
 static void serve_no_greeting(struct fake_conn *c, void *arg)
@@ -207,21 +217,15 @@ static void serve_refusal(struct fake_conn *c, void *arg)
 
 static void a_wait_before_a_retry_ends_at_once(void **state)
 {
-    struct fake *f = fake_start(serve_refusal, NULL);
-    struct onebit_request request = ask("hi");
-    struct onebit_handler h = watch();
+    struct scene e = begin(serve_refusal, NULL);
     struct seen s = {0};
 
-    assert_int_equal(onebit_canceller_new(&of_the_signal), 0);
-    struct onebit_conn *conn = connected_with(f, of_the_signal);
     const uint64_t before_ns = clock_now_ns();
     set_alarm(30);
-    assert_int_equal(onebit_run(conn, &request, &h, &s), ONEBIT_ERR_CANCELLED);
+    assert_int_equal(onebit_run(e.conn, &e.request, &e.handler, &s), ONEBIT_ERR_CANCELLED);
     assert_true(clock_now_ns() - before_ns < 40 * NS_PER_S);
     assert_string_equal(s.order, "re");
-    onebit_disconnect(conn);
-    onebit_canceller_free(of_the_signal);
-    fake_stop(f);
+    end(&e);
 }
 
 /* ---- event loops ---- */
@@ -229,33 +233,26 @@ static void a_wait_before_a_retry_ends_at_once(void **state)
 static void an_event_loop_wakes_and_does_not_spin(void **state)
 {
     struct worker x = {.obedient = false};
-    struct fake *f = fake_start(serve_for_ever, &x);
-    struct onebit_request request = ask("hi");
-    struct onebit_handler h = watch();
-    struct onebit_canceller *c;
+    struct scene e = begin(serve_for_ever, &x);
     struct seen a = {0}, b = {0};
     pthread_t thread;
     unsigned wakes = 0;
 
-    assert_int_equal(onebit_canceller_new(&c), 0);
-    struct onebit_conn *conn = connected_with(f, c);
-    assert_int_equal(onebit_generate(conn, &request, &h, &a, NULL), 0);
-    assert_int_equal(onebit_generate(conn, &request, &h, &b, NULL), 0);
-    struct tripper t = {c, &x.n_requests};
+    assert_int_equal(onebit_generate(e.conn, &e.request, &e.handler, &a, NULL), 0);
+    assert_int_equal(onebit_generate(e.conn, &e.request, &e.handler, &b, NULL), 0);
+    struct tripper t = {e.canceller, &x.n_requests};
     assert_int_equal(pthread_create(&thread, NULL, trip, &t), 0);
     while (!a.ended || !b.ended) {
-        struct pollfd p = {.fd = onebit_get_fd(conn), .events = onebit_wants(conn)};
+        struct pollfd p = {.fd = onebit_get_fd(e.conn), .events = onebit_wants(e.conn)};
         assert_int_equal(poll(&p, 1, 60000), 1);
-        assert_int_equal(onebit_dispatch(conn, 0), 0);
+        assert_int_equal(onebit_dispatch(e.conn, 0), 0);
         wakes++;
     }
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(a.code, ONEBIT_ERR_CANCELLED);
     assert_int_equal(b.code, ONEBIT_ERR_CANCELLED);
     assert_in_range(wakes, 2, 10);
-    onebit_disconnect(conn);
-    onebit_canceller_free(c);
-    fake_stop(f);
+    end(&e);
 }
 
 static void one_canceller_serves_many_connections_and_can_be_taken_away(void **state)
@@ -306,16 +303,13 @@ static void *trip_always(void *arg)
 static void trips_and_resets_may_race(void **state)
 {
     struct worker x = {.obedient = true};
-    struct fake *f = fake_start(serve_for_ever, &x);
-    struct onebit_request request = ask("hi");
-    struct storm storm = {0};
+    struct scene e = begin(serve_for_ever, &x);
+    struct storm storm = {.canceller = e.canceller};
     pthread_t thread;
 
-    assert_int_equal(onebit_canceller_new(&storm.canceller), 0);
-    struct onebit_conn *conn = connected_with(f, storm.canceller);
     assert_int_equal(pthread_create(&thread, NULL, trip_always, &storm), 0);
     for (int i = 0; i < 200; i++) {
-        assert_int_equal(onebit_run(conn, &request, NULL, NULL), ONEBIT_ERR_CANCELLED);
+        assert_int_equal(onebit_run(e.conn, &e.request, NULL, NULL), ONEBIT_ERR_CANCELLED);
         onebit_canceller_reset(storm.canceller);
     }
     storm.over = true;
@@ -325,9 +319,7 @@ static void trips_and_resets_may_race(void **state)
         onebit_canceller_trip(storm.canceller);
     }
     assert_int_equal(errno, 77);
-    onebit_disconnect(conn);
-    onebit_canceller_free(storm.canceller);
-    fake_stop(f);
+    end(&e);
 }
 
 int main(void)
