@@ -27,7 +27,8 @@ struct results {
 };
 
 static const char usage[] =
-    "usage: simulate [--fifo] [--seed N] [--seconds N] [--streams N] [--voice R] [--chat R]\n"
+    "usage: simulate [--fifo] [--seed N] [--seconds N] [--streams N] [--chunk-ms N] [--voice R] "
+    "[--chat R]\n"
     "                [--batch N] [--pass-us N] [--stream-us N] [--token-us N] [--json]\n"
     "voice and chat: requests a second; batch: labelling requests outstanding at all times.\n";
 
@@ -117,7 +118,7 @@ static void print_json(struct sim *s, struct results *results)
 }
 
 struct wish {
-    double seed, seconds, streams, voice, chat, batch, pass_us, stream_us, token_us;
+    double seed, seconds, streams, voice, chat, batch, pass_us, stream_us, token_us, chunk_ms;
     int fifo, json;
 };
 
@@ -134,22 +135,16 @@ static int number(const char *text, double *ret)
 static int read_wish(struct wish *w, int argc, char **argv)
 {
     const struct option options[] = {
-        {"seed", required_argument, NULL, 0},
-        {"seconds", required_argument, NULL, 1},
-        {"streams", required_argument, NULL, 2},
-        {"voice", required_argument, NULL, 3},
-        {"chat", required_argument, NULL, 4},
-        {"batch", required_argument, NULL, 5},
-        {"pass-us", required_argument, NULL, 6},
-        {"stream-us", required_argument, NULL, 7},
-        {"token-us", required_argument, NULL, 8},
-        {"fifo", no_argument, &w->fifo, 1},
-        {"json", no_argument, &w->json, 1},
-        {"help", no_argument, NULL, 'h'},
-        {0},
+        {"seed", required_argument, NULL, 0},     {"seconds", required_argument, NULL, 1},
+        {"streams", required_argument, NULL, 2},  {"voice", required_argument, NULL, 3},
+        {"chat", required_argument, NULL, 4},     {"batch", required_argument, NULL, 5},
+        {"pass-us", required_argument, NULL, 6},  {"stream-us", required_argument, NULL, 7},
+        {"token-us", required_argument, NULL, 8}, {"chunk-ms", required_argument, NULL, 9},
+        {"fifo", no_argument, &w->fifo, 1},       {"json", no_argument, &w->json, 1},
+        {"help", no_argument, NULL, 'h'},         {0},
     };
-    double *const at[] = {&w->seed,  &w->seconds, &w->streams,   &w->voice,   &w->chat,
-                          &w->batch, &w->pass_us, &w->stream_us, &w->token_us};
+    double *const at[] = {&w->seed,  &w->seconds, &w->streams,   &w->voice,    &w->chat,
+                          &w->batch, &w->pass_us, &w->stream_us, &w->token_us, &w->chunk_ms};
     int c, i = 0;
 
     while ((c = getopt_long(argc, argv, "h", options, &i)) != -1) {
@@ -157,7 +152,7 @@ static int read_wish(struct wish *w, int argc, char **argv)
             printf("%s", usage);
             exit(0);
         }
-        if (c != 0 && (c < 1 || c > 8)) {
+        if (c != 0 && (c < 1 || c > 9)) {
             return -1;
         }
         if (options[i].flag == NULL && number(optarg, at[c]) < 0) {
@@ -165,7 +160,7 @@ static int read_wish(struct wish *w, int argc, char **argv)
         }
     }
     return optind == argc && w->streams >= 1 && w->streams <= SEAM_PLAN_MAX && w->seconds >= 1 &&
-                   w->batch < SIM_JOBS_MAX / 2 && w->pass_us > 0
+                   w->batch < SIM_JOBS_MAX / 2 && w->pass_us > 0 && w->chunk_ms <= 10000
                ? 0
                : -1;
 }
@@ -193,6 +188,7 @@ int main(int argc, char **argv)
         .models = {{.cost = {w.pass_us, w.stream_us, w.token_us, 0.05}}},
         .limits = {.fifo = w.fifo,
                    .streams_max = (uint32_t)w.streams,
+                   .chunk_us = (uint32_t)(w.chunk_ms * 1000),
                    .pause_max_ns = 120 * NS_PER_S},
         .end_ns = (uint64_t)((w.seconds + 1) * 1e9),
     };

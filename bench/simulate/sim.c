@@ -336,6 +336,7 @@ static void book(struct sim *s, const struct sim_step *st, size_t i)
     }
     j->last_ns = s->now_ns;
     s->answer_tokens++;
+    s->n_unread += j->job.blocked;
     s->served[j->job.class_] += SCHED_ANSWER_COST;
     sched_tokens(&s->sched, &j->job, 1, s->now_ns);
     job_progress(&j->job);

@@ -171,7 +171,8 @@ struct sim {
     /* What was measured. */
     uint64_t n_steps, n_plans, n_give_backs;
     uint64_t n_done, n_refused, n_failed, n_cancelled;
-    uint64_t n_deaf;                       /* times that a client stopped reading */
+    uint64_t n_deaf,
+        n_unread; /* times that a client stopped reading; tokens computed all the same */
     uint64_t prompt_tokens, answer_tokens; /* computed */
     uint64_t prompted[SIM_ACCOUNTS_MAX];   /* prompt tokens of each account */
     uint64_t served[CLASSES];              /* prompt + 2 x answer */

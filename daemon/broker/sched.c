@@ -14,8 +14,8 @@
 #define BYTES_PER_TOKEN_MAX 16.0
 #define RATE_FRESH_NS (5 * NS_PER_S)
 #define CREDIT_MAX 4096.0 /* of low: what was long ago is forgotten */
-#define LOW_SHARE                                                                                  \
-    0.11 /* of all service, while low has work: a tenth of any minute, whole chunks and all */
+/* Of all service, while low has work: a tenth of any minute, whole chunks and all. */
+#define LOW_SHARE 0.11
 #define RATE_WINDOW_NS (250 * NS_PER_MS)
 #define GROWTH 3u /* positions that a sequence takes before the next plan counts */
 

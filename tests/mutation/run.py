@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Changes one thing in the engine's source at a time and insists that named tests notice.
+"""Changes one thing in the source at a time and insists that named tests notice.
 
     run.py [NAME...]
 
@@ -21,6 +21,7 @@ from table import MUTATIONS
 BUILD = pathlib.Path(os.environ.get('ONEBIT_BUILD', 'build')).resolve()
 SOURCE = pathlib.Path(os.environ.get('ONEBIT_SOURCE', '.')).resolve()
 SHARED = pathlib.Path(os.environ.get('ONEBIT_SHARED', SOURCE / '../shared'))
+ROOMS = ('engine', 'daemon/broker')  # whose source is changed
 SECONDS = 300
 SKIP = 77
 
@@ -32,9 +33,9 @@ class Fault(Exception):
 # ---- the build's own commands ----
 
 def compile_command(source):
-    """The words that compile a file of the engine, those that name outputs left out."""
+    """The words that compile a file, those that name outputs left out."""
     found = [e for e in json.loads((BUILD / 'compile_commands.json').read_text(encoding='utf-8'))
-             if (BUILD / e['file']).resolve() == source and e['output'].startswith('engine/')]
+             if (BUILD / e['file']).resolve() == source and e['output'].startswith(tuple(f'{room}/' for room in ROOMS))]
     if len(found) != 1:
         raise Fault(f'{source}: the build has {len(found)} commands for it')
     words, kept = iter(shlex.split(found[0]['command'])), []
@@ -62,12 +63,17 @@ def call(words):
     return done.returncode, done.stdout + done.stderr
 
 
+def texts(kinds):
+    """All files of the rooms."""
+    return [path for room in ROOMS for path in sorted((SOURCE / room).rglob(f'*.[{kinds}]'))]
+
+
 def users(source):
     """The files to compile: a header stands for those that include it."""
     if source.suffix == '.c':
         return [source]
     line = f'#include "{source.relative_to(SOURCE)}"'
-    return [path for path in sorted((SOURCE / 'engine').rglob('*.c')) if line in path.read_text(encoding='utf-8')]
+    return [path for path in texts('c') if line in path.read_text(encoding='utf-8')]
 
 
 def compiled(source, text, folder):
@@ -99,8 +105,8 @@ def linked(program, made, folder):
 # ---- one mutation ----
 
 def place_of(mutation):
-    """The one file of the engine that has the text, and what it becomes."""
-    found = [(path, path.read_text(encoding='utf-8')) for path in sorted((SOURCE / 'engine').rglob('*.[ch]'))]
+    """The one file that has the text, and what it becomes."""
+    found = [(path, path.read_text(encoding='utf-8')) for path in texts('ch')]
     found = [(path, text) for path, text in found if mutation.old in text]
     if len(found) != 1 or found[0][1].count(mutation.old) != 1:
         raise Fault(f'{mutation.old!r} stands in {[p.name for p, _ in found]}, should stand once in one file')

@@ -1,6 +1,6 @@
-"""What may go wrong in a graph or a kernel without a crash, and who must notice.
+"""What may go wrong in a graph, a kernel or the scheduler without a crash, and who must notice.
 
-The tests of ../shared cost seconds each, so they take part in few. `old` stands exactly once in the engine's source; a text that was moved or rewritten fails the test until this table
+The tests of ../shared cost seconds each, so they take part in few. `old` stands exactly once in the source; a text that was moved or rewritten fails the test until this table
 knows it again. Every mutation is noticed by a test that needs nothing outside the tree."""
 import typing
 
@@ -33,6 +33,16 @@ CHAT_ORACLE = Test('tests/oracle/oracle-chat')
 SCALAR = 'tests/unit/engine_kernels/test-engine-kernels-scalar'
 ENCODED = Test('tests/unit/engine/test-engine-format', 'blocks_encode_as_the_formulas_say')
 TWINS = Test('tests/oracle/oracle-encode')
+
+
+def promise(claim, runs=30):
+    """A property of the scheduler, over so many seeded runs."""
+    return Test('tests/simulate/test_promises', claim, (claim, str(runs)))
+
+
+def trouble(claim, runs=30):
+    return Test('tests/simulate/test_trouble', claim, (claim, str(runs)))
+
 
 MUTATIONS = [
     Mutation('q norm after rope',
@@ -117,4 +127,38 @@ MUTATIONS = [
     Mutation('Q4_0 with a scale that is always positive', 'const float d = extreme / -8.0f;',
              'const float d = fabsf(extreme) / 8.0f;', (ENCODED, TWINS)),
     Mutation('codes of Q4_0 cut, not rounded', 'x[at + i] * inv + 8.5f', 'x[at + i] * inv + 8.0f', (ENCODED,)),
+    Mutation('service not charged', 'a->counter[j->class_] += (double)n / a->weight;', '',
+             (promise('two_equal_identities_stay_within_two_steps_of_each_other'),)),
+    Mutation('what was not had while idle is had later', 'a->counter[c] = fmax(a->counter[c], s->floor[c]);', '',
+             (promise('two_models_are_shared_as_one_is'),)),
+    Mutation('prompts not charged', 'charge(s, j, (uint64_t)fresh * SCHED_PROMPT_COST);', '',
+             (promise('any_minute_is_shared_evenly'),)),
+    Mutation('a twentieth for low', '#define LOW_SHARE 0.11', '#define LOW_SHARE 0.05',
+             (promise('low_gets_a_tenth_of_any_minute'),)),
+    Mutation('turns in the order requests came', 'return a->key < b->key || (a->key == b->key && a->seq < b->seq);',
+             'return a->seq < b->seq;', (promise('fifty_connections_get_no_more_than_one'),
+                                         promise('a_single_request_is_not_kept_by_fifty_of_another'))),
+    Mutation('the lowest class first', 'for (int c = CLASSES - 1; c >= 0; c--) {\n        const size_t before_it',
+             'for (int c = 0; c < CLASSES; c++) {\n        const size_t before_it',
+             (promise('a_high_request_is_computed_in_the_step_after_it_came'),)),
+    Mutation('a token of a prompt in each step', 'isinf(least) ? 0 : (uint32_t)least;', '1;',
+             (promise('fair_does_the_work_of_first_come_first_served', 40),)),
+    Mutation('short steps where nobody comes', '#define STEP_QUIET_US 240e3', '#define STEP_QUIET_US 20e3',
+             (promise('labelling_alone_loses_little_against_first_come_first_served', 40),)),
+    Mutation('long steps where somebody is', '#define STEP_LOW_US 100e3', '#define STEP_LOW_US 200e3',
+             (promise('a_step_of_low_alone_is_short'),)),
+    Mutation('who does not read gets more', '!j->picked && !j->blocked && !j->parked', '!j->picked && !j->parked',
+             (trouble('who_does_not_read_holds_nobody_up'),)),
+    Mutation('a bucket that holds nobody', '!j->picked && !j->blocked && !j->parked', '!j->picked && !j->blocked',
+             (trouble('waiting_at_a_bucket_blocks_nobody'),)),
+    Mutation('KV that has run out is not given back', 'm->blocks_used > m->kv_blocks && m->n_held > 1', 'false',
+             (trouble('little_kv_serves_everybody_in_the_end', 200),)),
+    Mutation('prompts of the dead wait on', 'set_left(j, 0);\n    list_remove(&j->own_link);', 'list_remove(&j->own_link);',
+             (trouble('nothing_is_left_over_whatever_happens'),)),
+    Mutation('a fault too many', 'b->open || b->faults >= limits->faults', 'b->open || b->faults > limits->faults',
+             (trouble('the_breaker_opens_probes_and_closes'),)),
+    Mutation('a probe too early', 'now_ns + limits->open_ns;', 'now_ns + limits->open_ns / 2;',
+             (trouble('the_breaker_opens_probes_and_closes'),)),
+    Mutation('one good answer of before closes it', '    if (!probe) {\n        return false;\n    }\n    *b = (struct breaker){0};',
+             '    *b = (struct breaker){0};', (trouble('the_breaker_opens_probes_and_closes', 200),)),
 ]

@@ -268,38 +268,48 @@ static double against_fifo(struct sim_options *o)
     return rate[0] / rate[1];
 }
 
-/* Goal: what is asked for is done in the same time. Method: voice, chat and labelling at half of
- * what the machine can do, until all is answered, in both modes. */
+/* Voice, chat and labelling, each a third of so much of the time as all of it takes one after the
+ * other. */
+static double at_load(uint64_t seed, double load)
+{
+    struct sim_random r;
+    struct sim_options o = options_of(seed, &r);
+    const struct sim_cost *c = &o.models[0].cost;
+
+    o.limits.streams_max = 16;
+    o.sources[0] = sim_voice(0, 0);
+    o.sources[1] = sim_chat(1, 0);
+    o.sources[2] = sim_batch(2, 0);
+    o.n_sources = 3;
+    for (size_t i = 0; i < o.n_sources; i++) {
+        struct sim_source *from = &o.sources[i];
+        const double prompt = (from->prompt_min + from->prompt_max) / 2.0;
+        const double answer = (from->answer_min + from->answer_max) / 2.0;
+        const double us = prompt * c->token_us + answer * (c->pass_us + c->stream_us);
+        from->per_s = 1e6 / us * load / 3;
+        from->at_most = 1 + (uint64_t)(from->per_s * 200);
+    }
+    return against_fifo(&o);
+}
+
+/* Goal: what is asked for is done in the same time, up to where it would fill all of it one after
+ * the other (decoding together leaves room then); what more than that costs is in
+ * docs/decisions/007. Method: voice, chat and labelling until all is answered, in both modes. */
 static void fair_does_the_work_of_first_come_first_served(void **state)
 {
-    double worst = 1, sum = 0;
+    double worst[2] = {1, 1}, sum[2] = {0, 0};
     (void)state;
 
     for (uint64_t seed = 0; seed < runs; seed++) {
-        struct sim_random r;
-        struct sim_options o = options_of(seed, &r);
-        const struct sim_cost *c = &o.models[0].cost;
-        o.limits.streams_max = 16;
-        o.sources[0] = sim_voice(0, 0);
-        o.sources[1] = sim_chat(1, 0);
-        o.sources[2] = sim_batch(2, 0);
-        o.n_sources = 3;
-        for (size_t i = 0; i < o.n_sources; i++) { /* each a sixth of its time */
-            struct sim_source *from = &o.sources[i];
-            const double prompt = (from->prompt_min + from->prompt_max) / 2.0;
-            const double answer = (from->answer_min + from->answer_max) / 2.0;
-            const double us = prompt * c->token_us + answer * (c->pass_us + c->stream_us);
-            from->per_s = 1e6 / us / 6;
-            from->at_most = 1 + (uint64_t)(from->per_s * 200);
-        }
-        const double part = against_fifo(&o);
-        worst = fmin(worst, part);
-        sum += part;
+        const size_t all = seed % 2;
+        const double part = at_load(seed, all ? 1 : 0.5);
+        worst[all] = fmin(worst[all], part);
+        sum[all] += part / (double)(runs / 2);
     }
-    print_message("fair against fifo at half load: %.3f, at worst %.3f\n", sum / (double)runs,
-                  worst);
-    assert_true(sum / (double)runs >= 0.98);
-    assert_true(worst >= 0.95);
+    print_message("fair against fifo at half load: %.3f, at worst %.3f\n", sum[0], worst[0]);
+    print_message("fair against fifo at load 1: %.3f, at worst %.3f\n", sum[1], worst[1]);
+    assert_true(sum[0] >= 0.98 && worst[0] >= 0.95);
+    assert_true(sum[1] >= 0.98 && worst[1] >= 0.85);
 }
 
 /* Goal: work that nobody waits for is done at nearly full speed. Method: labelling without end on

@@ -4,7 +4,7 @@
 
 /* Goal: clients that do not read hold nobody up. Method: beside two equal identities a third whose
  * every stream is left unread somewhere, for up to half a minute; the two share as ever and get no
- * less than the third. */
+ * less than the third, and nothing is computed for it but what is on its way. */
 static void who_does_not_read_holds_nobody_up(void **state)
 {
     static struct sim s;
@@ -27,6 +27,7 @@ static void who_does_not_read_holds_nobody_up(void **state)
                      (unsigned long long)seed, watch.gap_max, s.chunk_max, o.limits.streams_max);
         }
         n_deaf += s.n_deaf;
+        assert_true(s.n_unread <= s.n_deaf); /* one that was on its way */
         const double most = 2.0 * (s.chunk_max + 2.0 * o.limits.streams_max);
         assert_true((double)s.accounts[2].served <= (double)s.accounts[0].served + most);
     }
@@ -231,10 +232,10 @@ static void the_breaker_opens_probes_and_closes(void **state)
         struct sim_options o = options_of(seed, &r);
         o.breaker = (struct breaker_limits){.faults = 5, .open_ns = 30 * NS_PER_S};
         o.models[0].broken_ns = NS_PER_S + sim_wait_ns(&r, 0.1);
-        o.models[0].mended_ns = o.models[0].broken_ns + sim_wait_ns(&r, 0.01);
+        o.models[0].mended_ns = o.models[0].broken_ns + sim_wait_ns(&r, seed % 2 ? 0.01 : 0.2);
         o.end_ns = o.models[0].mended_ns + 120 * NS_PER_S;
         for (unsigned i = 0; i < 2; i++) {
-            o.sources[i] = sim_voice(i, 1);
+            o.sources[i] = sim_voice(i, 3);
             o.sources[i].class_ = i ? CLASS_LOW : CLASS_HIGH;
             o.sources[i].cancels = 0.2;
             o.sources[i].cancel_ms_max = 500;
@@ -250,8 +251,8 @@ static void the_breaker_opens_probes_and_closes(void **state)
         assert_false(s.models[0].breaker.open);
         assert_true(s.n_done > 0);
     }
-    assert_true(n_opened > runs * 8 / 10);
-    assert_true(n_probes > 2 * n_opened);
+    assert_true(n_opened > runs * 6 / 10);
+    assert_true(n_probes > n_opened);
 }
 
 int main(int argc, char **argv)
