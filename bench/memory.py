@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 
-from run import ROOT, machine
+from run import ROOT, machine, workbench_of
 
 MODELS = ['bonsai-1.7b:Q1_0', 'bitnet-2b:TQ2_0', 'bitnet-2b:I2_S']
 GENERATED = 8
@@ -76,9 +76,7 @@ def arguments():
 
 def main():
     args = arguments()
-    lab = args.build / 'engine/onebit-lab'
-    if not lab.exists():
-        sys.exit(f'{lab} is not built')
+    lab = workbench_of(args.build)
     here, rows = machine(), []
     print(f"{here['cpu']}, {args.threads} threads, Linux {here['kernel']}, context {args.ctx}, KV {args.kv}; MiB")
     print(f"{'model':<24} {'predicted':>9} {'packed':>9} {'ratio':>7} {'gguf':>9} {'ratio':>7}   "

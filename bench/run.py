@@ -30,6 +30,14 @@ SLOW_PROMPT, SLOW_GENERATE = 16, 4  # what the scalar level is asked for with mo
 SLOW_BYTES = 10 << 20
 
 
+def workbench_of(build):
+    """onebit-lab of this build folder, or the end of the program."""
+    lab = build / 'engine/onebit-lab'
+    if not lab.exists():
+        sys.exit(f'{lab} is not built')
+    return lab
+
+
 def use_daemon_of(build):
     """Let the integration tests' harness be imported, for the daemon of this build folder."""
     os.environ['ONEBIT_BUILD'] = str(build.resolve())
@@ -154,9 +162,7 @@ def arguments():
 
 def main():
     args = arguments()
-    lab = args.build / 'engine/onebit-lab'
-    if not lab.exists():
-        sys.exit(f'{lab} is not built')
+    lab = workbench_of(args.build)
     here, levels = machine(), present(lab)
     print(f"{here['cpu']}, {here['cores']} cores, Linux {here['kernel']}, levels: {' '.join(levels)}")
     with tempfile.TemporaryDirectory(prefix='onebit-bench-') as home:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 
-from run import ROOT, machine
+from run import ROOT, machine, workbench_of
 
 IDS = '1,2,3,40,50,60,70,80'
 
@@ -119,9 +119,7 @@ def print_row(row):
 
 def main():
     args = arguments()
-    lab = args.build / 'engine/onebit-lab'
-    if not lab.exists():
-        sys.exit(f'{lab} is not built')
+    lab = workbench_of(args.build)
     here, rows = machine(), []
     print(f"{here['cpu']}, {args.threads} threads, Linux {here['kernel']}; sizes in MiB, speeds in tokens/s")
     print(f"{'shape':<15} {'format':<9} {'arch':<12} {'file':>9} {'packed':>9} {'peak':>9} {'make s':>7} {'std':>6} "

@@ -91,6 +91,15 @@ class Daemon:
         wait_for(the_socket_answers)
         return self
 
+    def reload(self):
+        """Have the daemon take over the configuration as it is now, which has to be sound."""
+        before = self.read_log().count('configuration reloaded')
+        self.process.send_signal(signal.SIGHUP)
+
+        def it_is_reloaded():
+            return self.read_log().count('configuration reloaded') > before
+        wait_for(it_is_reloaded)
+
     def read_log(self):
         return (self.home / 'log').read_text(errors='replace')
 

@@ -3,7 +3,6 @@
 
 The engine is a puppet: what it is not asked, it cannot answer."""
 import os
-import signal
 import unittest
 
 import test_seam
@@ -154,11 +153,7 @@ class Answers(test_seam.Seam):
             life, _ = self.first(peer)
             self.kept(peer, 2)
             d.set_config(KEPT + '[model home-q1_0]\nkv = int8\n', PUPPET_RUNNER)
-            d.process.send_signal(signal.SIGHUP)
-
-            def it_is_reloaded():
-                return 'configuration reloaded' in d.read_log()
-            wait_for(it_is_reloaded)
+            d.reload()
             self.kept(peer, 3)  # the engine has not heard of it yet
             self.loaded_again(life, peer, 10)
             self.computed(life, peer, 20)

@@ -2,7 +2,6 @@
 """Public prefixes: computed when their model is loaded, found by everybody, and only they."""
 import contextlib
 import os
-import signal
 import unittest
 
 from harness import Daemon, Peer, text_of, wait_for
@@ -72,13 +71,8 @@ class Prefixes(unittest.TestCase):
         wait_for(they_are_there)
 
     def reload(self, d, old, new):
-        before = d.read_log().count('configuration reloaded')
         d.config.write_text(d.config.read_text().replace(old, new))
-        d.process.send_signal(signal.SIGHUP)
-
-        def it_is_reloaded():
-            return d.read_log().count('configuration reloaded') > before
-        wait_for(it_is_reloaded)
+        d.reload()
 
     @contextlib.contextmanager
     def another_user(self, d, uid):

@@ -123,11 +123,7 @@ class Spill(unittest.TestCase):
             with Peer(d) as peer:  # has a salt now, while nothing is on disk
                 self.assertEqual(self.ask(peer, 1, 0), (0, want))
                 d.set_config(DISK)
-                d.process.send_signal(signal.SIGHUP)
-
-                def it_is_reloaded():
-                    return 'configuration reloaded' in d.read_log()
-                wait_for(it_is_reloaded)
+                d.reload()
                 for verb in ('unload', 'load'):
                     self.assertEqual(d.cli(verb, 'home-q1_0').returncode, 0)
                 self.assertEqual(self.ask(peer, 2, 0), (192, want))
