@@ -13,27 +13,13 @@
 #include "engine/engine.h"
 #include "tests/support/runner_model.h"
 #include "tests/support/runner_rig.h"
+#include "tests/unit/runner/shared_model.h"
 
 #define LOAD(number_)                                                                              \
     {                                                                                              \
         .model = number_, .name = {.data = "small", .n = 5}, .kv_bytes_max = 64u << 20,            \
         .n_streams_max = 16                                                                        \
     }
-
-static int packed = -1; /* the small model, shared by every test */
-
-static int setup(void **state)
-{
-    (void)state;
-    packed = runner_model_packed(0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return close(packed);
-}
 
 static void open_loaded(struct rig *rig, const char *program, const char *chunk)
 {

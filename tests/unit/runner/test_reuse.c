@@ -9,26 +9,12 @@
 #include "engine/engine.h"
 #include "tests/support/runner_model.h"
 #include "tests/support/runner_rig.h"
+#include "tests/unit/runner/shared_model.h"
 
 #define LONG_PROMPT                                                                                \
     "the kitchen has four lamps, two of which are dim; the garden has one, and the hall has none." \
     " which of these are on, and which of these are off, and why?"
 #define WHOLE_BLOCKS(n) (((n)-1) / KV_BLOCK * KV_BLOCK)
-
-static int packed = -1; /* the small model, shared by every test */
-
-static int setup(void **state)
-{
-    (void)state;
-    packed = runner_model_packed(0);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return close(packed);
-}
 
 /* @positions: of KV in all; 0: plenty */
 static void open_loaded(struct rig *rig, const char *kv, size_t positions)
