@@ -1,10 +1,13 @@
-/* buf: grows by doubling, never past its ceiling. */
+/* buf: grows by doubling, never past its ceiling. What it held is wiped wherever it lets go of
+ * memory: mostly it is somebody's words. */
 #include "base/buf.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/wipe.h"
 
 void buf_init(struct buf *b, size_t max)
 {
@@ -13,7 +16,7 @@ void buf_init(struct buf *b, size_t max)
 
 void buf_deinit(struct buf *b)
 {
-    free(b->data);
+    wipe_free(b->data, b->room);
     *b = (struct buf){.max = b->max};
 }
 
@@ -36,10 +39,14 @@ int buf_reserve(struct buf *b, size_t more)
     if (room > b->max) {
         room = b->max;
     }
-    uint8_t *data = realloc(b->data, room);
+    uint8_t *data = malloc(room); /* realloc() would leave the old bytes where they were */
     if (!data) {
         return -ENOMEM;
     }
+    if (b->n > 0) {
+        memcpy(data, b->data, b->n);
+    }
+    wipe_free(b->data, b->room);
     b->data = data;
     b->room = room;
     return 0;
@@ -62,10 +69,14 @@ int buf_append(struct buf *b, const void *data, size_t n)
 void buf_drop(struct buf *b, size_t n)
 {
     assert(n <= b->n);
-    if (n > 0 && n < b->n) {
+    if (n == 0) {
+        return;
+    }
+    if (n < b->n) {
         memmove(b->data, b->data + n, b->n - n);
     }
     b->n -= n;
+    wipe(b->data + b->n, n);
 }
 
 uint8_t *buf_steal(struct buf *b, size_t *ret_n)

@@ -1,4 +1,4 @@
-/* A growing run of bytes with a ceiling it is born with. */
+/* A growing run of bytes with a ceiling it is born with. Memory that it gives back is wiped. */
 #ifndef BASE_BUF_H
 #define BASE_BUF_H
 
@@ -24,9 +24,10 @@ void buf_deinit(struct buf *b); /* also after buf_steal(); a zeroed buf is fine 
 MUST_USE int buf_reserve(struct buf *b, size_t more);
 /** buf_append() - add n bytes: 0, -ENOMEM or -E2BIG (nothing changed) */
 MUST_USE int buf_append(struct buf *b, const void *data, size_t n);
-/** buf_drop() - remove the first n bytes; n <= b->n */
+/** buf_drop() - remove the first n bytes, and wipe as many behind the others; n <= b->n */
 void buf_drop(struct buf *b, size_t n);
-/** buf_steal() - hand the bytes to the caller, who frees them with free(); b is empty afterwards */
+/** buf_steal() - hand the bytes to the caller, who frees them with free(), or wipe_free() where
+ * they are words; b is empty afterwards */
 uint8_t *buf_steal(struct buf *b, size_t *ret_n);
 
 #endif

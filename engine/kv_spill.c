@@ -28,6 +28,7 @@
 
 #include "base/clock.h"
 #include "base/fdio.h"
+#include "base/wipe.h"
 
 #define NONE UINT32_MAX
 #define NICE_WRITER 15
@@ -233,6 +234,7 @@ static void *writer_main(void *arg)
             break;
         }
         s->failed = !write_stage(s);
+        wipe(s->stage, s->slot_bytes); /* it may stay so for long, and the block pass to another */
         s->staged = false;
     }
     (void)pthread_mutex_unlock(&s->lock);
@@ -326,7 +328,7 @@ void kv_spill_free(struct kv_spill *s)
     (void)close(s->fd);
     free(s->slots);
     free(s->buckets);
-    free(s->stage);
+    wipe_free(s->stage, s->slot_bytes);
     free(s);
 }
 

@@ -42,7 +42,7 @@ static void frame_reader_rewind(struct frame_reader *r)
     if (r->in.room > KEEP_MAX) {
         buf_deinit(&r->in);
     }
-    r->in.n = 0;
+    buf_drop(&r->in, r->in.n);
 }
 
 int frame_next(struct frame_reader *r, const uint8_t **ret_body, size_t *ret_n)

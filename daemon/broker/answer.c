@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
+
 void answer_deinit(struct answer *a)
 {
-    free(a->ids);
+    wipe_free(a->ids, a->room * sizeof(*a->ids));
     *a = (struct answer){0};
 }
 
@@ -28,10 +30,14 @@ static int grow(struct answer *a, size_t more)
         room *= 2;
     }
     if (room > a->room) {
-        int32_t *ids = realloc(a->ids, room * sizeof(*ids));
+        int32_t *ids = calloc(room, sizeof(*ids));
         if (!ids) {
             return -ENOMEM;
         }
+        if (a->n_ids > 0) {
+            memcpy(ids, a->ids, a->n_ids * sizeof(*ids));
+        }
+        wipe_free(a->ids, a->room * sizeof(*ids));
         a->ids = ids;
         a->room = room;
     }

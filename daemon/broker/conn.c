@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/wipe.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/identity.h"
 #include "daemon/broker/log.h"
@@ -28,6 +29,7 @@
 struct reply { /* one write: owns its bytes from conn_send() to on_written() */
     uv_write_t req;
     uint8_t *data;
+    size_t n;    /* bytes in it */
     size_t held; /* bytes of memory it takes */
 };
 
@@ -223,7 +225,7 @@ static void on_written(uv_write_t *req, int status)
     if (!c->closing && !c->doomed) {
         conn_charge(c, MEMORY_OUTPUT, c->held[MEMORY_OUTPUT] - reply->held);
     }
-    free(reply->data);
+    wipe_free(reply->data, reply->n);
     free(reply);
     if (c->closing) {
         return;
@@ -238,7 +240,6 @@ static void on_written(uv_write_t *req, int status)
 
 void conn_send(struct conn *c, struct buf *out)
 {
-    size_t n;
     const bool idle = waiting_output(c) == 0;
 
     if (c->closing || c->doomed || out->n == 0) {
@@ -253,7 +254,8 @@ void conn_send(struct conn *c, struct buf *out)
         return;
     }
     reply->held = sizeof(*reply) + out->room + MALLOC_EXTRA;
-    reply->data = buf_steal(out, &n);
+    reply->data = buf_steal(out, &reply->n);
+    const size_t n = reply->n;
     const uv_buf_t bytes = uv_buf_init((char *)reply->data, (unsigned)n);
     if (uv_write(&reply->req, (uv_stream_t *)&c->pipe, &bytes, 1, on_written) < 0) {
         free(reply->data);
@@ -399,7 +401,9 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
     if (n == 0) {
         return;
     }
-    if (n < 0 || frame_feed(&c->in, bytes->base, (size_t)n) < 0) {
+    const int fed = n < 0 ? (int)n : frame_feed(&c->in, bytes->base, (size_t)n);
+    wipe(bytes->base, n > 0 ? (size_t)n : 0); /* it stays, for the next one's */
+    if (fed < 0) {
         conn_close(c);
         return;
     }

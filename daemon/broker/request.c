@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/wipe.h"
 #include "daemon/broker/admission.h"
 #include "daemon/broker/answer_reuse.h"
 #include "daemon/broker/broker.h"
@@ -68,7 +69,7 @@ static void request_free(struct request *r)
     session_turn_end(r);
     answer_reuse_free(r->reuse);
     answer_deinit(&r->answer);
-    free(r->body);
+    wipe_free(r->body, r->n_body);
     free(r);
 }
 

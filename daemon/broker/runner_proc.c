@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/wipe.h"
 #include "daemon/broker/log.h"
 
 #define READ_BYTES (64u << 10)
@@ -75,7 +76,9 @@ static bool read_some(struct runner_proc *r, int turns)
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             return true;
         }
-        if (n <= 0 || frame_feed(&r->in, chunk, (size_t)n) < 0) {
+        const int fed = n <= 0 ? -ECONNRESET : frame_feed(&r->in, chunk, (size_t)n);
+        wipe(chunk, n > 0 ? (size_t)n : 0);
+        if (fed < 0) {
             return false;
         }
         for (;;) {

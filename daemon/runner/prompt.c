@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
 #include "daemon/runner/runner.h"
 #include "ipc/message.h"
 
@@ -30,6 +31,12 @@ struct text {
     char *data; /* owned */
     size_t n;
 };
+
+void prompt_deinit(struct prompt *p)
+{
+    wipe_free(p->ids, p->n * sizeof(*p->ids));
+    *p = (struct prompt){0};
+}
 
 /* ---- text to ids ---- */
 
@@ -53,7 +60,7 @@ static int tokenize(struct prompt *ret, const struct resident *m, struct strview
         *ret = (struct prompt){.ids = ids, .n = n};
         return REQUEST_OK;
     }
-    free(ids);
+    wipe_free(ids, ids_max * sizeof(*ids));
     if (r == TOKENIZE_FULL) {
         return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, ids_max + 1, m->n_ctx,
                       "the prompt has at least %zu tokens, the context has %" PRIu32, ids_max + 1,
@@ -80,8 +87,7 @@ static int prompt_tokenize(struct prompt *ret, const struct resident *m, struct 
             return r;
         }
         const size_t n = ret->n;
-        free(ret->ids);
-        *ret = (struct prompt){0};
+        prompt_deinit(ret);
         if (n > 2 * (size_t)m->n_ctx) {
             return refuse(ret_refusal, ERR_CONTEXT_TOO_LONG, n, m->n_ctx,
                           "the prompt has at least %zu tokens (its first %zu bytes have), the "
@@ -143,7 +149,7 @@ static int chat_whole(struct prompt *ret, const struct chat *c, size_t from,
         const struct strview view = {.data = text.data, .n = text.n};
         r = prompt_tokenize(ret, c->m, view, TOKENIZE_SPECIAL, ret_refusal);
     }
-    free(text.data);
+    wipe_free(text.data, text.n);
     return r;
 }
 
@@ -162,20 +168,21 @@ static bool ids_known(const struct resident *m, const int32_t *ids, size_t n)
 static int join(struct prompt *rest, const struct resident *m, const struct msg_ids *history,
                 struct refusal *ret_refusal)
 {
-    int32_t *ids = malloc(((size_t)history->n + rest->n) * sizeof(*ids));
+    const size_t n = (size_t)history->n + rest->n;
+    int32_t *ids = malloc(n * sizeof(*ids));
 
     if (!ids) {
         return -ENOMEM;
     }
     msg_ids_copy(history, ids);
     if (!ids_known(m, ids, history->n)) {
-        free(ids);
+        wipe_free(ids, n * sizeof(*ids));
         return refuse(ret_refusal, ERR_INTERNAL, 0, 0,
                       "a session's ids are not of this vocabulary");
     }
     memcpy(ids + history->n, rest->ids, rest->n * sizeof(*ids));
-    free(rest->ids);
-    *rest = (struct prompt){.ids = ids, .n = history->n + rest->n};
+    prompt_deinit(rest);
+    *rest = (struct prompt){.ids = ids, .n = n};
     return REQUEST_OK;
 }
 
@@ -206,8 +213,8 @@ static int chat_continue(struct prompt *ret, const struct chat *c, const struct 
         }
         *ret_done = true;
     }
-    free(before.data);
-    free(whole.data);
+    wipe_free(before.data, before.n);
+    wipe_free(whole.data, whole.n);
     return r;
 }
 
@@ -263,8 +270,7 @@ static int chat_trim(struct prompt *ret, const struct chat *c, struct refusal *r
             return r;
         }
         const bool fits = leaves(c, r, ret, ret_refusal, true);
-        free(ret->ids);
-        *ret = (struct prompt){0};
+        prompt_deinit(ret);
         if (fits) {
             high = middle;
         } else {
@@ -297,8 +303,7 @@ static int prompt_chat(struct prompt *ret, const struct resident *m, const struc
     if (r < 0 || !g->trim || leaves(&c, r, ret, ret_refusal, false)) {
         return r;
     }
-    free(ret->ids);
-    *ret = (struct prompt){0};
+    prompt_deinit(ret);
     return chat_trim(ret, &c, ret_refusal);
 }
 
@@ -314,7 +319,7 @@ static int prompt_ids(struct prompt *ret, const struct resident *m, const struct
     for (size_t i = 0; i < g->ids.n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= m->info.n_vocab) {
             const int32_t id = ids[i];
-            free(ids);
+            wipe_free(ids, (size_t)g->ids.n * sizeof(*ids));
             return refuse(ret_refusal, ERR_BAD_REQUEST, (uint64_t)id, m->info.n_vocab,
                           "ids[%zu]: %d is not in the vocabulary", i, id);
         }

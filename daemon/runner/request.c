@@ -199,7 +199,7 @@ int request_prepare(struct sequence *s, const struct seam_start *start, struct r
         r = request_fill(s, start, g, &prompt, ret_refusal);
     }
 out:
-    free(prompt.ids);
+    prompt_deinit(&prompt);
     free(msg);
     return r;
 }

@@ -184,6 +184,8 @@ struct prompt {
     uint32_t n_trimmed; /* messages that were left out */
 };
 
+void prompt_deinit(struct prompt *p);
+
 /**
  * prompt_make() - the ids of a request's prompt
  *

@@ -29,6 +29,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/wipe.h"
 #include "ipc/frame.h"
 
 #define READ_BYTES 65536u /* one read; frame_feed() takes no more at once */
@@ -65,7 +66,7 @@ void seam_item_free(struct seam_item *item)
     if (item->fd >= 0) {
         (void)close(item->fd);
     }
-    free(item);
+    wipe_free(item, sizeof(*item) + item->n);
 }
 
 /* ---- the reader thread ---- */
@@ -234,7 +235,9 @@ static void *reader_main(void *arg)
             return NULL;
         }
         reader_keep_fds(io, &msg);
-        if (!reader_feed(io, data, (size_t)n)) {
+        const bool fed = reader_feed(io, data, (size_t)n);
+        wipe(data, (size_t)n);
+        if (!fed) {
             return NULL;
         }
     }
@@ -369,6 +372,6 @@ int seam_io_flush(struct seam_io *io, struct buf *out)
             return -errno;
         }
     }
-    out->n = 0;
+    buf_drop(out, out->n);
     return 0;
 }

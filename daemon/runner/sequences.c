@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
 #include "daemon/runner/runner.h"
 
 #define REPLAY_IDS 256u /* ids in one report of a replay */
@@ -16,7 +17,7 @@ void sequence_free(struct sequence *s)
     }
     seq_free(s->kv);
     textout_free(s->text);
-    free(s->ids);
+    wipe_free(s->ids, (s->n_ids > s->n_known ? s->n_ids : s->n_known) * sizeof(*s->ids));
     free(s);
 }
 
@@ -105,7 +106,7 @@ static bool sequence_deliver(struct runner *rn, struct sequence *s, size_t n0, e
     if (n_ids > 0 || text.n > 0) {
         report_tokens(rn, s, n0, n_ids, text, n_ids > 0 ? choice : NULL);
     }
-    rn->text.n = 0;
+    buf_drop(&rn->text, rn->text.n);
     if (verdict == GO_ON) {
         return true;
     }
@@ -126,7 +127,7 @@ void sequence_take(struct runner *rn, struct sequence *s, const struct sampler_c
     const size_t n0 = s->n_ids - s->n_prompt;
     enum verdict verdict;
 
-    rn->text.n = 0;
+    buf_drop(&rn->text, rn->text.n);
     if (sequence_add(s, choice->id, &rn->text, &verdict) < 0) {
         sequence_fail(rn, s, ERR_INTERNAL, "no memory for the answer's text");
         return;
@@ -141,7 +142,7 @@ static void sequence_replay(struct runner *rn, struct sequence *s)
     size_t n0 = 0;
     enum verdict verdict = GO_ON;
 
-    rn->text.n = 0;
+    buf_drop(&rn->text, rn->text.n);
     for (size_t i = s->n_prompt; i < n && verdict == GO_ON; i++) {
         if (sequence_add(s, s->ids[i], &rn->text, &verdict) < 0) {
             sequence_fail(rn, s, ERR_INTERNAL, "no memory for the answer's text");

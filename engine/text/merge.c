@@ -7,9 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
+
 void merger_deinit(struct merger *m)
 {
-    free(m->symbols);
+    wipe_free(m->symbols, m->symbols_room * sizeof(*m->symbols));
     free(m->heap);
     *m = (struct merger){0};
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wipe.h"
 #include "engine/engine.h"
 #include "engine/text/utf8.h"
 #include "engine/text/vocab_view.h"
@@ -82,7 +83,7 @@ int textout_new(struct textout **ret, const struct vocab *vocab, const struct st
 
 void textout_free(struct textout *t)
 {
-    free(t);
+    wipe_free(t, sizeof(*t)); /* an answer's words, and those that it stops at */
 }
 
 /* One byte of valid text. True when it completes a stop string: the text then ends before the

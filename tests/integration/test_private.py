@@ -3,12 +3,15 @@
 import os
 import pathlib
 import resource
+import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import unittest
 
 from harness import HOOKED_RUNNER, Daemon, Peer, alive, wait_for
+from test_policy import AS_ROOT, OPEN, as_user, greet
 
 CANARY = 'the heron walks at dawn behind the seventh greenhouse'
 SLOW = ' @@sleep-ms-8-per-step@@'  # so that what runs can be disturbed
@@ -82,6 +85,44 @@ class Private(unittest.TestCase):
             self.assertFalse(holds_canary(d.home / 'log'))
             for path in d.cache.iterdir():
                 self.assertFalse(holds_canary(path), path)
+            self.assertNotIn(CANARY.encode(), d.cli('metrics').stdout)
+
+    @unittest.skipUnless(AS_ROOT, 'only root can be several users')
+    def test_nothing_of_a_user_is_in_the_figures_or_in_anothers_answers(self):
+        """Every word that the user or the operator chose for the user's work has the bird in it."""
+        home = pathlib.Path(tempfile.mkdtemp(prefix='onebit-test-'))
+        self.addCleanup(shutil.rmtree, home)
+        (home / 'heron-file').write_text(CANARY * 9)
+        config = (f'{OPEN}[metrics]\nsocket = {home}/metrics.sock\n[model home-q1_0]\npinned = yes\n'
+                  f'[prefix heron-prefix]\nmodel = home-q1_0\nfile = {home}/heron-file\n'
+                  '[peer unit.heron.service]\nclass = low\n')
+        with Daemon(runner=HOOKED_RUNNER, config=config) as d, as_user(d, 7000) as first, as_user(d, 7001) as second:
+            first.send({'type': 'hello', 'protocol': [1, 1], 'name': 'heron-client'})
+            first.receive()
+            greet(second)
+            ask(first, 1, session='heron-session')
+            self.assertEqual(until(first, ('done', 'error'))['type'], 'done')
+            ask(first, 2, model='heron-model')  # there is none of that name
+            self.assertEqual(until(first, ('done', 'error'))['number'], 404)
+            ask(first, 3)
+            until(first, ('delta',))  # and goes on
+            seen = []
+            for number, message in enumerate(({'type': 'ps'}, {'type': 'status'}, {'type': 'list'}, {'type': 'sessions'},
+                                              {'type': 'session', 'session': 'heron-session'}, {'type': 'metrics'},
+                                              {'type': 'cancel', 'request': 3}, {'type': 'generate', 'prompt': 'x', 'max_tokens': 3}), 1):
+                second.send({**message, 'id': number})
+                seen.append(str(second.until_end(number)))
+            seen += [d.cli('metrics').stdout.decode()]
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(str(home / 'metrics.sock'))
+                s.sendall(b'GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n')
+                seen += [b''.join(iter(lambda: s.recv(65536), b'')).decode()]
+            for text in seen[-2:]:
+                self.assertIn('onebit_tokens_total', text)
+                self.assertNotIn('7000', ''.join(line.split(' ')[0] for line in text.splitlines()))
+            for text in seen[:4] + seen[5:]:  # the name that one asks for comes back in the refusal
+                self.assertNotIn('heron', text)
+            self.assertIn('heron-client', d.cli('ps').stdout.decode())  # of root, who may see it
 
     def test_a_fault_leaves_no_core_file(self):
         if not cores_are_written():

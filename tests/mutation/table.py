@@ -29,6 +29,7 @@ CACHE = Test('tests/unit/engine/test-engine-attention', 'a_cache_of_int8_is_near
 QWEN3 = Test('tests/oracle/oracle-logits', '', ('--case', 'qwen3-f32', '--level', 'scalar'))
 BITNET = Test('tests/oracle/oracle-logits', '', ('--case', 'bitnet158-f32', '--level', 'scalar'))
 CHAT = 'tests/unit/engine_text/test-engine_text-chat'
+KV = 'tests/unit/engine/test-engine-kv_cache'
 CHAT_ORACLE = Test('tests/oracle/oracle-chat')
 SCALAR = 'tests/unit/engine_kernels/test-engine-kernels-scalar'
 ENCODED = Test('tests/unit/engine/test-engine-format', 'blocks_encode_as_the_formulas_say')
@@ -161,4 +162,12 @@ MUTATIONS = [
              (trouble('the_breaker_opens_probes_and_closes'),)),
     Mutation('one good answer of before closes it', '    if (!probe) {\n        return false;\n    }\n    *b = (struct breaker){0};',
              '    *b = (struct breaker){0};', (trouble('the_breaker_opens_probes_and_closes', 200),)),
+    Mutation('a KV block passes on with what is in it', '    if (b->dirty) {', '    if (0) {',
+             (Test(KV, 'a_canary_never_shows_in_anothers_blocks'),)),
+    Mutation('a KV block is free with its ids', '*b = (struct kv_block){.dirty = b->dirty};', 'b->kept = false;',
+             (Test(KV, 'a_canary_never_shows_in_anothers_blocks'),)),
+    Mutation('KV is found under any salt', 'memcmp(b->salt, w->salt, KV_SALT) == 0 && ', '',
+             (Test(KV, 'a_collision_of_hashes_finds_nothing'),)),
+    Mutation('what was public can still be found', '    memcpy(pool->label, label, KV_SALT);', '',
+             (Test(KV, 'what_was_public_is_found_under_its_label_alone'),)),
 ]

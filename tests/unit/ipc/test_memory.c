@@ -9,19 +9,19 @@
 #include "ipc/frame.h"
 #include "tests/unit/ipc/frames.h"
 
-/* realloc() is the one allocation of buf; the linker puts this one in its place (--wrap=realloc).
+/* malloc() is the one allocation of buf; the linker puts this one in its place (--wrap=malloc).
  */
-void *__real_realloc(void *p, size_t n);
-void *__wrap_realloc(void *p, size_t n);
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
 
 static unsigned until_failure; /* 0: never fail */
 
-void *__wrap_realloc(void *p, size_t n)
+void *__wrap_malloc(size_t n)
 {
     if (until_failure > 0 && --until_failure == 0) {
         return NULL;
     }
-    return __real_realloc(p, n);
+    return __real_malloc(n);
 }
 
 static void try_each(const struct frame_example *examples, size_t n_examples)
