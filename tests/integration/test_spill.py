@@ -95,7 +95,11 @@ class Spill(unittest.TestCase):
                 want = self.ask(peer, 1, 0)[1]
                 self.blocks_written(d, 6)
             salts = d.cache / 'salts'
-            for spoil in (lambda: salts.write_bytes(salts.read_bytes()[:-1] + b'?'), lambda: salts.chmod(0o644)):
+
+            def damage():
+                good = salts.read_bytes()
+                salts.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+            for spoil in (damage, lambda: salts.chmod(0o644)):
                 d.stop()
                 before = d.read_log().count('is not found again')
                 spoil()
