@@ -1,5 +1,7 @@
 /* cost: recursive least squares over three terms, forgetting slowly, so that a board that throttles
- * is noticed within some dozens of steps. One step that took absurdly long (the machine was busy
+ * is noticed within some dozens of steps. What is forgotten is only what the step at hand tells anew
+ * (Kulhavy's directional forgetting): hours of steps that all look alike leave what was known of the
+ * pass and of a token apart as it was, and their noise does not wander off between the two. One step that took absurdly long (the machine was busy
  * elsewhere, a page came from the disk) must not bend the estimate: its surprise is cut. */
 #include "daemon/broker/cost.h"
 
@@ -8,7 +10,6 @@
 
 #define KEEP 0.98         /* weight of the past at each step */
 #define SPREAD_FIRST 1e8  /* us^2: nothing is known */
-#define SPREAD_MAX 1e8    /* of all terms: what is never seen apart does not grow without end */
 #define KNOWN_AFTER 6u    /* steps */
 #define SURPRISE_MAX 0.75 /* of what was expected */
 
@@ -25,7 +26,7 @@ static double expect(const struct cost *c, const double x[COST_TERMS])
 void cost_learn(struct cost *c, uint32_t n_streams, uint32_t n_prompt, double us)
 {
     const double x[COST_TERMS] = {1, n_streams, n_prompt};
-    double gain[COST_TERMS], norm = KEEP;
+    double gain[COST_TERMS], spread = 0;
 
     if (n_streams + n_prompt == 0 || !(us > 0)) {
         return;
@@ -38,7 +39,7 @@ void cost_learn(struct cost *c, uint32_t n_streams, uint32_t n_prompt, double us
         for (size_t k = 0; k < COST_TERMS; k++) {
             gain[i] += c->spread[i][k] * x[k];
         }
-        norm += x[i] * gain[i];
+        spread += x[i] * gain[i];
     }
     const double expected = expect(c, x);
     double surprise = us - expected;
@@ -46,14 +47,16 @@ void cost_learn(struct cost *c, uint32_t n_streams, uint32_t n_prompt, double us
         const double most = SURPRISE_MAX * expected;
         surprise = fmax(-most, fmin(most, surprise));
     }
-    for (size_t i = 0; i < COST_TERMS; i++) {
-        c->us[i] += gain[i] / norm * surprise;
+    if (!(spread > 0)) {
+        return;
     }
-    const double sum = c->spread[0][0] + c->spread[1][1] + c->spread[2][2];
+    for (size_t i = 0; i < COST_TERMS; i++) {
+        c->us[i] += gain[i] / (1 + spread) * surprise;
+    }
+    const double less = (KEEP - (1 - KEEP) / spread) / (KEEP * (1 + spread));
     for (size_t i = 0; i < COST_TERMS; i++) {
         for (size_t k = 0; k < COST_TERMS; k++) {
-            c->spread[i][k] -= gain[i] * gain[k] / norm;
-            c->spread[i][k] /= sum < SPREAD_MAX ? KEEP : 1;
+            c->spread[i][k] -= less * gain[i] * gain[k];
         }
     }
     c->n += c->n < UINT32_MAX;

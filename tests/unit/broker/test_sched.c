@@ -497,6 +497,24 @@ static void the_cost_of_a_step_is_learned_and_learned_anew(void **state)
     assert_true(cost_us(&c, 4, 0) < 1.5 * before);
 }
 
+/* Goal: steps that all look alike do not spoil what is known of their parts. */
+static void the_parts_of_a_step_do_not_wander_while_steps_look_alike(void **state)
+{
+    struct cost c = {0};
+    uint64_t random = 1;
+    (void)state;
+
+    for (uint32_t i = 0; i < 5000; i++) {
+        const uint32_t n = i < 100 ? i % 5 : 3, p = i < 100 ? (i * 7) % 33 : 100 + i % 3;
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407;
+        const double noise = 0.95 + 0.1 * (double)(random >> 40) / (1 << 24);
+        cost_learn(&c, n, p, (20000.0 + 1000 * n + 800 * p) * noise);
+        const double pass = cost_us(&c, 1, 0);
+        assert_true(i < 100 || (pass > 0.7 * 21000 && pass < 1.3 * 21000));
+    }
+    assert_true(fabs(cost_us(&c, 3, 100) - 103000) < 5000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -522,6 +540,7 @@ int main(void)
         TEST(two_models_of_very_different_speed_are_foreseen_each_by_its_own),
         TEST(more_models_than_tabs_lose_no_tokens),
         TEST(the_cost_of_a_step_is_learned_and_learned_anew),
+        TEST(the_parts_of_a_step_do_not_wander_while_steps_look_alike),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
