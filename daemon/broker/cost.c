@@ -1,8 +1,9 @@
 /* cost: recursive least squares over three terms, forgetting slowly, so that a board that throttles
- * is noticed within some dozens of steps. What is forgotten is only what the step at hand tells anew
- * (Kulhavy's directional forgetting): hours of steps that all look alike leave what was known of the
- * pass and of a token apart as it was, and their noise does not wander off between the two. One step that took absurdly long (the machine was busy
- * elsewhere, a page came from the disk) must not bend the estimate: its surprise is cut. */
+ * is noticed within some dozens of steps. What is forgotten is only what the step at hand tells
+ * anew (Kulhavy's directional forgetting): hours of steps that all look alike leave what was known
+ * of the pass and of a token apart as it was, and their noise does not wander off between the two.
+ * One step that took absurdly long (the machine was busy elsewhere, a page came from the disk) must
+ * not bend the estimate: its surprise is cut. */
 #include "daemon/broker/cost.h"
 
 #include <math.h>
