@@ -57,7 +57,7 @@ ssize_t whole_file_head(char *ret, size_t room, int dir, const char *path, unsig
  * @temp: a name for while it is written. One writer at a time uses it; what is left under it by one
  *        that was interrupted goes. Untouched where it is a folder: then this fails.
  *
- * The file is the daemon's user's alone (0600). It is made under the other name, synced, renamed,
+ * The file is this user's alone (0600). It is made under the other name, synced, renamed,
  * and the folder synced: whoever reads, also after the power went, finds the old bytes or the new,
  * never half. Where this fails the old file stands and nothing is left behind; only if the folder
  * could not be synced the new one may stand. Waits for the disk: never on a loop.
