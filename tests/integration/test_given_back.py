@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """KV that is short: who has the better claim gets it, and who had it goes on later, without a byte that is different."""
 import json
+import sys
 import unittest
 
 from harness import HOOKED_RUNNER, Daemon, Peer, text_of, wait_for
@@ -101,4 +102,6 @@ class GivenBack(unittest.TestCase):
 
 
 if __name__ == '__main__':
+    if not AS_ROOT:
+        print('SKIPPED: the test with two users needs root', file=sys.stderr)
     unittest.main()

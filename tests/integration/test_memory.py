@@ -5,6 +5,7 @@ Root looks into the memory of both processes. KV holds no words: a user's blocks
 in them, which the file for idle blocks tells. Every search has found the same thing before, where it has to be."""
 import os
 import struct
+import sys
 import time
 import unittest
 
@@ -144,4 +145,6 @@ class Memory(unittest.TestCase):
 
 
 if __name__ == '__main__':
+    if not AS_ROOT:
+        print('SKIPPED: these tests need root', file=sys.stderr)
     unittest.main(verbosity=2)
