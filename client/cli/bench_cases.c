@@ -384,6 +384,7 @@ static int work(struct bout *b, struct load *l, uint64_t seed, double *ret_rate)
     uint64_t begin = 0, end = 0, tokens = 0;
     int r = 0;
 
+    load_close(l, LANE_ONE); /* the other daemon's turn may have been too long for an idle client */
     for (size_t i = 0; i < WORK && r == 0; i++) {
         const uint64_t kind = dice_below(&d, 5); /* of five, two batch, one chat, two voice */
         struct shot *s = &shots[i];
