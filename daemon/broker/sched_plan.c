@@ -16,7 +16,7 @@
 #include "daemon/broker/sched_plan.h"
 
 #define CHUNK_FIRST 32u     /* prompt tokens that a step is thought to take before one was seen */
-#define CHUNK_US_MIN 2500.0 /* less is not worth making a step longer for */
+#define CHUNK_US_MIN 1500.0 /* less is not worth making a step longer for */
 /* A step where nobody waits for a token takes at most so long, or so many passes where those take
  * longer: whoever comes next waits for it, as a step cannot be taken back. With a chunk of c and a
  * pass of p, c / (c + p) of the time goes into prompts: in steps of 100 ms that is 0.95 where the

@@ -3,7 +3,7 @@
  * waits for its token a step aims at 100 ms, or what the broker says if that is more: short enough
  * that a new plan is soon heard. Beside streams prompts
  * get what the broker says, else 0.8 of the time that the streams' pass takes, so that prompts at
- * most double the time between a stream's tokens; where a pass is over sooner, 2.5 ms, which nobody
+ * most double the time between a stream's tokens; where a pass is over sooner, 1.5 ms, which nobody
  * notices. A step beside streams may take a single prompt token (the pass is made anyway); without
  * them a pass is never made for next to nothing.
  *
@@ -17,7 +17,7 @@
 
 #define STEP_ALONE_NS 100e6
 #define BESIDE_PART 0.8
-#define BESIDE_NS_MIN 2.5e6 /* so that with noise a token is less than 5 ms late */
+#define BESIDE_NS_MIN 1.5e6 /* so that with noise a token is less than 5 ms late */
 #define FIRST_TOKENS 32u    /* the most before a prompt has been measured */
 #define PASS_STEPS 32u      /* with prompts between two measurements of a pass */
 #define JUMP_MAX 2.0        /* a hiccup of the machine is no measurement */
