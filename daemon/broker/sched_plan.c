@@ -135,13 +135,17 @@ static double cycle_us(const struct planner *p, const struct job *more)
     return us;
 }
 
-/* A lower class joins as far as the step stays within bounds for the highest one. */
+/* A lower class joins as far as the step stays within bounds for the highest one. Its prompts do not
+ * where that one has prompts: they would fill a step up in which somebody's first token is computed. */
 static bool may_join(const struct planner *p, const struct job *j)
 {
-    if (p->top_us <= 0 || (int)j->class_ >= p->top || j->left > 0) {
-        return true; /* the time of prompts is bounded by prompt_us() */
+    if ((int)j->class_ >= p->top) {
+        return true;
     }
-    return cycle_us(p, j) <= STEP_MORE * p->top_us;
+    if (j->left > 0) {
+        return !p->top_prompts; /* else their time is bounded by prompt_us() */
+    }
+    return p->top_us <= 0 || cycle_us(p, j) <= STEP_MORE * p->top_us;
 }
 
 static bool start(struct planner *p, struct job *j)

@@ -14,10 +14,14 @@ static void classes_go_in_order_and_each_in_the_order_it_came(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
         (void)submit(0, classes[i], 5);
     }
+    assert_int_equal(plan()->n_run, 1); /* no other prompt fills up the step of its first token */
+    assert_int_equal(rig.plan.run[0]->seq, order[0]);
+    assert_ptr_equal(rig.plan.start[0], rig.plan.run[0]);
+    step();
     assert_int_equal(plan()->n_run, 3);
+    assert_int_equal(rig.plan.n_start, 2);
     for (size_t i = 0; i < 3; i++) {
         assert_int_equal(rig.plan.run[i]->seq, order[i]);
-        assert_ptr_equal(rig.plan.start[i], rig.plan.run[i]);
         assert_true(rig.plan.run[i]->held && rig.plan.run[i]->planned);
     }
     assert_int_equal(plan()->n_start, 0); /* what is decided is done */
@@ -159,6 +163,8 @@ static void a_job_at_a_bucket_or_with_a_blocked_client_stands_aside(void **state
     assert_ptr_equal(plan()->run[0], a);
     step();
     b->blocked = false;
+    assert_int_equal(plan()->n_run, 2);
+    step();
     assert_int_equal(plan()->n_run, 3);
     a->blocked = true;
     assert_int_equal(plan()->n_run, 2);
@@ -341,6 +347,8 @@ static void a_suspect_that_cannot_run_stops_nobody(void **state)
     struct slots absent = {0};
     (void)state;
 
+    (void)plan();
+    step();
     assert_int_equal(plan()->n_run, 2);
     sched_forgotten(&rig.sched, suspect);
     sched_forgotten(&rig.sched, other);

@@ -125,6 +125,8 @@ static void of_streams_that_outgrow_the_kv_those_that_nobody_reads_go_first(void
     for (size_t i = 0; i < 3; i++) {
         jobs[i] = submit(i % 2, i == 0 ? CLASS_HIGH : CLASS_LOW, 16);
     }
+    (void)plan();
+    step();
     assert_int_equal(plan()->n_run, 3);
     for (size_t i = 0; i < 30; i++) {
         step();
