@@ -107,7 +107,8 @@ static void little_kv_serves_everybody_in_the_end(void **state)
         o.models[0].block_positions = 16;
         o.models[0].kv_blocks = sim_between(&r, 150, 500);
         for (unsigned i = 0; i < CLASSES; i++) {
-            o.sources[i] = backlog(&r, i, (enum request_class)i, 8);
+            const enum request_class c = seed % 2 ? CLASS_NORMAL : (enum request_class)i;
+            o.sources[i] = backlog(&r, i, c, 8);
             o.sources[i].at_most = 8;
         }
         o.n_sources = CLASSES;
