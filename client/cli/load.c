@@ -16,8 +16,8 @@
 
 #define ID_FIRST 32u  /* ids from here are ordinary tokens in every vocabulary that we know */
 #define ID_COUNT 224u /* and there is none so small that it ends before 256 */
-#define DEADLINE_MS 86400000u /* a slow board takes hours for a crowd of long prompts */
-#define LOST_S 60u /* a verb that is answered at once is not answered */
+#define DEADLINE_MS 86400000u /* a slow board takes hours for fifty long prompts */
+#define LOST_S 60u            /* a verb that is answered at once is not answered */
 #define SETTLE_NS (10 * NS_PER_S)
 
 void shot_deinit(struct shot *s)

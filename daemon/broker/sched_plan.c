@@ -135,8 +135,8 @@ static double cycle_us(const struct planner *p, const struct job *more)
     return us;
 }
 
-/* A lower class joins as far as the step stays within bounds for the highest one. Its prompts do not
- * where that one has prompts: they would fill a step up in which somebody's first token is computed. */
+/* A lower class joins as far as the step stays within bounds for the highest one. Its prompts do
+ * not where that one has prompts: they would fill up a step in which a first token is computed. */
 static bool may_join(const struct planner *p, const struct job *j)
 {
     if ((int)j->class_ >= p->top) {
