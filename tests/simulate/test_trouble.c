@@ -152,7 +152,7 @@ static void nothing_is_left_over_whatever_happens(void **state)
             o.models[i % 2].block_positions = 16;
             o.models[i % 2].kv_blocks = sim_between(&r, 150, 400);
         }
-        o.rates[1] = (struct rates){.requests_per_s = 0.5, .burst_s = 1};
+        o.rates[1] = (struct rates){.requests_per_s = 1, .burst_s = 1};
         o.n_sources = 6;
         assert_int_equal(sim_init(&s, &o), 0);
         sim_run(&s);
