@@ -167,13 +167,15 @@ static void note_single(struct sim *s, const struct sim_job *j, enum sim_end how
 /* Goal: to a single request fifty of another identity are one: until its first token no more prompt
  * tokens of them all are computed than of its own, give or take two chunks. Method: that, in each
  * run; and the time to its first token beside an identity that always has one request open, and
- * beside one that has fifty. The time cannot be promised run by run: a turn of the others is a
+ * beside one that has fifty. The time cannot be promised of each run: a turn of the others is a
  * fraction of a pass for each token where their prompts are computed and half a pass where they
- * decode, so it depends on which of these the one is just at. */
+ * decode, so it depends on which of these the one is just at. At most one run in a hundred takes
+ * longer than twice the time beside one and two steps. */
 static void a_single_request_is_not_kept_by_fifty_of_another(void **state)
 {
     static struct sim s;
     double sum = 0;
+    unsigned late = 0;
     (void)state;
 
     for (uint64_t seed = 0; seed < runs; seed++) {
@@ -206,10 +208,12 @@ static void a_single_request_is_not_kept_by_fifty_of_another(void **state)
             }
         }
         sum += (double)first_ns[1] / (double)first_ns[0];
+        late += first_ns[1] > 2 * first_ns[0] + 2 * s.step_max_ns;
     }
-    print_message("the first token beside fifty against beside one: %.2f times\n",
-                  sum / (double)runs);
+    print_message("the first token beside fifty against beside one: %.2f times, %u late\n",
+                  sum / (double)runs, late);
     assert_true(sum / (double)runs <= 2);
+    assert_true(late <= runs / 100);
 }
 
 static void note_high(struct sim *s, const struct sim_job *j, enum sim_end how, void *user)
@@ -301,10 +305,11 @@ static void fair_does_the_work_of_first_come_first_served(void **state)
     (void)state;
 
     for (uint64_t seed = 0; seed < runs; seed++) {
-        const size_t all = seed % 2;
-        const double part = at_load(seed, all ? 1 : 0.5);
-        worst[all] = fmin(worst[all], part);
-        sum[all] += part / (double)(runs / 2);
+        for (size_t all = 0; all < 2; all++) {
+            const double part = at_load(seed, all ? 1 : 0.5);
+            worst[all] = fmin(worst[all], part);
+            sum[all] += part / (double)runs;
+        }
     }
     print_message("fair against fifo at half load: %.3f, at worst %.3f\n", sum[0], worst[0]);
     print_message("fair against fifo at load 1: %.3f, at worst %.3f\n", sum[1], worst[1]);
