@@ -29,6 +29,7 @@
 #define MIB ((uint64_t)1 << 20)
 #define REGION_MAX (256 * MIB) /* read to measure this machine */
 #define REGION_MIN (4 * MIB)
+#define PASSES 6u
 
 static const struct board boards[] = {
     {"pi-zero-2w", "Raspberry Pi Zero 2 W, 512 MB", 32, 900, SHARE, 512, 192, 4},
@@ -108,19 +109,24 @@ static int read_meminfo(uint64_t *ret_total, uint64_t *ret_available)
 static int facts_of_this(struct board_facts *ret)
 {
     const unsigned n_threads = engine_threads_default();
-    uint64_t total, available;
-    double rate;
+    uint64_t total = 0, available = 0;
+    struct bandwidth read = {0};
     int r = read_meminfo(&total, &available);
 
     if (r == 0) {
         const uint64_t quarter = available / 4;
         const uint64_t region = quarter < REGION_MAX ? quarter : REGION_MAX;
-        r = bandwidth_measure(n_threads, region > REGION_MIN ? region : REGION_MIN, &rate);
+        const struct bandwidth_ask ask = {
+            .n_threads = n_threads,
+            .n_passes = PASSES,
+            .bytes = region > REGION_MIN ? region : REGION_MIN,
+        };
+        r = bandwidth_measure(&ask, &read);
     }
     if (r == 0) {
         *ret = (struct board_facts){
             .measured = true,
-            .practical_rate = rate,
+            .practical_rate = read.rate,
             .ram_bytes = total,
             .system_bytes = total - available,
             .n_threads = n_threads,

@@ -38,14 +38,31 @@ struct board_facts {
 /** board_facts() - a table's entry, or measurements. Return: 0 or a negative errno. */
 MUST_USE int board_facts(const struct board *board, struct board_facts *ret);
 
+/* Which pages a region is asked to lie in. Asking for huge ones is advice, and the system may not
+ * follow it. */
+enum bandwidth_pages {
+    BANDWIDTH_PAGES_ANY,   /* as the system is set */
+    BANDWIDTH_PAGES_SMALL, /* 4 KiB, or what the machine's smallest page is */
+    BANDWIDTH_PAGES_HUGE,  /* 2 MiB */
+};
+
+struct bandwidth_ask {
+    unsigned n_threads; /* read at the same time, 1..64 */
+    unsigned n_passes;  /* over the region, at least 1 */
+    uint64_t bytes;     /* of the region that is read; should be much larger than every cache */
+    enum bandwidth_pages pages;
+};
+
+struct bandwidth {
+    double rate;       /* bytes per second, the best of the passes */
+    double huge_share; /* of the region, what lay in huge pages: 0..1 */
+};
+
 /**
  * bandwidth_measure() - how fast this machine reads memory
- * @n_threads: read at the same time, 1..64
- * @bytes:     of the region that is read; should be much larger than every cache
- * @ret_rate:  bytes per second, the best of several passes
  *
- * Takes under a second. Return: 0 or a negative errno.
+ * Takes 2 MiB more memory than it reads. Return: 0 or a negative errno.
  */
-MUST_USE int bandwidth_measure(unsigned n_threads, uint64_t bytes, double *ret_rate);
+MUST_USE int bandwidth_measure(const struct bandwidth_ask *ask, struct bandwidth *ret);
 
 #endif

@@ -2,7 +2,7 @@
  * dav1d's checkasm: check_panels.c and check_floats.c compare, check_input.c has what they compare
  * on.
  *
- *   check --level NAME [--seed N] [--bench]
+ *   check --level NAME [--seed N]
  *
  * Exit: 0 all slots agree, 1 one does not, 77 the machine or the build lacks the level, 64 usage.
  * Built with CHECK_EMULATED, the AVX-512 functions come from a portable emulation of the
@@ -98,7 +98,7 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
 
 static int usage(void)
 {
-    fputs("usage: check --level NAME [--seed N] [--bench]\n", stderr);
+    fputs("usage: check --level NAME [--seed N]\n", stderr);
     return 64;
 }
 
@@ -106,13 +106,10 @@ int main(int argc, char **argv)
 {
     enum cpu_level level = CPU_LEVELS;
     uint64_t seed = 1;
-    bool want_bench = false;
     struct kernels scalar, table;
 
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--bench") == 0) {
-            want_bench = true;
-        } else if (strcmp(argv[i], "--level") == 0 && i + 1 < argc) {
+        if (strcmp(argv[i], "--level") == 0 && i + 1 < argc) {
             if (!cpu_level_parse(argv[++i], &level)) {
                 return usage();
             }
@@ -136,10 +133,6 @@ int main(int argc, char **argv)
     }
     random_seed(seed);
     printf("%s:\n", cpu_level_name(level));
-    if (want_bench) {
-        bench(&table, level == CPU_SCALAR);
-        return 0;
-    }
     kernels_init(&scalar, CPU_SCALAR);
     if (!check_all(&scalar, &table)) {
         printf("seed %" PRIu64 "\n", seed);

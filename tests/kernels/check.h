@@ -59,9 +59,4 @@ bool check_dot_half(const char *name, dot_half_fn *want_fn, dot_half_fn *got_fn)
 bool check_axpy(const struct kernels *want_k, const struct kernels *got_k, bool half);
 bool check_f32_to_f16(f32_to_f16_fn *want_fn, f32_to_f16_fn *got_fn);
 
-/* ---- speed (check_bench.c) ---- */
-
-/** bench() - print what every slot of the table takes; @slow: measure on less */
-void bench(const struct kernels *k, bool slow);
-
 #endif

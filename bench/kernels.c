@@ -1,0 +1,371 @@
+/* How fast each kernel is, alone on one thread, in the time that the thread itself had: what a busy
+ * neighbour takes does not count, and the best of many rounds does.
+ *
+ *   kernels [--level NAME]... [--kind NAME]... [--tokens N]... [--in cache|memory] [--ms N]
+ *           [--json]
+ *
+ * Panels of 2,048 columns, from the cache (as many as fit 192 KiB) and from memory (96 MiB, walked
+ * from one end to the other, in huge pages where the system has them). Cycles are time times the
+ * core's clock, which is measured before. Without a choice: every level that is present, every
+ * kind, 1, 2, 4, 8, 16 and 64 tokens, both places; and then everything that is no panel.
+ *
+ * Exit: 0, 64 usage, 71 no memory. */
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "bench/limits.h"
+#include "tests/kernels/check.h"
+
+#define N_COLS ((size_t)2048)
+#define CACHE_BYTES ((size_t)192 << 10)
+#define MEMORY_BYTES ((size_t)96 << 20)
+#define SLOW_BYTES ((size_t)8 << 20) /* the same for the scalar level */
+#define TOKENS_MAX 64u
+#define N_VALUES ((size_t)4096) /* of what is no panel */
+
+enum place { PLACE_CACHE, PLACE_MEMORY, PLACES };
+
+struct args {
+    bool levels[CPU_LEVELS], kinds[PANELS], tokens[TOKENS_MAX + 1], places[PLACES];
+    bool json, all_kinds;
+    unsigned ms;
+};
+
+static const char *const place_names[PLACES] = {"cache", "memory"};
+static double cycles_per_ns;
+static const char *separator = "";
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec ts;
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- panels ---- */
+
+struct panel_run {
+    enum cpu_level level;
+    enum panel_kind kind;
+    enum place place;
+    size_t n_tokens, n_panels;
+};
+
+static void print_panel(const struct args *a, const struct panel_run *run, uint64_t ns)
+{
+    const double weights = (double)(run->n_panels * PANEL_ROWS * N_COLS);
+    const double macs = weights * (double)run->n_tokens, each = (double)ns * 128 / macs;
+    const double rate = (double)(run->n_panels * panel_bytes(run->kind, N_COLS)) / (double)ns;
+    const char *level = cpu_level_name(run->level), *kind = panel_info(run->kind)->name;
+
+    if (a->json) {
+        (void)printf("%s\n {\"level\": \"%s\", \"kind\": \"%s\", \"in\": \"%s\", \"tokens\": %zu, "
+                     "\"ns\": %.4f, \"cycles\": %.3f, \"gb_per_s\": %.3f, \"g_mac_per_s\": %.2f}",
+                     separator, level, kind, place_names[run->place], run->n_tokens, each,
+                     each * cycles_per_ns, rate, macs / (double)ns);
+        separator = ",";
+    } else {
+        (void)printf("%-8s %-5s %-6s %6zu %10.3f %10.2f %10.2f %10.1f\n", level, kind,
+                     place_names[run->place], run->n_tokens, each, each * cycles_per_ns, rate,
+                     macs / (double)ns);
+    }
+    (void)fflush(stdout);
+}
+
+/* One figure over the panels at `panels`, which are copies of c's. */
+static void time_panels(const struct args *a, const struct panel_run *run, panel_fn *fn,
+                        const struct panel_case *c, const uint8_t *panels, float *out)
+{
+    const size_t bytes = panel_bytes(run->kind, N_COLS);
+    const uint64_t until = clock_now_ns() + a->ms * NS_PER_MS;
+    struct act_q8 act = c->act;
+    uint64_t best = UINT64_MAX;
+
+    act.n_tokens = run->n_tokens;
+    for (unsigned round = 0; round < 2 || clock_now_ns() < until; round++) {
+        const uint64_t start = cpu_ns();
+        for (size_t p = 0; p < run->n_panels; p++) {
+            fn(panels + p * bytes, N_COLS, &act, out, PANEL_ROWS);
+        }
+        const uint64_t ns = cpu_ns() - start;
+        best = ns < best ? ns : best;
+    }
+    print_panel(a, run, best ? best : 1);
+}
+
+static void bench_kind(const struct args *a, enum cpu_level level, const struct kernels *k,
+                       enum panel_kind kind, uint8_t *room, float *out)
+{
+    const size_t bytes = panel_bytes(kind, N_COLS);
+    struct panel_case c;
+
+    panel_case_init(&c, kind, N_COLS, TOKENS_MAX, 0); /* round 0: nothing extreme */
+    for (int place = 0; place < PLACES; place++) {
+        const size_t most = place == PLACE_CACHE  ? CACHE_BYTES
+                            : level == CPU_SCALAR ? SLOW_BYTES
+                                                  : MEMORY_BYTES;
+        if (!a->places[place]) {
+            continue;
+        }
+        const size_t n_panels = most / bytes ? most / bytes : 1;
+        for (size_t p = 0; p < n_panels; p++) {
+            memcpy(room + p * bytes, c.panel, bytes);
+        }
+        for (size_t n = 1; n <= TOKENS_MAX; n++) {
+            const struct panel_run run = {level, kind, (enum place)place, n, n_panels};
+            if (a->tokens[n]) {
+                time_panels(a, &run, k->panel[kind], &c, room, out);
+            }
+        }
+    }
+    panel_case_deinit(&c);
+}
+
+/* ---- what is no panel ---- */
+
+struct values {
+    float x[N_VALUES], y[N_VALUES], d[N_VALUES / ACT_BLOCK];
+    uint16_t h[N_VALUES];
+    int8_t q[N_VALUES];
+    int32_t s[N_VALUES / ACT_BLOCK];
+    volatile float sink; /* keeps results from being dropped */
+};
+
+typedef void value_fn(const struct kernels *k, struct values *v);
+
+static void run_quant(const struct kernels *k, struct values *v)
+{
+    k->quant(v->x, N_VALUES, ACT_BLOCK, v->q, v->d, v->s);
+}
+
+static void run_quant_token(const struct kernels *k, struct values *v)
+{
+    k->quant_token(v->x, N_VALUES, N_VALUES, v->q, v->d, v->s);
+}
+
+static void run_dot_i8(const struct kernels *k, struct values *v)
+{
+    v->sink = (float)k->dot_i8(v->q, v->q, N_VALUES);
+}
+
+static void run_axpy_i8(const struct kernels *k, struct values *v)
+{
+    k->axpy_i8(1e-9f, v->q, v->x, N_VALUES);
+}
+
+static void run_dot_f32(const struct kernels *k, struct values *v)
+{
+    v->sink = k->dot_f32(v->x, v->y, N_VALUES);
+}
+
+static void run_dot_f16(const struct kernels *k, struct values *v)
+{
+    v->sink = k->dot_f16(v->h, v->y, N_VALUES);
+}
+
+static void run_dot_bf16(const struct kernels *k, struct values *v)
+{
+    v->sink = k->dot_bf16(v->h, v->y, N_VALUES);
+}
+
+static void run_axpy_f32(const struct kernels *k, struct values *v)
+{
+    k->axpy_f32(1e-9f, v->x, v->y, N_VALUES);
+}
+
+static void run_axpy_f16(const struct kernels *k, struct values *v)
+{
+    k->axpy_f16(1e-9f, v->h, v->y, N_VALUES);
+}
+
+static void run_f32_to_f16(const struct kernels *k, struct values *v)
+{
+    k->f32_to_f16(v->x, v->h, N_VALUES);
+}
+
+static void bench_values(const struct args *a, enum cpu_level level, const struct kernels *k)
+{
+    static const struct {
+        const char *name;
+        value_fn *run;
+        unsigned bytes; /* read for one value */
+    } slots[] = {
+        {"quant", run_quant, 4},       {"quant_token", run_quant_token, 4},
+        {"dot_i8", run_dot_i8, 1},     {"axpy_i8", run_axpy_i8, 1},
+        {"dot_f32", run_dot_f32, 4},   {"dot_f16", run_dot_f16, 2},
+        {"dot_bf16", run_dot_bf16, 2}, {"axpy_f32", run_axpy_f32, 4},
+        {"axpy_f16", run_axpy_f16, 2}, {"f32_to_f16", run_f32_to_f16, 4},
+    };
+    static struct values v;
+
+    float_input(v.x, N_VALUES, 0);
+    float_input(v.y, N_VALUES, 0);
+    half_input(v.h, N_VALUES, 0);
+    for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
+        uint64_t best = UINT64_MAX;
+        for (int round = 0; round < 64; round++) {
+            const uint64_t start = cpu_ns();
+            for (int again = 0; again < 8; again++) {
+                slots[i].run(k, &v);
+            }
+            const uint64_t ns = (cpu_ns() - start) / 8;
+            best = ns < best ? ns : best;
+        }
+        const double each = (double)(best ? best : 1) * 128 / (double)N_VALUES;
+        const double rate = 128.0 * slots[i].bytes / each;
+        if (a->json) {
+            (void)printf(
+                "%s\n {\"level\": \"%s\", \"kind\": \"%s\", \"in\": \"cache\", \"tokens\": 1, "
+                "\"ns\": %.4f, \"cycles\": %.3f, \"gb_per_s\": %.3f}",
+                separator, cpu_level_name(level), slots[i].name, each, each * cycles_per_ns, rate);
+            separator = ",";
+        } else {
+            (void)printf("%-8s %-12s cache %10.3f %10.2f %10.2f\n", cpu_level_name(level),
+                         slots[i].name, each, each * cycles_per_ns, rate);
+        }
+    }
+}
+
+/* ---- the command line ---- */
+
+static bool kind_parse(const char *name, enum panel_kind *ret)
+{
+    for (unsigned i = PANEL_NONE + 1; i < PANELS; i++) {
+        if (strcmp(panel_info((enum panel_kind)i)->name, name) == 0) {
+            *ret = (enum panel_kind)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool number(const char *s, unsigned long most, unsigned long *ret)
+{
+    char *end = NULL;
+
+    errno = 0;
+    *ret = *s >= '0' && *s <= '9' ? strtoul(s, &end, 10) : 0;
+    return errno == 0 && end && *end == '\0' && *ret >= 1 && *ret <= most;
+}
+
+/* One option and its value. */
+static bool take(struct args *a, const char *word, const char *value)
+{
+    enum cpu_level level;
+    enum panel_kind kind;
+    unsigned long n;
+
+    if (strcmp(word, "--level") == 0 && cpu_level_parse(value, &level)) {
+        a->levels[level] = true;
+    } else if (strcmp(word, "--kind") == 0 && kind_parse(value, &kind)) {
+        a->kinds[kind] = true;
+    } else if (strcmp(word, "--tokens") == 0 && number(value, TOKENS_MAX, &n)) {
+        a->tokens[n] = true;
+    } else if (strcmp(word, "--ms") == 0 && number(value, 60000, &n)) {
+        a->ms = (unsigned)n;
+    } else if (strcmp(word, "--in") == 0 && strcmp(value, "cache") == 0) {
+        a->places[PLACE_CACHE] = true;
+    } else if (strcmp(word, "--in") == 0 && strcmp(value, "memory") == 0) {
+        a->places[PLACE_MEMORY] = true;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+/* Is one of n set? If none: set those of `usual`, or all when that is NULL. */
+static bool any(bool *set, size_t n, const bool *usual)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (set[i]) {
+            return true;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        set[i] = !usual || usual[i];
+    }
+    return false;
+}
+
+static bool parse(struct args *a, int n, char **argv)
+{
+    static const bool tokens[TOKENS_MAX + 1] = {
+        [1] = true, [2] = true, [4] = true, [8] = true, [16] = true, [64] = true};
+
+    for (int i = 1; i < n; i++) {
+        if (strcmp(argv[i], "--json") == 0) {
+            a->json = true;
+        } else if (i + 1 < n && take(a, argv[i], argv[i + 1])) {
+            i++;
+        } else {
+            return false;
+        }
+    }
+    a->all_kinds = !any(a->kinds, PANELS, NULL);
+    (void)any(a->levels, CPU_LEVELS, NULL);
+    (void)any(a->tokens, TOKENS_MAX + 1, tokens);
+    (void)any(a->places, PLACES, NULL);
+    return true;
+}
+
+static void bench_level(const struct args *a, enum cpu_level level, uint8_t *room, float *out)
+{
+    struct kernels k;
+
+    kernels_init(&k, level);
+    for (unsigned i = PANEL_NONE + 1; i < PANELS; i++) {
+        if (a->kinds[i]) {
+            bench_kind(a, level, &k, (enum panel_kind)i, room, out);
+        }
+    }
+    if (a->all_kinds) {
+        bench_values(a, level, &k);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct args a = {.ms = 60};
+
+    if (!parse(&a, argc, argv)) {
+        (void)fputs("usage: kernels [--level NAME]... [--kind NAME]... [--tokens N]... "
+                    "[--in cache|memory] [--ms N] [--json]\n",
+                    stderr);
+        return 64;
+    }
+    uint8_t *room =
+        mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    float *out = malloc(TOKENS_MAX * PANEL_ROWS * sizeof(*out));
+    if (room == MAP_FAILED || !out) {
+        (void)fputs("kernels: no memory\n", stderr);
+        return 71;
+    }
+    (void)madvise(room, MEMORY_BYTES, MADV_HUGEPAGE);
+    random_seed(1);
+    cycles_per_ns = core_hertz() * 1e-9;
+    if (a.json) {
+        (void)printf("{\"core_ghz\": %.3f, \"rows\": [", cycles_per_ns);
+    } else {
+        (void)printf(
+            "core at %.2f GHz; times are of one thread's own, for 128 weights and a token\n"
+            "%-8s %-5s %-6s %6s %10s %10s %10s %10s\n",
+            cycles_per_ns, "level", "kind", "in", "tokens", "ns", "cycles", "GB/s", "G MAC/s");
+    }
+    for (int level = 0; level < CPU_LEVELS; level++) {
+        if (a.levels[level] && cpu_level_present((enum cpu_level)level)) {
+            bench_level(&a, (enum cpu_level)level, room, out);
+        }
+    }
+    if (a.json) {
+        (void)puts("\n]}");
+    }
+    free(out);
+    (void)munmap(room, MEMORY_BYTES);
+    return fflush(stdout) == 0 ? 0 : 74;
+}
