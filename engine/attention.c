@@ -218,5 +218,7 @@ void attention_run(struct stepper *st, const struct layer *l, size_t layer_i)
     const struct shape *s = &st->model->shape;
 
     rows_share(st, place_row, &a, st->n_rows, st->n_rows * s->n_embd < ALONE_FLOATS);
+    profile_part(st, PART_ROPE);
     rows_share(st, attend, &a, st->n_rows * s->n_head, attention_work(st) < ALONE_ATTENTION);
+    profile_part(st, PART_ATTENTION);
 }

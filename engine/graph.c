@@ -52,6 +52,7 @@ static void fill_row(void *ctx, size_t row, unsigned thread_i)
 void graph_embed(struct stepper *st)
 {
     rows_share(st, fill_row, st, st->n_rows, st->n_rows * st->model->shape.n_embd < ALONE_FLOATS);
+    profile_part(st, PART_EMBED);
 }
 
 /* ---- what a layer does row by row ---- */
@@ -86,6 +87,7 @@ static void norm_rows(struct stepper *st, const float *w, unsigned kinds, bool a
     struct norm_ctx nc = {.st = st, .w = w, .kinds = kinds, .add_h = add_h};
 
     rows_share(st, norm_row, &nc, st->n_rows, st->n_rows * st->model->shape.n_embd < ALONE_FLOATS);
+    profile_part(st, PART_NORM);
 }
 
 /* The attention's result, ready for the product o. */
@@ -168,10 +170,13 @@ static void attention_half(struct layer_ctx *lc)
               lc->layer_i > 0);
     const struct input h = rows_input(st, st->h, n_embd);
     products_run(st->engine, &h, st->n_rows, qkv, ARRAY_SIZE(qkv));
+    profile_part(st, PART_QKV);
     attention_run(st, l, lc->layer_i);
     rows_share(st, finish_attention, lc, st->n_rows, st->n_rows * n_embd < ALONE_FLOATS);
+    profile_part(st, PART_NORM);
     const struct input att = rows_input(st, st->att, n_q);
     products_run(st->engine, &att, st->n_rows, &o, 1);
+    profile_part(st, PART_O);
 }
 
 static void feed_forward_half(struct layer_ctx *lc)
@@ -185,13 +190,16 @@ static void feed_forward_half(struct layer_ctx *lc)
     norm_rows(st, l->ffn_norm, act_wanted(&l->gate) | act_wanted(&l->up), true);
     const struct input h = rows_input(st, st->h, n_embd);
     products_run(st->engine, &h, st->n_rows, gate_up, ARRAY_SIZE(gate_up));
+    profile_part(st, PART_GATE_UP);
     rows_share(st, activate, lc, st->n_rows * ((n_ff + FF_CHUNK - 1) / FF_CHUNK),
                st->n_rows * n_ff < ALONE_FLOATS / 4);
     if (down_wants_rows(l)) {
         rows_share(st, finish_activation, lc, st->n_rows, st->n_rows * n_ff < ALONE_FLOATS);
     }
+    profile_part(st, PART_ACTIVATION);
     const struct input act = rows_input(st, st->gate, n_ff);
     products_run(st->engine, &act, st->n_rows, &down, 1);
+    profile_part(st, PART_DOWN);
 }
 
 void graph_layer(struct stepper *st, size_t layer)
@@ -222,6 +230,8 @@ void graph_head(struct stepper *st, size_t n)
     const struct product head = {&m->head, st->logits, m->shape.n_vocab};
 
     rows_share(st, finish_row, st, n, n * n_embd < ALONE_FLOATS);
+    profile_part(st, PART_NORM);
     const struct input in = rows_input(st, st->wanted, n_embd);
     products_run(st->engine, &in, n, &head, 1);
+    profile_part(st, PART_HEAD);
 }

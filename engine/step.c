@@ -271,6 +271,7 @@ int stepper_run(struct stepper *st, struct step_item *items, size_t n_items,
     if (!reserve_all(items, n_items)) {
         return STEP_KV_FULL;
     }
+    profile_begin(st);
     list_rows(st, items, n_items);
     graph_embed(st);
     for (size_t layer = 0; layer < st->model->shape.n_layer; layer++) {

@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "engine/kv.h"
+#include "engine/measure.h"
 #include "engine/model.h"
 #include "engine/product.h"
 
@@ -45,6 +46,9 @@ struct stepper {
     struct act_room act[ACT_KINDS];
     struct row *rows;
     size_t n_rows; /* of the step that runs */
+
+    struct step_profile *profile;         /* borrowed; NULL: nobody measures */
+    uint64_t profile_ns, profile_wait_ns; /* the clock and the pool's waiting at the last part */
 };
 
 /**
@@ -62,5 +66,11 @@ void graph_layer(struct stepper *st, size_t layer);
 
 /** graph_head() - logits of n rows whose x the caller has gathered in `wanted` */
 void graph_head(struct stepper *st, size_t n);
+
+/* ---- measure.c: nothing happens in these unless somebody measures ---- */
+
+void profile_begin(struct stepper *st);
+/** profile_part() - what has passed since the last call was this part */
+void profile_part(struct stepper *st, enum step_part part);
 
 #endif

@@ -40,6 +40,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 #define SPIN_ROUNDS 2000 /* some ten microseconds */
 
 struct worker {
@@ -59,6 +61,8 @@ struct threads {
     atomic_bool stop;
     unsigned n_threads;
     unsigned n_started; /* workers that run */
+    bool timed;         /* the caller's alone, like the next */
+    uint64_t waited_ns;
     struct worker workers[];
 };
 
@@ -199,6 +203,7 @@ void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items)
     ring(t);
 
     work(t, 0);
+    const uint64_t begin = t->timed ? clock_now_ns() : 0;
     for (unsigned spins = 0; atomic_load(&t->left) != 0 && spins < SPIN_ROUNDS; spins++) {
         pause_cpu();
     }
@@ -211,4 +216,17 @@ void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items)
         futex_wait(&t->left, left);
     }
     atomic_store(&t->caller_sleeps, 0);
+    if (t->timed) {
+        t->waited_ns += clock_now_ns() - begin;
+    }
+}
+
+void threads_time(struct threads *t, bool on)
+{
+    t->timed = on;
+}
+
+uint64_t threads_waited_ns(const struct threads *t)
+{
+    return t->waited_ns;
 }

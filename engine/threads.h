@@ -2,6 +2,7 @@
 #ifndef ENGINE_THREADS_H
 #define ENGINE_THREADS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,5 +29,10 @@ unsigned threads_count(const struct threads *t);
  * holds an item. Everything fn wrote is visible to the caller afterwards.
  */
 void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items);
+
+/* For measurements: how long the callers of threads_run() have waited for others' items, while it
+ * was switched on. Not to be called while a job runs. */
+void threads_time(struct threads *t, bool on);
+uint64_t threads_waited_ns(const struct threads *t);
 
 #endif

@@ -80,6 +80,8 @@ static const struct option options[] = {
     FLAG("--thirds", thirds, VERB_SENSITIVITY),
     INT("-p", p, VERB_BENCH, 0, MODEL_CTX_MAX / 2),
     INT("-b", b, VERB_BENCH, 1, LAB_STREAMS_MAX),
+    INT("-d", d, VERB_BENCH, 0, MODEL_CTX_MAX / 2),
+    FLAG("--profile", profile, VERB_BENCH),
     INT("-r", r, VERB_BENCH, 1, 1000),
 };
 

@@ -3,7 +3,8 @@
  * Tokens are pseudo-random and nothing is sampled: a round feeds each stream its prompt, in steps
  * of --chunk tokens over all streams, then n single tokens, all streams in one step and a row of
  * logits for each. Rates count the tokens of all streams; with several rounds they are the
- * median. */
+ * median. With -d each stream begins with so many positions that were not computed. --profile also
+ * picks a token from each row, greedily, so that what this takes is seen. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,11 @@
 #include "base/clock.h"
 #include "engine/lab/lab.h"
 
+enum phase { PHASE_PROMPT, PHASE_GENERATE, PHASES };
+
 struct result {
     double load_s;
+    struct lab_profile profiles[PHASES];   /* of all rounds */
     double *prompt_rates, *generate_rates; /* owned: one a round */
 };
 
@@ -22,8 +26,66 @@ static uint64_t next(uint64_t *state)
     return *state >> 33;
 }
 
+/* A run, and what is measured of it now. */
+struct bench {
+    struct lab_run run;
+    struct sampler *sampler;        /* owned; NULL: no profile is wanted */
+    struct lab_profile *profile;    /* borrowed; of the phase */
+    struct step_profile this_phase; /* of this round */
+};
+
+static uint64_t phase_begin(struct bench *b, struct lab_profile *profile)
+{
+    if (b->sampler) {
+        b->profile = profile;
+        stepper_profile(b->run.stepper, &b->this_phase);
+    }
+    return clock_now_ns();
+}
+
+static void phase_end(struct bench *b, uint64_t start)
+{
+    if (!b->sampler) {
+        return;
+    }
+    struct step_profile *all = &b->profile->steps;
+    for (unsigned i = 0; i < STEP_PARTS; i++) {
+        all->ns[i] += b->this_phase.ns[i];
+        all->wait_ns[i] += b->this_phase.wait_ns[i];
+        all->weights[i] = b->this_phase.weights[i];
+        all->macs[i] = b->this_phase.macs[i];
+    }
+    b->profile->total_ns += clock_now_ns() - start;
+}
+
+/* One step, and with a profile what follows one in a generation. */
+static int step(struct bench *b, struct step_item *items, size_t n)
+{
+    static const struct sampler_params greedy = {.top_p = 1, .repeat_penalty = 1};
+    struct sampler_choice choice;
+    int r = lab_step(&b->run, items, n);
+
+    if (r != LAB_OK || !b->sampler) {
+        return r;
+    }
+    const uint64_t start = clock_now_ns();
+    for (size_t i = 0; i < n; i++) {
+        b->profile->n_tokens += items[i].n_ids;
+        b->profile->n_rows += items[i].n_logits;
+        if (items[i].n_logits > 0 &&
+            sampler_pick(b->sampler, &greedy, items[i].logits, items[i].ids, items[i].n_ids, 0, 0,
+                         &choice) != SAMPLER_OK) {
+            lab_error("bench: logits that are not finite");
+            return LAB_DATA;
+        }
+    }
+    b->profile->sample_ns += clock_now_ns() - start;
+    b->profile->n_steps++;
+    return LAB_OK;
+}
+
 /* Fills each stream's prompt, one stream after the other's chunk in each step. */
-static int prompts(const struct lab_args *a, struct lab_run *run, const int32_t *ids)
+static int prompts(const struct lab_args *a, struct bench *b, const int32_t *ids)
 {
     const size_t n_streams = (size_t)a->b, p = (size_t)a->p;
     const size_t chunk = a->chunk / n_streams ? a->chunk / n_streams : 1;
@@ -33,9 +95,9 @@ static int prompts(const struct lab_args *a, struct lab_run *run, const int32_t 
         const size_t k = p - at < chunk ? p - at : chunk;
         for (size_t s = 0; s < n_streams; s++) {
             items[s] = (struct step_item){
-                .seq = run->seqs[s], .ids = ids + at, .n_ids = k, .n_logits = at + k == p};
+                .seq = b->run.seqs[s], .ids = ids + at, .n_ids = k, .n_logits = at + k == p};
         }
-        const int r = lab_step(run, items, n_streams);
+        const int r = step(b, items, n_streams);
         if (r != LAB_OK) {
             return r;
         }
@@ -44,16 +106,16 @@ static int prompts(const struct lab_args *a, struct lab_run *run, const int32_t 
     return LAB_OK;
 }
 
-static int tokens(const struct lab_args *a, struct lab_run *run, const int32_t *ids)
+static int tokens(const struct lab_args *a, struct bench *b, const int32_t *ids)
 {
     struct step_item items[LAB_STREAMS_MAX];
 
     for (size_t at = 0; at < a->n; at++) {
         for (size_t s = 0; s < a->b; s++) {
-            items[s] =
-                (struct step_item){.seq = run->seqs[s], .ids = ids + at, .n_ids = 1, .n_logits = 1};
+            items[s] = (struct step_item){
+                .seq = b->run.seqs[s], .ids = ids + at, .n_ids = 1, .n_logits = 1};
         }
-        const int r = lab_step(run, items, (size_t)a->b);
+        const int r = step(b, items, (size_t)a->b);
         if (r != LAB_OK) {
             return r;
         }
@@ -68,20 +130,25 @@ static double rate_since(uint64_t start, uint64_t n)
     return ns > 0 ? (double)n * 1e9 / (double)ns : 0;
 }
 
-static int one_round(const struct lab_args *a, struct lab_run *run, const int32_t *ids,
-                     double *ret_prompt, double *ret_generate)
+/* Both phases over n_streams sequences that have a->d positions. */
+static int one_round(const struct lab_args *a, struct bench *b, const int32_t *ids, size_t round,
+                     struct result *res)
 {
+    struct lab_run *run = &b->run;
+
     for (size_t s = 0; s < run->n_seqs; s++) {
-        seq_rewind(run->seqs[s], 0);
+        seq_rewind(run->seqs[s], (size_t)a->d);
     }
-    uint64_t start = clock_now_ns();
-    int r = prompts(a, run, ids);
-    *ret_prompt = rate_since(start, a->p * a->b);
-    start = clock_now_ns();
+    uint64_t start = phase_begin(b, &res->profiles[PHASE_PROMPT]);
+    int r = prompts(a, b, ids);
+    res->prompt_rates[round] = rate_since(start, a->p * a->b);
+    phase_end(b, start);
+    start = phase_begin(b, &res->profiles[PHASE_GENERATE]);
     if (r == LAB_OK) {
-        r = tokens(a, run, ids);
+        r = tokens(a, b, ids);
     }
-    *ret_generate = rate_since(start, a->n * a->b);
+    res->generate_rates[round] = rate_since(start, a->n * a->b);
+    phase_end(b, start);
     return r;
 }
 
@@ -89,11 +156,11 @@ static int measure(const struct lab_args *a, const struct model *model, struct r
 {
     const size_t most = a->p > a->n ? (size_t)a->p : (size_t)a->n;
     const struct lab_need need = {.n_seqs = (size_t)a->b,
-                                  .n_ctx = (size_t)(a->p + a->n) + 1,
+                                  .n_ctx = (size_t)(a->d + a->p + a->n) + 1,
                                   .n_tokens = a->chunk > a->b ? (size_t)a->chunk : (size_t)a->b,
                                   .n_logits = (size_t)a->b};
     const uint32_t n_vocab = vocab_size(model_vocab(model));
-    struct lab_run run = {0};
+    struct bench b = {0};
     uint64_t state = 1;
     int32_t *ids = calloc(most + 1, sizeof(*ids));
 
@@ -103,11 +170,18 @@ static int measure(const struct lab_args *a, const struct model *model, struct r
     for (size_t i = 0; i < most; i++) {
         ids[i] = (int32_t)(next(&state) % n_vocab);
     }
-    int r = lab_run_open(&run, a, model, &need);
-    for (size_t i = 0; r == LAB_OK && i < a->r; i++) {
-        r = one_round(a, &run, ids, &res->prompt_rates[i], &res->generate_rates[i]);
+    int r = lab_run_open(&b.run, a, model, &need);
+    if (r == LAB_OK && a->profile && sampler_new(&b.sampler, n_vocab) < 0) {
+        r = lab_errno("bench", -ENOMEM);
     }
-    lab_run_close(&run);
+    for (size_t s = 0; r == LAB_OK && s < b.run.n_seqs; s++) {
+        r = seq_fill(b.run.seqs[s], (size_t)a->d) ? LAB_OK : lab_errno("bench", -ENOMEM);
+    }
+    for (size_t i = 0; r == LAB_OK && i < a->r; i++) {
+        r = one_round(a, &b, ids, i, res);
+    }
+    sampler_free(b.sampler);
+    lab_run_close(&b.run);
     free(ids);
     return r;
 }
@@ -125,6 +199,30 @@ static double median(double *v, size_t n)
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
+static json_t *as_json(const struct lab_args *a, const struct model_info *info, double prompt,
+                       double generate, const struct result *res)
+{
+    json_t *all = json_pack(
+        "{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:I, s:I}", "model",
+        json_bytes(info->name, strlen(info->name)), "formats",
+        json_bytes(info->formats, strlen(info->formats)), "cpu", cpu_level_name(a->cpu), "threads",
+        (json_int_t)a->threads, "streams", (json_int_t)a->b, "depth", (json_int_t)a->d,
+        "prompt_tokens", (json_int_t)a->p, "generate_tokens", (json_int_t)a->n, "repeats",
+        (json_int_t)a->r, "kv", kv_type_name(a->kv), "prompt_tokens_per_second", prompt,
+        "generate_tokens_per_second", generate, "load_seconds", res->load_s, "peak_bytes",
+        (json_int_t)lab_peak_bytes(), "file_bytes", (json_int_t)info->file_bytes);
+
+    if (all && a->profile &&
+        json_object_set_new(all, "profile",
+                            json_pack("{s:o, s:o}", "prompt",
+                                      profile_json(&res->profiles[PHASE_PROMPT]), "generate",
+                                      profile_json(&res->profiles[PHASE_GENERATE]))) != 0) {
+        json_decref(all);
+        return NULL;
+    }
+    return all;
+}
+
 static int print(const struct lab_args *a, const struct model *model, struct result *res)
 {
     struct model_info info;
@@ -132,23 +230,22 @@ static int print(const struct lab_args *a, const struct model *model, struct res
     const double generate = median(res->generate_rates, (size_t)a->r);
 
     model_info(model, &info);
-    const uint64_t peak = lab_peak_bytes();
     if (a->json) {
-        return out_json(json_pack(
-            "{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:I, s:I}", "model",
-            json_bytes(info.name, strlen(info.name)), "formats",
-            json_bytes(info.formats, strlen(info.formats)), "cpu", cpu_level_name(a->cpu),
-            "threads", (json_int_t)a->threads, "streams", (json_int_t)a->b, "prompt_tokens",
-            (json_int_t)a->p, "generate_tokens", (json_int_t)a->n, "repeats", (json_int_t)a->r,
-            "kv", kv_type_name(a->kv), "prompt_tokens_per_second", prompt,
-            "generate_tokens_per_second", generate, "load_seconds", res->load_s, "peak_bytes",
-            (json_int_t)peak, "file_bytes", (json_int_t)info.file_bytes));
+        return out_json(as_json(a, &info, prompt, generate, res));
     }
     (void)printf("prompt   %llu tokens: %.1f tokens/s\n", (unsigned long long)a->p, prompt);
     (void)printf("generate %llu tokens: %.1f tokens/s\n", (unsigned long long)a->n, generate);
     (void)printf("%llu streams, %llu threads, cpu %s, median of %llu\n", (unsigned long long)a->b,
                  (unsigned long long)a->threads, cpu_level_name(a->cpu), (unsigned long long)a->r);
-    (void)printf("load %.3f s, peak %.1f MiB\n", res->load_s, (double)peak / 1048576.0);
+    if (a->d > 0) {
+        (void)printf("after %llu positions, kv %s\n", (unsigned long long)a->d,
+                     kv_type_name(a->kv));
+    }
+    (void)printf("load %.3f s, peak %.1f MiB\n", res->load_s, (double)lab_peak_bytes() / 1048576.0);
+    if (a->profile) {
+        profile_print("prompt", &res->profiles[PHASE_PROMPT]);
+        profile_print("generate", &res->profiles[PHASE_GENERATE]);
+    }
     return LAB_OK;
 }
 

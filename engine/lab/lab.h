@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "engine/engine.h"
+#include "engine/measure.h"
 
 /* Exit codes: the numbers of sysexits.h. */
 enum {
@@ -57,13 +58,14 @@ struct lab_args {
     enum kv_type kv;
     uint64_t threads; /* 0: not given (info) */
     bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt,
-        thirds;
+        thirds, profile;
     const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template, *board, *plan,
         *formats;
     uint64_t n;      /* tokens to generate */
     uint64_t p;      /* tokens of a prompt */
     uint64_t b;      /* streams; 0: not given (info) */
     uint64_t r;      /* repeats */
+    uint64_t d;      /* positions that a stream has before its prompt */
     uint64_t ctx;    /* tokens in a window, or positions of a stream; 0: not given (info) */
     uint64_t chunk;  /* prompt tokens in one step; 0: not given (info) */
     uint64_t tokens; /* of a text, at most */
@@ -107,6 +109,18 @@ int verb_bench(const struct lab_args *a);
 int verb_pack(const struct lab_args *a);
 int verb_quantize(const struct lab_args *a);
 int verb_sensitivity(const struct lab_args *a);
+
+/* Where the time of one phase of `bench` went. */
+struct lab_profile {
+    struct step_profile steps;
+    uint64_t total_ns, sample_ns; /* by the clock, samples included; a greedy pick for each row */
+    uint64_t n_steps, n_tokens, n_rows;
+};
+
+/** profile_print() - a phase as a table for a person */
+void profile_print(const char *phase, const struct lab_profile *p);
+/** profile_json() - the same for a program; NULL: no memory */
+json_t *profile_json(const struct lab_profile *p);
 
 /** predict_print() - what running a model on a->board takes: `info --board` */
 int predict_print(const struct lab_args *a, const struct model *model);

@@ -287,6 +287,23 @@ class Verbs(unittest.TestCase):
             self.assertEqual((said['prompt_tokens'], said['generate_tokens'], said['streams']), (20, 4, streams))
         self.assertIn(b'tokens/s', fine('bench', HOME_MODEL, '-p', 4, '-n', 0, '-r', 1))
 
+    def test_a_profile_of_bench_has_every_part_of_both_phases(self):
+        said = fine_json('bench', HOME_MODEL, '-p', 20, '-n', 4, '-b', 2, '-d', 50, '-r', 3, '--profile', '--json')
+        self.assertEqual((said['depth'], said['prompt_tokens'], said['generate_tokens']), (50, 20, 4))
+        parts = None
+        for phase, tokens, steps, rows in (('prompt', 120, 3, 6), ('generate', 24, 12, 24)):
+            p = said['profile'][phase]
+            self.assertEqual((p['tokens'], p['steps'], p['rows']), (tokens, steps, rows))
+            self.assertLessEqual(sum(part['ns'] for part in p['parts']) + p['sample_ns'], p['total_ns'])
+            self.assertGreater(p['sample_ns'], 0)
+            names = [part['part'] for part in p['parts']]
+            parts = parts or names
+            self.assertEqual(names, parts)
+        table = fine('bench', HOME_MODEL, '-p', 4, '-n', 2, '-r', 1, '--profile').decode()
+        for name in (*parts, 'sampling', 'between', 'waiting in all'):
+            self.assertEqual(table.count(f'\n  {name} '), 2, name)
+        self.assertNotIn('profile', fine_json('bench', HOME_MODEL, '-p', 4, '-n', 0, '-r', 1, '--json'))
+
 
 class Invariance(unittest.TestCase):
 
