@@ -1,6 +1,8 @@
 /* engine: what stands for the runner's arithmetic. */
 #include "bench/simulate/sim.h"
 
+#define LAYERS 28u /* between two of them a step can be stopped */
+
 static void add(struct sim_step *st, struct sim_job *j, uint32_t n, bool prompt)
 {
     st->who[st->n] = j;
@@ -55,10 +57,27 @@ void sim_begin_step(struct sim *s)
     }
 }
 
+void sim_stop_step(struct sim *s)
+{
+    struct sim_step *st = &s->step;
+    const uint64_t layer_ns = (st->end_ns - st->begin_ns) / LAYERS + 1;
+    const uint64_t n = (s->now_ns - st->begin_ns) / layer_ns + 1;
+
+    if (!st->stopped && st->begin_ns + n * layer_ns < st->end_ns) {
+        st->stopped = true;
+        st->end_ns = st->begin_ns + n * layer_ns;
+    }
+}
+
 void sim_carry_out(struct sim *s, const struct sim_step *st)
 {
     const uint64_t took = st->end_ns - st->begin_ns;
 
+    if (st->stopped) {
+        s->n_stops++;
+        s->stopped_ns += took;
+        return;
+    }
     for (size_t i = 0; i < st->n; i++) {
         struct sim_job *j = st->who[i];
         if (!st->gone[i]) {
@@ -69,6 +88,7 @@ void sim_carry_out(struct sim *s, const struct sim_step *st)
     }
     pace_learn(&st->model->pace, st->n_decode, st->n_prompt, took);
     s->n_steps++;
+    s->step_ns = took;
     s->step_max_ns = took > s->step_max_ns ? took : s->step_max_ns;
     s->chunk_max = st->n_prompt > s->chunk_max ? st->n_prompt : s->chunk_max;
 }

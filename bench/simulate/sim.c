@@ -148,7 +148,9 @@ static void advance(struct sim *s)
     for (size_t i = 0; i < plan.n_run; i++) {
         s->plan[i] = container_of(plan.run[i], struct sim_job, job);
     }
-    if (!s->step.running) {
+    if (plan.urgent && s->step.running) {
+        sim_stop_step(s);
+    } else if (!s->step.running) {
         sim_begin_step(s);
     }
 }
@@ -320,6 +322,7 @@ static void book(struct sim *s, const struct sim_step *st, size_t i)
         sched_started(&s->sched, &j->job, j->prompt, 0);
     }
     if (st->prompt[i]) {
+        j->begun_ns = j->computed_ns ? j->begun_ns : st->begin_ns;
         j->computed_ns = j->computed_ns ? j->computed_ns : s->now_ns;
         s->prompt_tokens += st->n_ids[i];
         s->prompted[j->job.account - s->accounts] += st->n_ids[i];
@@ -377,6 +380,9 @@ static void end_step(struct sim *s)
 
     sim_carry_out(s, &st);
     sim_begin_step(s);
+    if (st.stopped) {
+        return; /* nothing of it is told */
+    }
     if (s->now_ns - s->stats_ns >= STATS_NS) {
         s->stats_ns = s->now_ns;
         tell_step(s, &st);

@@ -95,7 +95,8 @@ struct sim_job {
     uint64_t hears_ns,
         cancel_ns;        /* when its client reads again, goes away; UINT64_MAX: not to come */
     bool probe;           /* the breaker let it through to see */
-    uint64_t computed_ns; /* the first prompt token was there; 0: not yet */
+    uint64_t begun_ns;    /* the step that computed its first prompt token began */
+    uint64_t computed_ns; /* that one was there; 0: not yet */
     uint64_t first_ns, last_ns; /* answer tokens */
     uint64_t wait_max_ns;       /* between two of them */
 
@@ -131,7 +132,7 @@ struct sim_step {
     size_t n;
     uint32_t n_decode, n_prompt;
     uint64_t begin_ns, end_ns;
-    bool running;
+    bool running, stopped;
 };
 
 struct sim;
@@ -170,15 +171,16 @@ struct sim {
 
     /* What was measured. */
     uint64_t n_steps, n_plans, n_give_backs;
+    uint64_t n_stops, stopped_ns; /* steps that an urgent plan stopped, and what they had taken */
     uint64_t n_done, n_refused, n_failed, n_cancelled;
     uint64_t n_deaf,
         n_unread; /* times that a client stopped reading; tokens computed all the same */
     uint64_t prompt_tokens, answer_tokens; /* computed */
     uint64_t prompted[SIM_ACCOUNTS_MAX];   /* prompt tokens of each account */
     uint64_t served[CLASSES];              /* prompt + 2 x answer */
-    uint64_t step_max_ns;
-    uint32_t chunk_max;            /* prompt tokens of one step */
-    uint64_t plan_ns, plan_max_ns; /* real time that plans took; only with `timed` */
+    uint64_t step_ns, step_max_ns;         /* the last one, the longest */
+    uint32_t chunk_max;                    /* prompt tokens of one step */
+    uint64_t plan_ns, plan_max_ns;         /* real time that plans took; only with `timed` */
     bool timed;
 
     sim_observe_fn *observe; /* may be NULL */
@@ -197,6 +199,8 @@ void sim_run(struct sim *s);
 
 /** sim_begin_step() - the next step of the plan that is there, if it has work */
 void sim_begin_step(struct sim *s);
+/** sim_stop_step() - the step that runs ends at its next layer, with nothing done */
+void sim_stop_step(struct sim *s);
 /** sim_carry_out() - the engine's own part of a step that is over */
 void sim_carry_out(struct sim *s, const struct sim_step *st);
 

@@ -100,14 +100,15 @@ static bool same_time(uint32_t a, uint32_t b)
 
 static void send_plan(struct broker *b, const struct sched_plan *plan)
 {
-    struct seam_message m = {.type = SEAM_PLAN};
+    struct seam_message m = {.type = SEAM_PLAN, .plan = {.n_run = plan->n_run}};
 
-    m.plan.n_run = plan->n_run;
     m.plan.prompt_us = plan->prompt_us;
+    m.plan.urgent = plan->urgent;
     for (size_t i = 0; i < plan->n_run; i++) {
         m.plan.run[i] = plan->run[i]->seq;
     }
-    if (m.plan.n_run == b->sent.n_run && same_time(m.plan.prompt_us, b->sent.prompt_us) &&
+    if (!plan->urgent && m.plan.n_run == b->sent.n_run &&
+        same_time(m.plan.prompt_us, b->sent.prompt_us) &&
         memcmp(m.plan.run, b->sent.run, m.plan.n_run * sizeof(m.plan.run[0])) == 0) {
         return;
     }

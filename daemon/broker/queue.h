@@ -46,6 +46,7 @@ struct slots {
     uint32_t chunk_left;          /* prompt tokens that nobody in the plan has yet */
     uint32_t n_decode, n_watched; /* picked: decoding; of these not low */
     uint32_t n_prefill, n_soon;   /* picked: with a prompt; of these not low and soon decoding */
+    uint64_t n_left;              /* prompt tokens that those have to go */
     /* A start had no room, and none with a weaker claim than it has: jobs of classes below
      * closed_to, and in classes that are bits of closed_holders those whose account holds
      * something. */

@@ -36,7 +36,7 @@ bool sched_account_idle(const struct sched_account *a)
 
 void sched_init(struct sched *s, struct queue *queue, const struct sched_limits *limits)
 {
-    *s = (struct sched){.queue = queue, .limits = *limits};
+    *s = (struct sched){.queue = queue, .limits = *limits, .stop_credit_us = SCHED_STOP_US_MAX};
     for (size_t c = 0; c < CLASSES; c++) {
         list_init(&s->accounts[c]);
     }
@@ -303,6 +303,12 @@ void sched_started(struct sched *s, struct job *j, uint32_t prompt, uint32_t cac
     (void)s;
 }
 
+static void report(struct sched *s, uint64_t now_ns)
+{
+    s->reported_ns = s->reported ? s->reported_ns : now_ns;
+    s->reported = true;
+}
+
 void sched_prefilled(struct sched *s, struct job *j, uint32_t done, uint32_t total, uint64_t now_ns)
 {
     const uint32_t before = j->total - j->left;
@@ -315,14 +321,14 @@ void sched_prefilled(struct sched *s, struct job *j, uint32_t done, uint32_t tot
         const uint32_t known = j->slots->chunk - j->slots->chunk / 8;
         j->slots->chunk = chunk > known ? chunk : known;
     }
-    s->reported = true;
+    report(s, now_ns);
     charge_prompt(s, j, done, now_ns);
     set_left(j, total - done);
 }
 
 void sched_tokens(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns)
 {
-    s->reported = true;
+    report(s, now_ns);
     charge_prompt(s, j, j->total, now_ns);
     charge(s, j, (uint64_t)n * SCHED_ANSWER_COST);
     set_left(j, 0);

@@ -19,6 +19,7 @@
 #define SCHED_ACCOUNTS_MAX 4096u /* with jobs, that one plan looks at */
 #define SCHED_PROMPT_COST 1u     /* of a prompt token computed */
 #define SCHED_ANSWER_COST 2u     /* of an answer token */
+#define SCHED_STOP_US_MAX 2e6    /* of the engine's time, to be thrown away at once */
 #define SCHED_TABS 4u            /* models whose prompts an account tells apart in each class */
 
 /* Prompt tokens that jobs of one model have still to compute, as far as known. */
@@ -82,9 +83,13 @@ struct sched {
      * that have ended since. */
     struct job *sent[SEAM_PLAN_MAX], *flight[SEAM_PLAN_MAX];
     size_t n_sent, n_flight;
-    bool reported;    /* a step has ended since the last plan: the next one has begun with that */
-    uint64_t n_plans; /* numbers them */
-    uint64_t present_ns;                         /* when there was last work above low; 0: never */
+    double sent_us, flight_us; /* what a step of each takes; 0: not known */
+    uint64_t flight_ns;        /* when that one began */
+    bool reported; /* a step has ended since the last plan: the next one has begun with that */
+    uint64_t reported_ns;  /* then */
+    uint64_t n_plans;      /* numbers them */
+    double stop_credit_us; /* of the engine's time, that may be thrown away; as of stop_ns */
+    uint64_t stop_ns;
     struct sched_turn turns[SCHED_ACCOUNTS_MAX]; /* scratch of one plan */
     uint64_t
         window_at_ns; /* the engine's time up to here is booked on prompts; 0: none in the plan */
@@ -142,6 +147,7 @@ struct sched_plan {
     struct job *run[SEAM_PLAN_MAX];          /* then these may work, prompts in this order */
     size_t n_give_back, n_start, n_run;
     uint32_t prompt_us; /* as in struct seam_plan */
+    bool urgent;        /* likewise */
 };
 
 /**
@@ -176,7 +182,7 @@ uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account 
 /** sched_pending() - prompt tokens that the account's jobs of a class have still to compute */
 uint64_t sched_pending(const struct sched_account *a, enum request_class class_);
 
-/* ---- between sched.c, sched_plan.c and sched_room.c ---- */
+/* ---- between sched.c and the sched_*.c ---- */
 
 void sched_hold(struct sched *s, struct job *j);
 /** sched_next_cost() - what the next step will charge for it, with so many prompt tokens in it */

@@ -15,25 +15,9 @@
 #include "base/clock.h"
 #include "daemon/broker/sched_plan.h"
 
-#define CHUNK_FIRST 32u     /* prompt tokens that a step is thought to take before one was seen */
-#define CHUNK_US_MIN 1500.0 /* less is not worth making a step longer for */
-/* A step where nobody waits for a token takes at most so long, or so many passes where those take
- * longer: whoever comes next waits for it, as a step cannot be taken back. With a chunk of c and a
- * pass of p, c / (c + p) of the time goes into prompts: in steps of 100 ms that is 0.95 where the
- * pass takes 5 ms and 0.85 at 15 ms, in steps of 250 ms 0.98 and 0.94. What is lost so is lost all
- * night; what is won is won when somebody comes. So steps are short while somebody above low is
- * here or was within PRESENT_NS, and long where low has been alone since. Where the pass itself is
- * long (a large model on a slow board) 2.5 passes leave 0.6 of the time for prompts, 5 leave 0.8.
- * Noise and what is not yet learned of the costs are left room: promised are 120 ms or 3 passes,
- * and 250 ms or 6. */
-#define STEP_LOW_US 100e3
-#define STEP_LOW_PASSES 2.5
-#define STEP_QUIET_US 240e3
-#define STEP_QUIET_PASSES 5
-#define PRESENT_NS (300 * NS_PER_S)
-#define STEP_MORE 2.0 /* a step with others in it, against what the first class alone takes */
-#define STEP_AIM 1.9  /* the same for prompts beside streams, with something left for noise */
-#define LOOK_MAX 64u  /* jobs of one account that are asked whether they can work */
+#define CHUNK_FIRST 32u /* prompt tokens that a step is thought to take before one was seen */
+#define STEP_MORE 2.0   /* a step with others in it, against what the first class alone takes */
+#define LOOK_MAX 64u    /* jobs of one account that are asked whether they can work */
 
 struct slots *plan_model(const struct planner *p, const struct job *j)
 {
@@ -43,6 +27,7 @@ struct slots *plan_model(const struct planner *p, const struct job *j)
         m->plan = p->s->n_plans;
         m->chunk_left = m->chunk ? m->chunk : CHUNK_FIRST;
         m->n_decode = m->n_watched = m->n_prefill = m->n_soon = 0;
+        m->n_left = 0;
         m->closed_to = 0;
         m->closed_holders = 0;
     }
@@ -114,8 +99,7 @@ static struct job *next_of(const struct planner *p, const struct job *j)
 
 /* ---- one pick ---- */
 
-/* All that is in the plan so far, one step of each model. */
-static double cycle_us(const struct planner *p, const struct job *more)
+double plan_cycle_us(const struct planner *p, const struct job *more)
 {
     double us = 0;
 
@@ -143,9 +127,9 @@ static bool may_join(const struct planner *p, const struct job *j)
         return true;
     }
     if (j->left > 0) {
-        return !p->top_prompts; /* else their time is bounded by prompt_us() */
+        return !p->top_prompts; /* else their time is bounded by plan_prompt_us() */
     }
-    return p->top_us <= 0 || cycle_us(p, j) <= STEP_MORE * p->top_us;
+    return p->top_us <= 0 || plan_cycle_us(p, j) <= STEP_MORE * p->top_us;
 }
 
 static bool start(struct planner *p, struct job *j)
@@ -176,6 +160,7 @@ static void pick(struct planner *p, struct job *j)
     } else {
         m->chunk_left -= j->left < m->chunk_left ? j->left : m->chunk_left;
         m->n_prefill++;
+        m->n_left += j->left;
         m->n_soon += j->class_ > CLASS_LOW && j->left <= 2 * (m->chunk ? m->chunk : CHUNK_FIRST);
     }
     p->plan->run[p->plan->n_run++] = j;
@@ -305,7 +290,7 @@ static void plan_classes(struct planner *p)
         plan_class(p, c);
         if (p->top < 0 && p->plan->n_run > before_it) {
             p->top = c;
-            p->top_us = cycle_us(p, NULL);
+            p->top_us = plan_cycle_us(p, NULL);
             for (size_t i = 0; i < p->plan->n_run; i++) {
                 p->top_prompts |= p->plan->run[i]->left > 0;
             }
@@ -415,6 +400,16 @@ static void plan_fifo(struct planner *p)
 
 /* ---- the whole ---- */
 
+/* A step has begun, with the last plan. */
+static void fly(struct sched *s, uint64_t now_ns)
+{
+    memcpy(s->flight, s->sent, sizeof(s->flight));
+    s->n_flight = s->n_sent;
+    s->flight_us = s->sent_us;
+    s->flight_ns = now_ns;
+    s->reported = false;
+}
+
 /* Who has work, who comes back from having none, and what the step in flight is going to charge. */
 static void begin(struct planner *p)
 {
@@ -439,18 +434,13 @@ static void begin(struct planner *p)
         }
     }
     p->counting = false;
-    if (!list_empty(&s->accounts[CLASS_NORMAL]) || !list_empty(&s->accounts[CLASS_HIGH])) {
-        s->present_ns = p->now_ns;
-    }
     s->low_waits = !isinf(least[CLASS_LOW]);
     s->low_credit = s->low_waits ? s->low_credit : 0;
     for (size_t c = 0; c < CLASSES; c++) {
         s->floor[c] = isinf(least[c]) ? s->floor[c] : fmax(s->floor[c], least[c]);
     }
     if (s->reported) {
-        memcpy(s->flight, s->sent, sizeof(s->flight));
-        s->n_flight = s->n_sent;
-        s->reported = false;
+        fly(s, s->reported_ns);
     }
     for (size_t i = 0; i < s->n_flight; i++) {
         struct job *j = s->flight[i];
@@ -462,57 +452,6 @@ static void begin(struct planner *p)
         }
     }
     s->n_plans++; /* what models have of the step in flight is not of the plan to come */
-}
-
-/* The same where nobody waits for a token. */
-static double prompt_us_low(const struct planner *p, const struct slots *m)
-{
-    const bool quiet = p->s->present_ns == 0 || p->now_ns >= p->s->present_ns + PRESENT_NS;
-    const double pass_us = cost_us(&m->cost, m->n_decode, 0);
-    const double most_us = quiet ? STEP_QUIET_US : STEP_LOW_US;
-    const double passes = quiet ? STEP_QUIET_PASSES : STEP_LOW_PASSES;
-
-    if (pass_us <= 0) {
-        return STEP_LOW_US / 2; /* not 0: the engine would first measure a step without prompts */
-    }
-    return fmax(fmax(most_us, passes * pass_us) - pass_us, p->s->limits.chunk_us);
-}
-
-/* The time for prompts in a step of this model; 0: the engine measures better than we do. */
-static double prompt_us_of(const struct planner *p, const struct slots *m)
-{
-    if (m->n_watched == 0 && m->n_soon > 0) { /* the step after next may be beside its tokens */
-        const double us = (STEP_AIM - 1) * cost_us(&m->cost, m->n_decode + 1, 0);
-        return fmax(us, CHUNK_US_MIN);
-    }
-    if (m->n_watched == 0) {
-        return prompt_us_low(p, m);
-    }
-    if (p->s->limits.chunk_us > 0) {
-        return p->s->limits.chunk_us;
-    }
-    const double all_us = cycle_us(p, NULL);
-    if (p->top_prompts || p->top_us <= 0 || all_us < 1.05 * p->top_us) {
-        return 0; /* the first class's own, or nobody but them decodes */
-    }
-    return fmax(STEP_AIM * p->top_us - all_us, CHUNK_US_MIN);
-}
-
-static uint32_t prompt_us(const struct planner *p)
-{
-    double least = (double)INFINITY;
-
-    if (p->s->limits.fifo) {
-        return UINT32_MAX;
-    }
-    for (size_t i = 0; i < p->plan->n_run; i++) {
-        const struct slots *m = p->plan->run[i]->slots;
-        if (m->n_prefill > 0) {
-            const double us = prompt_us_of(p, m);
-            least = us > 0 ? fmin(least, us) : least;
-        }
-    }
-    return isinf(least) ? 0 : (uint32_t)least;
 }
 
 /* Nothing is left of the step in flight: the engine has none. */
@@ -540,9 +479,9 @@ static void finish(struct planner *p)
         s->sent[i] = p->plan->run[i];
     }
     s->n_sent = p->plan->n_run;
-    if (idle(s)) { /* it begins with this plan at once */
-        memcpy(s->flight, s->sent, sizeof(s->flight));
-        s->n_flight = s->n_sent;
+    s->sent_us = plan_step_us(p);
+    if (p->plan->urgent || idle(s)) { /* it begins with this plan at once */
+        fly(s, p->now_ns);
     }
     list_for_each (k, next_k, &s->queue->running, struct job, link) {
         k->picked = false;
@@ -583,6 +522,7 @@ void sched_plan(struct sched *s, uint64_t now_ns, size_t bytes_max, struct sched
         plan_low_share(&p);
         plan_classes(&p);
     }
-    ret->prompt_us = prompt_us(&p);
+    ret->prompt_us = plan_prompt_us(&p);
+    ret->urgent = plan_urgent(&p);
     finish(&p);
 }

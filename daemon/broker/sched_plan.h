@@ -1,4 +1,4 @@
-/* What the two halves of sched_plan() share: the plan as it is made. Nobody else includes this. */
+/* What the parts of sched_plan() share: the plan as it is made. Nobody else includes this. */
 #ifndef BROKER_SCHED_PLAN_H
 #define BROKER_SCHED_PLAN_H
 
@@ -24,6 +24,21 @@ struct planner {
 
 /** plan_model() - the job's model, its scratch made new for this plan */
 struct slots *plan_model(const struct planner *p, const struct job *j);
+
+/** plan_cycle_us() - all that is in the plan so far and one job more (NULL: none), one step of each
+ * model without prompts; 0: not known */
+double plan_cycle_us(const struct planner *p, const struct job *more);
+
+/* ---- sched_time.c ---- */
+
+/** plan_prompt_us() - what struct seam_plan says of prompts, of the plan as it stands */
+uint32_t plan_prompt_us(const struct planner *p);
+
+/** plan_urgent() - shall the step in flight be stopped for this plan? What it costs is booked. */
+bool plan_urgent(struct planner *p);
+
+/** plan_step_us() - what the longest step of this plan takes; 0: not known */
+double plan_step_us(const struct planner *p);
 
 /* ---- sched_room.c ---- */
 

@@ -9,7 +9,8 @@
  * was begun. Only a beginning step clears it, and none begins after the end, so within a step it
  * never falls and a cancel of an earlier step does not reach into a later one. The frame is queued
  * under the same lock: whoever sees the flag finds the reason. Only a full queue delays a cancel,
- * to the end of the step.
+ * to the end of the step. An urgent plan sets the flag likewise: while a step runs, or not at all,
+ * since none begins before the plan is heard.
  *
  * Waking. seam_io_wake() sticks until a take has seen it. The caller looks for what it was woken
  * for after its last take and before the next that waits, so it does not matter which take that
@@ -111,6 +112,8 @@ static bool reader_push(struct seam_io *io, struct seam_item *item)
         io->queue_bytes += sizeof(*item) + item->n;
         if (item->msg.type == SEAM_CANCEL) {
             step_cancel(io, item->msg.cancel);
+        } else if (item->msg.type == SEAM_PLAN && item->msg.plan.urgent && io->n_step > 0) {
+            atomic_store(&io->cancel, true);
         }
         (void)pthread_cond_signal(&io->something);
     }

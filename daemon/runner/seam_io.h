@@ -50,7 +50,8 @@ void seam_io_wake(struct seam_io *io);
  *
  * @any: stop for a cancel of any of them; else only when all have been cancelled
  *
- * From here to seam_io_step_end() such cancel frames, or the end of the seam, set the flag at once.
+ * From here to seam_io_step_end() such cancel frames, an urgent plan, or the end of the seam, set
+ * the flag at once.
  * Return: false when unread frames wait: read them first.
  */
 MUST_USE bool seam_io_step_begin(struct seam_io *io, const uint64_t *seqs, size_t n, bool any);

@@ -313,8 +313,8 @@ static void fair_does_the_work_of_first_come_first_served(void **state)
     }
     print_message("fair against fifo at half load: %.3f, at worst %.3f\n", sum[0], worst[0]);
     print_message("fair against fifo at load 1: %.3f, at worst %.3f\n", sum[1], worst[1]);
-    assert_true(sum[0] >= 0.98 && worst[0] >= 0.95);
-    assert_true(sum[1] >= 0.98 && worst[1] >= 0.85);
+    assert_true(sum[0] >= 0.98 && worst[0] >= 0.96);
+    assert_true(sum[1] >= 0.98 && worst[1] >= 0.9);
 }
 
 /* Goal: work that nobody waits for is done at nearly full speed. Method: labelling without end on
@@ -338,52 +338,122 @@ static void labelling_alone_loses_little_against_first_come_first_served(void **
         sum += against_fifo(&o);
     }
     print_message("labelling alone against fifo: %.3f\n", sum / (double)(runs / 4));
-    assert_true(sum / (double)(runs / 4) >= 0.95);
+    assert_true(sum / (double)(runs / 4) >= 0.98);
 }
 
-/* Steps of the run that took longer. */
-static size_t longer_than(double most_ns)
-{
-    size_t n = 0;
+/* That a high's step begins after it came; more is too much. */
+static uint64_t wait_max_ns;
 
-    for (size_t i = 1; i < watch.n_ends; i++) {
-        n += (double)(watch.ends[i] - watch.ends[i - 1]) > most_ns;
+static double pass_us_of(const struct sim_options *o)
+{
+    const struct sim_cost *c = &o->models[0].cost;
+
+    return c->pass_us + o->limits.streams_max * c->stream_us;
+}
+
+/* 120 ms or three passes; a tenth more is noise. */
+static uint64_t wait_promised(const struct sim_options *o)
+{
+    return (uint64_t)(1.1e3 * fmax(120e3, 3 * pass_us_of(o)));
+}
+
+/* Was no other high there when it came? */
+static bool came_alone(const struct sim *s, const struct sim_job *j)
+{
+    list_for_each (k, next, &s->jobs, struct sim_job, link) {
+        if (k != j && k->job.class_ == CLASS_HIGH && k->arrived_ns <= j->arrived_ns) {
+            return false;
+        }
     }
-    return n;
+    return watch.high_ns < j->arrived_ns;
 }
 
-/* Goal: whoever comes next does not wait long for work that nobody waits for. Method: low alone,
- * prompts beside streams of its own, and one request above it at the begin of every second run;
- * then no step takes more than three passes, or 120 ms where that is more, and 250 ms and six where
- * there never was one. A tenth is noise, and one step in a hundred may be the engine's first
- * measurement of something. */
-static void a_step_of_low_alone_is_short(void **state)
+static void note_wait(struct sim *s, const struct sim_job *j, enum sim_end how, void *user)
 {
+    struct watch *w = user;
+
+    if (j->job.class_ != CLASS_HIGH) {
+        return;
+    }
+    assert_int_equal(how, SIM_DONE);
+    if (came_alone(s, j)) {
+        w->n_high++;
+        w->late += j->begun_ns > j->arrived_ns + wait_max_ns;
+    }
+    w->high_ns = s->now_ns;
+}
+
+/* Goal: whoever comes does not wait long for work that nobody waits for. Method: low alone, prompts
+ * beside streams of its own, and now and then a request above it: one in a minute, in two seconds,
+ * three in a second. Its step begins within three passes, or 120 ms where that is more; and no step
+ * takes longer than five, or 400 ms, since stopping one is the exception. A tenth is noise, and one
+ * in a hundred may fall into the engine's first measurement of something. */
+static void who_comes_does_not_wait_for_low(void **state)
+{
+    static const double per_s[] = {1 / 60.0, 0.5, 3};
     static struct sim s;
+    unsigned n = 0, late = 0;
+    uint64_t n_stops = 0;
     (void)state;
 
     for (uint64_t seed = 0; seed < runs; seed++) {
         struct sim_random r;
         struct sim_options o = options_of(seed, &r);
-        const bool present = seed % 2;
         o.models[0].cost.pass_us *=
             seed % 4 < 2 ? 4 : 1; /* a slow board with a large model: 20 to 200 ms */
         o.end_ns = 60 * NS_PER_S;
         o.sources[0] = seed % 8 < 4 ? sim_batch(0, 50) : backlog(&r, 0, CLASS_LOW, 50);
-        o.sources[1] = sim_voice(1, 100);
-        o.sources[1].at_most = 1;
-        o.n_sources = present ? 2 : 1;
-        run(&o, &s, NULL);
-        const double pass_us =
-            o.models[0].cost.pass_us + o.limits.streams_max * o.models[0].cost.stream_us;
-        const double most_ms =
-            present ? fmax(120, 3 * pass_us / 1000) : fmax(250, 6 * pass_us / 1000);
-        const size_t n = longer_than(1.1 * most_ms * (double)NS_PER_MS);
-        if (n * 100 > watch.n_ends || watch.n_ends < 60) {
+        o.sources[1] = sim_voice(1, per_s[seed % 3]);
+        o.sources[1].from_ns = 5 * NS_PER_S;
+        o.n_sources = 2;
+        wait_max_ns = wait_promised(&o);
+        step_max_ns = (uint64_t)(1.1e3 * fmax(400e3, 5 * pass_us_of(&o)));
+        run(&o, &s, note_wait);
+        n += watch.n_high;
+        late += watch.late;
+        n_stops += s.n_stops;
+        if (watch.n_long * 100 > watch.n_ends || watch.n_ends < 60) {
             fail_msg("seed %llu: %zu of %zu steps take longer than %.0f ms",
-                     (unsigned long long)seed, n, watch.n_ends, most_ms);
+                     (unsigned long long)seed, watch.n_long, watch.n_ends,
+                     (double)step_max_ns / 1e6);
         }
     }
+    print_message("%u of %u waited for low, %llu steps stopped\n", late, n,
+                  (unsigned long long)n_stops);
+    assert_true(n > 4 * runs && n_stops > 4 * runs);
+    assert_true(late * 100 <= n);
+}
+
+/* Goal: what stopping costs is bounded, and when that is used up nobody waits longer. Method: low
+ * without end, and requests above it as often as it pleases somebody; of all time at most a
+ * twentieth, and what may be lost at once, is thrown away. */
+static void little_is_thrown_away_however_many_come(void **state)
+{
+    static struct sim s;
+    double most = 0;
+    unsigned n = 0, late = 0;
+    (void)state;
+
+    for (uint64_t seed = 0; seed < runs / 2; seed++) {
+        struct sim_random r;
+        struct sim_options o = options_of(seed, &r);
+        o.end_ns = 61 * NS_PER_S;
+        o.sources[0] = sim_batch(0, 50);
+        o.sources[1] = sim_voice(1, 0.2 + 5 * sim_uniform(&r));
+        o.sources[1].answer_min = o.sources[1].answer_max = 1; /* gone again at once */
+        o.sources[1].from_ns = 5 * NS_PER_S;
+        o.n_sources = 2;
+        wait_max_ns = wait_promised(&o);
+        run(&o, &s, note_wait);
+        n += watch.n_high;
+        late += watch.late;
+        most = fmax(most, (double)s.stopped_ns / 1e9);
+        assert_true((double)s.stopped_ns / 1e9 <= 1.1 * (0.05 * 60 + 2)); /* a stop takes a layer */
+    }
+    print_message("at most %.2f s of a minute thrown away, %u of %u waited for low\n", most, late,
+                  n);
+    assert_true(most > 2 && n > 10 * runs);
+    assert_true(late * 100 <= n);
 }
 
 int main(int argc, char **argv)
@@ -398,7 +468,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_high_request_is_computed_in_the_step_after_it_came),
         cmocka_unit_test(fair_does_the_work_of_first_come_first_served),
         cmocka_unit_test(labelling_alone_loses_little_against_first_come_first_served),
-        cmocka_unit_test(a_step_of_low_alone_is_short),
+        cmocka_unit_test(who_comes_does_not_wait_for_low),
+        cmocka_unit_test(little_is_thrown_away_however_many_come),
     };
     return run_all(argc, argv, tests);
 }

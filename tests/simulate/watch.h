@@ -25,15 +25,18 @@ struct watch {
     uint64_t by_class[SECONDS_MAX][CLASSES];
     uint64_t *ends; /* owned: of steps */
     size_t n_ends, room;
+    size_t n_long;      /* steps of more than step_max_ns */
     uint64_t hash;      /* of who finished when */
     uint64_t single_ns; /* to the first token of account 1's one request */
     double single_over; /* what others got meanwhile, past what is promised */
     uint64_t n_ended;
+    uint64_t high_ns;      /* when the last high ended */
     unsigned n_high, late; /* highs; those that were computed too late */
     bool kv_broken;
 };
 
 static struct watch watch;
+static uint64_t step_max_ns; /* what n_long is about */
 static uint64_t runs = 1000; /* each with its own seed */
 
 UNUSED static struct sim_options options_of(uint64_t seed, struct sim_random *r)
@@ -73,6 +76,7 @@ static void observe(struct sim *s, void *user)
         assert_non_null(w->ends);
     }
     w->ends[w->n_ends++] = s->now_ns;
+    w->n_long += s->step_ns > step_max_ns;
 }
 
 static void run_from(const struct sim_options *o, struct sim *s, sim_ended_fn *ended,

@@ -169,7 +169,7 @@ static void check_public(const uint8_t *body, size_t n)
 static int put_plan(struct buf *out)
 {
     struct seam_message m = {.type = SEAM_PLAN,
-                             .plan = {.n_run = SEAM_PLAN_MAX, .prompt_us = 4000}};
+                             .plan = {.n_run = SEAM_PLAN_MAX, .prompt_us = 4000, .urgent = true}};
 
     for (unsigned i = 0; i < SEAM_PLAN_MAX; i++) {
         m.plan.run[i] = UINT64_C(1) << i;
@@ -183,6 +183,7 @@ static void check_plan(const uint8_t *body, size_t n)
 
     assert_int_equal(m.n_run, SEAM_PLAN_MAX);
     assert_int_equal(m.prompt_us, 4000);
+    assert_true(m.urgent);
     for (unsigned i = 0; i < SEAM_PLAN_MAX; i++) {
         assert_true(m.run[i] == UINT64_C(1) << i);
     }

@@ -103,6 +103,7 @@ static const struct {
     {"{'type': 'public', 'model': 1, 'label': b<17>}", "label"},
     {"{'type': 'spill', 'model': 1}", "bytes_max"},
     {"{'type': 'plan', 'run': [], 'prompt_us': 4294967296}", "prompt_us"},
+    {"{'type': 'plan', 'run': [], 'urgent': 1}", "urgent"},
     {"{'type': 'hello', 'cpu': 'avx2', 'n_threads': 1}", "pack_id"},
     {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 65}", "n_streams"},
     {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 0}", "n_streams"},

@@ -223,6 +223,41 @@ static void a_cancel_reaches_the_step_that_runs(void **state)
     seam_io_close(io);
 }
 
+/* Goal: an urgent plan stops the step that runs, another one does not, and neither a later step. */
+static void an_urgent_plan_stops_the_step_that_runs(void **state)
+{
+    const uint64_t in_step[] = {5, 6};
+    struct seam_message m = {.type = SEAM_PLAN, .plan = {.run = {5}, .n_run = 1}};
+    struct seam_item *item = NULL;
+    struct seam_io *io = NULL;
+    int pair[2];
+    (void)state;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(seam_io_open(&io, pair[1]), 0);
+    const atomic_bool *flag = seam_io_cancel_flag(io);
+
+    for (unsigned i = 0; i < 2; i++) {
+        m.plan.urgent = i == 1;
+        assert_true(seam_io_step_begin(io, in_step, 2, false));
+        assert_false(atomic_load(flag));
+        send_frame(pair[0], &m);
+        assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_ITEM);
+        assert_int_equal(item->msg.plan.urgent, i == 1);
+        assert_int_equal(atomic_load(flag), i == 1);
+        seam_item_free(item);
+        seam_io_step_end(io);
+    }
+    send_frame(pair[0], &m); /* between two steps */
+    assert_int_equal(seam_io_take(io, true, &item), SEAM_IO_ITEM);
+    seam_item_free(item);
+    assert_true(seam_io_step_begin(io, in_step, 2, false));
+    assert_false(atomic_load(flag));
+    seam_io_step_end(io);
+    (void)close(pair[0]);
+    seam_io_close(io);
+}
+
 /* Goal: a descriptor waits for the rest of its frame. Method: a load, sent byte by byte, with the
  * descriptor on the first. */
 static void a_descriptor_finds_its_frame_however_it_is_cut(void **state)
@@ -333,6 +368,7 @@ int main(void)
         cmocka_unit_test(the_end_of_the_seam_ends_the_runner_alone),
         cmocka_unit_test(a_hooked_runner_dies_where_the_prompt_says),
         cmocka_unit_test(a_cancel_reaches_the_step_that_runs),
+        cmocka_unit_test(an_urgent_plan_stops_the_step_that_runs),
         cmocka_unit_test(a_descriptor_finds_its_frame_however_it_is_cut),
         cmocka_unit_test(the_runner_dies_with_its_parent),
         cmocka_unit_test(a_wait_can_be_ended_from_another_thread),
