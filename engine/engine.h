@@ -19,6 +19,7 @@
 #include "base/diag.h"
 #include "base/strview.h"
 #include "engine/kernels/cpu.h"
+#include "engine/weights.h"
 
 /* ---- limits ---- */
 
@@ -79,8 +80,8 @@ const char *model_pack_id(void);
 /**
  * model_pack() - check a GGUF file whole and write its packed form
  * @fd_in:  readable regular file. Borrowed.
- * @fd_out: writable, empty regular file. Borrowed; synced on success. On failure its content is
- *          garbage and the caller removes it.
+ * @fd_out: readable and writable, empty regular file. Borrowed; on success synced, read back and
+ *          right. On failure its content is garbage and the caller removes it.
  * @ret_diag: on any outcome > 0, where and what. May be NULL.
  *
  * Return: MODEL_OK, MODEL_MALFORMED, MODEL_UNSUPPORTED, MODEL_TOO_BIG or a negative errno.
@@ -93,7 +94,8 @@ MUST_USE int model_pack(int fd_in, int fd_out, const struct model_limits *limits
  * @ret: on MODEL_OK a new model; free with model_free()
  * @fd:  borrowed
  *
- * Header, directory and table checksums are verified here, the weights' by model_verify().
+ * Header, directory and table checksums are verified here, the weights' by model_bring_in() and
+ * model_verify().
  * Return: MODEL_OK, MODEL_STALE, MODEL_MALFORMED (a wrong checksum or bound) or a negative errno.
  */
 MUST_USE int model_open_packed(struct model **ret, int fd, struct diag *ret_diag);
@@ -102,15 +104,12 @@ MUST_USE int model_open_packed(struct model **ret, int fd, struct diag *ret_diag
 bool model_is_packed(int fd);
 
 /** model_open_gguf() - model_pack() into a scratch file and open that: for the workbench and tests.
- * The file is in memory, or in $TMPDIR where it is large for this machine. */
+ * The file is in memory, or in $TMPDIR where it is large for this machine; the model holds it. */
 MUST_USE int model_open_gguf(struct model **ret, int fd, const struct model_limits *limits,
                              struct diag *ret_diag);
 
 /** model_verify() - check the weights' checksums: MODEL_OK or MODEL_MALFORMED. Reads every byte. */
 MUST_USE int model_verify(const struct model *model, struct diag *ret_diag);
-
-/** model_touch() - bring every page of the weights in, so that no first token waits for it */
-void model_touch(const struct model *model);
 
 void model_free(struct model *model);
 

@@ -2,12 +2,13 @@
  *
  * Weights are transposed and written a panel at a time, so the memory this takes does not grow with
  * the model. Each section is hashed as it passes, and the header with the hashes comes last, after
- * everything else is on disk. */
+ * everything else is on disk. Then all of it is read back once and compared with the hashes. */
 #include "engine/image_write.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -137,6 +138,64 @@ static int write_weights(const struct image_parts *p, struct sink *s)
     return 0;
 }
 
+/* ---- read back ---- */
+
+static int read_all_at(int fd, uint8_t *to, size_t n, uint64_t offset)
+{
+    for (size_t done = 0; done < n;) {
+        const ssize_t got = pread(fd, to + done, n - done, (off_t)(offset + done));
+        if (got < 0 && errno != EINTR) {
+            return -errno;
+        }
+        if (got == 0) {
+            return -EIO;
+        }
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return 0;
+}
+
+static int check_section(int fd, const struct image_section *sec, XXH3_state_t *hash,
+                         uint8_t *chunk)
+{
+    (void)XXH3_64bits_reset(hash);
+    for (uint64_t at = 0; at < sec->bytes;) {
+        const uint64_t left = sec->bytes - at;
+        const size_t n = left < WRITE_CHUNK ? (size_t)left : WRITE_CHUNK;
+        const int r = read_all_at(fd, chunk, n, sec->offset + at);
+        if (r < 0) {
+            return r;
+        }
+        (void)XXH3_64bits_update(hash, chunk, n);
+        at += n;
+    }
+    return XXH3_64bits_digest(hash) == sec->hash ? 0 : -EIO;
+}
+
+/* Is on the other side of the file system what was hashed on this one? */
+static int check_written(int fd, const struct image_header *want)
+{
+    struct image_header h;
+    XXH3_state_t *hash = XXH3_createState();
+    uint8_t *chunk = malloc(WRITE_CHUNK);
+    int r = -ENOMEM;
+
+    if (!hash || !chunk) {
+        goto out;
+    }
+    r = read_all_at(fd, (uint8_t *)&h, sizeof(h), 0);
+    if (r == 0 && memcmp(&h, want, sizeof(h)) != 0) {
+        r = -EIO;
+    }
+    for (unsigned i = 0; i < IMAGE_SECTIONS && r == 0; i++) {
+        r = check_section(fd, &h.sections[i], hash, chunk);
+    }
+out:
+    free(chunk);
+    (void)XXH3_freeState(hash);
+    return r;
+}
+
 int image_write(const struct image_parts *p, int fd)
 {
     struct image_header h = {.magic = IMAGE_MAGIC,
@@ -175,6 +234,9 @@ int image_write(const struct image_parts *p, int fd)
     r = sink_write(&s, &h, sizeof(h));
     if (r == 0 && fsync(fd) < 0) {
         r = -errno;
+    }
+    if (r == 0) {
+        r = check_written(fd, &h);
     }
 out:
     (void)XXH3_freeState(s.hash);

@@ -28,10 +28,10 @@ struct image_parts {
 };
 
 /**
- * image_write() - write the image and see it on disk
- * @fd: a regular file, empty; borrowed. On failure it has no header and is no image.
+ * image_write() - write the image, see it on disk and read it back
+ * @fd: a regular file, empty, readable too; borrowed. On failure it is garbage.
  *
- * Return: 0 or a negative errno.
+ * Return: 0 or a negative errno (-EIO: what is read back is not what was written).
  */
 MUST_USE int image_write(const struct image_parts *p, int fd);
 

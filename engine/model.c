@@ -68,11 +68,17 @@ static int check_header(struct model *m, struct diag *d)
     return MODEL_OK;
 }
 
+static const uint8_t *weights_of(const struct model *m)
+{
+    return m->copy.data ? m->copy.data : m->file.data + m->header->sections[IMAGE_WEIGHTS].offset;
+}
+
 static int check_section(const struct model *m, unsigned i, struct diag *d)
 {
     const struct image_section *s = &m->header->sections[i];
+    const uint8_t *data = i == IMAGE_WEIGHTS ? weights_of(m) : m->file.data + s->offset;
 
-    if (XXH3_64bits(m->file.data + s->offset, (size_t)s->bytes) != s->hash) {
+    if (XXH3_64bits(data, (size_t)s->bytes) != s->hash) {
         diag_set(d, s->offset, "packed file: the checksum of %s is wrong", section_names[i]);
         return MODEL_MALFORMED;
     }
@@ -151,7 +157,7 @@ static int read_tensor(const struct model *m, size_t i, struct matrix *ret, stru
     *ret = (struct matrix){.format = (enum format)t->format,
                            .n_cols = (size_t)n_cols,
                            .n_rows = (size_t)n_rows,
-                           .data = m->file.data + s->offset + t->offset,
+                           .data = weights_of(m) + t->offset,
                            .scale = t->scale};
     const struct format_info *f = format_info(ret->format);
     if (f->panel != PANEL_NONE) {
@@ -217,10 +223,10 @@ static void put_layer_matrix(struct layer *l, enum role role, const struct matri
 
 static int read_tensors(struct model *m, struct diag *d)
 {
-    m->layers = calloc(m->shape.n_layer, sizeof(*m->layers));
-    if (!m->layers) {
+    if (!m->layers && !(m->layers = calloc(m->shape.n_layer, sizeof(*m->layers)))) {
         return -ENOMEM;
     }
+    m->head = (struct matrix){0};
     for (size_t i = 0; i < m->meta->n_tensors; i++) {
         struct matrix x;
         const int r = read_tensor(m, i, &x, d);
@@ -250,6 +256,16 @@ static int read_tensors(struct model *m, struct diag *d)
     return MODEL_OK;
 }
 
+int model_use_copy(struct model *m, const struct weights_copy *copy, struct diag *d)
+{
+    m->copy = *copy;
+    const int r = read_tensors(m, d);
+    if (r != MODEL_OK) {
+        m->copy = (struct weights_copy){0};
+    }
+    return r;
+}
+
 /* ---- opening ---- */
 
 static int open_sections(struct model *m, struct diag *d)
@@ -277,6 +293,7 @@ int model_open_packed(struct model **ret, int fd, struct diag *ret_diag)
     if (!m) {
         return -ENOMEM;
     }
+    m->scratch_fd = -1;
     r = filemap_open(&m->file, fd);
     if (r == 0) {
         r = open_sections(m, ret_diag);
@@ -313,24 +330,17 @@ int model_open_gguf(struct model **ret, int fd, const struct model_limits *limit
     if (r == MODEL_OK) {
         r = model_open_packed(ret, packed, ret_diag);
     }
-    (void)close(packed);
+    if (r == MODEL_OK) {
+        (*ret)->scratch_fd = packed;
+    } else {
+        (void)close(packed);
+    }
     return r;
 }
 
 int model_verify(const struct model *model, struct diag *ret_diag)
 {
     return check_section(model, IMAGE_WEIGHTS, ret_diag);
-}
-
-void model_touch(const struct model *model)
-{
-    const struct image_section *s = &model->header->sections[IMAGE_WEIGHTS];
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    const volatile uint8_t *data = model->file.data + s->offset;
-
-    for (uint64_t at = 0; at < s->bytes; at += page) {
-        (void)data[at];
-    }
 }
 
 void model_free(struct model *model)
@@ -340,6 +350,12 @@ void model_free(struct model *model)
     }
     vocab_free(model->vocab);
     free(model->layers);
+    if (model->copy.data) {
+        (void)munmap(model->copy.data, model->copy.bytes);
+    }
+    if (model->scratch_fd >= 0) {
+        (void)close(model->scratch_fd);
+    }
     filemap_close(&model->file);
     free(model);
 }

@@ -5,11 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/compiler.h"
 #include "base/filemap.h"
 #include "engine/format.h"
 #include "engine/image.h"
 #include "engine/shape.h"
 
+struct diag;
 struct vocab;
 
 /* How the input of a product is quantized: in blocks of 32 or 256 columns with a scale each, or
@@ -19,7 +21,7 @@ enum act_kind { ACT_32 = 0, ACT_256, ACT_TOKEN_32, ACT_TOKEN_256, ACT_TOKEN, ACT
 struct matrix {
     enum format format;
     size_t n_cols, n_rows;
-    const uint8_t *data; /* borrowed from the map; packed form */
+    const uint8_t *data; /* borrowed from map or copy; packed form */
     size_t panel_bytes;  /* of 16 rows; 0 where the product takes floats */
     enum act_kind act;   /* of its input; without meaning for floats */
     float scale;         /* multiplies the product */
@@ -27,7 +29,7 @@ struct matrix {
 };
 
 struct layer {
-    const float *attn_norm, *ffn_norm; /* (n_embd) borrowed from the map */
+    const float *attn_norm, *ffn_norm; /* (n_embd) borrowed as data is */
     /* NULL where the graph has none: */
     const float *q_norm, *k_norm; /* (head_dim) */
     const float *attn_sub_norm;   /* (n_head * head_dim) */
@@ -35,8 +37,16 @@ struct layer {
     struct matrix q, k, v, o, gate, up, down;
 };
 
+/* Weights that left the map. */
+struct weights_copy {
+    uint8_t *data; /* owned mapping of `bytes`; NULL: there is none */
+    size_t bytes, huge_bytes;
+};
+
 struct model {
     struct filemap file;               /* owned */
+    int scratch_fd;                    /* owned: of `file`, where that is a scratch file; else -1 */
+    struct weights_copy copy;          /* owned */
     const struct image_header *header; /* these borrow from the map */
     const struct image_meta *meta;
     const struct image_tensor *tensors;
@@ -49,5 +59,9 @@ struct model {
     const float *output_norm;
     struct vocab *vocab; /* owned */
 };
+
+/** model_use_copy() - matrices and norms are read from the copy from here on
+ * @copy: taken over on MODEL_OK. Return: MODEL_OK, or what opening a packed file returns. */
+MUST_USE int model_use_copy(struct model *m, const struct weights_copy *copy, struct diag *d);
 
 #endif

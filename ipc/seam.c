@@ -34,6 +34,7 @@ static const struct field load_rows[] = {
      .has_at = offsetof(struct seam_load, has_default_temperature), AT(default_temperature),
      .lo = 0.0f, .hi = MSG_TEMPERATURE_MAX, .range = TEMPERATURE_RANGE},
     {"chat_template", FIELD_TEXT, AT(chat_template), .max = MSG_NAME_MAX},
+    {"weights", FIELD_TEXT, AT(weights), .max = MSG_NAME_MAX},
 };
 #undef AT
 
@@ -246,6 +247,8 @@ static const struct field loaded_rows[] = {
     {"load_us", FIELD_U64, FIELD_ALWAYS, AT(load_us), .max = UINT64_MAX},
     {"kv_block_positions", FIELD_U32, AT(kv_block_positions), .max = MSG_TOKENS_MAX},
     {"kv_blocks", FIELD_U32, AT(kv_blocks), .max = UINT32_MAX},
+    {"weights", FIELD_BYTES, AT(weights), .max = MSG_NAME_MAX},
+    {"huge_bytes", FIELD_U64, AT(huge_bytes), .max = UINT64_MAX},
 };
 #undef AT
 

@@ -58,6 +58,7 @@ struct seam_load {
     bool has_default_temperature;
     float default_temperature;
     struct strview chat_template; /* by name, instead of the file's own; empty: the file's own */
+    struct strview weights;       /* how they are held, by name; empty: shared */
 };
 
 struct seam_start {
@@ -116,6 +117,8 @@ struct seam_loaded {
     uint64_t load_us;
     uint32_t kv_block_positions; /* of one KV block */
     uint32_t kv_blocks;          /* in the pool */
+    struct strview weights;      /* how they are held, by name; empty: shared */
+    uint64_t huge_bytes;         /* of a private copy, in huge pages */
 };
 
 struct seam_started {

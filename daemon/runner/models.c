@@ -17,7 +17,10 @@ static void *loader_main(void *arg)
 
     m->result = model_open_packed(&m->model, m->fd, &m->diag);
     if (m->result == MODEL_OK) {
-        model_touch(m->model);
+        m->result = model_bring_in(m->model, m->fd, m->weights, &m->diag);
+    }
+    if (m->result == -ENOMEM && m->model && m->weights != WEIGHTS_SHARED) {
+        m->result = model_bring_in(m->model, m->fd, WEIGHTS_SHARED, &m->diag);
     }
     atomic_store(&m->opened, true);
     seam_io_wake(m->io);
@@ -82,6 +85,11 @@ void resident_load(struct runner *rn, struct seam_item *item)
         report_load_failed(rn, load->model, ERR_INTERNAL, "there is no such type of cache", 0, 0);
         return;
     }
+    enum weights_backing weights = WEIGHTS_SHARED;
+    if (load->weights.n > 0 && !weights_backing_parse(load->weights, &weights)) {
+        report_load_failed(rn, load->model, ERR_INTERNAL, "there is no such backing", 0, 0);
+        return;
+    }
     struct resident *m = slot ? calloc(1, sizeof(*m)) : NULL;
     if (!m) {
         report_load_failed(rn, load->model, ERR_OVERLOADED, "too many models at once",
@@ -93,6 +101,7 @@ void resident_load(struct runner *rn, struct seam_item *item)
     m->n_ctx_asked = load->n_ctx;
     m->n_streams_max = load->n_streams_max;
     m->kv_bytes_max = load->kv_bytes_max;
+    m->weights = weights;
     m->temperature = load->has_default_temperature ? load->default_temperature : -1;
     m->chat = chat;
     m->begin_ns = clock_now_ns();

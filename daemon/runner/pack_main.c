@@ -20,7 +20,8 @@
 
 static int failed_with(int r)
 {
-    const bool out = r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EROFS;
+    const bool out =
+        r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EROFS || r == -EIO; /* of the cache */
 
     (void)printf("%s %d %s\n", out ? "cannot-write" : "failed", -r, strerror(-r));
     return out ? PACK_EXIT_CANNOT_WRITE : PACK_EXIT_INTERNAL;

@@ -56,7 +56,9 @@ void report_loaded(struct runner *rn, const struct resident *m)
 {
     const struct model_info *info = &m->info;
     const uint64_t block = kv_block_bytes(m->model, m->kv);
+    struct model_weights weights;
 
+    model_weights(m->model, &weights);
     report(rn, &(struct seam_message){
                    .type = SEAM_LOADED,
                    .loaded = {.model = m->number,
@@ -76,6 +78,8 @@ void report_loaded(struct runner *rn, const struct resident *m)
                               .kv_blocks = (uint32_t)m->n_blocks,
                               .kv_block_positions = KV_BLOCK,
                               .chat = m->chat != CHAT_NONE,
+                              .weights = strview_of(weights_backing_name(weights.backing)),
+                              .huge_bytes = weights.huge_bytes,
                               .load_us = (clock_now_ns() - m->begin_ns) / 1000},
                });
 }

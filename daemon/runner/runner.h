@@ -50,7 +50,8 @@ struct resident {
     enum kv_type kv;
     uint32_t n_ctx_asked, n_streams_max;
     uint64_t kv_bytes_max;
-    float temperature; /* of a request that names none; < 0: what the file says */
+    enum weights_backing weights; /* as asked for */
+    float temperature;            /* of a request that names none; < 0: what the file says */
     enum chat_template
         chat;          /* of a request that names none; until ready only what was configured */
     uint64_t begin_ns; /* of the load */
@@ -61,7 +62,7 @@ struct resident {
     pthread_t loader;
     bool loading; /* the engine's: the loader has not been joined */
     atomic_bool opened;
-    int result; /* of model_open_packed() */
+    int result; /* of model_open_packed() and model_bring_in() */
     struct diag diag;
     struct model *model; /* owned */
 

@@ -7,7 +7,16 @@
 #include "engine/lab/board.h"
 #include "engine/lab/lab.h"
 
-enum option_kind { KIND_FLAG, KIND_TEXT, KIND_INT, KIND_REAL, KIND_KV, KIND_CPU, KIND_BOARD };
+enum option_kind {
+    KIND_FLAG,
+    KIND_TEXT,
+    KIND_INT,
+    KIND_REAL,
+    KIND_KV,
+    KIND_WEIGHTS,
+    KIND_CPU,
+    KIND_BOARD
+};
 
 struct option {
     const char *name; /* with its dashes */
@@ -39,6 +48,10 @@ struct option {
 static const struct option options[] = {
     INT("--threads", threads, VERB_ALL, 1, 64),
     {.name = "--kv", .kind = KIND_KV, .field = FIELD(kv), .verbs = VERB_ALL},
+    {.name = "--weights",
+     .kind = KIND_WEIGHTS,
+     .field = FIELD(weights),
+     .verbs = VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH},
     {.name = "--cpu", .kind = KIND_CPU, .field = FIELD(cpu), .verbs = VERB_ALL},
     FLAG("--json", json,
          VERB_INFO | VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH | VERB_QUANTIZE |
@@ -150,6 +163,15 @@ static int set_kv(const char *value, enum kv_type *ret)
     return LAB_OK;
 }
 
+static int set_weights(const char *value, enum weights_backing *ret)
+{
+    if (!weights_backing_parse(strview_of(value), ret)) {
+        lab_error("--weights: %s is none of shared, private", value);
+        return LAB_USAGE;
+    }
+    return LAB_OK;
+}
+
 static int set_board(const char *value, const char **ret)
 {
     if (!board_find(value)) {
@@ -186,6 +208,8 @@ static int set(struct lab_args *a, const struct option *o, const char *value)
         return LAB_OK;
     case KIND_KV:
         return set_kv(value, field);
+    case KIND_WEIGHTS:
+        return set_weights(value, field);
     case KIND_CPU:
         return set_cpu(value, field);
     case KIND_BOARD:

@@ -199,18 +199,20 @@ static double median(double *v, size_t n)
     return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
-static json_t *as_json(const struct lab_args *a, const struct model_info *info, double prompt,
-                       double generate, const struct result *res)
+static json_t *as_json(const struct lab_args *a, const struct model_info *info,
+                       const struct model_weights *weights, double prompt, double generate,
+                       const struct result *res)
 {
     json_t *all = json_pack(
-        "{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:I, s:I}", "model",
-        json_bytes(info->name, strlen(info->name)), "formats",
+        "{s:o, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:f, s:I, s:I, s:s, s:I}",
+        "model", json_bytes(info->name, strlen(info->name)), "formats",
         json_bytes(info->formats, strlen(info->formats)), "cpu", cpu_level_name(a->cpu), "threads",
         (json_int_t)a->threads, "streams", (json_int_t)a->b, "depth", (json_int_t)a->d,
         "prompt_tokens", (json_int_t)a->p, "generate_tokens", (json_int_t)a->n, "repeats",
         (json_int_t)a->r, "kv", kv_type_name(a->kv), "prompt_tokens_per_second", prompt,
         "generate_tokens_per_second", generate, "load_seconds", res->load_s, "peak_bytes",
-        (json_int_t)lab_peak_bytes(), "file_bytes", (json_int_t)info->file_bytes);
+        (json_int_t)lab_peak_bytes(), "file_bytes", (json_int_t)info->file_bytes, "weights",
+        weights_backing_name(weights->backing), "huge_bytes", (json_int_t)weights->huge_bytes);
 
     if (all && a->profile &&
         json_object_set_new(all, "profile",
@@ -226,12 +228,14 @@ static json_t *as_json(const struct lab_args *a, const struct model_info *info, 
 static int print(const struct lab_args *a, const struct model *model, struct result *res)
 {
     struct model_info info;
+    struct model_weights weights;
     const double prompt = median(res->prompt_rates, (size_t)a->r);
     const double generate = median(res->generate_rates, (size_t)a->r);
 
     model_info(model, &info);
+    model_weights(model, &weights);
     if (a->json) {
-        return out_json(as_json(a, &info, prompt, generate, res));
+        return out_json(as_json(a, &info, &weights, prompt, generate, res));
     }
     (void)printf("prompt   %llu tokens: %.1f tokens/s\n", (unsigned long long)a->p, prompt);
     (void)printf("generate %llu tokens: %.1f tokens/s\n", (unsigned long long)a->n, generate);
@@ -241,7 +245,9 @@ static int print(const struct lab_args *a, const struct model *model, struct res
         (void)printf("after %llu positions, kv %s\n", (unsigned long long)a->d,
                      kv_type_name(a->kv));
     }
-    (void)printf("load %.3f s, peak %.1f MiB\n", res->load_s, (double)lab_peak_bytes() / 1048576.0);
+    (void)printf("load %.3f s, peak %.1f MiB, weights %s (%.0f %% huge pages)\n", res->load_s,
+                 (double)lab_peak_bytes() / 1048576.0, weights_backing_name(weights.backing),
+                 100.0 * (double)weights.huge_bytes / (double)(weights.bytes ? weights.bytes : 1));
     if (a->profile) {
         profile_print("prompt", &res->profiles[PHASE_PROMPT]);
         profile_print("generate", &res->profiles[PHASE_GENERATE]);
@@ -257,12 +263,9 @@ int verb_bench(const struct lab_args *a)
     int r = res.prompt_rates && res.generate_rates ? LAB_OK : lab_errno("bench", -ENOMEM);
 
     if (r == LAB_OK) {
-        r = lab_model(a->path, &model, &res.load_s);
+        r = lab_model_to_run(a, &model, &res.load_s);
     }
     if (r == LAB_OK) {
-        const uint64_t start = clock_now_ns();
-        model_touch(model);
-        res.load_s += (double)(clock_now_ns() - start) * 1e-9;
         r = measure(a, model, &res);
     }
     if (r == LAB_OK) {

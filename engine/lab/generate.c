@@ -161,20 +161,23 @@ static double rate(size_t n, double seconds)
     return seconds > 0 ? (double)n / seconds : 0;
 }
 
-static int print_json(const struct lab_args *a, const struct answer *ans)
+static int print_json(const struct lab_args *a, const struct model *model, const struct answer *ans)
 {
+    struct model_weights weights;
+    model_weights(model, &weights);
     json_t *timings =
         json_pack("{s:f, s:f, s:f, s:f, s:f}", "load_seconds", ans->load_s, "prompt_seconds",
                   ans->prompt_s, "generate_seconds", ans->generate_s, "prompt_tokens_per_second",
                   rate(ans->n_prompt, ans->prompt_s), "generate_tokens_per_second",
                   rate(ans->n, ans->generate_s));
-    json_t *o =
-        json_pack("{s:o, s:o, s:s, s:I, s:I, s:s, s:o, s:I}", "text",
-                  json_bytes((const char *)ans->text.data, ans->text.n), "ids",
-                  json_ids(ans->ids + ans->n_prompt, ans->n), "finish_reason",
-                  ans->stopped ? "stop" : "length", "prompt_tokens", (json_int_t)ans->n_prompt,
-                  "generated_tokens", (json_int_t)ans->n, "cpu", cpu_level_name(a->cpu), "timings",
-                  timings, "peak_bytes", (json_int_t)lab_peak_bytes());
+    json_t *o = json_pack(
+        "{s:o, s:o, s:s, s:I, s:I, s:s, s:o, s:I, s:s, s:I}", "text",
+        json_bytes((const char *)ans->text.data, ans->text.n), "ids",
+        json_ids(ans->ids + ans->n_prompt, ans->n), "finish_reason",
+        ans->stopped ? "stop" : "length", "prompt_tokens", (json_int_t)ans->n_prompt,
+        "generated_tokens", (json_int_t)ans->n, "cpu", cpu_level_name(a->cpu), "timings", timings,
+        "peak_bytes", (json_int_t)lab_peak_bytes(), "weights",
+        weights_backing_name(weights.backing), "huge_bytes", (json_int_t)weights.huge_bytes);
     return out_json(o);
 }
 
@@ -216,7 +219,7 @@ int verb_generate(const struct lab_args *a)
         return LAB_USAGE;
     }
     buf_init(&ans.text, LAB_INPUT_MAX);
-    int r = lab_model(a->path, &model, &ans.load_s);
+    int r = lab_model_to_run(a, &model, &ans.load_s);
     if (r == LAB_OK) {
         r = prepare(a, model, &ans, &n_max);
     }
@@ -224,7 +227,7 @@ int verb_generate(const struct lab_args *a)
         r = generate(a, model, &ans, n_max);
     }
     if (r == LAB_OK && a->json) {
-        r = print_json(a, &ans);
+        r = print_json(a, model, &ans);
     } else if (r == LAB_OK) {
         (void)putchar('\n');
     }

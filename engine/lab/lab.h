@@ -56,6 +56,7 @@ struct lab_args {
     const char *path; /* MODEL, IN.gguf, or OUT.gguf for `make` */
     enum cpu_level cpu;
     enum kv_type kv;
+    enum weights_backing weights;
     uint64_t threads; /* 0: not given (info) */
     bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt,
         thirds, profile;
@@ -215,6 +216,10 @@ MUST_USE int lab_pack(const char *path, int fd_in, int fd_out);
  * NULL.
  * Return: LAB_OK, or an exit code with the reason printed. */
 MUST_USE int lab_model(const char *path, struct model **ret, double *ret_seconds);
+
+/** lab_model_to_run() - open a->path with its weights in memory, held as a->weights says.
+ * Arguments and return as above. */
+MUST_USE int lab_model_to_run(const struct lab_args *a, struct model **ret, double *ret_seconds);
 
 /** lab_vocab() - the vocabulary alone; free with vocab_free() */
 MUST_USE int lab_vocab(const char *path, struct vocab **ret);

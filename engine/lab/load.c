@@ -63,9 +63,12 @@ int lab_pack(const char *path, int fd_in, int fd_out)
     return lab_outcome(path, model_pack(fd_in, fd_out, &limits, &diag), &diag);
 }
 
-int lab_model(const char *path, struct model **ret, double *ret_seconds)
+/* @backing: NULL: the weights stay where they are */
+static int open_model(const char *path, const enum weights_backing *backing, struct model **ret,
+                      double *ret_seconds)
 {
     const struct model_limits limits = {0};
+    struct model *model = NULL;
     struct diag diag = {0};
     int fd = -1;
     int r = lab_open(path, &fd);
@@ -74,14 +77,32 @@ int lab_model(const char *path, struct model **ret, double *ret_seconds)
         return r;
     }
     const uint64_t start = clock_now_ns();
-    const int outcome = model_is_packed(fd) ? model_open_packed(ret, fd, &diag)
-                                            : model_open_gguf(ret, fd, &limits, &diag);
+    int outcome = model_is_packed(fd) ? model_open_packed(&model, fd, &diag)
+                                      : model_open_gguf(&model, fd, &limits, &diag);
+    if (outcome == MODEL_OK && backing) {
+        outcome = model_bring_in(model, fd, *backing, &diag);
+    }
     r = lab_outcome(path, outcome, &diag);
+    if (r == LAB_OK) {
+        *ret = model;
+        model = NULL;
+    }
     if (r == LAB_OK && ret_seconds) {
         *ret_seconds = (double)(clock_now_ns() - start) * 1e-9;
     }
+    model_free(model);
     (void)close(fd);
     return r;
+}
+
+int lab_model(const char *path, struct model **ret, double *ret_seconds)
+{
+    return open_model(path, NULL, ret, ret_seconds);
+}
+
+int lab_model_to_run(const struct lab_args *a, struct model **ret, double *ret_seconds)
+{
+    return open_model(a->path, &a->weights, ret, ret_seconds);
 }
 
 int lab_vocab(const char *path, struct vocab **ret)

@@ -111,7 +111,7 @@ int verb_logits(const struct lab_args *a)
         lab_error("raw numbers do not go to a terminal: --out FILE or --json");
         return LAB_USAGE;
     }
-    int r = lab_model(a->path, &model, NULL);
+    int r = lab_model_to_run(a, &model, NULL);
     if (r != LAB_OK) {
         return r;
     }

@@ -31,16 +31,16 @@ static const struct verb verbs[] = {
      "text to token ids"},
     {"detokenize", VERB_DETOKENIZE, verb_detokenize, "MODEL [--jsonl] < IDS", "token ids to text"},
     {"logits", VERB_LOGITS, verb_logits,
-     "MODEL --ids 1,2,3 [--all] [--chunk N] [--out FILE] [--json]",
+     "MODEL --ids 1,2,3 [--all] [--chunk N] [--weights HOW] [--out FILE] [--json]",
      "run tokens, write the last row of logits (or all) as little-endian float32"},
     {"generate", VERB_GENERATE, verb_generate,
      "MODEL (--ids 1,2,3 | --prompt TEXT | --chat FILE.json) [-n N] [--temperature T] [--top-k K]\n"
      "      [--top-p P] [--min-p P] [--repeat-penalty R] [--seed S] [--ignore-eos] "
      "[--no-thinking]\n"
-     "      [--template NAME] [--chunk N] [--json]",
+     "      [--template NAME] [--chunk N] [--weights HOW] [--json]",
      "continue a prompt; greedy unless a temperature is given"},
     {"perplexity", VERB_PERPLEXITY, verb_perplexity,
-     "MODEL --text FILE [--special] [--ctx N] [--chunk N] [--json]",
+     "MODEL --text FILE [--special] [--ctx N] [--chunk N] [--weights HOW] [--json]",
      "how well a model predicts a text"},
     {"template", VERB_TEMPLATE, verb_template,
      "MODEL [--no-thinking] [--no-generation-prompt] [--template NAME] < messages.json",
@@ -48,8 +48,10 @@ static const struct verb verbs[] = {
     {"make", VERB_MAKE, verb_make, "--shape NAME --format FMT [--head FMT] [--seed S] OUT.gguf",
      "write a model of random weights in the shape of a real one"},
     {"bench", VERB_BENCH, verb_bench,
-     "MODEL [-p N] [-n N] [-b STREAMS] [-d DEPTH] [-r REPEATS] [--chunk N] [--profile] [--json]",
-     "measure speed and memory; --profile: where each microsecond goes"},
+     "MODEL [-p N] [-n N] [-b STREAMS] [-d DEPTH] [-r REPEATS] [--chunk N] [--weights HOW]\n"
+     "      [--profile] [--json]",
+     "measure speed and memory, with weights shared|private (default shared); --profile: where\n"
+     "      each microsecond goes"},
     {"pack", VERB_PACK, verb_pack, "MODEL --out FILE",
      "write a model's packed form, which every verb takes in place of the GGUF"},
     {"quantize", VERB_QUANTIZE, verb_quantize,

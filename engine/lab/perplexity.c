@@ -154,7 +154,7 @@ int verb_perplexity(const struct lab_args *a)
         lab_error("--text is missing");
         return LAB_USAGE;
     }
-    int r = lab_model(a->path, &model, NULL);
+    int r = lab_model_to_run(a, &model, NULL);
     if (r == LAB_OK) {
         r = lab_text(a, model_vocab(model), &ids, &n);
     }

@@ -101,10 +101,11 @@ static void open_and_use(const uint8_t *file, size_t file_n, const uint8_t *data
     const int r = model_open_packed(&model, fd, &d);
 
     if (r == MODEL_OK) {
-        if (model_verify(model, &d) != MODEL_OK && mended) {
+        const enum weights_backing backing = n % 2 ? WEIGHTS_PRIVATE : WEIGHTS_SHARED;
+        if (model_bring_in(model, fd, backing, &d) != model_verify(model, &d) ||
+            (mended && model_verify(model, &d) != MODEL_OK)) {
             abort();
         }
-        model_touch(model);
         use_vocab(model_vocab(model), data, n);
         use_model(model);
     } else if (r > 0 && !d.set) {

@@ -59,7 +59,8 @@ static int put_load(struct buf *out)
                                                    .n_streams_max = SEAM_STREAMS_MAX,
                                                    .has_default_temperature = true,
                                                    .default_temperature = 0.0f,
-                                                   .chat_template = S("falcon3")}};
+                                                   .chat_template = S("falcon3"),
+                                                   .weights = S("private")}};
     return put(out, &m);
 }
 
@@ -75,6 +76,7 @@ static void check_load(const uint8_t *body, size_t n)
     assert_int_equal(m.n_streams_max, SEAM_STREAMS_MAX);
     assert_true(m.has_default_temperature && m.default_temperature == 0.0f);
     is(m.chat_template, "falcon3");
+    is(m.weights, "private");
 }
 
 static int put_drop(struct buf *out)
@@ -247,7 +249,9 @@ static int put_loaded(struct buf *out)
                                                      .chat = true,
                                                      .load_us = 9,
                                                      .kv_block_positions = 32,
-                                                     .kv_blocks = 11}};
+                                                     .kv_blocks = 11,
+                                                     .weights = S("shared"),
+                                                     .huge_bytes = 12}};
     return put(out, &m);
 }
 
@@ -265,6 +269,8 @@ static void check_loaded(const uint8_t *body, size_t n)
     assert_true(m.scratch_bytes == 4 && m.n_ctx == 5 && m.n_ctx_train == 6 && m.n_vocab == 7);
     assert_true(m.n_streams == 8 && m.chat && m.load_us == 9);
     assert_true(m.kv_block_positions == 32 && m.kv_blocks == 11);
+    is(m.weights, "shared");
+    assert_int_equal(m.huge_bytes, 12);
 }
 
 static int put_started(struct buf *out)
