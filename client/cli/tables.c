@@ -266,6 +266,7 @@ int verb_ps(struct args *args)
         {"name", "MODEL"},       {"quantization", "QUANTIZATION"},
         {"formats", "FORMATS"},  {"kv", "KV"},
         {"n_ctx", "CONTEXT"},    {"weight_bytes", "WEIGHTS"},
+        {"weights", "HELD"},     {"huge_bytes", "HUGE PAGES"},
         {"kv_bytes", "KV SIZE"}, {"scratch_bytes", "SCRATCH"},
         {"streams", "STREAMS"},  {"streams_max", "OF"},
         {"idle_ms", "IDLE"},

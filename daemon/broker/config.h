@@ -50,6 +50,8 @@ struct config {
     uint64_t answers_bytes; /* of the cache of answers; 0: none */
     char *runner, *cpu;     /* runner: NULL: beside onebitd; cpu: NULL: the best there is */
     uint64_t threads;       /* 0: chosen by the runner */
+    char *weights;          /* "auto", "shared" or "private"; NULL: auto */
+    uint64_t private_bytes; /* that auto's private copies may take together */
     uint64_t kv_bytes, streams_max, models_max, pack_ms;
     uint64_t queue_per_identity, queue_total, queue_bytes, queue_bytes_per_identity;
     char *scheduler_mode; /* "fair" or "fifo"; NULL: fair */

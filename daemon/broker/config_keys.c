@@ -27,6 +27,8 @@ const struct config_key config_keys[] = {
     {"engine", "runner", KEY_PATH, AT(runner), .restart = true},
     {"engine", "cpu", KEY_WORD, AT(cpu), .words = CPU_WORDS, .restart = true},
     {"engine", "threads", KEY_UINT, AT(threads), 0, SEAM_THREADS_MAX, 0, .restart = true},
+    {"engine", "weights", KEY_WORD, AT(weights), .words = "auto shared private "},
+    {"engine", "private_bytes", KEY_BYTES, AT(private_bytes), 0, BYTES_MAX, UINT64_C(2) << 30},
     {"engine", "kv_bytes", KEY_BYTES, AT(kv_bytes), 1 << 20, BYTES_MAX, UINT64_C(1) << 30},
     {"engine", "streams_max", KEY_UINT, AT(streams_max), 1, SEAM_STREAMS_MAX, 16},
     {"engine", "models_max", KEY_UINT, AT(models_max), 1, 16, 8},

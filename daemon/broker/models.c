@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "daemon/broker/admission.h"
+#include "daemon/broker/backing.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/model_mark.h"
 #include "daemon/broker/packstore.h"
@@ -327,6 +328,7 @@ static void load(struct model *m)
         .n_streams_max = (uint32_t)b->config.streams_max,
         .has_default_temperature = o && o->has_temperature,
         .default_temperature = o ? (float)o->temperature : 0,
+        .weights = strview_of(backing_choose(m)),
         .chat_template = strview_of(o ? o->chat_template : NULL),
     };
     const struct seam_message message = {.type = SEAM_LOAD, .load = l};
@@ -412,6 +414,7 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     struct model_facts *f = &m->facts;
     *f = (struct model_facts){.known = true,
                               .n_params = l->n_params,
+                              .huge_bytes = l->huge_bytes,
                               .weight_bytes = l->weight_bytes,
                               .kv_bytes_per_position = l->kv_bytes_per_position,
                               .scratch_bytes = l->scratch_bytes,
@@ -421,6 +424,8 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     strview_copy(f->arch, sizeof(f->arch), l->arch);
     strview_copy(f->formats, sizeof(f->formats), l->formats);
     strview_copy(f->quantization, sizeof(f->quantization), l->quantization);
+    strview_copy(f->weights, sizeof(f->weights),
+                 l->weights.n > 0 ? l->weights : strview_of("shared"));
     strview_copy(f->kv, sizeof(f->kv), l->kv);
     m->state = MODEL_LOADED;
     m->resident = true;
@@ -430,8 +435,8 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     m->slots.n_streams = l->n_streams;
     m->slots.kv_blocks = l->kv_blocks;
     m->slots.block_positions = l->kv_block_positions;
-    log_client(LOG_MODELS, LOG_INFO, "model %s: loaded (%s, %s, %u streams)", m->name,
-               f->quantization, f->formats, l->n_streams);
+    log_client(LOG_MODELS, LOG_INFO, "model %s: loaded (%s, %s, %u streams, weights %s)", m->name,
+               f->quantization, f->formats, l->n_streams, f->weights);
     backoff_progress(&b->backoff);
     if (!spill_offer(m)) {
         model_serve(m);

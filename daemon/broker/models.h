@@ -33,7 +33,8 @@ enum model_state {
 struct model_facts {
     bool known;
     char arch[64], formats[128], quantization[64], kv[16];
-    uint64_t n_params, weight_bytes, kv_bytes_per_position, scratch_bytes;
+    char weights[16]; /* how they are held: "shared", "private" */
+    uint64_t n_params, weight_bytes, huge_bytes, kv_bytes_per_position, scratch_bytes;
     uint32_t n_ctx, n_ctx_train;
     bool chat;
 };

@@ -138,7 +138,7 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     const struct model_facts *f = &m->facts;
     const uint64_t positions = (uint64_t)m->slots.kv_blocks * m->slots.block_positions;
 
-    pack_map(p, 11);
+    pack_map(p, 13);
     text_pair(p, "name", m->name);
     text_pair(p, "quantization", f->quantization);
     text_pair(p, "formats", f->formats);
@@ -147,6 +147,8 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     uint_pair(p, "streams", m->slots.n_held);
     uint_pair(p, "streams_max", m->slots.n_streams);
     uint_pair(p, "weight_bytes", f->weight_bytes);
+    text_pair(p, "weights", f->weights);
+    uint_pair(p, "huge_bytes", f->huge_bytes);
     uint_pair(p, "kv_bytes", f->kv_bytes_per_position * positions);
     uint_pair(p, "scratch_bytes", f->scratch_bytes);
     uint_pair(p, "idle_ms", list_empty(&m->users) ? (now - m->used_ns) / NS_PER_MS : 0);

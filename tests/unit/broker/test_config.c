@@ -59,6 +59,7 @@ static void each_mistake_is_refused_by_name_and_line(void **state)
         {"[models]\ndefault = ../x\n", "line 2", "default"},
         {"[engine]\ncpu = sse2\n", "line 2", "sse2"},
         {"[engine]\ncpu = avx\n", "line 2", "avx"},
+        {"[engine]\nweights = huge\n", "line 2", "auto shared private"},
         {"[engine]\nstreams_max = 0\n", "line 2", "outside"},
         {"[engine]\nthreads = 65\n", "line 2", "outside"},
         {"[model ]\n", "line 1", "model"},
@@ -162,6 +163,8 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     assert_int_equal(c.deadline_ms, 30000);
     assert_int_equal(c.socket_mode, 0660);
     assert_int_equal(c.streams_max, 16);
+    assert_null(c.weights);
+    assert_int_equal(c.private_bytes, UINT64_C(2) << 30);
     const struct model_options *home = config_model(&c, strview_of("home-q1_0"));
     assert_non_null(home);
     assert_true(home->has_temperature);
@@ -169,18 +172,20 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     config_deinit(&c);
 
     assert_int_equal(
-        read_text(&c,
-                  "; a comment\n# another\n[queue]\nper_identity = 0 ; none\n"
-                  "[engine]\nkv_bytes = 64M\ncpu = avx2\n[socket]\nmode = 0600\r\n"
-                  "path = /tmp/a b.sock\n[model m]\nkv = f32\ntemperature = 0.25\n"
-                  "pinned = yes\nchat_template = falcon3\n[peer uid.7]\nrights = use, load\n"
-                  "[peer gid.9]\nrights = none\n[peer uid.7]\nmodels = m , n\n"
-                  "[rates]\ntokens_per_s = 7\n",
-                  &d),
+        read_text(
+            &c,
+            "; a comment\n# another\n[queue]\nper_identity = 0 ; none\n"
+            "[engine]\nkv_bytes = 64M\ncpu = avx2\nweights = shared\n[socket]\nmode = 0600\r\n"
+            "path = /tmp/a b.sock\n[model m]\nkv = f32\ntemperature = 0.25\n"
+            "pinned = yes\nchat_template = falcon3\n[peer uid.7]\nrights = use, load\n"
+            "[peer gid.9]\nrights = none\n[peer uid.7]\nmodels = m , n\n"
+            "[rates]\ntokens_per_s = 7\n",
+            &d),
         CONFIG_OK);
     assert_int_equal(c.queue_per_identity, 0);
     assert_int_equal(c.kv_bytes, 64 << 20);
     assert_string_equal(c.cpu, "avx2");
+    assert_string_equal(c.weights, "shared");
     assert_int_equal(c.socket_mode, 0600);
     assert_string_equal(c.socket_path, "/tmp/a b.sock");
     const struct model_options *m = config_model(&c, strview_of("m"));
