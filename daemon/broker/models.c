@@ -248,20 +248,19 @@ void model_packed(struct model *m, int fd, const char *path)
 {
     drop_pack(m);
     m->pack_fd = fd;
-    m->pack_kills = 0;
+    m->pack_tries = 0;
     m->state = MODEL_PACKED;
     (void)snprintf(m->pack_path, sizeof(m->pack_path), "%s", path);
     broker_dirty(m->broker);
 }
 
-bool model_pack_again(struct model *m)
+bool model_pack_again(struct model *m, const char *why)
 {
-    if (m->broker->stopping || ++m->pack_kills >= PACK_KILLS_MAX) {
-        m->pack_kills = 0;
+    if (m->broker->stopping || ++m->pack_tries >= PACK_TRIES_MAX) {
+        m->pack_tries = 0;
         return false;
     }
-    log_client(LOG_MODEL_FAULTS, LOG_WARNING, "model %s: the packer was killed; once more",
-               m->name);
+    log_client(LOG_MODEL_FAULTS, LOG_WARNING, "model %s: packed once more: %s", m->name, why);
     m->state = MODEL_IDLE;
     broker_dirty(m->broker);
     return true;
@@ -328,8 +327,8 @@ static void load(struct model *m)
         .n_streams_max = (uint32_t)b->config.streams_max,
         .has_default_temperature = o && o->has_temperature,
         .default_temperature = o ? (float)o->temperature : 0,
-        .weights = strview_of(backing_choose(m)),
         .chat_template = strview_of(o ? o->chat_template : NULL),
+        .weights = strview_of(backing_choose(m)),
     };
     const struct seam_message message = {.type = SEAM_LOAD, .load = l};
     const int fd = fcntl(m->pack_fd, F_DUPFD_CLOEXEC, 0);
@@ -414,8 +413,8 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     struct model_facts *f = &m->facts;
     *f = (struct model_facts){.known = true,
                               .n_params = l->n_params,
-                              .huge_bytes = l->huge_bytes,
                               .weight_bytes = l->weight_bytes,
+                              .huge_bytes = l->huge_bytes,
                               .kv_bytes_per_position = l->kv_bytes_per_position,
                               .scratch_bytes = l->scratch_bytes,
                               .n_ctx = l->n_ctx,
@@ -424,9 +423,9 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     strview_copy(f->arch, sizeof(f->arch), l->arch);
     strview_copy(f->formats, sizeof(f->formats), l->formats);
     strview_copy(f->quantization, sizeof(f->quantization), l->quantization);
+    strview_copy(f->kv, sizeof(f->kv), l->kv);
     strview_copy(f->weights, sizeof(f->weights),
                  l->weights.n > 0 ? l->weights : strview_of("shared"));
-    strview_copy(f->kv, sizeof(f->kv), l->kv);
     m->state = MODEL_LOADED;
     m->resident = true;
     m->load_deaths = 0;

@@ -17,7 +17,8 @@
 
 #define MODEL_LOAD_DEATHS 2u /* loads that took the engine along, after which a model is refused */
 
-#define PACK_KILLS_MAX 3u /* packers killed from outside before a model's requests hear of it */
+/* Packers killed from outside, or whose file changed, before a model's requests hear of it. */
+#define PACK_TRIES_MAX 3u
 
 enum model_state {
     MODEL_IDLE,    /* nothing is held of it */
@@ -51,7 +52,7 @@ struct model {
     bool repacked;     /* its packed file was refused once and made anew */
     bool fresh;        /* do not take a packed file that is there */
     unsigned load_deaths;
-    unsigned pack_kills;  /* packers killed from outside since one ended by itself */
+    unsigned pack_tries;  /* that came to nothing since one ended well */
     int pack_fd;          /* owned; kept while it is loaded, so that the engine's successor maps the
                             * very same weights, whatever has become of the files; -1: none */
     char pack_path[4096]; /* of pack_fd, for removing a refused one */
@@ -113,8 +114,9 @@ void pack_child_start(struct model *m, int source, int out, const char *temp, co
 void pack_children_kill(struct broker *b);
 /* What the child's end calls: */
 void model_packed(struct model *m, int fd, const char *path);
-/** model_pack_again() - the packer was killed: true when it is tried once more */
-MUST_USE bool model_pack_again(struct model *m);
+/** model_pack_again() - packing came to nothing for a reason that may pass: true when it is tried
+ * once more. @why: for the log */
+MUST_USE bool model_pack_again(struct model *m, const char *why);
 void model_pack_failed(struct model *m, const struct msg_error *e, bool sticky);
 
 #endif

@@ -24,10 +24,12 @@ struct pack_child {
     uv_process_t process;
     uv_pipe_t pipe; /* its standard output */
     uv_timer_t timer;
-    unsigned n_open; /* handles libuv still holds */
-    bool late;       /* killed because it took too long */
-    int out;         /* owned: of temp */
-    int error;       /* it could not be started: a negative errno */
+    unsigned n_open;       /* handles libuv still holds */
+    bool late;             /* killed because it took too long */
+    int out;               /* owned: of temp */
+    int source;            /* owned: what is packed */
+    struct file_mark mark; /* of it when packing began */
+    int error;             /* it could not be started: a negative errno */
     int64_t status;
     int sig;
     char line[LINE_MAX_BYTES + 1]; /* what it said */
@@ -40,17 +42,49 @@ struct pack_child {
 static void child_free(struct pack_child *c)
 {
     list_remove(&c->link);
-    if (c->out >= 0) {
-        (void)close(c->out);
-    }
+    (void)close(c->out);
+    (void)close(c->source);
     free(c);
 }
 
 static void do_commit(uv_work_t *work)
 {
     struct pack_child *c = container_of(work, struct pack_child, commit);
+    struct stat st;
 
+    /* What was read while somebody wrote it is of no version of the file. */
+    if (fstat(c->source, &st) < 0) {
+        c->committed = -errno;
+        (void)unlink(c->temp);
+        return;
+    }
+    const struct file_mark now = file_mark_of(&st);
+    if (memcmp(&now, &c->mark, sizeof(now)) != 0) {
+        c->committed = -ESTALE;
+        (void)unlink(c->temp);
+        return;
+    }
     c->committed = pack_commit(c->out, c->temp, c->final, c->model->name);
+}
+
+static void refuse_uncommitted(const struct pack_child *c)
+{
+    char text[160];
+    struct msg_error e = {.code = ERR_INTERNAL};
+
+    if (c->committed == -ESTALE) {
+        if (model_pack_again(c->model, "its file was written to")) {
+            return;
+        }
+        (void)snprintf(text, sizeof(text),
+                       "its file is being written to: try again when it is whole");
+        e.code = ERR_OVERLOADED;
+    } else {
+        (void)snprintf(text, sizeof(text), "the cache folder cannot be written: %s",
+                       strerror(-c->committed));
+    }
+    e.message = strview_of(text);
+    model_pack_failed(c->model, &e, false);
 }
 
 static void on_committed(uv_work_t *work, int status)
@@ -66,11 +100,7 @@ static void on_committed(uv_work_t *work, int status)
     if (c->committed >= 0) {
         model_packed(m, c->committed, c->final);
     } else {
-        char text[160];
-        (void)snprintf(text, sizeof(text), "the cache folder cannot be written: %s",
-                       strerror(-c->committed));
-        const struct msg_error e = {.code = ERR_INTERNAL, .message = strview_of(text)};
-        model_pack_failed(m, &e, false);
+        refuse_uncommitted(c);
     }
     child_free(c);
 }
@@ -103,11 +133,11 @@ static void report_failure(struct pack_child *c)
     } else if (c->late) {
         (void)snprintf(text, sizeof(text), "packing took too long");
     } else if (c->sig == SIGKILL) { /* from outside: it says nothing about the file */
-        if (model_pack_again(c->model)) {
+        if (model_pack_again(c->model, "the packer was killed")) {
             return;
         }
         (void)snprintf(text, sizeof(text), "the packer was killed %u times; is memory short?",
-                       PACK_KILLS_MAX);
+                       PACK_TRIES_MAX);
         e.code = ERR_OVERLOADED;
     } else if (c->sig) {
         (void)snprintf(text, sizeof(text), "the packer died of signal %d", c->sig);
@@ -204,7 +234,7 @@ static void on_said(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
     }
 }
 
-static int spawn(struct pack_child *c, const char *path, int source, uint64_t bytes_max)
+static int spawn(struct pack_child *c, const char *path, uint64_t bytes_max)
 {
     char limit[24];
     /* uv_spawn() does not write to its arguments; its type is older than const. */
@@ -214,7 +244,7 @@ static int spawn(struct pack_child *c, const char *path, int source, uint64_t by
         {.flags = UV_IGNORE},
         {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&c->pipe},
         {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
-        {.flags = UV_INHERIT_FD, .data.fd = source},
+        {.flags = UV_INHERIT_FD, .data.fd = c->source},
         {.flags = UV_INHERIT_FD, .data.fd = c->out},
     };
     const uv_process_options_t options = {
@@ -239,6 +269,8 @@ void pack_child_start(struct model *m, int source, int out, const char *temp, co
     }
     c->model = m;
     c->out = out;
+    c->source = source;
+    c->mark = m->mark;
     m->n_works++;
     list_init(&c->link);
     list_push(&b->pack_children, &c->link);
@@ -248,8 +280,7 @@ void pack_child_start(struct model *m, int source, int out, const char *temp, co
     (void)uv_pipe_init(b->loop, &c->pipe, 0); /* neither can fail: they only fill the struct */
     (void)uv_timer_init(b->loop, &c->timer);
     c->n_open = 3;
-    c->error = spawn(c, b->runner_path, source, b->config.model_bytes_max);
-    (void)close(source);
+    c->error = spawn(c, b->runner_path, b->config.model_bytes_max);
     if (c->error == 0) {
         c->error = uv_read_start((uv_stream_t *)&c->pipe, on_alloc, on_said);
         (void)uv_timer_start(&c->timer, on_late, b->config.pack_ms, 0);

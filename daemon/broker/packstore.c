@@ -17,16 +17,16 @@
 #include "base/fnv.h"
 
 #define HASH_DIGITS 16
+#define TEMPS_MAX 64u
 
 static int name_files(struct pack_probe *p)
 {
     const uint64_t mark = fnv_add(FNV_START, &p->mark, sizeof(p->mark));
     const uint64_t h = fnv_add(mark, p->pack_id, strlen(p->pack_id));
-    const int a =
+    const int n =
         snprintf(p->final, sizeof(p->final), "%s/%s-%016" PRIx64 ".pack", p->cache_dir, p->name, h);
-    const int b = snprintf(p->temp, sizeof(p->temp), "%s/.%s-%016" PRIx64 "-%d.tmp", p->cache_dir,
-                           p->name, h, (int)getpid());
-    return a >= (int)sizeof(p->final) || b >= (int)sizeof(p->temp) ? -ENAMETOOLONG : 0;
+    p->hash = h;
+    return n >= (int)sizeof(p->final) ? -ENAMETOOLONG : 0;
 }
 
 static int open_source(struct pack_probe *p)
@@ -52,24 +52,8 @@ static int open_source(struct pack_probe *p)
     if (!S_ISREG(st.st_mode)) {
         return PACK_NO_SOURCE;
     }
-    p->mark = (struct file_mark){.dev = st.st_dev,
-                                 .ino = st.st_ino,
-                                 .size = (uint64_t)st.st_size,
-                                 .mtime_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000u +
-                                             (uint64_t)st.st_mtim.tv_nsec};
+    p->mark = file_mark_of(&st);
     return p->mark.size > p->bytes_max ? PACK_TOO_BIG : PACK_OK;
-}
-
-static int open_temp(struct pack_probe *p)
-{
-    p->temp_fd = open(p->temp, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (p->temp_fd < 0) {
-        return -errno;
-    }
-    if (flock(p->temp_fd, LOCK_EX | LOCK_NB) < 0) {
-        return -errno;
-    }
-    return 0;
 }
 
 static void drop(int *fd)
@@ -78,6 +62,43 @@ static void drop(int *fd)
         (void)close(*fd);
         *fd = -1;
     }
+}
+
+/* A new file of this name, locked. Somebody's sweep may come between our making it and our lock: it
+ * is then locked by them, or gone. */
+static int make_temp(struct pack_probe *p)
+{
+    struct stat st;
+
+    p->temp_fd = open(p->temp, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (p->temp_fd < 0) {
+        return -errno;
+    }
+    int r = flock(p->temp_fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    if (r == 0 && fstat(p->temp_fd, &st) < 0) {
+        r = -errno;
+    }
+    if (r == 0 && st.st_nlink == 0) {
+        r = -EAGAIN;
+    }
+    if (r < 0) {
+        drop(&p->temp_fd);
+    }
+    return r;
+}
+
+/* Daemons that share a cache folder have names of their own, and where they live in containers with
+ * the same process numbers, the first that is free. */
+static int open_temp(struct pack_probe *p)
+{
+    int r = -EEXIST;
+
+    for (unsigned i = 0; i < TEMPS_MAX && (r == -EEXIST || r == -EAGAIN); i++) {
+        const int n = snprintf(p->temp, sizeof(p->temp), "%s/.%s-%016" PRIx64 "-%d-%u.tmp",
+                               p->cache_dir, p->name, p->hash, (int)getpid(), i);
+        r = n >= (int)sizeof(p->temp) ? -ENAMETOOLONG : make_temp(p);
+    }
+    return r;
 }
 
 int pack_probe(struct pack_probe *p)

@@ -21,6 +21,7 @@ struct pack_probe {
     int source_fd, temp_fd; /* else: what a packer needs; the caller's */
     char temp[PACK_PATH_MAX], final[PACK_PATH_MAX];
     struct file_mark mark;
+    uint64_t hash; /* of mark and pack_id */
 };
 
 enum { PACK_OK = 0, PACK_NO_SOURCE, PACK_TOO_BIG };

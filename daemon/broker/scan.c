@@ -11,6 +11,20 @@
 
 #define SUFFIX ".gguf"
 
+static uint64_t ns_of(struct timespec t)
+{
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+struct file_mark file_mark_of(const struct stat *st)
+{
+    return (struct file_mark){.dev = st->st_dev,
+                              .ino = st->st_ino,
+                              .size = (uint64_t)st->st_size,
+                              .mtime_ns = ns_of(st->st_mtim),
+                              .ctime_ns = ns_of(st->st_ctim)};
+}
+
 static bool model_of(const char *file, struct strview *ret)
 {
     const size_t n = strlen(file), n_suffix = strlen(SUFFIX);
@@ -43,11 +57,7 @@ static int add(struct model_listing **list, size_t *room, struct strview name,
     struct listed_model *m = &l->models[l->n++];
     memcpy(m->name, name.data, name.n);
     m->name[name.n] = '\0';
-    m->mark = (struct file_mark){.dev = st->st_dev,
-                                 .ino = st->st_ino,
-                                 .size = (uint64_t)st->st_size,
-                                 .mtime_ns = (uint64_t)st->st_mtim.tv_sec * 1000000000u +
-                                             (uint64_t)st->st_mtim.tv_nsec};
+    m->mark = file_mark_of(st);
     return 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/compiler.h"
 #include "base/strview.h"
@@ -11,10 +12,14 @@
 
 #define LISTING_MAX 1024u /* models in the folder that are seen */
 
-/* Which version of a file: it changes with every rewrite. */
+/* Which version of a file: it changes with every rewrite. A program can set size and mtime to what
+ * they were; ctime is the kernel's alone. */
 struct file_mark {
-    uint64_t dev, ino, size, mtime_ns;
+    uint64_t dev, ino, size, mtime_ns, ctime_ns;
 };
+
+/** file_mark_of() - from fstat() */
+struct file_mark file_mark_of(const struct stat *st);
 
 struct listed_model {
     char name[MODEL_NAME_MAX + 1];
