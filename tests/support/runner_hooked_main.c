@@ -3,10 +3,17 @@
  *
  *   @@crash-at-prefill@@     abort when the prompt is about to be computed
  *   @@crash-at-token-N@@     abort when the answer has N tokens, replayed ones included
- *   @@sleep-ms-N-per-step@@  sleep N ms in each step that works on the request */
+ *   @@sleep-ms-N-per-step@@  sleep N ms in each step that works on the request
+ *
+ * And a packer that is killed in mid-write: $ONEBIT_DIE_AT names a file with a number N and a word.
+ * The first packer that finds it takes it away and writes half of its Nth piece; then it is killed,
+ * and with the word "both" the daemon is, too. */
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "daemon/runner/hooks.h"
 
@@ -65,9 +72,46 @@ static void on_step(uint64_t mark, bool prefill, size_t n_answer)
     }
 }
 
+static long writes_left = -1; /* before the last one; < 0: all */
+static bool kill_both;
+
+static void read_orders(void)
+{
+    const char *path = getenv("ONEBIT_DIE_AT");
+    const int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    char text[64] = {0};
+
+    if (fd >= 0 && unlink(path) == 0 && read(fd, text, sizeof(text) - 1) > 0) {
+        writes_left = strtol(text, NULL, 10);
+        kill_both = strstr(text, "both") != NULL;
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+/* The linker sends calls of pwrite() here, which with large offsets is called so. */
+ssize_t __real_pwrite64(int fd, const void *data, size_t n, off_t at);
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t n, off_t at);
+ssize_t __wrap_pwrite64(int fd, const void *data, size_t n, off_t at)
+{
+    if (writes_left < 0 || --writes_left > 0) {
+        return __real_pwrite64(fd, data, n, at);
+    }
+    (void)!__real_pwrite64(fd, data, n / 2, at);
+    if (kill_both) {
+        (void)kill(getppid(), SIGKILL);
+    }
+    (void)kill(getpid(), SIGKILL);
+    return -1;
+}
+
 int main(int argc, char **argv)
 {
     static const struct runner_hooks hooks = {.start = on_start, .step = on_step};
 
+    if (argc > 1 && strcmp(argv[1], "--pack") == 0) {
+        read_orders();
+    }
     return runner_main(argc, argv, &hooks);
 }
