@@ -5,7 +5,7 @@
  * whose bit is set. The bits of half a tile (8 rows, 32 bits) become 32 bytes of 0 or 1, and
  * maddubs(bytes, activations) adds neighbouring pairs into int16; eight tiles of a block stay
  * within 8 * 256. I8 splits even and odd columns into int16 and uses madd, since the product of two
- * int8 pairs does not fit maddubs. */
+ * int8 pairs does not fit maddubs; activations are split some blocks ahead. */
 #include "engine/kernels/avx2_common.h"
 #include "engine/kernels/quant.h"
 
@@ -62,62 +62,76 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
-/* One block of I8: the even and the odd columns of each token's activations as pairs of int16. */
-INLINE void i8_pairs(const struct act_q8 *act, size_t t, size_t g, int32_t even[8], int32_t odd[8])
-{
-    const __m256i q = load(act->q + t * act->q_stride + g * I8_GROUP);
+#define I8_AHEAD 8 /* blocks whose activations are widened at once: stores that are long done */
 
-    _mm256_storeu_si256((__m256i *)even, _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8));
-    _mm256_storeu_si256((__m256i *)odd, _mm256_srai_epi16(q, 8));
+/* Activations of n tokens as pairs of int16: the even and the odd columns of each quad. */
+struct i8_pairs {
+    _Alignas(32) int32_t even[TOKENS][I8_AHEAD * 8], odd[TOKENS][I8_AHEAD * 8];
+};
+
+INLINE void i8_widen(const struct act_q8 *act, size_t t0, const size_t n, size_t g, size_t n_blocks,
+                     struct i8_pairs *ret)
+{
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        for (size_t b = 0; b < n_blocks; b++) {
+            const __m256i q = load(act->q + (t0 + t) * act->q_stride + (g + b) * I8_GROUP);
+            const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(q, 8), 8);
+            _mm256_store_si256((__m256i *)(ret->even[t] + b * 8), even);
+            _mm256_store_si256((__m256i *)(ret->odd[t] + b * 8), _mm256_srai_epi16(q, 8));
+        }
+    }
+}
+
+/* One block, the b-th of those widened. */
+INLINE void i8_block(const uint8_t *tiles, const struct i8_pairs *x, size_t b, const size_t n,
+                     __m256i (*sum)[2])
+{
+    UNROLL for (size_t c = 0; c < 8; c++)
+    {
+        const __m256i w0 = load(tiles + c * 64), w1 = load(tiles + c * 64 + 32);
+        const __m256i even0 = _mm256_srai_epi16(_mm256_slli_epi16(w0, 8), 8);
+        const __m256i even1 = _mm256_srai_epi16(_mm256_slli_epi16(w1, 8), 8);
+        const __m256i odd0 = _mm256_srai_epi16(w0, 8), odd1 = _mm256_srai_epi16(w1, 8);
+
+        prefetch(tiles + c * 64);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const __m256i x_even = _mm256_set1_epi32(x->even[t][b * 8 + c]);
+            const __m256i x_odd = _mm256_set1_epi32(x->odd[t][b * 8 + c]);
+            add32(&sum[t][0], _mm256_madd_epi16(even0, x_even));
+            add32(&sum[t][1], _mm256_madd_epi16(even1, x_even));
+            add32(&sum[t][0], _mm256_madd_epi16(odd0, x_odd));
+            add32(&sum[t][1], _mm256_madd_epi16(odd1, x_odd));
+        }
+    }
 }
 
 INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
 {
-    __m256 acc[TOKENS][2], scale[2];
+    const size_t n_blocks = n_cols / I8_GROUP;
+    struct i8_pairs x;
+    __m256 acc[TOKENS][2];
 
-    for (size_t t = 0; t < n; t++) {
-        acc[t][0] = acc[t][1] = _mm256_setzero_ps();
-    }
-    for (size_t g = 0; g < n_cols / I8_GROUP; g++) {
+    clear_rows(acc, n);
+    for (size_t g = 0; g < n_blocks; g++) {
         const uint8_t *group = panel + g * I8_GROUP_BYTES;
-        int32_t even[TOKENS][8], odd[TOKENS][8];
         __m256i sum[TOKENS][2];
+        __m256 scale[2];
 
+        if (g % I8_AHEAD == 0) {
+            i8_widen(act, t0, n, g, n_blocks - g < I8_AHEAD ? n_blocks - g : I8_AHEAD, &x);
+        }
+        clear_sums(sum, n);
+        i8_block(group + 32, &x, g % I8_AHEAD, n, sum);
         scales(group, scale);
         UNROLL for (size_t t = 0; t < n; t++)
         {
-            i8_pairs(act, t0 + t, g, even[t], odd[t]);
-            sum[t][0] = sum[t][1] = _mm256_setzero_si256();
-        }
-        UNROLL for (size_t c = 0; c < 8; c++)
-        {
-            _mm_prefetch((const char *)group + 32 + c * 64 + AHEAD, _MM_HINT_T0);
-            for (size_t h = 0; h < 2; h++) {
-                const __m256i w = load(group + 32 + c * 64 + h * 32);
-                const __m256i w_even = _mm256_srai_epi16(_mm256_slli_epi16(w, 8), 8);
-                const __m256i w_odd = _mm256_srai_epi16(w, 8);
-                UNROLL for (size_t t = 0; t < n; t++)
-                {
-                    const __m256i x = _mm256_madd_epi16(w_even, _mm256_set1_epi32(even[t][c]));
-                    const __m256i y = _mm256_madd_epi16(w_odd, _mm256_set1_epi32(odd[t][c]));
-                    sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_add_epi32(x, y));
-                }
-            }
-        }
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            const float d = act->d[(t0 + t) * act->d_stride + g];
-            for (size_t h = 0; h < 2; h++) {
-                const __m256 part = add_block(d, sum[t][h], _mm256_setzero_ps());
-                acc[t][h] = _mm256_fmadd_ps(scale[h], part, acc[t][h]);
-            }
+            add_group(act->d[(t0 + t) * act->d_stride + g], sum[t], scale, acc[t]);
         }
     }
-    for (size_t t = 0; t < n; t++) {
-        _mm256_storeu_ps(out + (t0 + t) * out_stride, acc[t][0]);
-        _mm256_storeu_ps(out + (t0 + t) * out_stride + 8, acc[t][1]);
-    }
+    store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
 PANEL(panel_b1_avx2, B1_GROUP, b1_tokens)

@@ -29,6 +29,18 @@ INLINE void prefetch(const void *p)
     _mm_prefetch((const char *)p + AHEAD, _MM_HINT_T0);
 }
 
+/* sum += x, where the sum is. Written as a sum of intrinsics, gcc 12 makes all the products of a
+ * loop first and has them spilled: that costs a quarter of the time. */
+INLINE void add16(__m256i *sum, __m256i x)
+{
+    __asm__("vpaddw %1, %0, %0" : "+x"(*sum) : "x"(x));
+}
+
+INLINE void add32(__m256i *sum, __m256i x)
+{
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(x));
+}
+
 /* Four neighbouring activations in every lane. */
 INLINE __m256i broadcast4(const void *q)
 {
@@ -88,18 +100,23 @@ INLINE void store_rows(float *out, size_t out_stride, __m256 (*acc)[2], const si
     }
 }
 
-/* A tile's codes of two column quads, c[half][quad], times their eight activations: adds to
- * part. */
+/* A tile's codes of two column quads, c[half][quad], times their eight activations: part is their
+ * sums, or they are added to it. */
 INLINE void add_quads(__m256i c[2][2], const int8_t *q, size_t q_stride, const size_t n,
-                      __m256i (*part)[2])
+                      const bool first, __m256i (*part)[2])
 {
     UNROLL for (size_t t = 0; t < n; t++)
     {
         const __m256i x0 = broadcast4(q + t * q_stride), x1 = broadcast4(q + t * q_stride + 4);
-        for (size_t h = 0; h < 2; h++) {
-            const __m256i both = _mm256_add_epi16(_mm256_maddubs_epi16(c[h][0], x0),
-                                                  _mm256_maddubs_epi16(c[h][1], x1));
-            part[t][h] = _mm256_add_epi16(part[t][h], both);
+        UNROLL for (size_t h = 0; h < 2; h++)
+        {
+            const __m256i product = _mm256_maddubs_epi16(c[h][0], x0);
+            if (first) {
+                part[t][h] = product;
+            } else {
+                add16(&part[t][h], product);
+            }
+            add16(&part[t][h], _mm256_maddubs_epi16(c[h][1], x1));
         }
     }
 }
@@ -120,21 +137,23 @@ INLINE void split_tile(const uint8_t *tile, __m256i ret[2][2])
 INLINE void nibbles(const uint8_t *tile, const int8_t *q, size_t q_stride, const size_t n,
                     __m256i (*part)[2])
 {
-    clear_sums(part, n);
     UNROLL for (size_t i = 0; i < 4; i++)
     {
         __m256i c[2][2];
 
         prefetch(tile + i * 64);
         split_tile(tile + i * 64, c);
-        add_quads(c, q + i * 8, q_stride, n, part);
+        add_quads(c, q + i * 8, q_stride, n, i == 0, part);
     }
 }
 
-/* Tokens by fours, by twos, and the last one. */
+/* Tokens in tiles of 4, 3 and 2: one alone costs more than its share. */
 #define PANEL(name, group, tokens)                                                                 \
-    PANEL_FN(name, group,                                                                          \
-             BY(TOKENS, tokens, out, out_stride) BY(2, tokens, out, out_stride)                    \
-                 BY(1, tokens, out, out_stride))
+    PANEL_FN(                                                                                      \
+        name, group,                                                                               \
+        for (; act->n_tokens - t >= 6 || act->n_tokens - t == TOKENS; t += TOKENS) {               \
+            tokens(panel, n_cols, act, t, TOKENS, out, out_stride);                                \
+        } BY(3, tokens, out, out_stride) BY(2, tokens, out, out_stride)                            \
+            BY(1, tokens, out, out_stride))
 
 #endif

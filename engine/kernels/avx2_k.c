@@ -63,7 +63,6 @@ INLINE void k5_half(const uint8_t *tile, const uint8_t *fifth, const __m256i sca
     const __m256i bit = _mm256_set1_epi8(16);
     __m256i part[TOKENS][2];
 
-    clear_sums(part, n);
     UNROLL for (int i = 0; i < 2; i++)
     {
         __m256i c[2][2];
@@ -79,12 +78,12 @@ INLINE void k5_half(const uint8_t *tile, const uint8_t *fifth, const __m256i sca
             c[h][0] = _mm256_or_si256(c[h][0], _mm256_and_si256(f0, bit));
             c[h][1] = _mm256_or_si256(c[h][1], _mm256_and_si256(f1, bit));
         }
-        add_quads(c, q + i * 8, q_stride, n, part);
+        add_quads(c, q + i * 8, q_stride, n, i == 0, part);
     }
     UNROLL for (size_t t = 0; t < n; t++)
     {
         for (size_t h = 0; h < 2; h++) {
-            sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(part[t][h], scale[h]));
+            add32(&sum[t][h], _mm256_madd_epi16(part[t][h], scale[h]));
         }
     }
 }
@@ -203,9 +202,9 @@ INLINE void k6_columns(const uint8_t *tile, const uint8_t *line, const __m256i s
             const int8_t *x = q + t * q_stride + i * 8;
             const __m256i x0 = broadcast4(x), x1 = broadcast4(x + 4);
             for (size_t h = 0; h < 2; h++) {
-                const __m256i two = _mm256_add_epi16(_mm256_maddubs_epi16(c[h][0], x0),
-                                                     _mm256_maddubs_epi16(c[h][1], x1));
-                sum[t][h] = _mm256_add_epi32(sum[t][h], _mm256_madd_epi16(two, scale[h]));
+                __m256i two = _mm256_maddubs_epi16(c[h][0], x0);
+                add16(&two, _mm256_maddubs_epi16(c[h][1], x1));
+                add32(&sum[t][h], _mm256_madd_epi16(two, scale[h]));
             }
         }
     }

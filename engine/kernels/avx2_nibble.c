@@ -20,7 +20,7 @@ INLINE void n4_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
         UNROLL for (size_t t = 0; t < n; t++)
         {
             const size_t at = (t0 + t) * act->d_stride + g;
-            const __m256i offset = _mm256_set1_epi32(act->s[at] * 8);
+            const __m256i offset = _mm256_slli_epi32(_mm256_set1_epi32(act->s[at]), 3);
             const __m256i sum[2] = {_mm256_sub_epi32(widen(part[t][0]), offset),
                                     _mm256_sub_epi32(widen(part[t][1]), offset)};
             add_group(act->d[at], sum, scale, acc[t]);

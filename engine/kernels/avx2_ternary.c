@@ -6,8 +6,9 @@
  * 3,072: eight lines (24,576) are added in int16 before they are widened.
  *
  * One token alone is a matter of instructions per byte of weights, so there two of the three shifts
- * are left out: the planes at bits 3:2 are kept as 4 * code (a pair within 3,072, two planes of
- * four lines within 24,576), and their int16 sum is shifted instead, which is exact. */
+ * are left out: the planes at bits 3:2 of the bytes and of the shifted bytes are kept as 4 * code (a
+ * pair within 3,072, eight lines within 24,576; both planes are one sum where there are at most four
+ * lines), and their int16 sums are shifted instead, which is exact. */
 #include "engine/kernels/avx2_common.h"
 
 /* n_lines lines, at most 8: adds sum(code * q) to sum. */
@@ -28,8 +29,8 @@ INLINE void lines_shifted(const uint8_t *line, const int8_t *q, size_t q_stride,
             UNROLL for (size_t t = 0; t < n; t++)
             {
                 const __m256i x = broadcast4(q + t * q_stride + l * 16 + (size_t)p * 4);
-                part[t][0] = _mm256_add_epi16(part[t][0], _mm256_maddubs_epi16(c0, x));
-                part[t][1] = _mm256_add_epi16(part[t][1], _mm256_maddubs_epi16(c1, x));
+                add16(&part[t][0], _mm256_maddubs_epi16(c0, x));
+                add16(&part[t][1], _mm256_maddubs_epi16(c1, x));
             }
         }
     }
@@ -40,33 +41,45 @@ INLINE void lines_shifted(const uint8_t *line, const int8_t *q, size_t q_stride,
     }
 }
 
-/* The same for one token and at most 4 lines. */
+/* The same for one token. */
 INLINE void lines_kept(const uint8_t *line, const int8_t *q, const size_t n_lines, __m256i sum[2])
 {
     const __m256i low = _mm256_set1_epi8(3), high = _mm256_set1_epi8(12);
-    __m256i once[2], four_times[2];
+    __m256i once[2], second[2], fourth[2];
 
-    for (size_t h = 0; h < 2; h++) {
-        once[h] = four_times[h] = _mm256_setzero_si256();
-    }
     UNROLL for (size_t l = 0; l < n_lines; l++)
     {
         const __m256i x0 = broadcast4(q + l * 16), x1 = broadcast4(q + l * 16 + 4);
         const __m256i x2 = broadcast4(q + l * 16 + 8), x3 = broadcast4(q + l * 16 + 12);
         prefetch(line + l * 64);
-        for (size_t h = 0; h < 2; h++) {
+        UNROLL for (size_t h = 0; h < 2; h++)
+        {
             const __m256i w = load(line + l * 64 + h * 32), w4 = _mm256_srli_epi16(w, 4);
             const __m256i a = _mm256_maddubs_epi16(_mm256_and_si256(w, low), x0);
             const __m256i b = _mm256_maddubs_epi16(_mm256_and_si256(w, high), x1);
             const __m256i c = _mm256_maddubs_epi16(_mm256_and_si256(w4, low), x2);
             const __m256i d = _mm256_maddubs_epi16(_mm256_and_si256(w4, high), x3);
-            once[h] = _mm256_add_epi16(once[h], _mm256_add_epi16(a, c));
-            four_times[h] = _mm256_add_epi16(four_times[h], _mm256_add_epi16(b, d));
+            if (l == 0) {
+                once[h] = a;
+                second[h] = b;
+                fourth[h] = d;
+            } else {
+                add16(&once[h], a);
+                add16(&second[h], b);
+                add16(&fourth[h], d);
+            }
+            add16(&once[h], c);
         }
     }
-    for (size_t h = 0; h < 2; h++) {
-        const __m256i both = _mm256_add_epi16(once[h], _mm256_srai_epi16(four_times[h], 2));
-        sum[h] = _mm256_add_epi32(sum[h], widen(both));
+    UNROLL for (size_t h = 0; h < 2; h++)
+    {
+        if (n_lines <= 4) {
+            add16(&second[h], fourth[h]);
+        } else {
+            add16(&once[h], _mm256_srai_epi16(fourth[h], 2));
+        }
+        add16(&once[h], _mm256_srai_epi16(second[h], 2));
+        add32(&sum[h], widen(once[h]));
     }
 }
 
@@ -75,10 +88,8 @@ INLINE void lines_sum(const uint8_t *line, const int8_t *q, size_t q_stride, con
 {
     if (n > 1) {
         lines_shifted(line, q, q_stride, n, n_lines, sum);
-        return;
-    }
-    for (size_t l = 0; l < n_lines; l += 4) {
-        lines_kept(line + l * 64, q + l * 16, n_lines < 4 ? n_lines : 4, sum[0]);
+    } else {
+        lines_kept(line, q, n_lines, sum[0]);
     }
 }
 
@@ -88,7 +99,8 @@ INLINE void start_sums(const struct act_q8 *act, size_t t0, const size_t n, size
 {
     UNROLL for (size_t t = 0; t < n; t++)
     {
-        sum[t][0] = sum[t][1] = _mm256_set1_epi32(-act->s[(t0 + t) * act->d_stride + b]);
+        const __m256i all = _mm256_set1_epi32(act->s[(t0 + t) * act->d_stride + b]);
+        sum[t][0] = sum[t][1] = _mm256_sub_epi32(_mm256_setzero_si256(), all);
     }
 }
 
@@ -104,8 +116,9 @@ INLINE void blocks_tokens(const uint8_t *panel, size_t n_cols, const struct act_
         const uint8_t *group = panel + g * (32 + group_cols / T_LINE * T_LINE_BYTES);
         scales(group, scale);
         clear_rows(part, n);
-        for (size_t b = g * blocks; b < (g + 1) * blocks; b++) {
-            const uint8_t *line = group + 32 + b % blocks * 2 * T_LINE_BYTES;
+        for (size_t i = 0; i < blocks; i++) {
+            const size_t b = g * blocks + i;
+            const uint8_t *line = group + 32 + i * 2 * T_LINE_BYTES;
             __m256i sum[TOKENS][2];
 
             start_sums(act, t0, n, b, sum);
