@@ -39,12 +39,12 @@ static float scale_of(const uint8_t *scales, size_t row)
 
 static void pack_b1(const uint8_t *block, size_t row, uint8_t *group)
 {
-    uint8_t *tiles = group + 32;
+    uint8_t *lines = group + 32;
 
     store16(group + 2 * row, load16(block));
-    for (size_t c = 0; c < Q1_BLOCK / 4; c++) {
-        const unsigned four = block[2 + c / 2] >> (4 * (c % 2)) & 15u; /* columns 4c..4c+3 */
-        tiles[8 * c + row / 2] |= (uint8_t)(four << (4 * (row % 2)));
+    for (size_t c = 0; c < Q1_BLOCK; c++) {
+        const unsigned bit = block[2 + c / 8] >> (c % 8) & 1u;
+        lines[c / 32 * B1_LINE_BYTES + row * 4 + c % 4] |= (uint8_t)(bit << (c % 32 / 4));
     }
 }
 
@@ -195,8 +195,8 @@ static void unpack_b1(const uint8_t *group, size_t row, float *ret)
     const float d = scale_of(group, row);
 
     for (size_t c = 0; c < B1_GROUP; c++) {
-        const size_t bit = 4 * row + c % 4;
-        ret[c] = (group[32 + 8 * (c / 4) + bit / 8] >> (bit % 8) & 1) != 0 ? d : -d;
+        const uint8_t lane = group[32 + c / 32 * B1_LINE_BYTES + row * 4 + c % 4];
+        ret[c] = (lane >> (c % 32 / 4) & 1) != 0 ? d : -d;
     }
 }
 

@@ -33,12 +33,12 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
         const uint8_t *group = panel + g * B1_GROUP_BYTES;
         memset(part, 0, sizeof(part));
         for (size_t b = 0; b < 4; b++) {
-            const uint8_t *tiles = group + 32 + b * 64;
+            const uint8_t *line = group + 32 + b * B1_LINE_BYTES;
             int32x4_t sum[TOKENS][QUADS];
 
-            __builtin_prefetch(tiles + AHEAD);
+            __builtin_prefetch(line + AHEAD);
             sums_at(act, t0, n, g * 4 + b, -1, sum);
-            block(tiles, act, t0, n, g * B1_GROUP + b * ACT_BLOCK, sum);
+            block(line, act, t0, n, g * B1_GROUP + b * ACT_BLOCK, sum);
             add_blocks(act, t0, n, g * 4 + b, sum, part);
         }
         add_parts(group, n, part, acc);

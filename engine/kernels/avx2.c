@@ -1,66 +1,9 @@
-/* AVX2: keep the +1 activations, and let no int8 ever be negated. This file has B1, I8 and
- * everything that is no panel.
+/* AVX2: I8 and everything that is no panel.
  *
- * B1: the sum over +1 and -1 weights is 2 * sum(kept) - sum(all), where kept are the activations
- * whose bit is set. The bits of half a tile (8 rows, 32 bits) become 32 bytes of 0 or 1, and
- * maddubs(bytes, activations) adds neighbouring pairs into int16; eight tiles of a block stay
- * within 8 * 256. I8 splits even and odd columns into int16 and uses madd, since the product of two
- * int8 pairs does not fit maddubs; activations are split some blocks ahead. */
+ * I8 splits even and odd columns into int16 and uses madd, since the product of two int8 pairs does
+ * not fit maddubs; activations are split some blocks ahead. */
 #include "engine/kernels/avx2_common.h"
 #include "engine/kernels/quant.h"
-
-INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
-{
-    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
-                                            2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
-    const __m256i select = _mm256_set1_epi64x((long long)0x8040201008040201);
-    const __m256i ones8 = _mm256_set1_epi8(1), ones16 = _mm256_set1_epi16(1);
-    __m256 acc[TOKENS][2], part[TOKENS][2], scale[2];
-
-    clear_rows(acc, n);
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
-        scales(group, scale);
-        clear_rows(part, n);
-        for (size_t b = 0; b < 4; b++) {
-            const uint8_t *tile = group + 32 + b * 64;
-            const int8_t *q = act->q + t0 * act->q_stride + g * B1_GROUP + b * ACT_BLOCK;
-            __m256i kept[TOKENS][2];
-
-            _mm_prefetch((const char *)tile + AHEAD, _MM_HINT_T0);
-            clear_sums(kept, n);
-            for (size_t c = 0; c < 8; c++) {
-                const __m256i low = _mm256_shuffle_epi8(broadcast4(tile + c * 8), spread);
-                const __m256i high = _mm256_shuffle_epi8(broadcast4(tile + c * 8 + 4), spread);
-                const __m256i w0 = _mm256_min_epu8(_mm256_and_si256(low, select), ones8);
-                const __m256i w1 = _mm256_min_epu8(_mm256_and_si256(high, select), ones8);
-                UNROLL for (size_t t = 0; t < n; t++)
-                {
-                    const __m256i x = broadcast4(q + t * act->q_stride + c * 4);
-                    kept[t][0] = _mm256_add_epi16(kept[t][0], _mm256_maddubs_epi16(w0, x));
-                    kept[t][1] = _mm256_add_epi16(kept[t][1], _mm256_maddubs_epi16(w1, x));
-                }
-            }
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                const size_t at = (t0 + t) * act->d_stride + g * 4 + b;
-                const __m256i all = _mm256_set1_epi32(act->s[at]);
-                for (size_t h = 0; h < 2; h++) {
-                    const __m256i k =
-                        _mm256_madd_epi16(kept[t][h], _mm256_add_epi16(ones16, ones16));
-                    part[t][h] = add_block(act->d[at], _mm256_sub_epi32(k, all), part[t][h]);
-                }
-            }
-        }
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            acc[t][0] = _mm256_fmadd_ps(scale[0], part[t][0], acc[t][0]);
-            acc[t][1] = _mm256_fmadd_ps(scale[1], part[t][1], acc[t][1]);
-        }
-    }
-    store_rows(out + t0 * out_stride, out_stride, acc, n);
-}
 
 #define I8_AHEAD 8 /* blocks whose activations are widened at once: stores that are long done */
 
@@ -134,7 +77,6 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
-PANEL(panel_b1_avx2, B1_GROUP, b1_tokens)
 PANEL(panel_i8_avx2, I8_GROUP, i8_tokens)
 
 INLINE uint32_t top_bits(const float *x, size_t n)

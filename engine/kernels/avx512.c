@@ -1,8 +1,8 @@
 /* AVX-512 with VNNI: B1, I8 and everything that is no panel.
  *
- * B1: a tile is a 64-bit mask. It expands to bytes of 0 or 2, the lanes start at -sum(all), and
- * what stands there after a block is 2 * sum(kept) - sum(all), the sum over +1 and -1 weights. I8:
- * weight + 128 is the byte, lanes start at -128 * sum(all). No signed byte is negated anywhere. */
+ * B1: a plane of a line becomes bytes of 0 or 2, the lanes start at -sum(all), and what stands
+ * there after a block is 2 * sum(kept) - sum(all), the sum over +1 and -1 weights. I8: weight + 128
+ * is the byte, lanes start at -128 * sum(all). No signed byte is negated anywhere. */
 #include "engine/kernels/avx512_common.h"
 #include "engine/kernels/quant.h"
 
@@ -18,19 +18,20 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
         const __m512 scale = scales(group);
         clear_rows(part, n);
         for (size_t b = 0; b < 4; b++) {
-            const uint8_t *tile = group + 32 + b * 64;
+            const uint8_t *line = group + 32 + b * B1_LINE_BYTES;
+            const __m512i lanes = _mm512_loadu_si512(line);
             const int8_t *q = act->q + t0 * act->q_stride + g * B1_GROUP + b * ACT_BLOCK;
             __m512i sum[TOKENS];
 
-            prefetch(tile);
+            prefetch(line);
             start_sums(act, t0, n, g * 4 + b, -1, sum);
-            for (size_t c = 0; c < 8; c++) {
-                uint64_t bits;
-                memcpy(&bits, tile + c * 8, sizeof(bits));
-                const __m512i w = _mm512_maskz_mov_epi8(bits, twos);
+            UNROLL for (int k = 0; k < B1_PLANES; k++)
+            {
+                const __m512i bit = _mm512_set1_epi8((char)(1u << k));
+                const __m512i w = _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(lanes, bit), twos);
                 UNROLL for (size_t t = 0; t < n; t++)
                 {
-                    const __m512i x = broadcast4(q + t * act->q_stride + c * 4);
+                    const __m512i x = broadcast4(q + t * act->q_stride + (size_t)k * 4);
                     sum[t] = _mm512_dpbusd_epi32(sum[t], w, x);
                 }
             }

@@ -1,41 +1,33 @@
 /* ARM dot products: sdot adds four int8 products of a row straight into its int32 lane.
  *
  * B1: masks of -1 and 0 go into sdot as they are, so a lane collects -sum(kept), and the sum over
- * +1 and -1 weights is -2 * lane - sum(all). I8 uses its weights. The activations of four tiles lie
- * in one register and enter by lane, without a broadcast. */
+ * +1 and -1 weights is -2 * lane - sum(all). I8 uses its weights. The activations of four planes or
+ * tiles lie in one register and enter by lane, without a broadcast. */
 #include "engine/kernels/dotprod_common.h"
 
-/* 16 columns of B1: four tiles. */
-INLINE void b1_tiles(const uint8_t *tile, const int8x16_t *x, const size_t n,
-                     int32x4_t sum[TOKENS][QUADS])
-{
-    const uint8x16_t bits = bit_of_byte();
-
-    UNROLL for (int c = 0; c < 4; c++)
-    {
-        const uint8x16_t two = vld1q_u8(tile + c / 2 * 16);
-        UNROLL for (int r = 0; r < QUADS; r++)
-        {
-            const uint8x16_t spread = vqtbl1q_u8(two, bytes_of_quad(c % 2, r));
-            const int8x16_t mask = vreinterpretq_s8_u8(vtstq_u8(spread, bits));
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                sum[t][r] = dot_lane(sum[t][r], mask, x[t], c);
-            }
-        }
-    }
-}
-
-INLINE void b1_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
+INLINE void b1_block(const uint8_t *line, const struct act_q8 *act, size_t t0, const size_t n,
                      size_t col, int32x4_t sum[][QUADS])
 {
     int32x4_t less[TOKENS][QUADS];
+    uint8x16_t w[QUADS];
 
     memset(less, 0, sizeof(less));
-    for (size_t h = 0; h < 2; h++) {
+    load_quads(line, w);
+    UNROLL for (int k = 0; k < B1_PLANES; k += 4)
+    {
         int8x16_t x[TOKENS];
-        load16(act, t0, n, col + h * 16, x);
-        b1_tiles(tiles + h * 32, x, n, less);
+        load16(act, t0, n, col + (size_t)k * 4, x);
+        UNROLL for (int c = 0; c < 4; c++)
+        {
+            UNROLL for (int r = 0; r < QUADS; r++)
+            {
+                const int8x16_t mask = plane_mask(w[r], k + c);
+                UNROLL for (size_t t = 0; t < n; t++)
+                {
+                    less[t][r] = dot_lane(less[t][r], mask, x[t], c);
+                }
+            }
+        }
     }
     UNROLL for (size_t t = 0; t < n; t++)
     {

@@ -1,43 +1,53 @@
 /* ARM matrix products: smmla multiplies two rows of 8 columns by two tokens of 8 columns, twice the
  * work of sdot per instruction.
  *
- * Its operand wants 8 columns of one row side by side, where the packed tiles hold 4. The B1 masks
- * are spread in that order by the table lookup itself, at no cost; the other kinds zip two
- * neighbouring tiles once for all tokens. A result holds rows 2i and 2i+1 for tokens t and t+1,
- * taken apart at the end of a block. A single token has no partner and goes to the sdot version,
- * which is as fast for it. */
+ * Its operand wants 8 columns of one row side by side, where a tile or a plane holds 4. A line of
+ * B1 is zipped with itself, so that each row stands twice and one test takes two planes of it; the
+ * other kinds zip two neighbouring tiles. Both are done once for all tokens. A result holds rows 2i
+ * and 2i+1 for tokens t and t+1, taken apart at the end of a block. A single token has no partner
+ * and goes to the sdot version, which is as fast for it. */
 #include "engine/kernels/i8mm_common.h"
 
-/* 8 columns of B1: two tiles. Masks are -1 and 0, so a lane collects -sum(kept). */
-INLINE void b1_tiles(const uint8_t *tile, const int8x16_t *x, const size_t n,
-                     int32x4_t sum[TOKENS / 2][PAIRS])
+/* Plane k for the first four bytes of a row, plane k + 1 for the next four. */
+INLINE uint8x16_t bits_of_planes(int k)
 {
-    const uint8x16_t bits = vcombine_u8(vreinterpret_u8_u64(vdup_n_u64(0x0804020108040201)),
-                                        vreinterpret_u8_u64(vdup_n_u64(0x8040201080402010)));
-    const uint8x16_t first = vreinterpretq_u8_u64(vdupq_n_u64(0x0808080800000000));
-    const uint8x16_t two = vld1q_u8(tile);
+    const uint64_t first = 0x01010101u * (1ull << k);
+    return vreinterpretq_u8_u64(vdupq_n_u64(first | first << 33));
+}
 
-    UNROLL for (int i = 0; i < PAIRS; i++)
+/* Pairs of rows, each row's four bytes twice. */
+INLINE void load_rows(const uint8_t *line, uint8x16_t ret[PAIRS])
+{
+    UNROLL for (int r = 0; r < QUADS; r++)
     {
-        const uint8x16_t at = vaddq_u8(first, vdupq_n_u8((uint8_t)i));
-        const int8x16_t mask = vreinterpretq_s8_u8(vtstq_u8(vqtbl1q_u8(two, at), bits));
-        UNROLL for (size_t p = 0; p < n / 2; p++)
-        {
-            sum[p][i] = vmmlaq_s32(sum[p][i], mask, x[p]);
-        }
+        const uint32x4_t w = vreinterpretq_u32_u8(vld1q_u8(line + r * 16));
+        ret[2 * r] = vreinterpretq_u8_u32(vzip1q_u32(w, w));
+        ret[2 * r + 1] = vreinterpretq_u8_u32(vzip2q_u32(w, w));
     }
 }
 
-INLINE void b1_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
+/* Masks are -1 and 0, so a lane collects -sum(kept). */
+INLINE void b1_block(const uint8_t *line, const struct act_q8 *act, size_t t0, const size_t n,
                      size_t col, int32x4_t sum[][QUADS])
 {
     int32x4_t less[TOKENS / 2][PAIRS];
+    uint8x16_t w[PAIRS];
 
     memset(less, 0, sizeof(less));
-    for (size_t c = 0; c < 4; c++) {
+    load_rows(line, w);
+    UNROLL for (int k = 0; k < B1_PLANES; k += 2)
+    {
+        const uint8x16_t bits = bits_of_planes(k);
         int8x16_t x[TOKENS / 2];
-        load_tokens(act, t0, n, col + c * 8, x);
-        b1_tiles(tiles + c * 16, x, n, less);
+        load_tokens(act, t0, n, col + (size_t)k * 4, x);
+        UNROLL for (int i = 0; i < PAIRS; i++)
+        {
+            const int8x16_t mask = vreinterpretq_s8_u8(vtstq_u8(w[i], bits));
+            UNROLL for (size_t p = 0; p < n / 2; p++)
+            {
+                less[p][i] = vmmlaq_s32(less[p][i], mask, x[p]);
+            }
+        }
     }
     UNROLL for (size_t t = 0; t < n; t++)
     {

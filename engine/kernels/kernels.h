@@ -11,8 +11,9 @@
  * in a row.
  *
  *   B1, per group of 128 columns:
- *       scale[16], uint8_t tile[32][8]   tile c covers columns 4c..4c+3; bit 4 * row + column % 4,
- *                                        counted from bit 0 of byte 0, set means +1, clear means -1
+ *       scale[16], uint8_t line[4][64]   line l covers columns 32l..32l+31; bit k of a lane (plane
+ *                                        k) holds column 32l + 4k + column % 4; set means +1, clear
+ *                                        means -1
  *   I8, per group of 32:
  *       scale[16], int8_t tile[8][64]    tile c covers columns 4c..4c+3, by lane
  *   T64, T128, T256, per group of 64, 128, 256:
@@ -71,6 +72,8 @@ enum panel_kind {
 
 #define B1_GROUP 128
 #define B1_GROUP_BYTES 288
+#define B1_LINE_BYTES 64 /* ACT_BLOCK columns */
+#define B1_PLANES 8      /* of a line, four columns each */
 #define I8_GROUP 32
 #define I8_GROUP_BYTES 544
 #define T256_GROUP 256

@@ -1,37 +1,33 @@
 /* NEON of any aarch64: masks and widening pair sums, since there is no dot product yet.
  *
- * B1: a table lookup spreads the bits of four rows over 16 bytes, cmtst turns them into masks, AND
- * keeps the +1 activations, and sadalp adds neighbouring pairs into int16 (8 tiles of a block stay
- * within 8 * 256); the sum over +1 and -1 weights is 2 * sum(kept) - sum(all), so that no int8 is
- * negated. I8 multiplies into int16 and adds pairs into int32 at once, since two products of
- * -128 * -128 do not fit int16. */
+ * B1: cmtst makes a plane of a line into masks, AND keeps the +1 activations, and sadalp adds
+ * neighbouring pairs into int16 (8 planes of a block stay within 8 * 256); the sum over +1 and -1
+ * weights is 2 * sum(kept) - sum(all), so that no int8 is negated. I8 multiplies into int16 and
+ * adds pairs into int32 at once, since two products of -128 * -128 do not fit int16. */
 #include "engine/kernels/arm_panels.h"
 
-INLINE void b1_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
+INLINE void b1_block(const uint8_t *line, const struct act_q8 *act, size_t t0, const size_t n,
                      size_t col, int32x4_t sum[][QUADS])
 {
     const int8_t *q = act->q + t0 * act->q_stride + col;
-    const uint8x16_t bits = bit_of_byte();
     int16x8_t kept[TOKENS][QUADS]; /* two lanes per row */
+    uint8x16_t w[QUADS];
 
     memset(kept, 0, sizeof(kept));
-    for (size_t pair = 0; pair < 4; pair++) {
-        const uint8x16_t two = vld1q_u8(tiles + pair * 16);
-        UNROLL for (int j = 0; j < 2; j++)
+    load_quads(line, w);
+    UNROLL for (int k = 0; k < B1_PLANES; k++)
+    {
+        int8x16_t x[TOKENS];
+        UNROLL for (size_t t = 0; t < n; t++)
         {
-            int8x16_t x[4];
+            x[t] = broadcast4(q + t * act->q_stride + (size_t)k * 4);
+        }
+        UNROLL for (int r = 0; r < QUADS; r++)
+        {
+            const int8x16_t mask = plane_mask(w[r], k);
             UNROLL for (size_t t = 0; t < n; t++)
             {
-                x[t] = broadcast4(q + t * act->q_stride + pair * 8 + (size_t)j * 4);
-            }
-            UNROLL for (int r = 0; r < QUADS; r++)
-            {
-                const uint8x16_t spread = vqtbl1q_u8(two, bytes_of_quad(j, r));
-                const int8x16_t mask = vreinterpretq_s8_u8(vtstq_u8(spread, bits));
-                UNROLL for (size_t t = 0; t < n; t++)
-                {
-                    kept[t][r] = vpadalq_s8(kept[t][r], vandq_s8(mask, x[t]));
-                }
+                kept[t][r] = vpadalq_s8(kept[t][r], vandq_s8(mask, x[t]));
             }
         }
     }

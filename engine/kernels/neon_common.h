@@ -23,20 +23,6 @@
 #define K6_TILES 288
 #define K6_LINES 2336
 
-/* Byte i of `bit` tests column i % 4 of an even row (low nibble) or of the odd row behind it. */
-INLINE uint8x16_t bit_of_byte(void)
-{
-    return vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201));
-}
-
-/* Where the bits of row quad r lie in tile j of two tiles: eight times the byte of its first two
- * rows, eight times the next one. */
-INLINE uint8x16_t bytes_of_quad(int j, int r)
-{
-    const uint8_t at = (uint8_t)(j * 8 + r * 2);
-    return vcombine_u8(vdup_n_u8(at), vdup_n_u8((uint8_t)(at + 1)));
-}
-
 INLINE float32x4_t scales(const uint8_t *group, int r)
 {
     return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(group + r * 8)));
@@ -197,6 +183,12 @@ INLINE void k45_group(const uint8_t *group, const size_t n, float32x4_t part[][Q
 }
 
 /* ---- codes out of packed bytes, a register of 4 rows x 4 columns each ---- */
+
+/* -1 where plane k of a B1 line has its bit set, else 0. */
+INLINE int8x16_t plane_mask(uint8x16_t w, int k)
+{
+    return vreinterpretq_s8_u8(vtstq_u8(w, vdupq_n_u8((uint8_t)(1u << k))));
+}
 
 INLINE int8x16_t two_bits(uint8x16_t w, int plane)
 {

@@ -57,8 +57,8 @@ static float b1_row(const uint8_t *panel, size_t row, size_t n_cols, const int8_
         for (size_t b = g * 4; b < g * 4 + 4; b++) {
             int32_t s = 0;
             for (size_t c = b * ACT_BLOCK; c < (b + 1) * ACT_BLOCK; c++) {
-                const uint8_t *tile = group + 32 + c % B1_GROUP / 4 * 8;
-                const bool plus = tile[row / 2] >> (row % 2 * 4 + c % 4) & 1;
+                const uint8_t *line = group + 32 + b % 4 * B1_LINE_BYTES;
+                const bool plus = line[row * 4 + c % 4] >> (c % ACT_BLOCK / 4) & 1;
                 s += plus ? q[c] : -q[c];
             }
             part = fmaf(d[b], (float)s, part);

@@ -145,6 +145,11 @@ bool check_panel(enum panel_kind kind, panel_fn *want, panel_fn *got)
             return false;
         }
     }
+    for (size_t n_tokens = 18; n_tokens <= 131; n_tokens += n_tokens < 63 ? 15 : 1) {
+        if (!check_panel_once(kind, want, got, 2 * panel_info(kind)->group, n_tokens, n_tokens)) {
+            return false;
+        }
+    }
     return check_panel_once(kind, want, got, 4096, 3, 0);
 }
 

@@ -118,10 +118,10 @@ static void b1_multiplies_by_the_signs_its_layout_names(void **state)
     dense_fill(&m, ACT_BLOCK, binary);
     memset(panel, 0, sizeof(panel));
     for (size_t col = 0; col < N_COLS; col++) {
-        uint8_t *tile = panel[col / B1_GROUP] + 32 + col % B1_GROUP / 4 * 8;
+        uint8_t *line = panel[col / B1_GROUP] + 32 + col % B1_GROUP / 32 * B1_LINE_BYTES;
         for (size_t row = 0; row < PANEL_ROWS; row++) {
-            const size_t bit = 4 * row + col % 4;
-            tile[bit / 8] |= (uint8_t)((m.w[row][col] > 0 ? 1u : 0u) << bit % 8);
+            const unsigned plus = m.w[row][col] > 0;
+            line[4 * row + col % 4] |= (uint8_t)(plus << col % 32 / 4);
         }
         put_scales(&m, panel[col / B1_GROUP], col / B1_GROUP);
     }
