@@ -107,6 +107,22 @@ class Packed(unittest.TestCase):
                     self.assertLess(resident, start + size // 2)
                 self.assertIn(want, d.cli('ps').stdout.decode())
 
+    def test_copies_stay_within_their_bound_together(self):
+        """Two models of a megabyte each, and room for one and a half."""
+        def held(d):
+            return {m['name']: m['weights'] for m in json.loads(d.cli('ps', '--json').stdout)['models']}
+        with Daemon(config='[engine]\nprivate_bytes = 1500K\nkv_bytes = 1M\n') as d:
+            shutil.copy(d.models / f'{MODEL}.gguf', d.models / 'second.gguf')
+            for name in (MODEL, 'second'):
+                self.assertEqual(ask(d, model=name), (self.right, None))
+            self.assertEqual(held(d), {MODEL: 'private', 'second': 'shared'})
+            unload(d)
+            self.assertEqual(held(d), {'second': 'shared'})  # nothing moves while it may be in use
+            unload(d, 'second')
+            self.assertEqual(ask(d, model='second'), (self.right, None))
+            self.assertEqual(ask(d, model=MODEL), (self.right, None))
+            self.assertEqual(held(d), {MODEL: 'shared', 'second': 'private'})
+
     def test_a_flipped_bit_anywhere_is_found_and_mended(self):
         for held in ('shared', 'private'):
             with Daemon(config=f'[engine]\nweights = {held}\n') as d:
