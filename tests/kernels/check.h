@@ -33,6 +33,9 @@ bool same_floats(const float *want, const float *got, size_t n, size_t *ret_at);
 
 /* ---- panels (check_panels.c) ---- */
 
+/** panel_kind_parse() - the kind that panel_info() gives this name; false when none */
+bool panel_kind_parse(const char *name, enum panel_kind *ret);
+
 /* One panel and the activations to multiply it by. */
 struct panel_case {
     uint8_t *panel;    /* owned, like the next three */

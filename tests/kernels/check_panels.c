@@ -26,6 +26,17 @@ static int fill_value(enum fill kind, int low, int high)
     return kind == FILL_RANDOM ? -1 : kind == FILL_LOW ? low : kind == FILL_HIGH ? high : 0;
 }
 
+bool panel_kind_parse(const char *name, enum panel_kind *ret)
+{
+    for (unsigned i = PANEL_NONE + 1; i < PANELS; i++) {
+        if (strcmp(panel_info((enum panel_kind)i)->name, name) == 0) {
+            *ret = (enum panel_kind)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Columns in a block of activations. */
 static size_t block_of(enum panel_kind kind, size_t n_cols)
 {

@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+"""What the kernels of the ARM levels take on cores that are not here: the instructions that one call runs, written
+down by qemu, go through a static analyser that knows the cores' pipes.
+
+    mca.py [--kind NAME]... [--level NAME]... [--tokens N]... [--core NAME]... [--json FILE]
+
+Prints for each kernel, for 128 weights and a token: instructions, cycles, and two bounds that no order of these
+instructions can pass. `pipes`: the two vector pipes, which do the dot products and all unpacking, are never idle.
+`dots`: they did dot products alone. Figures are the difference between a call of many columns and one of half as many,
+so that what a call takes once is not in them. LLVM 14 schedules a cortex-a76 like its predecessors: three
+instructions a cycle where the core takes four, so cycles are rather too many than too few. Its table look-ups of one
+register, three operations on those, are one on a cortex-a76, and go in as an `orr` of the same registers there.
+
+Wants aarch64-linux-gnu-gcc, its objdump, qemu-aarch64 and llvm-mca (Debian: llvm, gcc-aarch64-linux-gnu, qemu-user).
+Exit 77, and a word on standard error, where one is missing."""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CC, OBJDUMP, QEMU = 'aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-objdump', 'qemu-aarch64'
+FLAGS = ['-std=gnu11', '-O2', '-D_GNU_SOURCE', '-fno-strict-aliasing', '-ffp-contract=off', '-fno-math-errno',
+         '-DHAVE_AVX2=0', '-DHAVE_AVX512=0', '-DHAVE_NEON=1', '-DHAVE_DOTPROD=1', '-DHAVE_I8MM=1']
+LEVELS = {'neon': [], 'dotprod': ['-march=armv8.2-a+dotprod'], 'i8mm': ['-march=armv8.2-a+dotprod+i8mm']}
+CORES = {'neon': ['cortex-a72', 'cortex-a76'], 'dotprod': ['cortex-a76'], 'i8mm': ['cortex-a76']}
+KINDS = ['b1', 't256', 'trow', 'i8', 'n4']
+TOKENS = [1, 4, 8]
+COLUMNS = 256
+VECTOR_PIPES = ('A57UnitW', 'A57UnitX')
+DOTS = re.compile(r'^(?:sdot|udot|usdot|smmla|ummla|usmmla)\b')
+LOOK_UP = re.compile(r'^tbl\s+(v\d+\.16b), \{(v\d+\.16b)\}, (v\d+\.16b)$')
+PANEL_ROWS = 16
+
+
+def tools():
+    """The names of all that is wanted; ends the program where something is missing."""
+    mca = next((name for name in ('llvm-mca', 'llvm-mca-14') if shutil.which(name)), 'llvm-mca')
+    missing = [name for name in (CC, OBJDUMP, QEMU, mca) if not shutil.which(name)]
+    if missing:
+        print(f'SKIPPED: not on the PATH: {", ".join(missing)}', file=sys.stderr)
+        sys.exit(77)
+    return mca
+
+
+def build(home):
+    """bench/trace for this architecture, at addresses that are fixed."""
+    sources = [p for p in sorted((ROOT / 'engine/kernels').glob('*.c')) if not p.name.startswith('avx')]
+    sources += [ROOT / 'engine/mathf.c', ROOT / 'bench/trace.c', ROOT / 'tests/kernels/check_input.c',
+                ROOT / 'tests/kernels/check_panels.c']
+
+    def compiled(source):
+        flags = next((f for level, f in LEVELS.items() if source.name.startswith(level)), [])
+        subprocess.run([CC, *FLAGS, *flags, '-I', ROOT, '-c', source, '-o', home / (source.stem + '.o')], check=True)
+        return home / (source.stem + '.o')
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compiled, sources))
+    program = home / 'trace'
+    subprocess.run([CC, '-static', '-no-pie', *objects, '-lm', '-o', program], check=True)
+    return program
+
+
+def disassembly(program):
+    """{address: instruction} of the whole program, and {function: (first address, end)}."""
+    said = subprocess.run([OBJDUMP, '-d', '--no-show-raw-insn', program], capture_output=True, text=True, check=True)
+    code, functions, name = {}, {}, None
+    for line in said.stdout.splitlines():
+        head = re.match(r'^([0-9a-f]+) <([^>]+)>:', line)
+        if head:
+            name = head.group(2)
+            functions[name] = (int(head.group(1), 16), int(head.group(1), 16))
+            continue
+        found = re.match(r'^\s*([0-9a-f]+):\s+(.+?)(?:\s*//.*)?$', line)
+        if found and name:
+            at = int(found.group(1), 16)
+            code[at] = found.group(2)
+            functions[name] = (functions[name][0], at + 4)
+    return code, functions
+
+
+def traced(program, span, level, kind, columns, tokens, home):
+    """Addresses of the instructions of one call, in the order they ran."""
+    log = home / f'{level}-{kind}-{columns}-{tokens}.log'
+    done = subprocess.run([QEMU, '-cpu', 'max', '-singlestep', '-d', 'exec,nochain', '-dfilter',
+                           f'0x{span[0]:x}..0x{span[1] - 1:x}', '-D', log, program, level, kind, str(columns),
+                           str(tokens)], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f'{QEMU}: exit {done.returncode}: {done.stderr}')
+    found = [int(m, 16) for m in re.findall(r'^Trace \d+: \S+ \[[0-9a-f]+/([0-9a-f]+)/', log.read_text(), re.M)]
+    log.unlink()
+    return [at for at in found if span[0] <= at < span[1]]
+
+
+def plain(instruction, core):
+    """As the analyser's assembler reads it: no symbols behind numbers, and branches that lead nowhere special."""
+    if core == 'cortex-a76':
+        instruction = LOOK_UP.sub(r'orr\t\1, \2, \3', instruction)
+    instruction = re.sub(r'\s*<[^>]*>', '', instruction)
+    instruction = re.sub(r'^(b(?:\.\w+)?|cbn?z\s+\w+,|tbn?z\s+\w+,\s*#\d+,|bl)\s+(?:0x)?[0-9a-f]+$', r'\1 .', instruction)
+    return re.sub(r'^(adrp?\s+\w+),.*$', r'\1, .', instruction)
+
+
+def analysed(mca, core, instructions):
+    """(cycles, cycles that the vector pipes need) of a run of instructions."""
+    said = subprocess.run([mca, '-mtriple=aarch64', f'-mcpu={core}', '-mattr=+dotprod,+i8mm', '-iterations=1',
+                           '-instruction-info=false'], input='\n'.join(instructions) + '\n', capture_output=True, text=True)
+    if said.returncode != 0:
+        sys.exit(f'{mca}: {said.stderr[:2000]}')
+    cycles = int(re.search(r'^Total Cycles:\s+(\d+)', said.stdout, re.M).group(1))
+    names = dict(re.findall(r'^\[([\d.]+)\]\s+- (\w+)', said.stdout, re.M))
+    rows = said.stdout.split('Resource pressure per iteration:')[1].splitlines()
+    pressure = dict(zip(re.findall(r'\[([\d.]+)\]', rows[1]), rows[2].split()))
+    pipes = [float(pressure[i]) if pressure[i] != '-' else 0.0 for i, name in names.items() if name in VECTOR_PIPES]
+    if len(pipes) != len(VECTOR_PIPES):
+        sys.exit(f'{mca}: knows no {" and ".join(VECTOR_PIPES)}')
+    return cycles, sum(pipes) / len(pipes)
+
+
+def counted(mca, core, program, code, span, level, kind, tokens, home):
+    """One row: what another COLUMNS columns take."""
+    calls = []
+    for columns in (COLUMNS, 2 * COLUMNS):
+        instructions = [code[at] for at in traced(program, span, level, kind, columns, tokens, home)]
+        calls.append((len(instructions), sum(1 for i in instructions if DOTS.match(i)),
+                      *analysed(mca, core, [plain(i, core) for i in instructions])))
+    more = [b - a for a, b in zip(*calls)]
+    each = 128 / (COLUMNS * PANEL_ROWS * tokens)
+    count, dots, cycles, pipes = (v * each for v in more)
+    return {'core': core, 'level': level, 'kind': kind, 'tokens': tokens, 'instructions': count, 'cycles': cycles,
+            'bound': pipes, 'dots': dots / len(VECTOR_PIPES), 'ratio': cycles / pipes,
+            'ratio_dots': cycles / (dots / len(VECTOR_PIPES)) if dots else None}
+
+
+def print_row(row):
+    dots = f"{row['dots']:>8.2f} {row['ratio_dots']:>7.2f}" if row['dots'] else f"{'-':>8} {'-':>7}"
+    print(f"{row['core']:<11} {row['level']:<8} {row['kind']:<6} {row['tokens']:>6} {row['instructions']:>12.1f} "
+          f"{row['cycles']:>8.2f} {row['bound']:>8.2f} {row['ratio']:>7.2f} {dots}", flush=True)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--kind', action='append', help=f'default: {" ".join(KINDS)}')
+    parser.add_argument('--level', action='append', choices=LEVELS)
+    parser.add_argument('--tokens', action='append', type=int, help=f'default: {TOKENS}')
+    parser.add_argument('--core', action='append')
+    parser.add_argument('--json', help='write the rows to this file, or to standard output for -')
+    return parser.parse_args()
+
+
+def main():
+    args, mca = arguments(), tools()
+    wanted = [(core, level, kind, tokens) for level in args.level or LEVELS for core in CORES[level]
+              if not args.core or core in args.core for kind in args.kind or KINDS for tokens in args.tokens or TOKENS]
+    rows, quiet = [], args.json == '-'
+    if not quiet:
+        print('for 128 weights and a token; ratios are cycles over the bound before them\n'
+              f"{'core':<11} {'level':<8} {'kind':<6} {'tokens':>6} {'instructions':>12} {'cycles':>8} {'pipes':>8} "
+              f"{'ratio':>7} {'dots':>8} {'ratio':>7}")
+    with tempfile.TemporaryDirectory(prefix='onebit-mca-') as home:
+        home = pathlib.Path(home)
+        program = build(home)
+        code, functions = disassembly(program)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            asked = []
+            for core, level, kind, tokens in wanted:
+                where = home / f'{core}-{level}-{kind}-{tokens}'
+                where.mkdir()
+                asked.append(pool.submit(counted, mca, core, program, code, functions[f'panel_{kind}_{level}'], level, kind,
+                                         tokens, where))
+            for task in asked:
+                rows.append(task.result())
+                if not quiet:
+                    print_row(rows[-1])
+    if args.json:
+        text = json.dumps({'columns': COLUMNS, 'rows': rows}, indent=1) + '\n'
+        sys.stdout.write(text) if quiet else pathlib.Path(args.json).write_text(text, encoding='utf-8')
+
+
+if __name__ == '__main__':
+    main()
