@@ -128,8 +128,11 @@ static void bench_kind(const struct args *a, enum cpu_level level, const struct 
 
 /* ---- what is no panel ---- */
 
+#define KV_COLS (N_VALUES / KERN_ROWS) /* the values as one block of a head's keys */
+
 struct values {
-    float x[N_VALUES], y[N_VALUES], d[N_VALUES / ACT_BLOCK];
+    float x[N_VALUES], y[N_VALUES], z[N_VALUES], d[N_VALUES / ACT_BLOCK];
+    float scores[KERN_QUERIES][KERN_ROWS], out[KERN_QUERIES][KV_COLS];
     uint16_t h[N_VALUES];
     int8_t q[N_VALUES];
     int32_t s[N_VALUES / ACT_BLOCK];
@@ -148,16 +151,6 @@ static void run_quant_token(const struct kernels *k, struct values *v)
     k->quant_token(v->x, N_VALUES, N_VALUES, v->q, v->d, v->s);
 }
 
-static void run_dot_i8(const struct kernels *k, struct values *v)
-{
-    v->sink = (float)k->dot_i8(v->q, v->q, N_VALUES);
-}
-
-static void run_axpy_i8(const struct kernels *k, struct values *v)
-{
-    k->axpy_i8(1e-9f, v->q, v->x, N_VALUES);
-}
-
 static void run_dot_f32(const struct kernels *k, struct values *v)
 {
     v->sink = k->dot_f32(v->x, v->y, N_VALUES);
@@ -173,33 +166,132 @@ static void run_dot_bf16(const struct kernels *k, struct values *v)
     v->sink = k->dot_bf16(v->h, v->y, N_VALUES);
 }
 
-static void run_axpy_f32(const struct kernels *k, struct values *v)
-{
-    k->axpy_f32(1e-9f, v->x, v->y, N_VALUES);
-}
-
-static void run_axpy_f16(const struct kernels *k, struct values *v)
-{
-    k->axpy_f16(1e-9f, v->h, v->y, N_VALUES);
-}
-
 static void run_f32_to_f16(const struct kernels *k, struct values *v)
 {
     k->f32_to_f16(v->x, v->h, N_VALUES);
 }
+
+static void run_exp(const struct kernels *k, struct values *v)
+{
+    memcpy(v->z, v->x, sizeof(v->z)); /* what is copied is not counted beside an exp */
+    k->exp_below_max(v->z, N_VALUES);
+}
+
+static void run_silu(const struct kernels *k, struct values *v)
+{
+    memcpy(v->z, v->x, sizeof(v->z));
+    k->silu_mul(v->z, v->y, N_VALUES);
+}
+
+static void run_relu2(const struct kernels *k, struct values *v)
+{
+    memcpy(v->z, v->x, sizeof(v->z));
+    k->relu2_mul(v->z, v->y, N_VALUES);
+}
+
+static void run_scale_mul(const struct kernels *k, struct values *v)
+{
+    k->scale_mul(v->x, 0.5f, v->y, v->z, N_VALUES);
+}
+
+static void run_add_scaled(const struct kernels *k, struct values *v)
+{
+    k->add_scaled(v->x, v->y, 0.5f, v->z, N_VALUES);
+}
+
+static void run_rotate_halves(const struct kernels *k, struct values *v)
+{
+    k->rotate_halves(v->z, v->x, v->y, N_VALUES / 2);
+}
+
+static void run_rotate_pairs(const struct kernels *k, struct values *v)
+{
+    k->rotate_pairs(v->z, v->x, v->y, N_VALUES / 2);
+}
+
+/* One block of a head by n queries. */
+static void run_attention(const struct kernels *k, struct values *v, enum row_kind kind, size_t n,
+                          bool mix)
+{
+    const void *const rows[] = {[ROW_F32] = v->x, [ROW_F16] = v->h, [ROW_I8] = v->q};
+    const struct kv_rows kv = {.rows = rows[kind], .d = v->y, .n = KERN_ROWS, .n_cols = KV_COLS};
+    float *to[KERN_QUERIES];
+    const float *weight[KERN_QUERIES];
+    struct queries q = {.n = n};
+
+    for (size_t t = 0; t < n; t++) {
+        q.q[t] = kind == ROW_I8 ? (const void *)v->q : v->y + t * KV_COLS;
+        q.scale[t] = 1e-3f;
+        to[t] = mix ? v->out[t] : v->scores[t];
+        weight[t] = v->y + t * KERN_ROWS;
+    }
+    if (mix) {
+        memset(v->out, 0, sizeof(v->out));
+        k->mix[kind](&kv, weight, n, to);
+    } else {
+        k->scores[kind](&kv, &q, to);
+    }
+}
+
+#define RUN_ATTENTION(slot, kind, n, mix)                                                          \
+    static void run_##slot##_##n(const struct kernels *k, struct values *v)                        \
+    {                                                                                              \
+        run_attention(k, v, kind, n, mix);                                                         \
+    }
+RUN_ATTENTION(scores_f32, ROW_F32, 1, false)
+RUN_ATTENTION(scores_f32, ROW_F32, 4, false)
+RUN_ATTENTION(scores_f16, ROW_F16, 1, false)
+RUN_ATTENTION(scores_f16, ROW_F16, 2, false)
+RUN_ATTENTION(scores_f16, ROW_F16, 4, false)
+RUN_ATTENTION(scores_i8, ROW_I8, 1, false)
+RUN_ATTENTION(scores_i8, ROW_I8, 2, false)
+RUN_ATTENTION(scores_i8, ROW_I8, 4, false)
+RUN_ATTENTION(mix_f32, ROW_F32, 1, true)
+RUN_ATTENTION(mix_f32, ROW_F32, 4, true)
+RUN_ATTENTION(mix_f16, ROW_F16, 1, true)
+RUN_ATTENTION(mix_f16, ROW_F16, 2, true)
+RUN_ATTENTION(mix_f16, ROW_F16, 4, true)
+RUN_ATTENTION(mix_i8, ROW_I8, 1, true)
+RUN_ATTENTION(mix_i8, ROW_I8, 2, true)
+RUN_ATTENTION(mix_i8, ROW_I8, 4, true)
 
 static void bench_values(const struct args *a, enum cpu_level level, const struct kernels *k)
 {
     static const struct {
         const char *name;
         value_fn *run;
-        unsigned bytes; /* read for one value */
+        unsigned bytes;   /* read for one value */
+        unsigned queries; /* that each value serves */
     } slots[] = {
-        {"quant", run_quant, 4},       {"quant_token", run_quant_token, 4},
-        {"dot_i8", run_dot_i8, 1},     {"axpy_i8", run_axpy_i8, 1},
-        {"dot_f32", run_dot_f32, 4},   {"dot_f16", run_dot_f16, 2},
-        {"dot_bf16", run_dot_bf16, 2}, {"axpy_f32", run_axpy_f32, 4},
-        {"axpy_f16", run_axpy_f16, 2}, {"f32_to_f16", run_f32_to_f16, 4},
+        {"quant", run_quant, 4, 1},
+        {"quant_token", run_quant_token, 4, 1},
+        {"dot_f32", run_dot_f32, 4, 1},
+        {"dot_f16", run_dot_f16, 2, 1},
+        {"dot_bf16", run_dot_bf16, 2, 1},
+        {"f32_to_f16", run_f32_to_f16, 4, 1},
+        {"exp", run_exp, 4, 1},
+        {"silu_mul", run_silu, 4, 1},
+        {"relu2_mul", run_relu2, 4, 1},
+        {"scale_mul", run_scale_mul, 4, 1},
+        {"add_scaled", run_add_scaled, 4, 1},
+        {"rotate_halves", run_rotate_halves, 4, 1},
+        {"rotate_pairs", run_rotate_pairs, 4, 1},
+        {"scores_f32/1", run_scores_f32_1, 4, 1},
+        {"scores_f32/4", run_scores_f32_4, 4, 4},
+        {"scores_f16/1", run_scores_f16_1, 2, 1},
+        {"scores_f16/2", run_scores_f16_2, 2, 2},
+        {"scores_f16/4", run_scores_f16_4, 2, 4},
+        {"scores_i8/1", run_scores_i8_1, 1, 1},
+        {"scores_i8/2", run_scores_i8_2, 1, 2},
+        {"scores_i8/4", run_scores_i8_4, 1, 4},
+        {"mix_f32/1", run_mix_f32_1, 4, 1},
+        {"mix_f32/4", run_mix_f32_4, 4, 4},
+        {"mix_f16/1", run_mix_f16_1, 2, 1},
+        {"mix_f16/2", run_mix_f16_2, 2, 2},
+        {"mix_f16/4", run_mix_f16_4, 2, 4},
+        {"mix_i8/1", run_mix_i8_1, 1, 1},
+        {"mix_i8/2", run_mix_i8_2, 1, 2},
+        {"mix_i8/4", run_mix_i8_4, 1, 4},
     };
     static struct values v;
 
@@ -216,8 +308,8 @@ static void bench_values(const struct args *a, enum cpu_level level, const struc
             const uint64_t ns = (cpu_ns() - start) / 8;
             best = ns < best ? ns : best;
         }
-        const double each = (double)(best ? best : 1) * 128 / (double)N_VALUES;
-        const double rate = 128.0 * slots[i].bytes / each;
+        const double each = (double)(best ? best : 1) * 128 / (double)(N_VALUES * slots[i].queries);
+        const double rate = 128.0 * slots[i].bytes / (each * slots[i].queries);
         if (a->json) {
             (void)printf(
                 "%s\n {\"level\": \"%s\", \"kind\": \"%s\", \"in\": \"cache\", \"tokens\": 1, "

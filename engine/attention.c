@@ -18,18 +18,9 @@ struct attention {
 
 /* ---- into the cache ---- */
 
-static void rotate(const struct shape *s, const float *cosines, const float *sines, float *x)
+static size_t row_bytes(enum kv_type type)
 {
-    const size_t half = s->n_rot / 2;
-    const bool neighbours = arch_info((enum arch)s->arch)->pairs == PAIRS_NEIGHBOURS;
-    const size_t step = neighbours ? 2 : 1, apart = neighbours ? 1 : half;
-
-    for (size_t i = 0; i < half; i++) {
-        float *a = &x[i * step], *b = a + apart;
-        const float a0 = *a, b0 = *b;
-        *a = a0 * cosines[i] - b0 * sines[i];
-        *b = a0 * sines[i] + b0 * cosines[i];
-    }
+    return type == KV_F32 ? sizeof(float) : type == KV_F16 ? sizeof(uint16_t) : sizeof(int8_t);
 }
 
 /* Keep one head's key or value of one position. @half: the head's K rows, or its V rows. */
@@ -61,7 +52,10 @@ static void place_row(void *ctx, size_t row, unsigned thread_i)
     const struct kernels *k = &st->engine->kernels;
     const struct shape *s = &st->model->shape;
     const size_t hd = s->head_dim, pos = st->rows[row].pos;
-    const float *cosines = st->cos + row * (s->n_rot / 2), *sines = st->sin + row * (s->n_rot / 2);
+    const size_t half = s->n_rot / 2;
+    const float *cosines = st->cos + row * half, *sines = st->sin + row * half;
+    const bool pairs = arch_info((enum arch)s->arch)->pairs == PAIRS_NEIGHBOURS;
+    rotate_fn *const rotate = pairs ? k->rotate_pairs : k->rotate_halves;
     const struct seq *seq = st->rows[row].seq;
 
     for (size_t head = 0; head < s->n_head; head++) {
@@ -69,14 +63,14 @@ static void place_row(void *ctx, size_t row, unsigned thread_i)
         if (a->l->q_norm) {
             rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
         }
-        rotate(s, cosines, sines, x);
+        rotate(x, cosines, sines, half);
     }
     for (size_t head = 0; head < s->n_head_kv; head++) {
         float *x = st->k + (row * s->n_head_kv + head) * hd;
         if (a->l->k_norm) {
             rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
         }
-        rotate(s, cosines, sines, x);
+        rotate(x, cosines, sines, half);
         uint8_t *keys = kv_keys(seq, a->layer_i, head, pos / KV_BLOCK);
         keep(st, seq->pool, keys, pos % KV_BLOCK, x);
         keep(st, seq->pool, keys + seq->pool->head_bytes, pos % KV_BLOCK,
@@ -84,120 +78,214 @@ static void place_row(void *ctx, size_t row, unsigned thread_i)
     }
 }
 
-/* ---- one query head of one row ---- */
+/* ---- out of it ---- */
 
-struct head {
+/* Query heads that share a KV head and see nearly the same positions: those of one row, or of rows
+ * that follow one another in one sequence. */
+struct party {
     const struct kernels *k;
     const struct seq *seq;
     size_t layer_i, kv_head, head_dim;
-    size_t n;    /* positions it sees: its own and those before */
-    float scale; /* 1 / sqrt(head_dim), and for a cache of int8 times the scale of q8 */
-    const float *q;
-    const int8_t *q8; /* the same for a cache of int8 */
+    struct queries queries;
+    float *out[KERN_QUERIES];    /* (head_dim) */
+    float *scores[KERN_QUERIES]; /* (n_seen), then e^(score - max) */
+    size_t n_seen[KERN_QUERIES]; /* positions, its own the last one; ascending */
 };
 
-static float score_at(const struct head *h, const uint8_t *keys, size_t at)
-{
-    const size_t hd = h->head_dim;
+_Static_assert((int)KV_F32 == (int)ROW_F32 && (int)KV_F16 == (int)ROW_F16 &&
+                   (int)KV_I8 == (int)ROW_I8 && KV_BLOCK <= KERN_ROWS,
+               "a cache's rows are what the kernels take");
 
-    switch (h->seq->pool->type) {
-    case KV_F16:
-        return h->k->dot_f16((const uint16_t *)(const void *)keys + at * hd, h->q, hd) * h->scale;
-    case KV_I8: {
-        const int32_t dot = h->k->dot_i8((const int8_t *)keys + at * hd, h->q8, hd);
-        return (float)dot * kv_scales(h->seq->pool, keys)[at] * h->scale;
-    }
-    default:
-        return h->k->dot_f32((const float *)(const void *)keys + at * hd, h->q, hd) * h->scale;
+/* Keys, or values, of positions [first, end), which lie in one block; the next block is read after
+ * it when there is one. @offset: 0, or where the values are */
+static struct kv_rows rows_at(const struct party *p, size_t first, size_t end, size_t n_all,
+                              size_t offset)
+{
+    const struct kv_pool *pool = p->seq->pool;
+    const size_t block = first / KV_BLOCK, at = first % KV_BLOCK;
+    const uint8_t *half = kv_keys(p->seq, p->layer_i, p->kv_head, block) + offset;
+    const bool more = (block + 1) * KV_BLOCK < n_all;
+
+    return (struct kv_rows){
+        .rows = half + at * p->head_dim * row_bytes(pool->type),
+        .d = pool->type == KV_I8 ? kv_scales(pool, half) + at : NULL,
+        .next = more ? kv_keys(p->seq, p->layer_i, p->kv_head, block + 1) + offset : NULL,
+        .n = end - first,
+        .n_cols = p->head_dim,
+    };
+}
+
+/* Every query's scores of the positions that the last one sees. Those beyond its own are not
+ * used. */
+static void score(const struct party *p)
+{
+    const size_t n = p->n_seen[p->queries.n - 1];
+
+    for (size_t first = 0; first < n; first += KV_BLOCK) {
+        const size_t end = n - first < KV_BLOCK ? n : first + KV_BLOCK;
+        const struct kv_rows keys = rows_at(p, first, end, n, 0);
+        float *at[KERN_QUERIES];
+        for (size_t t = 0; t < p->queries.n; t++) {
+            at[t] = p->scores[t] + first;
+        }
+        p->k->scores[p->seq->pool->type](&keys, &p->queries, at);
     }
 }
 
-/* Scores of positions 0..n-1; returns the largest. */
-static float score(const struct head *h, float *scores)
+/* Add the values of positions [begin, end) to what queries [from, from + n) have. */
+static void mix(const struct party *p, size_t begin, size_t end, size_t from, size_t n)
 {
-    float max = -INFINITY;
+    for (size_t first = begin; first < end;) {
+        const size_t block_end = (first / KV_BLOCK + 1) * KV_BLOCK;
+        const size_t last = block_end < end ? block_end : end;
+        const struct kv_rows values = rows_at(p, first, last, end, p->seq->pool->head_bytes);
+        const float *weight[KERN_QUERIES];
+        for (size_t t = 0; t < n; t++) {
+            weight[t] = p->scores[from + t] + first;
+        }
+        p->k->mix[p->seq->pool->type](&values, weight, n, &p->out[from]);
+        first = last;
+    }
+}
 
-    for (size_t first = 0; first < h->n; first += KV_BLOCK) {
-        const uint8_t *keys = kv_keys(h->seq, h->layer_i, h->kv_head, first / KV_BLOCK);
-        const size_t end = h->n - first < KV_BLOCK ? h->n - first : KV_BLOCK;
-        for (size_t i = 0; i < end; i++) {
-            const float v = score_at(h, keys, i);
-            scores[first + i] = v;
-            max = v > max ? v : max;
+/* The sum of each query's weights: a chain of additions each, and they wait for one another less
+ * side by side. */
+static void sum_up(const struct party *p, float sum[KERN_QUERIES])
+{
+    const float *w[KERN_QUERIES];
+    float s[KERN_QUERIES] = {0};
+
+    for (size_t t = 0; t < KERN_QUERIES; t++) { /* where there is none, the first one again */
+        w[t] = p->scores[t < p->queries.n ? t : 0];
+    }
+    for (size_t j = 0; j < p->n_seen[0]; j++) {
+        s[0] += w[0][j];
+        s[1] += w[1][j];
+        s[2] += w[2][j];
+        s[3] += w[3][j];
+    }
+    for (size_t t = 0; t < p->queries.n; t++) {
+        for (size_t j = p->n_seen[0]; j < p->n_seen[t]; j++) {
+            s[t] += w[t][j];
+        }
+        sum[t] = s[t];
+    }
+}
+
+static void attend(struct party *p)
+{
+    int8_t q8[KERN_QUERIES][SHAPE_HEAD_DIM_MAX];
+    const size_t hd = p->head_dim, n = p->queries.n, n_shared = p->n_seen[0];
+    const float scale = 1.0f / sqrtf((float)hd);
+    float sum[KERN_QUERIES];
+
+    for (size_t t = 0; t < n; t++) {
+        p->queries.scale[t] = scale;
+        if (p->seq->pool->type == KV_I8) { /* a query is quantized like a key */
+            float d;
+            int32_t unused;
+            p->k->quant(p->queries.q[t], hd, hd, q8[t], &d, &unused);
+            p->queries.q[t] = q8[t];
+            p->queries.scale[t] = d * scale;
         }
     }
-    return max;
-}
-
-static void mix_at(const struct head *h, const uint8_t *values, size_t at, float weight, float *out)
-{
-    const size_t hd = h->head_dim;
-
-    switch (h->seq->pool->type) {
-    case KV_F16:
-        h->k->axpy_f16(weight, (const uint16_t *)(const void *)values + at * hd, out, hd);
-        break;
-    case KV_I8:
-        h->k->axpy_i8(weight * kv_scales(h->seq->pool, values)[at],
-                      (const int8_t *)values + at * hd, out, hd);
-        break;
-    default:
-        h->k->axpy_f32(weight, (const float *)(const void *)values + at * hd, out, hd);
-        break;
+    score(p);
+    for (size_t t = 0; t < n; t++) {
+        p->k->exp_below_max(p->scores[t], p->n_seen[t]);
+        memset(p->out[t], 0, hd * sizeof(float));
     }
-}
-
-static void mix(const struct head *h, const float *weights, float *out)
-{
-    memset(out, 0, h->head_dim * sizeof(*out));
-    for (size_t first = 0; first < h->n; first += KV_BLOCK) {
-        const uint8_t *values =
-            kv_keys(h->seq, h->layer_i, h->kv_head, first / KV_BLOCK) + h->seq->pool->head_bytes;
-        const size_t end = h->n - first < KV_BLOCK ? h->n - first : KV_BLOCK;
-        for (size_t i = 0; i < end; i++) {
-            mix_at(h, values, i, weights[first + i], out);
+    sum_up(p, sum);
+    mix(p, 0, n_shared, 0, n);
+    for (size_t t = 0; t < n; t++) {
+        mix(p, n_shared, p->n_seen[t], t, 1);
+        const float inv = 1.0f / sum[t];
+        for (size_t i = 0; i < hd; i++) {
+            p->out[t][i] *= inv;
         }
     }
 }
 
-static void attend(void *ctx, size_t item, unsigned thread_i)
+/* ---- sharing out ---- */
+
+/* What one item is: `rows` neighbouring rows of the step, and `heads` neighbouring query heads of
+ * one KV head. */
+struct split {
+    size_t rows, heads;
+    size_t groups; /* of query heads in one KV head */
+};
+
+/* Heads of one row first, as all of them see the same positions; where a KV head has few of them,
+ * several rows. With few rows, as in generation, the threads need more and smaller items. */
+static struct split split_of(const struct stepper *st)
 {
-    const struct attention *a = ctx;
-    struct stepper *st = a->st;
     const struct shape *s = &st->model->shape;
-    const size_t row = item / s->n_head, head = item % s->n_head, hd = s->head_dim;
-    const struct row *r = &st->rows[row];
-    float *scores = st->scores + thread_i * (size_t)s->n_ctx;
-    float *out = st->att + (row * s->n_head + head) * hd;
-    int8_t q8[SHAPE_HEAD_DIM_MAX];
-    struct head h = {
+    const size_t n = s->n_head / s->n_head_kv, n_threads = threads_count(st->engine->threads);
+    struct split sp = {.heads = n < KERN_QUERIES ? n : KERN_QUERIES};
+
+    sp.rows = KERN_QUERIES / sp.heads;
+    while (sp.rows > 1 && st->n_rows * s->n_head_kv < 4 * sp.rows * n_threads) {
+        sp.rows--;
+    }
+    if (n_threads > 1 && st->n_rows * s->n_head_kv < 2 * n_threads) {
+        sp.heads = (sp.heads + 1) / 2;
+    }
+    sp.groups = (n + sp.heads - 1) / sp.heads;
+    return sp;
+}
+
+struct sharing {
+    struct attention a;
+    struct split split;
+};
+
+/* One party from the rows [row, end), which are of one sequence, and the heads [head, head_end). */
+static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t head,
+                        size_t head_end, unsigned thread_i)
+{
+    struct stepper *st = sh->a.st;
+    const struct shape *s = &st->model->shape;
+    const size_t hd = s->head_dim;
+    struct party p = {
         .k = &st->engine->kernels,
-        .seq = r->seq,
-        .layer_i = a->layer_i,
+        .seq = st->rows[row].seq,
+        .layer_i = sh->a.layer_i,
         .kv_head = head / (s->n_head / s->n_head_kv),
         .head_dim = hd,
-        .n = r->pos + 1,
-        .scale = 1.0f / sqrtf((float)hd),
-        .q = st->q + (row * s->n_head + head) * hd,
-        .q8 = q8,
     };
-    float sum = 0;
 
-    if (r->seq->pool->type == KV_I8) {
-        float d;
-        int32_t unused;
-        h.k->quant(h.q, hd, hd, q8, &d, &unused);
-        h.scale = d * h.scale;
+    for (; row < end; row++) {
+        for (size_t h = head; h < head_end; h++) {
+            const size_t t = p.queries.n++, at = (row * s->n_head + h) * hd;
+            p.queries.q[t] = st->q + at;
+            p.out[t] = st->att + at;
+            p.scores[t] = st->scores + (thread_i * KERN_QUERIES + t) * st->plan.score_stride;
+            p.n_seen[t] = st->rows[row].pos + 1;
+        }
     }
-    const float max = score(&h, scores);
-    for (size_t i = 0; i < h.n; i++) {
-        scores[i] = math_expf(scores[i] - max);
-        sum += scores[i];
-    }
-    mix(&h, scores, out);
-    const float inv = 1.0f / sum;
-    for (size_t i = 0; i < hd; i++) {
-        out[i] *= inv;
+    attend(&p);
+}
+
+static void attend_item(void *ctx, size_t item, unsigned thread_i)
+{
+    const struct sharing *sh = ctx;
+    const struct split *sp = &sh->split;
+    const struct stepper *st = sh->a.st;
+    const struct shape *s = &st->model->shape;
+    const size_t per_kv = s->n_head / s->n_head_kv, per_rows = s->n_head_kv * sp->groups;
+    const size_t kv_head = item % per_rows / sp->groups, group = item % sp->groups;
+    const size_t head = kv_head * per_kv + group * sp->heads;
+    const size_t left = (kv_head + 1) * per_kv - head;
+    const size_t head_end = head + (left < sp->heads ? left : sp->heads);
+    const size_t begin = item / per_rows * sp->rows;
+    const size_t end = st->n_rows - begin < sp->rows ? st->n_rows : begin + sp->rows;
+
+    for (size_t row = begin; row < end;) {
+        size_t next = row + 1;
+        while (next < end && st->rows[next].seq == st->rows[row].seq) {
+            next++;
+        }
+        attend_rows(sh, row, next, head, head_end, thread_i);
+        row = next;
     }
 }
 
@@ -214,11 +302,13 @@ static size_t attention_work(const struct stepper *st)
 
 void attention_run(struct stepper *st, const struct layer *l, size_t layer_i)
 {
-    struct attention a = {.st = st, .l = l, .layer_i = layer_i};
     const struct shape *s = &st->model->shape;
+    struct sharing sh = {.a = {.st = st, .l = l, .layer_i = layer_i}, .split = split_of(st)};
+    const size_t n_items =
+        (st->n_rows + sh.split.rows - 1) / sh.split.rows * s->n_head_kv * sh.split.groups;
 
-    rows_share(st, place_row, &a, st->n_rows, st->n_rows * s->n_embd < ALONE_FLOATS);
+    rows_share(st, place_row, &sh.a, st->n_rows, st->n_rows * s->n_embd < ALONE_FLOATS);
     profile_part(st, PART_ROPE);
-    rows_share(st, attend, &a, st->n_rows * s->n_head, attention_work(st) < ALONE_ATTENTION);
+    rows_share(st, attend_item, &sh, n_items, attention_work(st) < ALONE_ATTENTION);
     profile_part(st, PART_ATTENTION);
 }

@@ -74,9 +74,7 @@ static void norm_row(void *ctx, size_t row, unsigned thread_i)
     float *x = st->x + row * n, *h = st->h + row * n;
 
     if (nc->add_h) {
-        for (size_t i = 0; i < n; i++) {
-            x[i] += h[i] * s->residual_scale;
-        }
+        st->engine->kernels.add_scaled(x, h, s->residual_scale, x, n);
     }
     rms_norm(&st->engine->kernels, x, nc->w, n, s->eps, h);
     rows_quantize(st, h, row, 0, n, nc->kinds);
@@ -105,13 +103,6 @@ static void finish_attention(void *ctx, size_t row, unsigned thread_i)
     rows_quantize(st, att, row, 0, n, act_wanted(&lc->l->o));
 }
 
-static float relu2(float x)
-{
-    const float r = x < 0 ? 0 : x; /* a NaN stays one */
-
-    return r * r;
-}
-
 /* Must the product down wait for whole rows of its input: to norm them, or to find their one
  * scale? */
 static bool down_wants_rows(const struct layer *l)
@@ -129,13 +120,12 @@ static void activate(void *ctx, size_t item, unsigned thread_i)
     const size_t n = st->model->shape.n_ff, chunks = (n + FF_CHUNK - 1) / FF_CHUNK;
     const size_t row = item / chunks, first = item % chunks * FF_CHUNK;
     const size_t end = n - first < FF_CHUNK ? n : first + FF_CHUNK;
-    const bool squared = st->model->shape.activation == ACTIVATION_RELU2;
+    const struct kernels *k = &st->engine->kernels;
+    gate_mul_fn *const gate_mul =
+        st->model->shape.activation == ACTIVATION_RELU2 ? k->relu2_mul : k->silu_mul;
     float *gate = st->gate + row * n;
-    const float *up = st->up + row * n;
 
-    for (size_t i = first; i < end; i++) {
-        gate[i] = (squared ? relu2(gate[i]) : math_siluf(gate[i])) * up[i];
-    }
+    gate_mul(gate + first, st->up + row * n + first, end - first);
     if (!down_wants_rows(lc->l)) {
         rows_quantize(st, gate, row, first, end - first, act_wanted(&lc->l->down));
     }

@@ -20,9 +20,7 @@ void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n,
     const float mean = k->dot_f32(x, x, n) / (float)n;
     const float scale = 1.0f / sqrtf(mean + eps);
 
-    for (size_t i = 0; i < n; i++) {
-        ret[i] = x[i] * scale * w[i];
-    }
+    k->scale_mul(x, scale, w, ret, n);
 }
 
 void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,

@@ -9,6 +9,10 @@
 
 #include "engine/threads.h"
 
+/* Floats between the scores of two queries, so that those of a context of 2^n do not meet in the
+ * same lines of a cache. */
+#define SCORE_GAP 16u
+
 /* ---- memory ---- */
 
 static bool place(size_t *total, size_t n, size_t each, size_t *ret_at)
@@ -67,7 +71,9 @@ bool step_plan(struct step_plan *ret, const struct model *model,
     const size_t n_q = (size_t)s->n_head * s->head_dim, n_kv = (size_t)s->n_head_kv * s->head_dim;
     const size_t widest = max_of(max_of(s->n_embd, s->n_ff), n_q);
     const size_t n_act = max_of(n, limits->n_logits_max);
-    struct step_plan p = {.act_cols = (widest + 511) & ~(size_t)511, .act_kinds = kinds_of(model)};
+    struct step_plan p = {.act_cols = (widest + 511) & ~(size_t)511,
+                          .act_kinds = kinds_of(model),
+                          .score_stride = (size_t)s->n_ctx + SCORE_GAP};
     size_t begin, attention_end;
 
     if (n > SIZE_MAX / KERN_COLS_MAX / 64 || limits->n_logits_max > SIZE_MAX / KERN_COLS_MAX / 64 ||
@@ -87,7 +93,7 @@ bool step_plan(struct step_plan *ret, const struct model *model,
     p.total = max_of(p.total, attention_end);
     if (!place_acts(&p, n_act) || !place(&p.total, n * (s->n_rot / 2), f, &p.cos) ||
         !place(&p.total, n * (s->n_rot / 2), f, &p.sin) ||
-        !place(&p.total, (size_t)n_threads * s->n_ctx, f, &p.scores) ||
+        !place(&p.total, (size_t)n_threads * KERN_QUERIES * p.score_stride, f, &p.scores) ||
         !place(&p.total, limits->n_logits_max * s->n_embd, f, &p.wanted) ||
         !place(&p.total, limits->n_logits_max * s->n_vocab, f, &p.logits) ||
         !place(&p.total, n, sizeof(struct row), &p.rows)) {
@@ -243,9 +249,7 @@ static size_t gather_wanted(struct stepper *st, const struct step_item *items, s
         for (size_t t = items[i].n_logits; t > 0; t--, n_wanted++) {
             const float *x = st->x + (row - t) * n, *h = st->h + (row - t) * n;
             float *out = st->wanted + n_wanted * n;
-            for (size_t c = 0; c < n; c++) {
-                out[c] = x[c] + h[c] * st->model->shape.residual_scale;
-            }
+            st->engine->kernels.add_scaled(x, h, st->model->shape.residual_scale, out, n);
         }
     }
     return n_wanted;

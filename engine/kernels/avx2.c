@@ -142,34 +142,6 @@ INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
 
 QUANT(quant_avx2, quant_token_avx2, top_bits, quant_block)
 
-/* Sixteen int8, exactly widened. */
-INLINE __m256i widen_i8(const int8_t *p)
-{
-    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
-}
-
-int32_t dot_i8_avx2(const int8_t *a, const int8_t *b, size_t n)
-{
-    __m256i even = _mm256_setzero_si256(), odd = even;
-    size_t i = 0;
-
-    for (; i + 32 <= n; i += 32) {
-        const __m256i x = _mm256_madd_epi16(widen_i8(a + i), widen_i8(b + i));
-        const __m256i y = _mm256_madd_epi16(widen_i8(a + i + 16), widen_i8(b + i + 16));
-        even = _mm256_add_epi32(even, x);
-        odd = _mm256_add_epi32(odd, y);
-    }
-    if (i + 16 <= n) {
-        even = _mm256_add_epi32(even, _mm256_madd_epi16(widen_i8(a + i), widen_i8(b + i)));
-        i += 16;
-    }
-    int32_t ret = add_lanes(_mm256_add_epi32(even, odd));
-    for (; i < n; i++) {
-        ret += a[i] * b[i];
-    }
-    return ret;
-}
-
 INLINE float tree(__m256 low, __m256 high)
 {
     const __m256 p8 = _mm256_add_ps(low, high);
@@ -223,31 +195,6 @@ INLINE __m256 widen_bf16(const uint16_t *p)
 DOT(dot_f32_avx2, float, _mm256_loadu_ps, same)
 DOT(dot_f16_avx2, uint16_t, widen_f16, f16_to_f32)
 DOT(dot_bf16_avx2, uint16_t, widen_bf16, bf16_to_f32)
-
-/* Eight int8 as floats. */
-INLINE __m256 float_i8(const int8_t *p)
-{
-    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
-}
-
-#define AXPY(name, type, load8, widen)                                                             \
-    void name(float a, const type *x, float *y, size_t n)                                          \
-    {                                                                                              \
-        const __m256 factor = _mm256_set1_ps(a);                                                   \
-        size_t i = 0;                                                                              \
-                                                                                                   \
-        for (; i < n - n % 8; i += 8) {                                                            \
-            const __m256 sum = _mm256_fmadd_ps(factor, load8(x + i), _mm256_loadu_ps(y + i));      \
-            _mm256_storeu_ps(y + i, sum);                                                          \
-        }                                                                                          \
-        for (; i < n; i++) {                                                                       \
-            y[i] = __builtin_fmaf(a, widen(x[i]), y[i]);                                           \
-        }                                                                                          \
-    }
-
-AXPY(axpy_f32_avx2, float, _mm256_loadu_ps, same)
-AXPY(axpy_f16_avx2, uint16_t, widen_f16, f16_to_f32)
-AXPY(axpy_i8_avx2, int8_t, float_i8, (float))
 
 void f32_to_f16_avx2(const float *x, uint16_t *ret, size_t n)
 {

@@ -168,31 +168,6 @@ DOT(dot_f32_avx512, float, _mm512_loadu_ps, same)
 DOT(dot_f16_avx512, uint16_t, load_f16, f16_to_f32)
 DOT(dot_bf16_avx512, uint16_t, load_bf16, bf16_to_f32)
 
-/* Sixteen int8 as floats. */
-INLINE __m512 float_i8(const int8_t *p)
-{
-    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
-}
-
-#define AXPY(name, type, load16, widen)                                                            \
-    void name(float a, const type *x, float *y, size_t n)                                          \
-    {                                                                                              \
-        const __m512 factor = _mm512_set1_ps(a);                                                   \
-        size_t i = 0;                                                                              \
-                                                                                                   \
-        for (; i < n - n % 16; i += 16) {                                                          \
-            const __m512 sum = _mm512_fmadd_ps(factor, load16(x + i), _mm512_loadu_ps(y + i));     \
-            _mm512_storeu_ps(y + i, sum);                                                          \
-        }                                                                                          \
-        for (; i < n; i++) {                                                                       \
-            y[i] = __builtin_fmaf(a, widen(x[i]), y[i]);                                           \
-        }                                                                                          \
-    }
-
-AXPY(axpy_f32_avx512, float, _mm512_loadu_ps, same)
-AXPY(axpy_f16_avx512, uint16_t, load_f16, f16_to_f32)
-AXPY(axpy_i8_avx512, int8_t, float_i8, (float))
-
 void f32_to_f16_avx512(const float *x, uint16_t *ret, size_t n)
 {
     size_t i = 0;

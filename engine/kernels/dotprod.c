@@ -62,24 +62,3 @@ INLINE void i8_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, 
 
 PANEL(panel_b1_dotprod, B1_GROUP, b1_tokens, TOKENS, b1_block)
 PANEL(panel_i8_dotprod, I8_GROUP, i8_tokens, TOKENS, i8_block)
-
-int32_t dot_i8_dotprod(const int8_t *a, const int8_t *b, size_t n)
-{
-    int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
-    size_t i = 0;
-
-    for (; i < n - n % 64; i += 64) {
-        UNROLL for (size_t j = 0; j < 4; j++)
-        {
-            sum[j] = vdotq_s32(sum[j], vld1q_s8(a + i + j * 16), vld1q_s8(b + i + j * 16));
-        }
-    }
-    for (; i < n - n % 16; i += 16) {
-        sum[0] = vdotq_s32(sum[0], vld1q_s8(a + i), vld1q_s8(b + i));
-    }
-    int32_t ret = vaddvq_s32(vaddq_s32(vaddq_s32(sum[0], sum[1]), vaddq_s32(sum[2], sum[3])));
-    for (; i < n; i++) {
-        ret += a[i] * b[i];
-    }
-    return ret;
-}

@@ -48,14 +48,23 @@ static void take_avx2(struct kernels *k)
     k->panel[PANEL_K6] = panel_k6_avx2;
     k->quant = quant_avx2;
     k->quant_token = quant_token_avx2;
-    k->dot_i8 = dot_i8_avx2;
-    k->axpy_i8 = axpy_i8_avx2;
     k->dot_f32 = dot_f32_avx2;
     k->dot_f16 = dot_f16_avx2;
     k->dot_bf16 = dot_bf16_avx2;
-    k->axpy_f32 = axpy_f32_avx2;
-    k->axpy_f16 = axpy_f16_avx2;
     k->f32_to_f16 = f32_to_f16_avx2;
+    k->scores[ROW_F32] = scores_f32_avx2;
+    k->scores[ROW_F16] = scores_f16_avx2;
+    k->scores[ROW_I8] = scores_i8_avx2;
+    k->mix[ROW_F32] = mix_f32_avx2;
+    k->mix[ROW_F16] = mix_f16_avx2;
+    k->mix[ROW_I8] = mix_i8_avx2;
+    k->exp_below_max = exp_below_max_avx2;
+    k->silu_mul = silu_mul_avx2;
+    k->relu2_mul = relu2_mul_avx2;
+    k->scale_mul = scale_mul_avx2;
+    k->add_scaled = add_scaled_avx2;
+    k->rotate_halves = rotate_halves_avx2;
+    k->rotate_pairs = rotate_pairs_avx2;
 }
 #endif
 
@@ -75,12 +84,9 @@ static void take_avx512(struct kernels *k)
     k->panel[PANEL_K6] = panel_k6_avx512;
     k->quant = quant_avx512;
     k->quant_token = quant_token_avx512;
-    k->axpy_i8 = axpy_i8_avx512;
     k->dot_f32 = dot_f32_avx512;
     k->dot_f16 = dot_f16_avx512;
     k->dot_bf16 = dot_bf16_avx512;
-    k->axpy_f32 = axpy_f32_avx512;
-    k->axpy_f16 = axpy_f16_avx512;
     k->f32_to_f16 = f32_to_f16_avx512;
 }
 #endif
@@ -104,11 +110,20 @@ static void take_neon(struct kernels *k)
     k->dot_f32 = dot_f32_neon;
     k->dot_f16 = dot_f16_neon;
     k->dot_bf16 = dot_bf16_neon;
-    k->dot_i8 = dot_i8_neon;
-    k->axpy_f32 = axpy_f32_neon;
-    k->axpy_f16 = axpy_f16_neon;
-    k->axpy_i8 = axpy_i8_neon;
     k->f32_to_f16 = f32_to_f16_neon;
+    k->scores[ROW_F32] = scores_f32_neon;
+    k->scores[ROW_F16] = scores_f16_neon;
+    k->scores[ROW_I8] = scores_i8_neon;
+    k->mix[ROW_F32] = mix_f32_neon;
+    k->mix[ROW_F16] = mix_f16_neon;
+    k->mix[ROW_I8] = mix_i8_neon;
+    k->exp_below_max = exp_below_max_neon;
+    k->silu_mul = silu_mul_neon;
+    k->relu2_mul = relu2_mul_neon;
+    k->scale_mul = scale_mul_neon;
+    k->add_scaled = add_scaled_neon;
+    k->rotate_halves = rotate_halves_neon;
+    k->rotate_pairs = rotate_pairs_neon;
 }
 #endif
 
@@ -126,7 +141,7 @@ static void take_dotprod(struct kernels *k)
     k->panel[PANEL_K4] = panel_k4_dotprod;
     k->panel[PANEL_K5] = panel_k5_dotprod;
     k->panel[PANEL_K6] = panel_k6_dotprod;
-    k->dot_i8 = dot_i8_dotprod;
+    k->scores[ROW_I8] = scores_i8_dotprod;
 }
 #endif
 
@@ -169,11 +184,16 @@ static void take_scalar(struct kernels *k)
         .dot_f32 = dot_f32_scalar,
         .dot_f16 = dot_f16_scalar,
         .dot_bf16 = dot_bf16_scalar,
-        .dot_i8 = dot_i8_scalar,
-        .axpy_f32 = axpy_f32_scalar,
-        .axpy_f16 = axpy_f16_scalar,
-        .axpy_i8 = axpy_i8_scalar,
         .f32_to_f16 = f32_to_f16_scalar,
+        .scores = {scores_f32_scalar, scores_f16_scalar, scores_i8_scalar},
+        .mix = {mix_f32_scalar, mix_f16_scalar, mix_i8_scalar},
+        .exp_below_max = exp_below_max_scalar,
+        .silu_mul = silu_mul_scalar,
+        .relu2_mul = relu2_mul_scalar,
+        .scale_mul = scale_mul_scalar,
+        .add_scaled = add_scaled_scalar,
+        .rotate_halves = rotate_halves_scalar,
+        .rotate_pairs = rotate_pairs_scalar,
     };
 }
 

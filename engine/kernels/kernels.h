@@ -155,14 +155,69 @@ typedef void quant_fn(const float *x, size_t n, size_t block, int8_t *q, float *
 typedef float dot_f32_fn(const float *w, const float *x, size_t n);
 typedef float dot_half_fn(const uint16_t *w, const float *x, size_t n);
 
-/** axpy: y[i] = fma(a, x[i], y[i]); any n, any alignment */
-typedef void axpy_f32_fn(float a, const float *x, float *y, size_t n);
-typedef void axpy_f16_fn(float a, const uint16_t *x, float *y, size_t n);
+/* ---- attention ---- */
 
-/** dot_i8: the exact sum of a[i] * b[i]; axpy_i8: y[i] = fma(a, (float)x[i], y[i]). n at most
- * 65,536, any alignment */
-typedef int32_t dot_i8_fn(const int8_t *a, const int8_t *b, size_t n);
-typedef void axpy_i8_fn(float a, const int8_t *x, float *y, size_t n);
+/* What a row of keys or values is made of. */
+enum row_kind { ROW_F32 = 0, ROW_F16, ROW_I8, ROW_KINDS };
+
+#define KERN_QUERIES 4 /* query heads that share one reading of the rows, at most */
+#define KERN_ROWS 32   /* rows in one call, at most */
+
+/* Neighbouring positions' keys, or values, of one head. */
+struct kv_rows {
+    const void *rows; /* (n, n_cols) of the slot's kind, borrowed. Any alignment. */
+    const float *d;   /* (n) scales of ROW_I8, borrowed; else unused */
+    const void *next; /* what is read after this: (KERN_ROWS, n_cols), only prefetched; or NULL */
+    size_t n;         /* 1..KERN_ROWS */
+    size_t n_cols;    /* of the head, at most 65,536 */
+};
+
+/* Query heads that look at the same rows. */
+struct queries {
+    const void *q[KERN_QUERIES]; /* (n_cols) floats, for ROW_I8 int8 within +-127; borrowed */
+    float scale[KERN_QUERIES];
+    size_t n; /* 1..KERN_QUERIES */
+};
+
+/**
+ * scores_fn - how well each query fits each key
+ * @ret: ret[t][i] for query t and row i; written
+ *
+ * dot(row i, q[t]) * scale[t], the dot product being dot_f32's or dot_f16's; for ROW_I8 it is the
+ * exact integer sum and the score ((float)sum * d[i]) * scale[t]. Rows may hold -128.
+ */
+typedef void scores_fn(const struct kv_rows *keys, const struct queries *q, float *const *ret);
+
+/**
+ * mix_fn - add weighted values
+ * @weight: weight[t][j] of row j for query t
+ * @out:    out[t]: (n_cols) read and written
+ *
+ * out[t][i] = fma(a, (float)row[j][i], out[t][i]) for j ascending, where a is weight[t][j], for
+ * ROW_I8 weight[t][j] * d[j].
+ */
+typedef void mix_fn(const struct kv_rows *values, const float *const *weight, size_t n_queries,
+                    float *const *out);
+
+/** exp_below_max: x[i] = math_expf(x[i] - max), where max is the largest of the n (a NaN is not);
+ * any n, any alignment */
+typedef void exp_below_max_fn(float *x, size_t n);
+
+/* ---- one value after the other; any n, any alignment ---- */
+
+/** silu_mul: gate[i] = math_siluf(gate[i]) * up[i]; relu2_mul: r = (gate[i] < 0 ? 0 : gate[i]),
+ * gate[i] = (r * r) * up[i] */
+typedef void gate_mul_fn(float *gate, const float *up, size_t n);
+
+/** scale_mul: ret[i] = (x[i] * scale) * w[i]; ret may be x */
+typedef void scale_mul_fn(const float *x, float scale, const float *w, float *ret, size_t n);
+
+/** add_scaled: ret[i] = x[i] + (y[i] * a); ret may be x */
+typedef void add_scaled_fn(const float *x, const float *y, float a, float *ret, size_t n);
+
+/** rotate: a' = (a * c[i]) - (b * s[i]), b' = (a * s[i]) + (b * c[i]) for n pairs a, b of x:
+ * `rotate_halves` takes x[i], x[n + i], `rotate_pairs` x[2i], x[2i + 1] */
+typedef void rotate_fn(float *x, const float *c, const float *s, size_t n);
 
 /** f32_to_f16: round to nearest even, subnormals kept, overflow to infinity, NaN stays NaN */
 typedef void f32_to_f16_fn(const float *x, uint16_t *ret, size_t n);
@@ -174,10 +229,15 @@ struct kernels {
     dot_f32_fn *dot_f32;
     dot_half_fn *dot_f16;
     dot_half_fn *dot_bf16;
-    dot_i8_fn *dot_i8;
-    axpy_f32_fn *axpy_f32;
-    axpy_f16_fn *axpy_f16;
-    axpy_i8_fn *axpy_i8;
+    scores_fn *scores[ROW_KINDS];
+    mix_fn *mix[ROW_KINDS];
+    exp_below_max_fn *exp_below_max;
+    gate_mul_fn *silu_mul;
+    gate_mul_fn *relu2_mul;
+    scale_mul_fn *scale_mul;
+    add_scaled_fn *add_scaled;
+    rotate_fn *rotate_halves;
+    rotate_fn *rotate_pairs;
     f32_to_f16_fn *f32_to_f16;
 };
 

@@ -56,42 +56,6 @@ INLINE int32_t quant_block(const float *x, size_t n, float inverse, int8_t *q)
 
 QUANT(quant_neon, quant_token_neon, top_bits, quant_block)
 
-/* Two products of -128 * -128 do not fit int16: they are added in int32. */
-int32_t dot_i8_neon(const int8_t *a, const int8_t *b, size_t n)
-{
-    int32x4_t low = vdupq_n_s32(0), high = vdupq_n_s32(0);
-    size_t i = 0;
-
-    for (; i < n - n % 16; i += 16) {
-        const int8x16_t x = vld1q_s8(a + i), y = vld1q_s8(b + i);
-        low = vpadalq_s16(low, vmull_s8(vget_low_s8(x), vget_low_s8(y)));
-        high = vpadalq_s16(high, vmull_high_s8(x, y));
-    }
-    int32_t sum = vaddvq_s32(vaddq_s32(low, high));
-    for (; i < n; i++) {
-        sum += a[i] * b[i];
-    }
-    return sum;
-}
-
-void axpy_i8_neon(float a, const int8_t *x, float *y, size_t n)
-{
-    size_t i = 0;
-
-    for (; i < n - n % 16; i += 16) {
-        int32x4_t wide[4];
-        widen_s8((const uint8_t *)x + i, wide);
-        UNROLL for (size_t j = 0; j < 4; j++)
-        {
-            float *to = y + i + j * 4;
-            vst1q_f32(to, vfmaq_n_f32(vld1q_f32(to), vcvtq_f32_s32(wide[j]), a));
-        }
-    }
-    for (; i < n; i++) {
-        y[i] = __builtin_fmaf(a, (float)x[i], y[i]);
-    }
-}
-
 INLINE float tree(const float32x4_t p[4])
 {
     const float32x4_t p4 = vaddq_f32(vaddq_f32(p[0], p[2]), vaddq_f32(p[1], p[3]));
@@ -147,22 +111,6 @@ INLINE float same(float x)
 DOT(dot_f32_neon, float, load_f32, same)
 DOT(dot_f16_neon, uint16_t, load_f16, f16_to_f32)
 DOT(dot_bf16_neon, uint16_t, load_bf16, bf16_to_f32)
-
-#define AXPY(name, type, load4, widen)                                                             \
-    void name(float a, const type *x, float *y, size_t n)                                          \
-    {                                                                                              \
-        size_t i = 0;                                                                              \
-                                                                                                   \
-        for (; i < n - n % 4; i += 4) {                                                            \
-            vst1q_f32(y + i, vfmaq_n_f32(vld1q_f32(y + i), load4(x + i), a));                      \
-        }                                                                                          \
-        for (; i < n; i++) {                                                                       \
-            y[i] = __builtin_fmaf(a, widen(x[i]), y[i]);                                           \
-        }                                                                                          \
-    }
-
-AXPY(axpy_f32_neon, float, load_f32, same)
-AXPY(axpy_f16_neon, uint16_t, load_f16, f16_to_f32)
 
 void f32_to_f16_neon(const float *x, uint16_t *ret, size_t n)
 {

@@ -1,4 +1,5 @@
-/* The definition of every slot but the panels (scalar_panels.c), in plain C.
+/* The definition of every slot but the panels (scalar_panels.c) and those of attention and of
+ * single values (scalar_rows.c), in plain C.
  *
  * Nothing here is clever on purpose: each function is the sentence of kernels.h written out, and
  * the other levels are held to its bits. The float operations stand in the order that
@@ -172,37 +173,6 @@ float dot_bf16_scalar(const uint16_t *w, const float *x, size_t n)
         p[i % 16] = fmaf(bf16_to_f32(w[i]), x[i], p[i % 16]);
     }
     return tree(p);
-}
-
-void axpy_f32_scalar(float a, const float *x, float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        y[i] = fmaf(a, x[i], y[i]);
-    }
-}
-
-void axpy_f16_scalar(float a, const uint16_t *x, float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        y[i] = fmaf(a, f16_to_f32(x[i]), y[i]);
-    }
-}
-
-int32_t dot_i8_scalar(const int8_t *a, const int8_t *b, size_t n)
-{
-    int32_t sum = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        sum += a[i] * b[i];
-    }
-    return sum;
-}
-
-void axpy_i8_scalar(float a, const int8_t *x, float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        y[i] = fmaf(a, (float)x[i], y[i]);
-    }
 }
 
 void f32_to_f16_scalar(const float *x, uint16_t *ret, size_t n)

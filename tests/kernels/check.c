@@ -1,6 +1,6 @@
 /* Every slot of the kernel table against its scalar twin, at one CPU level, in the manner of
- * dav1d's checkasm: check_panels.c and check_floats.c compare, check_input.c has what they compare
- * on.
+ * dav1d's checkasm: check_panels.c, check_floats.c and check_rows.c compare, check_input.c has what
+ * they compare on.
  *
  *   check --level NAME [--seed N]
  *
@@ -17,7 +17,36 @@
 
 static bool say(const char *slot, bool ok)
 {
-    printf("  %-12s %s\n", slot, ok ? "ok" : "FAILED");
+    printf("  %-13s %s\n", slot, ok ? "ok" : "FAILED");
+    return ok;
+}
+
+/* The emulated table holds its own level's functions alone. */
+#define CHECK_IF(slot, name, call)                                                                 \
+    if (got->slot) {                                                                               \
+        ok &= say(name, call);                                                                     \
+    }
+
+static bool check_rows(const struct kernels *want, const struct kernels *got)
+{
+    static const char *const kinds[ROW_KINDS][2] = {
+        {"scores_f32", "mix_f32"}, {"scores_f16", "mix_f16"}, {"scores_i8", "mix_i8"}};
+    bool ok = true;
+
+    for (unsigned i = 0; i < ROW_KINDS; i++) {
+        const enum row_kind kind = (enum row_kind)i;
+        CHECK_IF(scores[i], kinds[i][0], check_scores(kind, want->scores[i], got->scores[i]))
+        CHECK_IF(mix[i], kinds[i][1], check_mix(kind, want->mix[i], got->mix[i]))
+    }
+    CHECK_IF(exp_below_max, "exp_below_max", check_exp(want->exp_below_max, got->exp_below_max))
+    CHECK_IF(silu_mul, "silu_mul", check_gate_mul("silu_mul", want->silu_mul, got->silu_mul))
+    CHECK_IF(relu2_mul, "relu2_mul", check_gate_mul("relu2_mul", want->relu2_mul, got->relu2_mul))
+    CHECK_IF(scale_mul, "scale_mul", check_scale_mul(want->scale_mul, got->scale_mul))
+    CHECK_IF(add_scaled, "add_scaled", check_add_scaled(want->add_scaled, got->add_scaled))
+    CHECK_IF(rotate_halves, "rotate_halves",
+             check_rotate("rotate_halves", want->rotate_halves, got->rotate_halves))
+    CHECK_IF(rotate_pairs, "rotate_pairs",
+             check_rotate("rotate_pairs", want->rotate_pairs, got->rotate_pairs))
     return ok;
 }
 
@@ -39,19 +68,11 @@ static bool check_all(const struct kernels *want, const struct kernels *got)
     if (got->quant_token) {
         ok &= say("quant_token", check_quant(want->quant_token, got->quant_token));
     }
-    if (got->dot_i8) {
-        ok &= say("dot_i8", check_dot_i8(want->dot_i8, got->dot_i8));
-    }
-    if (got->axpy_i8) {
-        ok &= say("axpy_i8", check_axpy_i8(want->axpy_i8, got->axpy_i8));
-    }
     ok &= say("dot_f32", check_dot_f32(want->dot_f32, got->dot_f32));
     ok &= say("dot_f16", check_dot_half("dot_f16", want->dot_f16, got->dot_f16));
     ok &= say("dot_bf16", check_dot_half("dot_bf16", want->dot_bf16, got->dot_bf16));
-    ok &= say("axpy_f32", check_axpy(want, got, false));
-    ok &= say("axpy_f16", check_axpy(want, got, true));
     ok &= say("f32_to_f16", check_f32_to_f16(want->f32_to_f16, got->f32_to_f16));
-    return ok;
+    return ok && check_rows(want, got);
 }
 
 #ifdef CHECK_EMULATED
@@ -72,12 +93,9 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
                   [PANEL_K6] = panel_k6_avx512},
         .quant = quant_avx512,
         .quant_token = quant_token_avx512,
-        .axpy_i8 = axpy_i8_avx512,
         .dot_f32 = dot_f32_avx512,
         .dot_f16 = dot_f16_avx512,
         .dot_bf16 = dot_bf16_avx512,
-        .axpy_f32 = axpy_f32_avx512,
-        .axpy_f16 = axpy_f16_avx512,
         .f32_to_f16 = f32_to_f16_avx512,
     };
     return level == CPU_AVX512;

@@ -52,14 +52,21 @@ void panel_case_deinit(struct panel_case *c);
 bool check_panel(enum panel_kind kind, panel_fn *want, panel_fn *got);
 bool check_batch(enum panel_kind kind, panel_fn *fn);
 
-/* ---- everything else (check_floats.c) ---- */
+/* ---- plain vectors (check_floats.c) ---- */
 
 bool check_quant(quant_fn *want_fn, quant_fn *got_fn);
-bool check_dot_i8(dot_i8_fn *want_fn, dot_i8_fn *got_fn);
-bool check_axpy_i8(axpy_i8_fn *want_fn, axpy_i8_fn *got_fn);
 bool check_dot_f32(dot_f32_fn *want_fn, dot_f32_fn *got_fn);
 bool check_dot_half(const char *name, dot_half_fn *want_fn, dot_half_fn *got_fn);
-bool check_axpy(const struct kernels *want_k, const struct kernels *got_k, bool half);
 bool check_f32_to_f16(f32_to_f16_fn *want_fn, f32_to_f16_fn *got_fn);
+
+/* ---- attention, and one value after the other (check_rows.c) ---- */
+
+bool check_scores(enum row_kind kind, scores_fn *want_fn, scores_fn *got_fn);
+bool check_mix(enum row_kind kind, mix_fn *want_fn, mix_fn *got_fn);
+bool check_exp(exp_below_max_fn *want_fn, exp_below_max_fn *got_fn);
+bool check_gate_mul(const char *name, gate_mul_fn *want_fn, gate_mul_fn *got_fn);
+bool check_scale_mul(scale_mul_fn *want_fn, scale_mul_fn *got_fn);
+bool check_add_scaled(add_scaled_fn *want_fn, add_scaled_fn *got_fn);
+bool check_rotate(const char *name, rotate_fn *want_fn, rotate_fn *got_fn);
 
 #endif

@@ -1,5 +1,5 @@
-/* The functions on plain vectors against their scalar twins: quantization, dots, sums and
- * conversions, at every odd length and alignment, with ties, subnormals, infinities and NaN. */
+/* The functions on plain vectors against their scalar twins: quantization, dots and conversions, at
+ * every odd length and alignment, with ties, subnormals, infinities and NaN. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,55 +61,6 @@ bool check_quant(quant_fn *want_fn, quant_fn *got_fn)
     return ok;
 }
 
-/* ---- int8 vectors ---- */
-
-bool check_dot_i8(dot_i8_fn *want_fn, dot_i8_fn *got_fn)
-{
-    bool ok = true;
-
-    for (size_t round = 0; round < 600 && ok; round++) {
-        const size_t n = round < 300 ? round : random_u32() % 4096, off = round % 5;
-        int8_t *a = buffer_new(n, off), *b = buffer_new(n, 1);
-
-        fill_bytes(a, n, round % 7 == 6 ? 0x80 : -1);
-        fill_bytes(b, n, round % 7 == 6 ? 0x80 : -1);
-        ok = want_fn(a, b, n) == got_fn(a, b, n);
-        if (!ok) {
-            printf("dot_i8: n=%zu round=%zu differs\n", n, round);
-        }
-        buffer_free(a, off);
-        buffer_free(b, 1);
-    }
-    return ok;
-}
-
-bool check_axpy_i8(axpy_i8_fn *want_fn, axpy_i8_fn *got_fn)
-{
-    bool ok = true;
-
-    for (size_t round = 0; round < 300 && ok; round++) {
-        const size_t n = round, off = round % 5;
-        const float a = round % 4 == 3 ? extreme_float() : random_float(8);
-        int8_t *x = buffer_new(n, off);
-        float *want = buffer_new(n * sizeof(float), 4), *got = buffer_new(n * sizeof(float), 4);
-        size_t at;
-
-        fill_bytes(x, n, -1);
-        float_input(want, n, round);
-        memcpy(got, want, n * sizeof(float));
-        want_fn(a, x, want, n);
-        got_fn(a, x, got, n);
-        ok = same_floats(want, got, n, &at);
-        if (!ok) {
-            printf("axpy_i8: n=%zu round=%zu differs at %zu\n", n, round, at);
-        }
-        buffer_free(x, off);
-        buffer_free(want, 4);
-        buffer_free(got, 4);
-    }
-    return ok;
-}
-
 /* ---- floats ---- */
 
 static size_t float_count(size_t round) /* all the odd ones, then a few long ones */
@@ -162,42 +113,6 @@ bool check_dot_half(const char *name, dot_half_fn *want_fn, dot_half_fn *got_fn)
         }
         buffer_free(w, off);
         buffer_free(x, 4);
-    }
-    return ok;
-}
-
-bool check_axpy(const struct kernels *want_k, const struct kernels *got_k, bool half)
-{
-    bool ok = true;
-
-    for (size_t round = 0; round < FLOAT_ROUNDS && ok; round++) {
-        const size_t n = float_count(round), off = round % 7 * 4;
-        float *x = buffer_new(n * sizeof(float), off), *want = buffer_new(n * sizeof(float), 4);
-        float *got = buffer_new(n * sizeof(float), 4);
-        uint16_t *h = buffer_new(n * sizeof(uint16_t), 2);
-        const float a = round % 8 == 7 ? extreme_float() : random_float(3);
-        size_t at = 0;
-
-        float_input(x, n, round);
-        half_input(h, n, round);
-        float_input(want, n, round);
-        memcpy(got, want, n * sizeof(float));
-        if (half) {
-            want_k->axpy_f16(a, h, want, n);
-            got_k->axpy_f16(a, h, got, n);
-        } else {
-            want_k->axpy_f32(a, x, want, n);
-            got_k->axpy_f32(a, x, got, n);
-        }
-        ok = same_floats(want, got, n, &at);
-        if (!ok) {
-            printf("axpy_%s: n=%zu round=%zu at %zu: want %a got %a\n", half ? "f16" : "f32", n,
-                   round, at, (double)want[at], (double)got[at]);
-        }
-        buffer_free(x, off);
-        buffer_free(want, 4);
-        buffer_free(got, 4);
-        buffer_free(h, 2);
     }
     return ok;
 }

@@ -12,6 +12,7 @@ FILE_LINES = 600
 COLUMNS = 100
 MACHINE_HEADERS = {  # compile on one machine alone, with these flags
     'engine/kernels/arm_panels.h': ('aarch64', []),
+    'engine/kernels/arm_rows.h': ('aarch64', []),
     'engine/kernels/avx2_common.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c']),
     'engine/kernels/avx512_common.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c', '-mavx512f', '-mavx512bw', '-mavx512dq',
                                                   '-mavx512vl', '-mavx512vnni']),

@@ -50,9 +50,9 @@ MUTATIONS = [
              '''        if (a->l->q_norm) {
             rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
         }
-        rotate(s, cosines, sines, x);
+        rotate(x, cosines, sines, half);
 ''',
-             '''        rotate(s, cosines, sines, x);
+             '''        rotate(x, cosines, sines, half);
         if (a->l->q_norm) {
             rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
         }
@@ -61,9 +61,9 @@ MUTATIONS = [
              '''        if (a->l->k_norm) {
             rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
         }
-        rotate(s, cosines, sines, x);
+        rotate(x, cosines, sines, half);
 ''',
-             '''        rotate(s, cosines, sines, x);
+             '''        rotate(x, cosines, sines, half);
         if (a->l->k_norm) {
             rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
         }
@@ -82,17 +82,20 @@ MUTATIONS = [
     Mutation('a scale per block in a BitNet', 'return one_scale ? ACT_TOKEN_256 : ACT_256;', 'return ACT_256;',
              (FORMATS,)),
     Mutation('scores not divided by the root of a head', '1.0f / sqrtf((float)hd)', '1.0f / (float)hd', (GRAPH,)),
-    Mutation('SiLU for squared ReLU', 'squared ? relu2(gate[i]) : math_siluf(gate[i])', 'math_siluf(gate[i])',
+    Mutation('SiLU for squared ReLU', '? k->relu2_mul : k->silu_mul', '? k->silu_mul : k->silu_mul',
              (GRAPH, BITNET)),
-    Mutation('squared ReLU for SiLU', 'squared ? relu2(gate[i]) : math_siluf(gate[i])', 'relu2(gate[i])',
+    Mutation('squared ReLU for SiLU', '? k->relu2_mul : k->silu_mul', '? k->relu2_mul : k->relu2_mul',
              (GRAPH,)),
     Mutation('the scale beside a matrix left out', 'const float x = out[row] * m->scale;', 'const float x = out[row];', (GRAPH,)),
     Mutation('the embedding not scaled', 'x[i] *= s->embd_scale;', '(void)x[i];', (GRAPH,)),
-    Mutation('what a layer adds not scaled', 'x[i] += h[i] * s->residual_scale;', 'x[i] += h[i];', (GRAPH,)),
-    Mutation('a key with the scale of its neighbour', 'kv_scales(h->seq->pool, keys)[at]',
-             'kv_scales(h->seq->pool, keys)[at ^ 1]', (CACHE,)),
-    Mutation('a value with the scale of its neighbour', 'kv_scales(h->seq->pool, values)[at]',
-             'kv_scales(h->seq->pool, values)[at ^ 1]', (CACHE,)),
+    Mutation('what a layer adds not scaled', 'add_scaled(x, h, s->residual_scale, x, n);', 'add_scaled(x, h, 1.0f, x, n);', (GRAPH,)),
+    Mutation('a key with the scale of its neighbour', '* keys->d[i];', '* keys->d[i ^ 1];', (CACHE,)),
+    Mutation('a value with the scale of its neighbour', 'kind == ROW_I8 ? weight[t][j] * values->d[j]',
+             'kind == ROW_I8 ? weight[t][j] * values->d[j ^ 1]', (CACHE,)),
+    Mutation('a row sees what comes after it', 'p.n_seen[t] = st->rows[row].pos + 1;',
+             'p.n_seen[t] = st->rows[end - 1].pos + 1;', (GRAPH,)),
+    Mutation('the scores of a query in the place of another', 'thread_i * KERN_QUERIES + t', 'thread_i * KERN_QUERIES',
+             (GRAPH,)),
     Mutation('the scales of the first tokens for all of a long step', 'act.d += first * act.d_stride;', '', (STEP,)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
              (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),

@@ -1,0 +1,254 @@
+/* AVX2 for one value after the other: exp and SiLU, norms, residuals, rotation. Lanes are
+ * independent and each does the operations of mathf.c in their order, so the bits are those of the
+ * scalar functions; what fills no register goes through those.
+ *
+ * exp works on doubles, four to a register. Adding 1.5 * 2^52 leaves the nearest integer k in the
+ * low bits, from where a shift puts it into the exponent. The special cases of mathf.c come by
+ * themselves: beyond the limits the argument is held at them, where the result, rounded to float,
+ * is the same (0, -0 or infinity); NaN is put back at the end. */
+#include "engine/kernels/avx2_common.h"
+
+#include <math.h>
+
+#include "engine/mathf.h"
+
+#define ROUNDER 0x1.8p52
+#define LOG2_E 0x1.71547652b82fep0
+#define LN2_HIGH 0x1.62e42feep-1
+#define LN2_LOW 0x1.a39ef35793c76p-33
+
+INLINE __m256d mul(__m256d a, __m256d b)
+{
+    return _mm256_mul_pd(a, b);
+}
+
+INLINE __m256d add(__m256d a, __m256d b)
+{
+    return _mm256_add_pd(a, b);
+}
+
+/* a + x * b, two roundings */
+INLINE __m256d line(double a, __m256d x, double b)
+{
+    return add(_mm256_set1_pd(a), mul(x, _mm256_set1_pd(b)));
+}
+
+#define AT_ONCE 4 /* registers that go through exp together: one alone waits for itself */
+#define EACH UNROLL for (size_t j = 0; j < AT_ONCE; j++)
+
+/* exp_short() of mathf.c */
+INLINE void exp_short(__m256d x[AT_ONCE])
+{
+    const __m256d rounder = _mm256_set1_pd(ROUNDER);
+    __m256d power[AT_ONCE], low[AT_ONCE], mid[AT_ONCE];
+
+    EACH
+    {
+        const __m256d shifted = add(mul(x[j], _mm256_set1_pd(LOG2_E)), rounder);
+        const __m256i biased =
+            _mm256_add_epi64(_mm256_castpd_si256(shifted), _mm256_set1_epi64x(1023));
+        const __m256d k = _mm256_sub_pd(shifted, rounder);
+        power[j] = _mm256_castsi256_pd(_mm256_slli_epi64(biased, 52));
+        x[j] = _mm256_sub_pd(x[j], mul(k, _mm256_set1_pd(LN2_HIGH)));
+        x[j] = _mm256_sub_pd(x[j], mul(k, _mm256_set1_pd(LN2_LOW)));
+    }
+    EACH
+    {
+        const __m256d r = x[j];
+        const __m256d r2 = mul(r, r);
+        low[j] = add(add(_mm256_set1_pd(1.0), r), mul(r2, line(0.5, r, 1.0 / 6)));
+        mid[j] = add(line(1.0 / 24, r, 1.0 / 120), mul(r2, line(1.0 / 720, r, 1.0 / 5040)));
+        x[j] = mul(r2, r2);
+    }
+    EACH
+    {
+        mid[j] = add(mid[j], mul(x[j], _mm256_set1_pd(1.0 / 40320)));
+        x[j] = mul(add(low[j], mul(x[j], mid[j])), power[j]);
+    }
+}
+
+INLINE void widen16(__m256 a, __m256 b, __m256d ret[AT_ONCE])
+{
+    ret[0] = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
+    ret[1] = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
+    ret[2] = _mm256_cvtps_pd(_mm256_castps256_ps128(b));
+    ret[3] = _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1));
+}
+
+INLINE __m256 narrow8(__m256d low, __m256d high)
+{
+    return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
+}
+
+/* min and max return their second operand when one is NaN */
+INLINE __m256 held(__m256 x, float least, float most)
+{
+    return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(least)), _mm256_set1_ps(most));
+}
+
+/* math_expf() */
+INLINE void exp16(__m256 x[2])
+{
+    __m256d e[AT_ONCE];
+
+    widen16(held(x[0], -104.0f, 89.0f), held(x[1], -104.0f, 89.0f), e);
+    exp_short(e);
+    for (size_t i = 0; i < 2; i++) {
+        const __m256 nan = _mm256_cmp_ps(x[i], x[i], _CMP_UNORD_Q);
+        x[i] = _mm256_blendv_ps(narrow8(e[2 * i], e[2 * i + 1]), x[i], nan);
+    }
+}
+
+/* math_siluf() */
+INLINE void silu16(__m256 x[2])
+{
+    const __m256d sign = _mm256_set1_pd(-0.0);
+    __m256d in[AT_ONCE], e[AT_ONCE];
+
+    widen16(held(x[0], -120.0f, 120.0f), held(x[1], -120.0f, 120.0f), in);
+    EACH
+    {
+        e[j] = _mm256_xor_pd(in[j], sign);
+    }
+    exp_short(e);
+    EACH
+    {
+        e[j] = _mm256_div_pd(in[j], add(_mm256_set1_pd(1.0), e[j]));
+    }
+    for (size_t i = 0; i < 2; i++) {
+        const __m256 same = _mm256_cmp_ps(x[i], _mm256_set1_ps(120.0f), _CMP_NLE_UQ);
+        x[i] = _mm256_blendv_ps(narrow8(e[2 * i], e[2 * i + 1]), x[i], same);
+    }
+}
+
+static float largest(const float *x, size_t n)
+{
+    float each[8], max = -INFINITY;
+    __m256 top = _mm256_set1_ps(-INFINITY);
+    size_t i = 0;
+
+    for (; i < n - n % 8; i += 8) {
+        top = _mm256_max_ps(_mm256_loadu_ps(x + i), top); /* of a NaN and top: top */
+    }
+    _mm256_storeu_ps(each, top);
+    for (size_t j = 0; j < 8; j++) {
+        max = each[j] > max ? each[j] : max;
+    }
+    for (; i < n; i++) {
+        max = x[i] > max ? x[i] : max;
+    }
+    return max;
+}
+
+void exp_below_max_avx2(float *x, size_t n)
+{
+    const float max = largest(x, n);
+    const __m256 most = _mm256_set1_ps(max);
+    size_t i = 0;
+
+    for (; i < n - n % 16; i += 16) {
+        __m256 e[2] = {_mm256_sub_ps(_mm256_loadu_ps(x + i), most),
+                       _mm256_sub_ps(_mm256_loadu_ps(x + i + 8), most)};
+        exp16(e);
+        _mm256_storeu_ps(x + i, e[0]);
+        _mm256_storeu_ps(x + i + 8, e[1]);
+    }
+    for (; i < n; i++) {
+        x[i] = math_expf(x[i] - max);
+    }
+}
+
+void silu_mul_avx2(float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+
+    for (; i < n - n % 16; i += 16) {
+        __m256 y[2] = {_mm256_loadu_ps(gate + i), _mm256_loadu_ps(gate + i + 8)};
+        silu16(y);
+        _mm256_storeu_ps(gate + i, _mm256_mul_ps(y[0], _mm256_loadu_ps(up + i)));
+        _mm256_storeu_ps(gate + i + 8, _mm256_mul_ps(y[1], _mm256_loadu_ps(up + i + 8)));
+    }
+    silu_mul_scalar(gate + i, up + i, n - i);
+}
+
+void relu2_mul_avx2(float *gate, const float *up, size_t n)
+{
+    size_t i = 0;
+
+    for (; i < n - n % 8; i += 8) {
+        const __m256 x = _mm256_loadu_ps(gate + i);
+        const __m256 below = _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ);
+        const __m256 r = _mm256_andnot_ps(below, x); /* a NaN is not below */
+        const __m256 y = _mm256_mul_ps(_mm256_mul_ps(r, r), _mm256_loadu_ps(up + i));
+        _mm256_storeu_ps(gate + i, y);
+    }
+    relu2_mul_scalar(gate + i, up + i, n - i);
+}
+
+void scale_mul_avx2(const float *x, float scale, const float *w, float *ret, size_t n)
+{
+    const __m256 factor = _mm256_set1_ps(scale);
+    size_t i = 0;
+
+    for (; i < n - n % 8; i += 8) {
+        const __m256 y = _mm256_mul_ps(_mm256_loadu_ps(x + i), factor);
+        _mm256_storeu_ps(ret + i, _mm256_mul_ps(y, _mm256_loadu_ps(w + i)));
+    }
+    scale_mul_scalar(x + i, scale, w + i, ret + i, n - i);
+}
+
+void add_scaled_avx2(const float *x, const float *y, float a, float *ret, size_t n)
+{
+    const __m256 factor = _mm256_set1_ps(a);
+    size_t i = 0;
+
+    for (; i < n - n % 8; i += 8) {
+        const __m256 more = _mm256_mul_ps(_mm256_loadu_ps(y + i), factor);
+        _mm256_storeu_ps(ret + i, _mm256_add_ps(_mm256_loadu_ps(x + i), more));
+    }
+    add_scaled_scalar(x + i, y + i, a, ret + i, n - i);
+}
+
+/* The last pairs, from pair i on. */
+#define ROTATE_REST(a_at, b_at)                                                                    \
+    for (; i < n; i++) {                                                                           \
+        const float a = x[a_at], b = x[b_at];                                                      \
+        x[a_at] = a * c[i] - b * s[i];                                                             \
+        x[b_at] = a * s[i] + b * c[i];                                                             \
+    }
+
+void rotate_halves_avx2(float *x, const float *c, const float *s, size_t n)
+{
+    size_t i = 0;
+
+    for (; i < n - n % 8; i += 8) {
+        const __m256 a = _mm256_loadu_ps(x + i), b = _mm256_loadu_ps(x + n + i);
+        const __m256 cosine = _mm256_loadu_ps(c + i), sine = _mm256_loadu_ps(s + i);
+        _mm256_storeu_ps(x + i, _mm256_sub_ps(_mm256_mul_ps(a, cosine), _mm256_mul_ps(b, sine)));
+        _mm256_storeu_ps(x + n + i,
+                         _mm256_add_ps(_mm256_mul_ps(a, sine), _mm256_mul_ps(b, cosine)));
+    }
+    ROTATE_REST(i, n + i)
+}
+
+/* Each of four floats twice. */
+INLINE __m256 doubled(const float *p)
+{
+    const __m128 four = _mm_loadu_ps(p);
+
+    return _mm256_set_m128(_mm_unpackhi_ps(four, four), _mm_unpacklo_ps(four, four));
+}
+
+/* Of a, b: a * c - b * s in the even lane, b * c + a * s in the odd one; sums may be swapped. */
+void rotate_pairs_avx2(float *x, const float *c, const float *s, size_t n)
+{
+    size_t i = 0;
+
+    for (; i < n - n % 4; i += 4) {
+        const __m256 ab = _mm256_loadu_ps(x + 2 * i), ba = _mm256_permute_ps(ab, 0xb1);
+        const __m256 with_c = _mm256_mul_ps(ab, doubled(c + i));
+        const __m256 with_s = _mm256_mul_ps(ba, doubled(s + i));
+        _mm256_storeu_ps(x + 2 * i, _mm256_addsub_ps(with_c, with_s));
+    }
+    ROTATE_REST(2 * i, 2 * i + 1)
+}
