@@ -470,7 +470,8 @@ uint64_t sampler_bytes(uint32_t n_vocab);
 
 struct sampler_choice {
     int32_t id;
-    float logprob; /* ln of the probability at temperature 1, before any filter */
+    float logprob; /* ln of the probability at temperature 1, before any filter; 0 unless some
+                    * are asked for */
     size_t n_top;  /* entries in top_id, top_logprob: asked for, most likely first */
     int32_t top_id[SAMPLER_LOGPROBS_MAX];
     float top_logprob[SAMPLER_LOGPROBS_MAX];

@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,69 @@ static double draw(uint64_t seed, uint64_t position)
     return (double)(mix64(stream + golden * (position + 1)) >> 11) * 0x1p-53;
 }
 
+/* ---- the whole vocabulary ---- */
+
+/* The vocabulary is walked in runs of LANES: what goes on in one lane waits for no other, and a
+ * compiler sees registers in them. */
+#define LANES 16u
+#define RUN 256u /* ids whose best logit is found before anybody asks which one it is */
+
+static bool all_finite(const float *x, uint32_t n)
+{
+    uint32_t top[LANES] = {0}; /* bit 31: an exponent of all ones was there */
+    uint32_t i = 0, any = 0;
+
+    for (; i + LANES <= n; i += LANES) {
+        uint32_t bits[LANES];
+        memcpy(bits, x + i, sizeof(bits));
+        for (uint32_t j = 0; j < LANES; j++) {
+            top[j] |= (bits[j] & 0x7fffffff) + 0x00800000;
+        }
+    }
+    for (uint32_t j = 0; j < LANES; j++) {
+        any |= top[j];
+    }
+    for (; i < n; i++) {
+        any |= isfinite(x[i]) ? 0 : UINT32_C(1) << 31;
+    }
+    return any >> 31 == 0;
+}
+
+static float max_of_run(const float *x)
+{
+    float top[LANES];
+
+    memcpy(top, x, sizeof(top));
+    for (uint32_t i = LANES; i < RUN; i += LANES) {
+        for (uint32_t j = 0; j < LANES; j++) {
+            top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+        }
+    }
+    for (uint32_t j = 1; j < LANES; j++) {
+        top[0] = top[j] > top[0] ? top[j] : top[0];
+    }
+    return top[0];
+}
+
+/* The lowest id of the largest logit; none is a NaN. */
+static int32_t best_of(const float *logits, uint32_t n)
+{
+    uint32_t best = 0, i = 0;
+
+    for (; i + RUN <= n; i += RUN) {
+        if (max_of_run(logits + i) > logits[best]) {
+            best = i; /* the run's largest is above all before it */
+            for (uint32_t id = i + 1; id < i + RUN; id++) {
+                best = logits[id] > logits[best] ? id : best;
+            }
+        }
+    }
+    for (; i < n; i++) {
+        best = logits[i] > logits[best] ? i : best;
+    }
+    return (int32_t)best;
+}
+
 /* ---- log-probabilities ---- */
 
 /* Is a better than b? Ties go to the lower id. */
@@ -122,10 +186,10 @@ static double log_sum(const float *logits, uint32_t n, float max)
     return (double)max + math_log(sum);
 }
 
-static void fill_logprobs(const float *logits, uint32_t n_vocab, float max, size_t n_top,
+static void fill_logprobs(const float *logits, uint32_t n_vocab, size_t n_top,
                           struct sampler_choice *ret)
 {
-    const double all = log_sum(logits, n_vocab, max);
+    const double all = log_sum(logits, n_vocab, logits[best_of(logits, n_vocab)]);
 
     ret->logprob = (float)((double)logits[ret->id] - all);
     top_of(logits, n_vocab, n_top < SAMPLER_LOGPROBS_MAX ? n_top : SAMPLER_LOGPROBS_MAX, ret);
@@ -154,16 +218,6 @@ static void penalize(struct sampler *s, const float *logits, float penalty, cons
         /* from the untouched logit, so that a token seen twice is lowered once */
         s->logits[id] = logits[id] > 0 ? logits[id] / penalty : logits[id] * penalty;
     }
-}
-
-static int32_t best_of(const float *logits, uint32_t n)
-{
-    uint32_t best = 0;
-
-    for (uint32_t i = 1; i < n; i++) {
-        best = logits[i] > logits[best] ? i : best;
-    }
-    return (int32_t)best;
 }
 
 /* Does a come after b in the sorted order? The order is total, so there is one sorted result. */
@@ -206,10 +260,16 @@ static void sort(struct candidate *c, size_t n)
 /* Everything within `distance` of the best, by id. */
 static size_t find_within(struct sampler *s, float max, float temperature, float distance)
 {
+    /* What lies below this is farther whatever is rounded, so that most need no division. */
+    const float far = -(distance * temperature * 1.001f + FLT_MIN);
     size_t n = 0;
 
     for (uint32_t id = 0; id < s->n_vocab; id++) {
-        const float logit = (s->logits[id] - max) / temperature;
+        const float below = s->logits[id] - max;
+        if (below < far) {
+            continue;
+        }
+        const float logit = below / temperature;
         if (logit >= -distance) {
             s->found[n++] =
                 (struct candidate){.logit = logit, .weight = math_expf(logit), .id = (int32_t)id};
@@ -315,18 +375,19 @@ int sampler_pick(struct sampler *s, const struct sampler_params *params, const f
                  const int32_t *history, size_t n_history, uint64_t position, size_t n_top,
                  struct sampler_choice *ret)
 {
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        if (!isfinite(logits[i])) {
-            return SAMPLER_NOT_FINITE;
-        }
+    if (!all_finite(logits, s->n_vocab)) {
+        return SAMPLER_NOT_FINITE;
     }
-    const float max = logits[best_of(logits, s->n_vocab)];
     penalize(s, logits, params->repeat_penalty, history, n_history);
     if (params->temperature > 0) {
         ret->id = pick(s, params, position);
     } else {
         ret->id = best_of(s->logits, s->n_vocab);
     }
-    fill_logprobs(logits, s->n_vocab, max, n_top, ret);
+    ret->logprob = 0;
+    ret->n_top = 0;
+    if (n_top > 0) {
+        fill_logprobs(logits, s->n_vocab, n_top, ret);
+    }
     return SAMPLER_OK;
 }

@@ -1,6 +1,7 @@
 #include "tests/support/test.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "engine/engine.h"
@@ -44,6 +45,38 @@ static void ties_go_to_the_lower_id(void **state)
     top1.top_k = 1;
     for (uint64_t p = 0; p < 50; p++) {
         assert_int_equal(pick(&top1, logits, p), 1);
+    }
+}
+
+/* Goal: greedy takes the lowest id of the largest logit, wherever it stands; no place hides a number
+ * that is not finite. Method: vocabularies of many lengths, with ties; a plain loop is right. */
+static void the_best_is_found_in_a_vocabulary_of_any_length(void **state)
+{
+    static const float broken[] = {NAN, -NAN, INFINITY, -INFINITY};
+    uint32_t random = 1;
+    (void)state;
+
+    for (uint32_t n = 1; n < 1200; n += n < 40 ? 1 : 61) {
+        struct sampler *s = NULL;
+        struct sampler_choice c;
+        float *x = malloc(n * sizeof(*x));
+        assert_non_null(x);
+        assert_int_equal(sampler_new(&s, n), 0);
+        for (uint32_t round = 0; round < 60; round++) {
+            int32_t want = 0;
+            for (uint32_t i = 0; i < n; i++) {
+                random = random * 1664525u + 1013904223u;
+                x[i] = round % 3 ? (float)(random >> 20) : -(float)(random >> 28) - 1;
+                want = x[i] > x[want] ? (int32_t)i : want;
+            }
+            assert_int_equal(sampler_pick(s, &greedy, x, NULL, 0, 0, 0, &c), SAMPLER_OK);
+            assert_int_equal(c.id, want);
+            assert_true(c.logprob == 0 && c.n_top == 0);
+            x[random % n] = broken[round % 4];
+            assert_int_equal(sampler_pick(s, &greedy, x, NULL, 0, 0, 0, &c), SAMPLER_NOT_FINITE);
+        }
+        sampler_free(s);
+        free(x);
     }
 }
 
@@ -244,6 +277,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ties_go_to_the_lower_id),
+        cmocka_unit_test(the_best_is_found_in_a_vocabulary_of_any_length),
         cmocka_unit_test(the_choice_depends_on_seed_and_position_alone),
         cmocka_unit_test(frequencies_follow_the_filtered_distribution),
         cmocka_unit_test(top_k_and_top_p_hold_on_a_large_vocabulary),
