@@ -8,7 +8,13 @@
 
 /* Each of these takes n tokens from t0 on and the columns from `col` on; sum is (token, row). */
 
-/* B1 and I8, 32 columns: adds 2 * the sum of q where the bit is set; adds weight * q. */
+/* B1, a line, which is block `at` of the activations: part = fma(d, sum of weight * q, part). Most
+ * go from row quad to row quad in a loop that is not unrolled: what serves all rows (activations,
+ * bits, sums) then stays in registers. */
+typedef void line_fn(const uint8_t *line, const struct act_q8 *act, size_t t0, const size_t n,
+                     size_t at, float32x4_t part[][QUADS]);
+
+/* I8, 32 columns: adds weight * q. */
 typedef void block_fn(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
                       size_t col, int32x4_t sum[][QUADS]);
 
@@ -24,7 +30,7 @@ typedef void tiles_fn(const uint8_t *tiles, const size_t cols, const int bits,
                       size_t col, int32x4_t sum[][QUADS]);
 
 INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride, block_fn *block)
+                      const size_t n, float *out, size_t out_stride, line_fn *line)
 {
     float32x4_t acc[TOKENS][QUADS], part[TOKENS][QUADS];
 
@@ -33,13 +39,9 @@ INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
         const uint8_t *group = panel + g * B1_GROUP_BYTES;
         memset(part, 0, sizeof(part));
         for (size_t b = 0; b < 4; b++) {
-            const uint8_t *line = group + 32 + b * B1_LINE_BYTES;
-            int32x4_t sum[TOKENS][QUADS];
-
-            __builtin_prefetch(line + AHEAD);
-            sums_at(act, t0, n, g * 4 + b, -1, sum);
-            block(line, act, t0, n, g * B1_GROUP + b * ACT_BLOCK, sum);
-            add_blocks(act, t0, n, g * 4 + b, sum, part);
+            const uint8_t *at = group + 32 + b * B1_LINE_BYTES;
+            __builtin_prefetch(at + AHEAD);
+            line(at, act, t0, n, g * 4 + b, part);
         }
         add_parts(group, n, part, acc);
     }

@@ -15,45 +15,42 @@ INLINE uint8x16_t bits_of_planes(int k)
     return vreinterpretq_u8_u64(vdupq_n_u64(first | first << 33));
 }
 
-/* Pairs of rows, each row's four bytes twice. */
-INLINE void load_rows(const uint8_t *line, uint8x16_t ret[PAIRS])
-{
-    UNROLL for (int r = 0; r < QUADS; r++)
-    {
-        const uint32x4_t w = vreinterpretq_u32_u8(vld1q_u8(line + r * 16));
-        ret[2 * r] = vreinterpretq_u8_u32(vzip1q_u32(w, w));
-        ret[2 * r + 1] = vreinterpretq_u8_u32(vzip2q_u32(w, w));
-    }
-}
-
 /* Masks are -1 and 0, so a lane collects -sum(kept). */
-INLINE void b1_block(const uint8_t *line, const struct act_q8 *act, size_t t0, const size_t n,
-                     size_t col, int32x4_t sum[][QUADS])
+INLINE void b1_line(const uint8_t *line, const struct act_q8 *act, size_t t0, const size_t n,
+                    size_t at, float32x4_t part[][QUADS])
 {
-    int32x4_t less[TOKENS / 2][PAIRS];
-    uint8x16_t w[PAIRS];
+    int8x16_t x[4][TOKENS / 2];
+    int32x4_t less_all[TOKENS];
+    float d[TOKENS];
 
-    memset(less, 0, sizeof(less));
-    load_rows(line, w);
-    UNROLL for (int k = 0; k < B1_PLANES; k += 2)
+    UNROLL for (size_t k = 0; k < 4; k++)
     {
-        const uint8x16_t bits = bits_of_planes(k);
-        int8x16_t x[TOKENS / 2];
-        load_tokens(act, t0, n, col + (size_t)k * 4, x);
-        UNROLL for (int i = 0; i < PAIRS; i++)
+        load_tokens(act, t0, n, at * ACT_BLOCK + k * 8, x[k]);
+    }
+    load_block(act, t0, n, at, d, less_all);
+    for (int r = 0; r < QUADS; r++) { /* as a loop, its operands stay in registers */
+        const uint32x4_t w = vreinterpretq_u32_u8(vld1q_u8(line + r * 16));
+        const uint8x16_t low = vreinterpretq_u8_u32(vzip1q_u32(w, w)); /* each row twice */
+        const uint8x16_t high = vreinterpretq_u8_u32(vzip2q_u32(w, w));
+        int32x4_t less[TOKENS / 2][2];
+
+        memset(less, 0, sizeof(less));
+        UNROLL for (int k = 0; k < 4; k++)
         {
-            const int8x16_t mask = vreinterpretq_s8_u8(vtstq_u8(w[i], bits));
+            const uint8x16_t bits = bits_of_planes(2 * k);
+            const int8x16_t m0 = plane_mask(low, bits), m1 = plane_mask(high, bits);
             UNROLL for (size_t p = 0; p < n / 2; p++)
             {
-                less[p][i] = vmmlaq_s32(less[p][i], mask, x[p]);
+                less[p][0] = vmmlaq_s32(less[p][0], m0, x[k][p]);
+                less[p][1] = vmmlaq_s32(less[p][1], m1, x[k][p]);
             }
         }
-    }
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        UNROLL for (int r = 0; r < QUADS; r++)
+        UNROLL for (size_t t = 0; t < n; t++)
         {
-            sum[t][r] = vmlsq_n_s32(sum[t][r], rows_of(less, t, r), 2);
+            const int32x4_t a = less[t / 2][0], b = less[t / 2][1];
+            const int32x4_t four = t % 2 ? vuzp2q_s32(a, b) : vuzp1q_s32(a, b);
+            const int32x4_t sum = vsubq_s32(less_all[t], vaddq_s32(four, four));
+            part[t][r] = add_block(d[t], sum, part[t][r]);
         }
     }
 }
@@ -78,5 +75,5 @@ INLINE void i8_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, 
     take_apart(pairs, n, sum);
 }
 
-MATRIX(panel_b1_i8mm, B1_GROUP, b1_tokens, b1_block, panel_b1_dotprod)
+MATRIX(panel_b1_i8mm, B1_GROUP, b1_tokens, b1_line, panel_b1_dotprod)
 MATRIX(panel_i8_i8mm, I8_GROUP, i8_tokens, i8_block, panel_i8_dotprod)
