@@ -6,6 +6,8 @@
  * file needs no flags of its own. Each turn has eight sums. */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 #include "base/clock.h"
 #include "bench/limits.h"
@@ -98,7 +100,7 @@ bool mac_way(enum cpu_level level, struct mac_way *ret)
 
 struct worker {
     const struct mac_way *way; /* borrowed */
-    pthread_barrier_t *begin;  /* borrowed */
+    atomic_int *missing;       /* borrowed; threads that are not there yet */
     uint64_t until;
     uint64_t best; /* out: ns of the fastest try */
 };
@@ -109,7 +111,10 @@ static void *work(void *arg)
     struct worker *w = arg;
 
     w->best = UINT64_MAX;
-    (void)pthread_barrier_wait(w->begin);
+    atomic_fetch_sub(w->missing, 1);
+    while (atomic_load(w->missing) > 0) {
+        (void)sched_yield();
+    }
     do {
         const uint64_t start = clock_now_ns();
         w->way->run(TRY_TURNS);
@@ -123,7 +128,7 @@ int mac_measure(enum cpu_level level, unsigned n_threads, unsigned ms, double *r
 {
     struct worker workers[THREADS];
     pthread_t threads[THREADS];
-    pthread_barrier_t begin;
+    atomic_int missing; /* threads that have not come yet */
     struct mac_way way;
     unsigned started = 1;
     double rate = 0;
@@ -131,31 +136,30 @@ int mac_measure(enum cpu_level level, unsigned n_threads, unsigned ms, double *r
     if (!mac_way(level, &way) || n_threads == 0 || n_threads > THREADS) {
         return -EINVAL;
     }
-    int r = pthread_barrier_init(&begin, NULL, n_threads);
-    if (r != 0) {
-        return -r;
-    }
+    int r = 0;
+    atomic_init(&missing, (int)n_threads);
     const uint64_t until = clock_now_ns() + ms * NS_PER_MS;
     for (unsigned i = 0; i < n_threads; i++) {
-        workers[i] = (struct worker){.way = &way, .begin = &begin, .until = until};
+        workers[i] = (struct worker){.way = &way, .missing = &missing, .until = until};
     }
     while (r == 0 && started < n_threads) {
         r = pthread_create(&threads[started], NULL, work, &workers[started]);
         started += r == 0;
     }
     if (r != 0) {
-        return -r; /* those that wait at the barrier end with the process, which now gives up */
+        atomic_store(&missing, 0); /* those that are there need not wait for the others */
     }
     (void)work(&workers[0]);
-    for (unsigned i = 0; i < n_threads; i++) {
+    for (unsigned i = 0; i < started; i++) {
         if (i > 0) {
             (void)pthread_join(threads[i], NULL);
         }
         rate += (double)TRY_TURNS * way.per_turn * 1e9 / (double)(workers[i].best + 1);
     }
-    (void)pthread_barrier_destroy(&begin);
-    *ret_rate = rate;
-    return 0;
+    if (r == 0) {
+        *ret_rate = rate;
+    }
+    return -r;
 }
 
 double core_hertz(void)

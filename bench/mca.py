@@ -68,25 +68,34 @@ def build(home):
 
 
 def disassembly(program):
-    """{address: instruction} of the whole program, and {function: (first address, end)}."""
+    """{address: instruction} of the whole program, and {function: first address}."""
     said = subprocess.run([OBJDUMP, '-d', '--no-show-raw-insn', program], capture_output=True, text=True, check=True)
     code, functions, name = {}, {}, None
     for line in said.stdout.splitlines():
         head = re.match(r'^([0-9a-f]+) <([^>]+)>:', line)
         if head:
             name = head.group(2)
-            functions[name] = (int(head.group(1), 16), int(head.group(1), 16))
+            functions[name] = int(head.group(1), 16)
             continue
         found = re.match(r'^\s*([0-9a-f]+):\s+(.+?)(?:\s*//.*)?$', line)
         if found and name:
             at = int(found.group(1), 16)
             code[at] = found.group(2)
-            functions[name] = (functions[name][0], at + 4)
     return code, functions
 
 
+def span_of(home, code, functions):
+    """From the first to past the last instruction of the levels' objects, which are linked side by side."""
+    objects = [p for p in home.glob('*.o') if p.name.startswith(tuple(LEVELS))]
+    said = subprocess.run([OBJDUMP, '-t', *objects], capture_output=True, text=True, check=True).stdout
+    names = re.findall(r'^[0-9a-f]+ (?:g|l)\s+F \.text\s+[0-9a-f]+ (?:\.hidden )?(\S+)$', said, re.M)
+    first, last = min(functions[n] for n in names), max(functions[n] for n in names)
+    end = min((at for at in functions.values() if at > last), default=max(code) + 4)
+    return first, end
+
+
 def traced(program, span, level, kind, columns, tokens, home):
-    """Addresses of the instructions of one call, in the order they ran."""
+    """Addresses of the instructions of one call, in the order they ran: all that lie in the span."""
     log = home / f'{level}-{kind}-{columns}-{tokens}.log'
     done = subprocess.run([QEMU, '-cpu', 'max', '-singlestep', '-d', 'exec,nochain', '-dfilter',
                            f'0x{span[0]:x}..0x{span[1] - 1:x}', '-D', log, program, level, kind, str(columns),
@@ -131,6 +140,8 @@ def counted(mca, core, program, code, span, level, kind, tokens, home):
         calls.append((len(instructions), sum(1 for i in instructions if DOTS.match(i)),
                       *analysed(mca, core, [plain(i, core) for i in instructions])))
     more = [b - a for a, b in zip(*calls)]
+    if more[3] <= 0:
+        sys.exit(f'{level} {kind}, {tokens} tokens: {calls[1][0]} instructions of the call were seen, and none of a product')
     each = 128 / (COLUMNS * PANEL_ROWS * tokens)
     count, dots, cycles, pipes = (v * each for v in more)
     return {'core': core, 'level': level, 'kind': kind, 'tokens': tokens, 'instructions': count, 'cycles': cycles,
@@ -167,13 +178,13 @@ def main():
         home = pathlib.Path(home)
         program = build(home)
         code, functions = disassembly(program)
+        span = span_of(home, code, functions)
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             asked = []
             for core, level, kind, tokens in wanted:
                 where = home / f'{core}-{level}-{kind}-{tokens}'
                 where.mkdir()
-                asked.append(pool.submit(counted, mca, core, program, code, functions[f'panel_{kind}_{level}'], level, kind,
-                                         tokens, where))
+                asked.append(pool.submit(counted, mca, core, program, code, span, level, kind, tokens, where))
             for task in asked:
                 rows.append(task.result())
                 if not quiet:

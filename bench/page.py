@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 
-import profile as profiles
 from run import ROOT, machine
 from table import number
 
@@ -78,7 +77,7 @@ def targets(args, home):
 
 def profile(args, home):
     text = home / 'profile.md'
-    said(sys.executable, ROOT / 'bench/profile.py', '--threads', args.threads, '--models', args.models, '--build', args.build,
+    said(sys.executable, ROOT / 'bench/profiles.py', '--threads', args.threads, '--models', args.models, '--build', args.build,
          '--markdown', text)
     return text.read_text()
 

@@ -45,7 +45,7 @@ class Run:
         self.limits_program = args.build / 'bench/limits'
         self.peer = shutil.which('llama-bench')
         self.rounds = args.rounds
-        self.rows, self.sweeps, self.facts, self.probes = {}, {}, {}, []
+        self.rows, self.sweeps, self.facts, self.probes, self.done = {}, {}, {}, [], {}
         self.core = self.probe(args.threads)
 
     def say(self, *command, **kw):
@@ -122,10 +122,11 @@ class Run:
 
 # ---- the rows ----
 
-def speeds(run, model, prefix, level):
-    """Prompt and generation of one model at one level, with what belongs beside it."""
+def rounds_of(run, model, prefix, level):
+    """(ours, llama-bench's, probes, ours of several streams), a list of rounds each."""
+    if (model, level) in run.done:
+        return run.done[model, level]  # the lower level is the one in use: no need to measure it twice
     gguf, packed = run.model(model)
-    facts, name = run.facts_of(model, packed), f'{NAMES[model]}{"" if prefix == model else ", " + level}'
     ours, peers, probes, streams = [], [], [], []
     for number in range(run.rounds):
         print(f'{prefix}: round {number + 1} of {run.rounds}', file=sys.stderr, flush=True)
@@ -133,9 +134,17 @@ def speeds(run, model, prefix, level):
         ours.append(run.bench(packed, level, p=PROMPT, n=GENERATE))
         if prefix in ('q1', 'bitnet'):
             streams.append(run.bench(packed, level, p=1, n=max(2, GENERATE // 4), b=STREAMS))
-        if run.peer and prefix == model:  # the PATH's is for this machine, not for a lower level
+        if run.peer and level == run.core['level']:  # the PATH's is for this machine, not for a lower level
             peers.append(run.peer_bench(gguf, run.args.threads))
-    read, mac = median([p['read'] for p in probes]), median([p['mac'].get(level) for p in probes])
+    run.done[model, level] = ours, peers, probes, streams
+    return run.done[model, level]
+
+
+def speeds(run, model, prefix, level):
+    """Prompt and generation of one model at one level, with what belongs beside it."""
+    facts, name = run.facts_of(model, run.model(model)[1]), f'{NAMES[model]}{"" if prefix == model else ", " + level}'
+    ours, peers, probes, streams = rounds_of(run, model, prefix, level)
+    read, mac = median([p['read2m'] for p in probes]), median([p['mac'].get(level) for p in probes])
     for phase, limit in (('prompt', 'mac'), ('generate', 'read')):
         values = [o[f'{phase}_tokens_per_second'] for o in ours]
         peer_values = [p[0 if phase == 'prompt' else 1] for p in peers if p]
@@ -157,7 +166,7 @@ def speeds(run, model, prefix, level):
                 against, source=source, level=level, threads=run.args.threads, bound=bound, limit=limit,
                 limits={'read': read, 'mac': mac}, load_seconds=median([o['load_seconds'] for o in ours]),
                 peak_bytes=max(o['peak_bytes'] for o in ours))
-    if streams:
+    if streams and prefix == model:
         values = [s['generate_tokens_per_second'] for s in streams]
         run.add(f'{prefix}-streams8', f'{name}, {STREAMS} streams', 'tok/s', values, level=level,
                 bound=f"{median(values) * (facts['macs'] + facts['head_macs']) * 1e-9:.0f} of {mac:.0f} G MAC/s"

@@ -10,7 +10,7 @@ import figures  # noqa: E402
 import mca  # noqa: E402
 import page  # noqa: E402
 import picture  # noqa: E402
-import profile as profiles  # noqa: E402
+import profiles  # noqa: E402
 
 
 class Scaling(unittest.TestCase):

@@ -5,8 +5,10 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 BUILD, SOURCE = (pathlib.Path(os.environ[name]).resolve() for name in ('ONEBIT_BUILD', 'ONEBIT_SOURCE'))
@@ -89,6 +91,39 @@ class Table(unittest.TestCase):
         done = self.table('nothing-of-this-name')
         self.assertEqual(done.returncode, 2)
         self.assertIn('q1-generate', done.stderr)
+
+    def measured(self, home, path):
+        """The row of the shipped model, with programs found on this path."""
+        out = {kind: home / f'out.{kind}' for kind in ('json', 'svg', 'markdown')}
+        done = subprocess.run([sys.executable, SOURCE / 'bench/table.py', '--build', BUILD, '--quick', 'home',
+                               *(w for kind, file in out.items() for w in (f'--{kind}', file))], capture_output=True,
+                              text=True, env={**os.environ, 'PATH': path})
+        self.assertIn(done.returncode, (0, 1), done.stderr)
+        said = json.loads(out['json'].read_text())
+        self.assertEqual(set(said['rows']), {'home-prompt', 'home-generate'})
+        self.assertIn('<svg', out['svg'].read_text())
+        self.assertIn('| home-generate |', out['markdown'].read_text())
+        row = said['rows']['home-generate']
+        self.assertEqual(done.returncode, int(row['met'] is False))
+        return done.stdout, row
+
+    def test_a_peer_takes_its_turns_where_it_is_and_is_missed_loudly_where_not(self):
+        with tempfile.TemporaryDirectory() as home:
+            home = pathlib.Path(home)
+            peer = home / 'llama-bench'
+            rows = [{'n_prompt': 128, 'n_gen': 0, 'avg_ts': 9.0}, {'n_prompt': 0, 'n_gen': 256, 'avg_ts': 4.0}]
+            peer.write_text(f"#!/bin/sh\necho x >> {home}/turns\ncat <<'EOF'\n{json.dumps(rows)}\nEOF\n")
+            peer.chmod(0o755)
+            text, row = self.measured(home, f"{home}:{os.environ['PATH']}")
+            self.assertNotIn('SKIPPED', text)
+            self.assertEqual((row['source'], row['against']), ({'llama.cpp': 'measured'}, {'llama.cpp': 4.0}))
+            self.assertEqual(len((home / 'turns').read_text().split()), len(row['rounds']))
+            self.assertAlmostEqual(row['targets'][0]['reached'], row['figure'] / 4)
+            peer.unlink()
+            text, row = self.measured(home, os.environ['PATH'])
+            if not shutil.which('llama-bench'):
+                self.assertIn('llama-bench: SKIPPED', text)
+                self.assertEqual(row['source'], {'llama.cpp': 'scaled'})
 
     def test_every_target_belongs_to_a_row(self):
         sys.path.insert(0, str(SOURCE / 'bench'))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Where each microsecond of a prompt and of a generation goes, for both big shapes: `onebit-lab bench --profile`.
 
-    profile.py [--model NAME]... [--threads N] [--context N] [--kv TYPE] [--models DIR] [--build DIR] [--json FILE]
-               [--markdown FILE]
+    profiles.py [--model NAME]... [--threads N] [--context N] [--kv TYPE] [--models DIR] [--build DIR] [--json FILE]
+                [--markdown FILE]
 
 NAME: as of the table of targets (q1, bitnet, q4, q8; without any, q1 and bitnet). The time is of the thread that runs
 the steps; what it waited for others is in it and also beside it. Rates of a product count each weight once a step."""
