@@ -84,9 +84,9 @@ class Run:
             for path in self.home.glob('-'.join(MODELS[name]) + '.*'):
                 path.unlink()
 
-    def bench(self, path, level, threads=None, **options):
-        """onebit-lab bench: options p, n, b, d; or kv. The weights are private, in huge pages where there are any."""
-        words = ['-r', '1', '--cpu', level, '--threads', threads or self.args.threads, '--weights', 'private']
+    def bench(self, path, level, threads=None, weights='private', **options):
+        """onebit-lab bench: options p, n, b, d; or kv. Private weights lie in huge pages where there are any."""
+        words = ['-r', '1', '--cpu', level, '--threads', threads or self.args.threads, '--weights', weights]
         for key, value in options.items():
             words += [f'-{key}' if len(key) == 1 else f'--{key}', value]
         return json.loads(self.say(self.lab, 'bench', path, '--json', *words))
@@ -248,7 +248,7 @@ def row_overhead(run):
         for _ in range(max(3, run.rounds)):
             done = daemon.cli('bench', '-p', prompt, '-n', answer, '-r', 3, '--json')
             gaps.append(json.loads(done.stdout)['rows'][0]['between_tokens_ms']['p50'] * 1e3)
-            said = json.loads(run.say(run.lab, 'bench', HOME, '--json', '-r', 31, '-p', 1, '-n', 20, '-d',
+            said = json.loads(run.say(run.lab, 'bench', HOME, '--json', '-r', 151, '-p', 1, '-n', 4, '-d',
                                       prompt + answer // 2, '--threads', threads, '--profile'))
             steps.append(1e6 / said['generate_tokens_per_second'])
     run.add('overhead', 'a token through client, broker, runner', 'us', [g - s for g, s in zip(gaps, steps)],
@@ -274,7 +274,7 @@ def sweep(run, model):
     for depth in SWEEP_CONTEXTS:
         rates = {}
         for n in streams:
-            said = run.bench(packed, run.core['level'], p=1, n=tokens, b=n, d=depth, kv='int8')
+            said = run.bench(packed, run.core['level'], p=1, n=tokens, b=n, d=depth, kv='int8', weights='shared')
             rates[n] = said['generate_tokens_per_second']
         curves[depth] = {'rates': rates, 'saturation': figures.saturation(rates)}
         print(f"{model}-sweep  {depth:>5} positions: " + ', '.join(f'{n}: {r:.1f}' for n, r in rates.items()) +
