@@ -71,68 +71,109 @@ static size_t panels_of(const struct matrix *m)
     return (m->n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
 }
 
-/* ---- one panel ---- */
+/* ---- a run of panels of one matrix, for n tokens from `first` on ---- */
 
-static void panel_quantized(const struct job *j, const struct product *p, size_t panel,
-                            size_t first, size_t n)
+static void panels_quantized(const struct job *j, const struct product *p, size_t begin, size_t end,
+                             size_t first, size_t n)
 {
     const struct matrix *m = p->m;
     panel_fn *const fn = j->k->panel[format_info(m->format)->panel];
-    struct act_q8 act = j->in->act[m->act];
-    const uint8_t *data = m->data + panel * m->panel_bytes;
-    const size_t row = panel * PANEL_ROWS, rows = m->n_rows - row;
-    float *out = p->out + first * p->stride + row;
+    const struct act_q8 *in = &j->in->act[m->act];
+    const struct act_q8 act = {.q = in->q + first * in->q_stride,
+                               .d = in->d + first * in->d_stride,
+                               .s = in->s + first * in->d_stride,
+                               .q_stride = in->q_stride,
+                               .d_stride = in->d_stride,
+                               .n_tokens = n};
+    const size_t n_whole = m->n_rows / PANEL_ROWS, rows = m->n_rows % PANEL_ROWS;
+    float *out = p->out + first * p->stride;
 
-    act.q += first * act.q_stride;
-    act.d += first * act.d_stride;
-    act.s += first * act.d_stride;
-    act.n_tokens = n;
-    if (rows >= PANEL_ROWS) {
-        fn(data, m->n_cols, &act, out, p->stride);
-        return;
+    for (size_t panel = begin; panel < end && panel < n_whole; panel++) {
+        fn(m->data + panel * m->panel_bytes, m->n_cols, &act, out + panel * PANEL_ROWS, p->stride);
     }
-    float whole[TOKENS_AT_ONCE * PANEL_ROWS]; /* the last panel is wider than what is left */
-    fn(data, m->n_cols, &act, whole, PANEL_ROWS);
-    for (size_t t = 0; t < n; t++) {
-        memcpy(out + t * p->stride, whole + t * PANEL_ROWS, rows * sizeof(*out));
+    if (end > n_whole) { /* the last panel is wider than what is left */
+        float whole[TOKENS_AT_ONCE * PANEL_ROWS];
+        fn(m->data + n_whole * m->panel_bytes, m->n_cols, &act, whole, PANEL_ROWS);
+        for (size_t t = 0; t < n; t++) {
+            memcpy(out + t * p->stride + n_whole * PANEL_ROWS, whole + t * PANEL_ROWS,
+                   rows * sizeof(*out));
+        }
+    }
+}
+
+/* Rows of floats are multiplied as keys are: a row read once for up to KERN_QUERIES tokens. */
+static void panels_floats(const struct job *j, const struct product *p, size_t begin, size_t end,
+                          size_t first, size_t n)
+{
+    const struct matrix *m = p->m;
+    const size_t row_bytes = format_row_bytes(m->format, m->n_cols);
+    const size_t rows_end = end * PANEL_ROWS < m->n_rows ? end * PANEL_ROWS : m->n_rows;
+    scores_fn *const fn = j->k->scores[m->format == FORMAT_F32 ? ROW_F32 : ROW_F16];
+
+    for (size_t row = begin * PANEL_ROWS; row < rows_end; row += PANEL_ROWS) {
+        const size_t left = rows_end - row;
+        const struct kv_rows rows = {.rows = m->data + row * row_bytes,
+                                     .n = left < PANEL_ROWS ? left : PANEL_ROWS,
+                                     .n_cols = m->n_cols};
+        for (size_t t = 0; t < n; t += KERN_QUERIES) {
+            struct queries q = {.n = n - t < KERN_QUERIES ? n - t : KERN_QUERIES};
+            float *out[KERN_QUERIES];
+            for (size_t i = 0; i < q.n; i++) {
+                q.q[i] = j->in->x + (first + t + i) * j->in->stride;
+                q.scale[i] = 1.0f;
+                out[i] = p->out + (first + t + i) * p->stride + row;
+            }
+            fn(&rows, &q, out);
+        }
+    }
+}
+
+static void panels_bf16(const struct job *j, const struct product *p, size_t begin, size_t end,
+                        size_t first, size_t n)
+{
+    const struct matrix *m = p->m;
+    const size_t row_bytes = format_row_bytes(m->format, m->n_cols);
+
+    for (size_t row = begin * PANEL_ROWS; row < end * PANEL_ROWS && row < m->n_rows; row++) {
+        const void *w = m->data + row * row_bytes;
+        for (size_t t = first; t < first + n; t++) {
+            const float *x = j->in->x + t * j->in->stride;
+            p->out[t * p->stride + row] = j->k->dot_bf16(w, x, m->n_cols);
+        }
     }
 }
 
 /* What a family does to a product: multiply it by the number beside the matrix, add a bias. */
-static void finish_panel(const struct product *p, size_t panel, size_t first, size_t n)
+static void finish_panels(const struct product *p, size_t begin, size_t end, size_t first, size_t n)
 {
     const struct matrix *m = p->m;
-    const size_t begin = panel * PANEL_ROWS, left = m->n_rows - begin;
-    const size_t end = begin + (left < PANEL_ROWS ? left : PANEL_ROWS);
+    const size_t rows_end = end * PANEL_ROWS < m->n_rows ? end * PANEL_ROWS : m->n_rows;
 
     for (size_t t = first; t < first + n; t++) {
         float *out = p->out + t * p->stride;
-        for (size_t row = begin; row < end; row++) {
+        for (size_t row = begin * PANEL_ROWS; row < rows_end; row++) {
             const float x = out[row] * m->scale;
             out[row] = m->bias ? x + m->bias[row] : x;
         }
     }
 }
 
-static void panel_floats(const struct job *j, const struct product *p, size_t panel, size_t first,
-                         size_t n)
-{
-    const struct matrix *m = p->m;
-    const size_t row_bytes = format_row_bytes(m->format, m->n_cols), n_cols = m->n_cols;
-    const size_t end = panel * PANEL_ROWS + PANEL_ROWS;
+/* ---- sharing out ---- */
 
-    for (size_t row = panel * PANEL_ROWS; row < end && row < m->n_rows; row++) {
-        const void *w = m->data + row * row_bytes;
-        for (size_t t = first; t < first + n; t++) {
-            const float *x = j->in->x + t * j->in->stride;
-            p->out[t * p->stride + row] = m->format == FORMAT_F32   ? j->k->dot_f32(w, x, n_cols)
-                                          : m->format == FORMAT_F16 ? j->k->dot_f16(w, x, n_cols)
-                                                                    : j->k->dot_bf16(w, x, n_cols);
-        }
+static void do_panels(const struct job *j, const struct product *p, size_t begin, size_t end,
+                      size_t first, size_t n)
+{
+    if (p->m->panel_bytes != 0) {
+        panels_quantized(j, p, begin, end, first, n);
+    } else if (p->m->format == FORMAT_BF16) {
+        panels_bf16(j, p, begin, end, first, n);
+    } else {
+        panels_floats(j, p, begin, end, first, n);
+    }
+    if (p->m->scale != 1.0f || p->m->bias) {
+        finish_panels(p, begin, end, first, n);
     }
 }
-
-/* ---- sharing out ---- */
 
 static void do_item(void *ctx, size_t item, unsigned thread_i)
 {
@@ -142,22 +183,15 @@ static void do_item(void *ctx, size_t item, unsigned thread_i)
 
     for (size_t first = 0; first < j->n_tokens; first += TOKENS_AT_ONCE) {
         const size_t left = j->n_tokens - first, n = left < TOKENS_AT_ONCE ? left : TOKENS_AT_ONCE;
-        const struct product *p = j->products;
         size_t base = 0; /* panels of the products before p */
 
-        for (size_t u = begin; u < end; u++) {
-            while (u - base >= panels_of(p->m)) {
-                base += panels_of(p->m);
-                p++;
+        for (const struct product *p = j->products; base < end; p++) {
+            const size_t next = base + panels_of(p->m);
+            if (begin < next) {
+                do_panels(j, p, begin > base ? begin - base : 0, (end < next ? end : next) - base,
+                          first, n);
             }
-            if (p->m->panel_bytes != 0) {
-                panel_quantized(j, p, u - base, first, n);
-            } else {
-                panel_floats(j, p, u - base, first, n);
-            }
-            if (p->m->scale != 1.0f || p->m->bias) {
-                finish_panel(p, u - base, first, n);
-            }
+            base = next;
         }
     }
 }

@@ -89,42 +89,62 @@ INLINE __m256i sums(const int32_t (*p)[8])
                             _mm256_permute2x128_si256(a, b, 0x31));
 }
 
-/* p[t]: the eight sums of one row and query t */
-INLINE void dot_floats(const struct kv_rows *keys, size_t row, const struct queries *q,
-                       const size_t n_q, load8_fn *load8, load1_fn *load1, float (*p)[8][8],
-                       size_t at)
+/* The last columns of one row, from column i on, added one by one: a zero in their place could turn
+ * -0 into 0. */
+INLINE void add_tail(const struct kv_rows *keys, size_t row, size_t i, const float *q,
+                     load1_fn *load1, __m256 *low, __m256 *high)
 {
-    const size_t n = keys->n_cols, begin = row * n;
-    __m256 low[KERN_QUERIES], high[KERN_QUERIES];
+    float each[16];
+
+    _mm256_storeu_ps(each, *low);
+    _mm256_storeu_ps(each + 8, *high);
+    for (size_t j = i; j < keys->n_cols; j++) {
+        const float k = load1(keys->rows, row * keys->n_cols + j);
+        each[j - i] = __builtin_fmaf(k, q[j], each[j - i]);
+    }
+    *low = _mm256_loadu_ps(each);
+    *high = _mm256_loadu_ps(each + 8);
+}
+
+/* p[t][at + r]: the eight sums of query t and row `row + r`. Several rows at a time, since one
+ * query's two chains would wait for themselves. */
+INLINE void dot_floats(const struct kv_rows *keys, size_t row, const size_t n_rows,
+                       const struct queries *q, const size_t n_q, load8_fn *load8, load1_fn *load1,
+                       float (*p)[8][8], size_t at)
+{
+    const size_t n = keys->n_cols;
+    __m256 low[KERN_QUERIES][4], high[KERN_QUERIES][4];
     size_t i = 0;
 
     UNROLL for (size_t t = 0; t < n_q; t++)
     {
-        low[t] = high[t] = _mm256_setzero_ps();
+        UNROLL for (size_t r = 0; r < n_rows; r++)
+        {
+            low[t][r] = high[t][r] = _mm256_setzero_ps();
+        }
     }
     for (; i < n - n % 16; i += 16) {
-        const __m256 k0 = load8(keys->rows, begin + i), k1 = load8(keys->rows, begin + i + 8);
-        UNROLL for (size_t t = 0; t < n_q; t++)
+        UNROLL for (size_t r = 0; r < n_rows; r++)
         {
-            const float *x = q->q[t];
-            low[t] = _mm256_fmadd_ps(k0, _mm256_loadu_ps(x + i), low[t]);
-            high[t] = _mm256_fmadd_ps(k1, _mm256_loadu_ps(x + i + 8), high[t]);
+            const __m256 k0 = load8(keys->rows, (row + r) * n + i);
+            const __m256 k1 = load8(keys->rows, (row + r) * n + i + 8);
+            UNROLL for (size_t t = 0; t < n_q; t++)
+            {
+                const float *x = (const float *)q->q[t] + i;
+                low[t][r] = _mm256_fmadd_ps(k0, _mm256_loadu_ps(x), low[t][r]);
+                high[t][r] = _mm256_fmadd_ps(k1, _mm256_loadu_ps(x + 8), high[t][r]);
+            }
         }
     }
     UNROLL for (size_t t = 0; t < n_q; t++)
     {
-        if (i < n) { /* one by one: a zero added in their place could turn -0 into 0 */
-            float each[16];
-            _mm256_storeu_ps(each, low[t]);
-            _mm256_storeu_ps(each + 8, high[t]);
-            for (size_t j = i; j < n; j++) {
-                const float *x = q->q[t];
-                each[j - i] = __builtin_fmaf(load1(keys->rows, begin + j), x[j], each[j - i]);
+        UNROLL for (size_t r = 0; r < n_rows; r++)
+        {
+            if (i < n) {
+                add_tail(keys, row + r, i, q->q[t], load1, &low[t][r], &high[t][r]);
             }
-            low[t] = _mm256_loadu_ps(each);
-            high[t] = _mm256_loadu_ps(each + 8);
+            _mm256_storeu_ps(p[t][at + r], _mm256_add_ps(low[t][r], high[t][r]));
         }
-        _mm256_storeu_ps(p[t][at], _mm256_add_ps(low[t], high[t]));
     }
 }
 
@@ -143,13 +163,24 @@ INLINE void store_some(float *ret, __m256 x, size_t n)
 INLINE void scores_floats(const struct kv_rows *keys, const struct queries *q, const size_t n_q,
                           load8_fn *load8, load1_fn *load1, size_t row_bytes, float *const *ret)
 {
-    float p[KERN_QUERIES][8][8] = {0};
+    const size_t at_once = n_q == 1 ? 4 : n_q == 2 ? 2 : 1;
+    float p[KERN_QUERIES][8][8];
 
     for (size_t first = 0; first < keys->n; first += 8) {
         const size_t left = keys->n - first, n = left < 8 ? left : 8;
-        for (size_t i = 0; i < n; i++) {
+        size_t i = 0;
+        for (; i + at_once <= n; i += at_once) {
+            for (size_t r = 0; r < at_once; r++) {
+                prefetch_row(keys, first + i + r, row_bytes);
+            }
+            dot_floats(keys, first + i, at_once, q, n_q, load8, load1, p, i);
+        }
+        for (; i < n; i++) {
             prefetch_row(keys, first + i, row_bytes);
-            dot_floats(keys, first + i, q, n_q, load8, load1, p, i);
+            dot_floats(keys, first + i, 1, q, n_q, load8, load1, p, i);
+        }
+        for (size_t t = 0; t < n_q; t++) { /* lanes of no row */
+            memset(p[t][n], 0, (8 - n) * sizeof(p[t][0]));
         }
         UNROLL for (size_t t = 0; t < n_q; t++)
         {
@@ -194,7 +225,7 @@ INLINE void dot_bytes(const struct kv_rows *keys, size_t row, const struct queri
 INLINE void scores_bytes(const struct kv_rows *keys, const struct queries *q, const size_t n_q,
                          float *const *ret)
 {
-    int32_t p[KERN_QUERIES][8][8] = {0};
+    int32_t p[KERN_QUERIES][8][8];
 
     for (size_t first = 0; first < keys->n; first += 8) {
         const size_t left = keys->n - first, n = left < 8 ? left : 8;
@@ -202,6 +233,9 @@ INLINE void scores_bytes(const struct kv_rows *keys, const struct queries *q, co
         for (size_t i = 0; i < n; i++) {
             prefetch_row(keys, first + i, keys->n_cols);
             dot_bytes(keys, first + i, q, n_q, p, i);
+        }
+        for (size_t t = 0; t < n_q; t++) { /* lanes of no row */
+            memset(p[t][n], 0, (8 - n) * sizeof(p[t][0]));
         }
         memcpy(each, keys->d + first, n * sizeof(*each));
         const __m256 d = _mm256_loadu_ps(each);

@@ -96,7 +96,7 @@ MUTATIONS = [
              'p.n_seen[t] = st->rows[end - 1].pos + 1;', (GRAPH,)),
     Mutation('the scores of a query in the place of another', 'thread_i * KERN_QUERIES + t', 'thread_i * KERN_QUERIES',
              (GRAPH,)),
-    Mutation('the scales of the first tokens for all of a long step', 'act.d += first * act.d_stride;', '', (STEP,)),
+    Mutation('the scales of the first tokens for all of a long step', '.d = in->d + first * in->d_stride,', '.d = in->d,', (STEP,)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
              (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),
     Mutation('an answer without its end', 'answer ? "<|endoftext|>" : ""', '""',

@@ -48,8 +48,9 @@ static void ties_go_to_the_lower_id(void **state)
     }
 }
 
-/* Goal: greedy takes the lowest id of the largest logit, wherever it stands; no place hides a number
- * that is not finite. Method: vocabularies of many lengths, with ties; a plain loop is right. */
+/* Goal: greedy takes the lowest id of the largest logit, wherever it stands; no place hides a
+ * number that is not finite. Method: vocabularies of many lengths, with ties; a plain loop is
+ * right. */
 static void the_best_is_found_in_a_vocabulary_of_any_length(void **state)
 {
     static const float broken[] = {NAN, -NAN, INFINITY, -INFINITY};
