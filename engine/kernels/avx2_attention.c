@@ -169,14 +169,13 @@ INLINE void scores_floats(const struct kv_rows *keys, const struct queries *q, c
     for (size_t first = 0; first < keys->n; first += 8) {
         const size_t left = keys->n - first, n = left < 8 ? left : 8;
         size_t i = 0;
+        for (size_t r = 0; r < n; r++) {
+            prefetch_row(keys, first + r, row_bytes);
+        }
         for (; i + at_once <= n; i += at_once) {
-            for (size_t r = 0; r < at_once; r++) {
-                prefetch_row(keys, first + i + r, row_bytes);
-            }
             dot_floats(keys, first + i, at_once, q, n_q, load8, load1, p, i);
         }
         for (; i < n; i++) {
-            prefetch_row(keys, first + i, row_bytes);
             dot_floats(keys, first + i, 1, q, n_q, load8, load1, p, i);
         }
         for (size_t t = 0; t < n_q; t++) { /* lanes of no row */
@@ -190,34 +189,43 @@ INLINE void scores_floats(const struct kv_rows *keys, const struct queries *q, c
     }
 }
 
-/* p[t]: eight sums of one row and query t, which added up are the product */
-INLINE void dot_bytes(const struct kv_rows *keys, size_t row, const struct queries *q,
-                      const size_t n_q, int32_t (*p)[8][8], size_t at)
+/* p[t][at + r]: eight sums of query t and row `row + r`, which added up are the product */
+INLINE void dot_bytes(const struct kv_rows *keys, size_t row, const size_t n_rows,
+                      const struct queries *q, const size_t n_q, int32_t (*p)[8][8], size_t at)
 {
     const size_t n = keys->n_cols;
     const int8_t *k = (const int8_t *)keys->rows + row * n;
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i sum[KERN_QUERIES];
+    __m256i sum[KERN_QUERIES][4];
     size_t i = 0;
 
     UNROLL for (size_t t = 0; t < n_q; t++)
     {
-        sum[t] = _mm256_setzero_si256();
+        UNROLL for (size_t r = 0; r < n_rows; r++)
+        {
+            sum[t][r] = _mm256_setzero_si256();
+        }
     }
     for (; i < n - n % 32; i += 32) {
-        const __m256i some = load(k + i), magnitude = _mm256_abs_epi8(some);
-        UNROLL for (size_t t = 0; t < n_q; t++)
+        UNROLL for (size_t r = 0; r < n_rows; r++)
         {
-            const __m256i x = _mm256_sign_epi8(load((const int8_t *)q->q[t] + i), some);
-            const __m256i pairs = _mm256_maddubs_epi16(magnitude, x);
-            sum[t] = _mm256_add_epi32(sum[t], _mm256_madd_epi16(pairs, ones));
+            const __m256i some = load(k + r * n + i), magnitude = _mm256_abs_epi8(some);
+            UNROLL for (size_t t = 0; t < n_q; t++)
+            {
+                const __m256i x = _mm256_sign_epi8(load((const int8_t *)q->q[t] + i), some);
+                const __m256i pairs = _mm256_maddubs_epi16(magnitude, x);
+                sum[t][r] = _mm256_add_epi32(sum[t][r], _mm256_madd_epi16(pairs, ones));
+            }
         }
     }
     UNROLL for (size_t t = 0; t < n_q; t++)
     {
-        _mm256_storeu_si256((__m256i *)p[t][at], sum[t]);
-        for (size_t j = i; j < n; j++) {
-            p[t][at][0] += k[j] * ((const int8_t *)q->q[t])[j];
+        UNROLL for (size_t r = 0; r < n_rows; r++)
+        {
+            _mm256_storeu_si256((__m256i *)p[t][at + r], sum[t][r]);
+            for (size_t j = i; j < n; j++) {
+                p[t][at + r][0] += k[r * n + j] * ((const int8_t *)q->q[t])[j];
+            }
         }
     }
 }
@@ -225,14 +233,21 @@ INLINE void dot_bytes(const struct kv_rows *keys, size_t row, const struct queri
 INLINE void scores_bytes(const struct kv_rows *keys, const struct queries *q, const size_t n_q,
                          float *const *ret)
 {
+    const size_t at_once = n_q == 1 ? 4 : n_q == 2 ? 2 : 1;
     int32_t p[KERN_QUERIES][8][8];
 
     for (size_t first = 0; first < keys->n; first += 8) {
         const size_t left = keys->n - first, n = left < 8 ? left : 8;
         float each[8] = {0};
-        for (size_t i = 0; i < n; i++) {
-            prefetch_row(keys, first + i, keys->n_cols);
-            dot_bytes(keys, first + i, q, n_q, p, i);
+        size_t i = 0;
+        for (size_t r = 0; r < n; r++) {
+            prefetch_row(keys, first + r, keys->n_cols);
+        }
+        for (; i + at_once <= n; i += at_once) {
+            dot_bytes(keys, first + i, at_once, q, n_q, p, i);
+        }
+        for (; i < n; i++) {
+            dot_bytes(keys, first + i, 1, q, n_q, p, i);
         }
         for (size_t t = 0; t < n_q; t++) { /* lanes of no row */
             memset(p[t][n], 0, (8 - n) * sizeof(p[t][0]));
@@ -275,17 +290,17 @@ INLINE void mix_columns(const struct kv_rows *values, const float (*a)[KERN_ROWS
     }
     for (size_t j = 0; j < values->n; j++) {
         const size_t at = j * values->n_cols + col;
-        __m256 v[8], weight[KERN_QUERIES];
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            v[r] = load8(values->rows, at + r * 8);
-        }
+        __m256 weight[KERN_QUERIES];
         UNROLL for (size_t t = 0; t < n_q; t++)
         {
             weight[t] = _mm256_set1_ps(a[t][j]);
-            UNROLL for (size_t r = 0; r < n_regs; r++)
+        }
+        UNROLL for (size_t r = 0; r < n_regs; r++)
+        {
+            const __m256 v = load8(values->rows, at + r * 8);
+            UNROLL for (size_t t = 0; t < n_q; t++)
             {
-                sum[t][r] = _mm256_fmadd_ps(weight[t], v[r], sum[t][r]);
+                sum[t][r] = _mm256_fmadd_ps(weight[t], v, sum[t][r]);
             }
         }
     }
