@@ -53,18 +53,19 @@ TARGETS = {
 NO_SMALL_DIFFERENCE = 0.10  # of the best rate: what more streams may still bring at the saturation point
 
 
-def scaled(model, peer, phase, read, mac, one_thread=False):
+def scaled(model, peer, phase, read, mac, one_thread=False, by_mac=False):
     """A published figure times what this machine can do over what that one can, or None where there is none.
 
     phase: 'prompt' or 'generate'. Generating reads every weight for each token, and is scaled by reading; a prompt is
-    scaled by multiply-adds, and so is a model that lies in the cache (one_thread). read: GB/s; mac: G MAC/s."""
+    scaled by multiply-adds, and so is a model that lies in the cache (one_thread), and generating, too, where that is
+    asked (by_mac): for an engine that unpacks more slowly than it reads. read: GB/s; mac: G MAC/s."""
     found = PUBLISHED.get((model, peer))
     if not found:
         return None
     figure = found[0] if phase == 'prompt' else found[1]
     if one_thread:
         return figure * mac / THERE['mac_one_thread'][WEIGHTS[model]]
-    if phase == 'prompt':
+    if phase == 'prompt' or by_mac:
         return figure * mac / THERE['mac'][WEIGHTS[model]]
     return figure * read / THERE['read']
 

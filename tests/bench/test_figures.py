@@ -26,6 +26,10 @@ class Scaling(unittest.TestCase):
         self.assertAlmostEqual(figures.scaled('bitnet', 'llama.cpp', 'prompt', 999.0, 443.0), 27.0)
         self.assertIsNone(figures.scaled('q4', 'ik_llama.cpp', 'prompt', 49.0, 886.0))
 
+    def test_who_unpacks_slowly_is_scaled_by_multiply_adds_on_request(self):
+        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'generate', 10.0, 375.5, by_mac=True), 16.5)
+        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'prompt', 10.0, 375.5, by_mac=True), 25.15)
+
     def test_every_peer_of_a_target_has_a_published_figure(self):
         for row, targets in figures.TARGETS.items():
             for against, _ in targets:
