@@ -262,6 +262,288 @@ INLINE void k6_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
+/* ---- many tokens: a group becomes bytes in the first-level cache, once for all of them ---- */
+
+#define MANY 12 /* tokens from which that pays; K4's codes cost too little for it */
+
+struct wide {
+    _Alignas(64) uint8_t codes[K_GROUP / 4][64]; /* by quad of columns and lane */
+    __m256i scale[2 * BLOCKS][2]; /* of 16 columns (K6), 32 (K5), in both int16 of a lane */
+    __m256i less[BLOCKS][2];      /* K6: -32 times both scales of a block */
+    __m256 min[BLOCKS][2];        /* K5 */
+    __m256 d[2], less_d[2];       /* K5: less_d is -dmin */
+};
+
+/* Codes of two tiles, 16 columns: four bits and, from `line` on, what K6 has above them. */
+INLINE void unpack_k6(const uint8_t *tile, const uint8_t *line, uint8_t (*codes)[64])
+{
+    const __m256i high = _mm256_set1_epi8(48);
+
+    prefetch(line);
+    UNROLL for (size_t i = 0; i < 2; i++)
+    {
+        __m256i c[2][2];
+
+        prefetch(tile + i * 64);
+        split_tile(tile + i * 64, c);
+        UNROLL for (size_t h = 0; h < 2; h++)
+        {
+            const __m256i up = load(line + h * 32);
+            const __m256i up0 = i == 0 ? _mm256_slli_epi16(up, 4) : up;
+            const __m256i up1 = i == 0 ? _mm256_slli_epi16(up, 2) : _mm256_srli_epi16(up, 2);
+            const __m256i c0 = _mm256_or_si256(c[h][0], _mm256_and_si256(up0, high));
+            const __m256i c1 = _mm256_or_si256(c[h][1], _mm256_and_si256(up1, high));
+            _mm256_store_si256((__m256i *)(codes[i * 2] + h * 32), c0);
+            _mm256_store_si256((__m256i *)(codes[i * 2 + 1] + h * 32), c1);
+        }
+    }
+}
+
+/* A block of K5, 32 columns: four bits and the fifth one. */
+INLINE void unpack_k5(const uint8_t *tile, const uint8_t *fifth, uint8_t (*codes)[64])
+{
+    const __m256i bit = _mm256_set1_epi8(16);
+
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        __m256i c[2][2];
+
+        prefetch(tile + i * 64);
+        split_tile(tile + i * 64, c);
+        UNROLL for (size_t h = 0; h < 2; h++)
+        {
+            const __m256i f = load(fifth + h * 32);
+            const __m256i f0 =
+                i < 2 ? _mm256_slli_epi16(f, 4 - 2 * i) : _mm256_srli_epi16(f, 2 * i - 4);
+            const __m256i f1 =
+                i < 2 ? _mm256_slli_epi16(f, 3 - 2 * i) : _mm256_srli_epi16(f, 2 * i - 3);
+            const __m256i c0 = _mm256_or_si256(c[h][0], _mm256_and_si256(f0, bit));
+            const __m256i c1 = _mm256_or_si256(c[h][1], _mm256_and_si256(f1, bit));
+            _mm256_store_si256((__m256i *)(codes[2 * i] + h * 32), c0);
+            _mm256_store_si256((__m256i *)(codes[2 * i + 1] + h * 32), c1);
+        }
+    }
+}
+
+/* Adds scale * sum(code * q) of four quads to sum. */
+INLINE void add_scaled_four(const uint8_t (*codes)[64], const __m256i scale[2], const int8_t *q,
+                            size_t q_stride, const size_t n, __m256i (*sum)[2])
+{
+    __m256i part[TOKENS][2];
+
+    UNROLL for (size_t c = 0; c < 4; c += 2)
+    {
+        __m256i w[2][2] = {{load(codes[c]), load(codes[c + 1])},
+                           {load(codes[c] + 32), load(codes[c + 1] + 32)}};
+        add_quads(w, q + c * 4, q_stride, n, c == 0, part);
+    }
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        add32(&sum[t][0], _mm256_madd_epi16(part[t][0], scale[0]));
+        add32(&sum[t][1], _mm256_madd_epi16(part[t][1], scale[1]));
+    }
+}
+
+/* The same for two quads. */
+INLINE void add_scaled_two(const uint8_t (*codes)[64], const __m256i scale[2], const int8_t *q,
+                           size_t q_stride, const size_t n, __m256i (*sum)[2])
+{
+    const __m256i low0 = load(codes[0]), high0 = load(codes[0] + 32);
+    const __m256i low1 = load(codes[1]), high1 = load(codes[1] + 32);
+
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        const __m256i x0 = broadcast4(q + t * q_stride), x1 = broadcast4(q + t * q_stride + 4);
+        __m256i low = _mm256_maddubs_epi16(low0, x0), high = _mm256_maddubs_epi16(high0, x0);
+
+        add16(&low, _mm256_maddubs_epi16(low1, x1));
+        add16(&high, _mm256_maddubs_epi16(high1, x1));
+        add32(&sum[t][0], _mm256_madd_epi16(low, scale[0]));
+        add32(&sum[t][1], _mm256_madd_epi16(high, scale[1]));
+    }
+}
+
+/* The rows of out are the sums between one group and the next. */
+INLINE void clear_out(const struct act_q8 *act, float *out, size_t out_stride)
+{
+    for (size_t t = 0; t < act->n_tokens; t++) {
+        memset(out + t * out_stride, 0, PANEL_ROWS * sizeof(*out));
+    }
+}
+
+INLINE void add_to_rows(float *row, const __m256 scale[2], const __m256 part[2])
+{
+    const __m256 low = _mm256_loadu_ps(row), high = _mm256_loadu_ps(row + 8);
+
+    _mm256_storeu_ps(row, _mm256_fmadd_ps(scale[0], part[0], low));
+    _mm256_storeu_ps(row + 8, _mm256_fmadd_ps(scale[1], part[1], high));
+}
+
+INLINE void k6_tile(const struct wide *w, const struct act_q8 *act, size_t g, size_t t0,
+                    const size_t n, float *out, size_t out_stride)
+{
+    const int8_t *q = act->q + t0 * act->q_stride + g * K_GROUP;
+    int32_t sums[TOKENS][BLOCKS];
+    __m256 part[TOKENS][2];
+
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        sums_of_16(q + t * act->q_stride, sums[t]);
+    }
+    clear_rows(part, n);
+    for (size_t j = 0; j < BLOCKS; j++) {
+        const uint8_t(*codes)[64] = w->codes + j * 8;
+        const int8_t *x = q + j * ACT_BLOCK;
+        __m256i sum[TOKENS][2];
+
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const __m256i all = _mm256_set1_epi32(sums[t][j]);
+            sum[t][0] = _mm256_madd_epi16(w->less[j][0], all);
+            sum[t][1] = _mm256_madd_epi16(w->less[j][1], all);
+        }
+        UNROLL for (size_t i = 0; i < 4; i++)
+        {
+            add_scaled_two(codes + i * 2, w->scale[2 * j + i / 2], x + i * 8, act->q_stride, n,
+                           sum);
+        }
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const float d = act->d[(t0 + t) * act->d_stride + g * BLOCKS + j];
+            part[t][0] = add_block(d, sum[t][0], part[t][0]);
+            part[t][1] = add_block(d, sum[t][1], part[t][1]);
+        }
+    }
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        add_to_rows(out + (t0 + t) * out_stride, w->d, part[t]);
+    }
+}
+
+INLINE void k5_tile(const struct wide *w, const struct act_q8 *act, size_t g, size_t t0,
+                    const size_t n, float *out, size_t out_stride)
+{
+    const int8_t *q = act->q + t0 * act->q_stride + g * K_GROUP;
+    __m256 part[TOKENS][2], less[TOKENS][2];
+
+    clear_rows(part, n);
+    clear_rows(less, n);
+    for (size_t j = 0; j < BLOCKS; j++) {
+        const size_t at = t0 * act->d_stride + g * BLOCKS + j;
+        const uint8_t(*codes)[64] = w->codes + j * 8;
+        const int8_t *x = q + j * ACT_BLOCK;
+        __m256i sum[TOKENS][2];
+
+        clear_sums(sum, n);
+        add_scaled_four(codes, w->scale[j], x, act->q_stride, n, sum);
+        add_scaled_four(codes + 4, w->scale[j], x + 16, act->q_stride, n, sum);
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const float d = act->d[at + t * act->d_stride];
+            const __m256 s = _mm256_cvtepi32_ps(_mm256_set1_epi32(act->s[at + t * act->d_stride]));
+            UNROLL for (size_t h = 0; h < 2; h++)
+            {
+                const __m256 ms = _mm256_mul_ps(w->min[j][h], s); /* exact */
+                part[t][h] = add_block(d, sum[t][h], part[t][h]);
+                less[t][h] = _mm256_fmadd_ps(_mm256_set1_ps(d), ms, less[t][h]);
+            }
+        }
+    }
+    UNROLL for (size_t t = 0; t < n; t++)
+    {
+        float *row = out + (t0 + t) * out_stride;
+        add_to_rows(row, w->d, part[t]);
+        add_to_rows(row, w->less_d, less[t]);
+    }
+}
+
+INLINE void unpack_group_k6(const uint8_t *group, struct wide *ret)
+{
+    const uint8_t *sc = group + 32, *tiles = sc + 256, *lines = tiles + 2048;
+
+    scales(group, ret->d);
+    for (size_t j = 0; j < BLOCKS; j++) {
+        for (size_t h = 0; h < 2; h++) {
+            const __m256i first = signed_scales(sc + j * 32, h);
+            const __m256i second = signed_scales(sc + j * 32 + 16, h);
+            const __m256i both = _mm256_blend_epi16(first, second, 0xaa);
+            ret->scale[2 * j][h] = first;
+            ret->scale[2 * j + 1][h] = second;
+            ret->less[j][h] = _mm256_slli_epi16(_mm256_sub_epi16(_mm256_setzero_si256(), both), 5);
+        }
+        unpack_k6(tiles + j * 256, lines + j * 128, ret->codes + j * 8);
+        unpack_k6(tiles + j * 256 + 128, lines + j * 128 + 64, ret->codes + j * 8 + 4);
+    }
+}
+
+INLINE void unpack_group_k5(const uint8_t *group, struct wide *ret)
+{
+    const uint8_t *sc = group + 64, *mn = sc + 128, *tiles = mn + 128, *fifth = tiles + 2048;
+
+    scales(group, ret->d);
+    scales(group + 32, ret->less_d);
+    for (size_t h = 0; h < 2; h++) {
+        ret->less_d[h] = _mm256_xor_ps(ret->less_d[h], _mm256_set1_ps(-0.0f));
+    }
+    for (size_t j = 0; j < BLOCKS; j++) {
+        for (size_t h = 0; h < 2; h++) {
+            ret->scale[j][h] = unsigned_scales(sc + j * 16, h);
+            ret->min[j][h] = float_bytes(mn + j * 16 + h * 8);
+        }
+        unpack_k5(tiles + j * 256, fifth + j * 64, ret->codes + j * 8);
+    }
+}
+
+/* Tiles as PANEL has them; of at least six tokens none is left alone. */
+#define TILES(tile, ...)                                                                           \
+    do {                                                                                           \
+        size_t t = 0;                                                                              \
+        for (; act->n_tokens - t >= 6 || act->n_tokens - t == TOKENS; t += TOKENS) {               \
+            tile(__VA_ARGS__, t, TOKENS, out, out_stride);                                         \
+        }                                                                                          \
+        for (; t + 3 <= act->n_tokens; t += 3) {                                                   \
+            tile(__VA_ARGS__, t, 3, out, out_stride);                                              \
+        }                                                                                          \
+        if (t < act->n_tokens) {                                                                   \
+            tile(__VA_ARGS__, t, 2, out, out_stride);                                              \
+        }                                                                                          \
+    } while (0)
+
+static void k5_many(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
+                    size_t out_stride)
+{
+    struct wide w;
+
+    clear_out(act, out, out_stride);
+    for (size_t g = 0; g < n_cols / K_GROUP; g++) {
+        unpack_group_k5(panel + g * K5_GROUP_BYTES, &w);
+        TILES(k5_tile, &w, act, g);
+    }
+}
+
+static void k6_many(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
+                    size_t out_stride)
+{
+    struct wide w;
+
+    clear_out(act, out, out_stride);
+    for (size_t g = 0; g < n_cols / K_GROUP; g++) {
+        unpack_group_k6(panel + g * K6_GROUP_BYTES, &w);
+        TILES(k6_tile, &w, act, g);
+    }
+}
+
 PANEL(panel_k4_avx2, K_GROUP, k4_tokens)
-PANEL(panel_k5_avx2, K_GROUP, k5_tokens)
-PANEL(panel_k6_avx2, K_GROUP, k6_tokens)
+static PANEL(k5_few, K_GROUP, k5_tokens) static PANEL(k6_few, K_GROUP, k6_tokens)
+
+    void panel_k5_avx2(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
+                       size_t out_stride)
+{
+    (act->n_tokens < MANY ? k5_few : k5_many)(panel, n_cols, act, out, out_stride);
+}
+
+void panel_k6_avx2(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
+                   size_t out_stride)
+{
+    (act->n_tokens < MANY ? k6_few : k6_many)(panel, n_cols, act, out, out_stride);
+}

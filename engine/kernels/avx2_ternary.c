@@ -6,9 +6,9 @@
  * 3,072: eight lines (24,576) are added in int16 before they are widened.
  *
  * One token alone is a matter of instructions per byte of weights, so there two of the three shifts
- * are left out: the planes at bits 3:2 of the bytes and of the shifted bytes are kept as 4 * code (a
- * pair within 3,072, eight lines within 24,576; both planes are one sum where there are at most four
- * lines), and their int16 sums are shifted instead, which is exact. */
+ * are left out: the planes at bits 3:2 of the bytes and of the shifted bytes are kept as 4 * code
+ * (a pair within 3,072, eight lines within 24,576; both planes are one sum where there are at most
+ * four lines), and their int16 sums are shifted instead, which is exact. */
 #include "engine/kernels/avx2_common.h"
 
 /* n_lines lines, at most 8: adds sum(code * q) to sum. */
