@@ -162,6 +162,18 @@ static void on_stopped(struct broker *b)
     uv_close((uv_handle_t *)&d->reload, NULL);
 }
 
+/* From the moment that somebody can find our sockets until signals are watched, none may end us. */
+static void hold_signals(int how)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGHUP);
+    (void)pthread_sigmask(how, &set, NULL);
+}
+
 static int watch_signals(struct daemon *d, uv_loop_t *loop)
 {
     int r = 0;
@@ -288,6 +300,7 @@ static int serve(struct daemon *d, struct config *c)
     if (r < 0) {
         return r;
     }
+    hold_signals(SIG_BLOCK);
     /* The clients' socket comes last: who can connect finds the other one, too. */
     const bool metrics = c->metrics_socket || d->passed.metrics >= 0;
     const int metrics_fd = metrics
@@ -298,6 +311,7 @@ static int serve(struct daemon *d, struct config *c)
                                   : open_socket(&d->own, d->passed.main, c->socket_path,
                                                 c->socket_mode, c->socket_group);
     if (fd < 0) {
+        hold_signals(SIG_UNBLOCK);
         (void)uv_loop_close(&loop);
         return fd;
     }
@@ -305,6 +319,7 @@ static int serve(struct daemon *d, struct config *c)
     const size_t conns_room = allow_files(c);
     pack_sweep(c->cache_dir); /* nobody is served yet: this thread may wait for the disk */
     r = watch_signals(d, &loop);
+    hold_signals(SIG_UNBLOCK);
     if (r == 0) {
         r = broker_init(&d->broker, &loop, c, find_runner(c));
         d->broker.stopped = on_stopped;
