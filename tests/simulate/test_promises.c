@@ -213,7 +213,7 @@ static void a_single_request_is_not_kept_by_fifty_of_another(void **state)
     print_message("the first token beside fifty against beside one: %.2f times, %u late\n",
                   sum / (double)runs, late);
     assert_true(sum / (double)runs <= 2);
-    assert_true(late <= (runs + 99) / 100);
+    assert_true(late <= (runs < 1000 ? 3 : runs / 100)); /* of few runs a part says little */
 }
 
 static void note_high(struct sim *s, const struct sim_job *j, enum sim_end how, void *user)
