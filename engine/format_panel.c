@@ -37,22 +37,12 @@ static float scale_of(const uint8_t *scales, size_t row)
 
 /* ---- a block of a row into its group of the panel ---- */
 
-/* Every fourth bit, 0, 4, ..., 28, side by side. */
-static uint8_t every_fourth(uint32_t bits)
-{
-    bits &= 0x11111111;
-    bits = (bits | bits >> 3) & 0x03030303;
-    bits = (bits | bits >> 6) & 0x000f000f;
-    return (uint8_t)(bits | bits >> 12);
-}
-
 static void pack_b1(const uint8_t *block, size_t row, uint8_t *group)
 {
     store16(group + 2 * row, load16(block));
     for (size_t b = 0; b < Q1_BLOCK / 32; b++) {
-        const uint32_t bits = load16(block + 2 + 4 * b) | (uint32_t)load16(block + 4 + 4 * b) << 16;
-        for (size_t j = 0; j < 4; j++) {
-            group[32 + b * B1_LINE_BYTES + row * 4 + j] = every_fourth(bits >> j);
+        for (size_t i = 0; i < 4; i++) {
+            group[32 + b * B1_LINE_BYTES + i * PANEL_ROWS + row] = block[2 + 4 * b + i];
         }
     }
 }
@@ -204,8 +194,8 @@ static void unpack_b1(const uint8_t *group, size_t row, float *ret)
     const float d = scale_of(group, row);
 
     for (size_t c = 0; c < B1_GROUP; c++) {
-        const uint8_t lane = group[32 + c / 32 * B1_LINE_BYTES + row * 4 + c % 4];
-        ret[c] = (lane >> (c % 32 / 4) & 1) != 0 ? d : -d;
+        const uint8_t eight = group[32 + c / 8 * PANEL_ROWS + row];
+        ret[c] = (eight >> (c % 8) & 1) != 0 ? d : -d;
     }
 }
 

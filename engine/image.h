@@ -20,7 +20,7 @@
 #define IMAGE_MAGIC "ONEBITPK"
 #define IMAGE_VERSION 1u
 #define IMAGE_ALIGN 64u
-#define IMAGE_PACK_ID "p3-" ONEBIT_VERSION
+#define IMAGE_PACK_ID "p4-" ONEBIT_VERSION
 #define IMAGE_META_BYTES_MAX ((size_t)64 << 20) /* 65,536 tensors with names are 6 MiB */
 #define IMAGE_VOCAB_BYTES_MAX ((size_t)1 << 30)
 

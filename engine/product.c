@@ -1,6 +1,8 @@
-/* The unit of work is a panel of 16 rows for all tokens; an item is a run of panels that is long
- * enough to be worth handing out. Products too small for that stay with the caller: waking a thread
- * costs some microseconds, and a one-token product of a small model takes less. */
+/* The unit of work is a panel of 16 rows for a batch of tokens whose activations stay in a core's
+ * cache; an item is a run of panels that is long enough to be worth handing out. Items go batch by
+ * batch: a thread makes the tables of binary products once for a batch, and keeps them in memory of
+ * its own. Products too small to hand out stay with the caller: waking a thread costs some
+ * microseconds, and a one-token product of a small model takes less. */
 #include "engine/product.h"
 
 #include <assert.h>
@@ -8,19 +10,30 @@
 
 #include "engine/threads.h"
 
-#define TOKENS_AT_ONCE 64u             /* activations that stay in the cache while panels pass */
-#define ITEM_WORK ((size_t)48 << 10)   /* multiply-adds an item should have at least */
-#define ALONE_WORK ((size_t)160 << 10) /* below this the caller works alone */
-#define ITEMS_PER_THREAD 6u            /* pieces per thread, so that a late one delays little */
+#define TOKENS_AT_ONCE 64u               /* activations that stay in the cache while panels pass */
+#define TABLES_BYTES ((size_t)256 << 10) /* tables that do */
+#define TABLES_TOKENS_MIN 8u             /* fewer would not be worth laying out the weights for */
+#define ITEM_WORK ((size_t)48 << 10)     /* multiply-adds an item should have at least */
+#define ALONE_WORK ((size_t)160 << 10)   /* below this the caller works alone */
+#define ITEMS_PER_THREAD 6u              /* pieces per thread, so that a late one delays little */
 
 struct job {
     const struct kernels *k;
     const struct input *in;
     const struct product *products;
-    size_t n_products;
     size_t n_tokens;
     size_t n_panels; /* of all products together */
     size_t item_panels;
+    size_t batch;    /* tokens */
+    size_t n_pieces; /* items of a batch */
+    bool with_tables;
+    uint32_t tables_of[THREADS_MAX]; /* the batch + 1 whose tables a thread has; 0: none */
+};
+
+/* A batch of tokens, in the hands of one thread. */
+struct part {
+    size_t first, n;       /* tokens */
+    const uint8_t *tables; /* of them; NULL: none wanted */
 };
 
 enum act_kind act_kind_of(enum panel_kind panel, bool one_scale)
@@ -71,30 +84,100 @@ static size_t panels_of(const struct matrix *m)
     return (m->n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
 }
 
-/* ---- a run of panels of one matrix, for n tokens from `first` on ---- */
+static size_t part_end(const struct part *part)
+{
+    return part->first + part->n;
+}
+
+/* ---- the tables of binary products ---- */
+
+static bool is_binary(const struct matrix *m)
+{
+    return m->panel_bytes != 0 && format_info(m->format)->panel == PANEL_B1;
+}
+
+static bool wants_tables(const struct kernels *k, const struct matrix *m)
+{
+    return is_binary(m) && k->quad_sums;
+}
+
+static size_t tables_bytes(size_t n_cols)
+{
+    return n_cols / 4 * QUAD_SUMS_BYTES;
+}
+
+static size_t tables_tokens(size_t n_cols)
+{
+    const size_t n = TABLES_BYTES / tables_bytes(n_cols);
+
+    return n < TABLES_TOKENS_MIN ? TABLES_TOKENS_MIN : n > TOKENS_AT_ONCE ? TOKENS_AT_ONCE : n;
+}
+
+size_t product_tables_bytes(const struct matrix *m)
+{
+    return is_binary(m) ? tables_tokens(m->n_cols) * tables_bytes(m->n_cols) : 0;
+}
+
+static const uint8_t *make_tables(struct job *j, size_t batch, const struct part *p,
+                                  unsigned thread_i)
+{
+    const struct matrix *m = j->products[0].m; /* all have the same columns */
+    const struct act_q8 *act = &j->in->act[m->act];
+    const size_t bytes = tables_bytes(m->n_cols);
+    uint8_t *ret = j->in->tables + thread_i * j->in->tables_stride;
+
+    if (j->tables_of[thread_i] != batch + 1) {
+        for (size_t t = 0; t < p->n; t++) {
+            j->k->quad_sums(act->q + (p->first + t) * act->q_stride, m->n_cols, ret + t * bytes);
+        }
+        j->tables_of[thread_i] = (uint32_t)batch + 1;
+    }
+    return ret;
+}
+
+/* ---- a run of panels of one matrix, for a batch ---- */
+
+/* Several panels at once where the level has such a kernel. Returns how many. */
+static size_t some_panels(const struct job *j, const struct matrix *m, size_t panel, size_t n,
+                          const struct act_q8 *act, float *out, size_t stride)
+{
+    const uint8_t *data = m->data + panel * m->panel_bytes;
+    const enum panel_kind kind = format_info(m->format)->panel;
+
+    if (kind == PANEL_B1 && act->sums) {
+        n = n < B1_PANELS_BEST ? n : B1_PANELS_BEST;
+        j->k->b1_panels(data, n, m->n_cols, act, out, stride);
+        return n;
+    }
+    j->k->panel[kind](data, m->n_cols, act, out, stride);
+    return 1;
+}
 
 static void panels_quantized(const struct job *j, const struct product *p, size_t begin, size_t end,
-                             size_t first, size_t n)
+                             const struct part *part)
 {
     const struct matrix *m = p->m;
-    panel_fn *const fn = j->k->panel[format_info(m->format)->panel];
     const struct act_q8 *in = &j->in->act[m->act];
-    const struct act_q8 act = {.q = in->q + first * in->q_stride,
-                               .d = in->d + first * in->d_stride,
-                               .s = in->s + first * in->d_stride,
+    const struct act_q8 act = {.q = in->q + part->first * in->q_stride,
+                               .d = in->d + part->first * in->d_stride,
+                               .s = in->s + part->first * in->d_stride,
                                .q_stride = in->q_stride,
                                .d_stride = in->d_stride,
-                               .n_tokens = n};
+                               .n_tokens = part->n,
+                               .sums = wants_tables(j->k, m) ? part->tables : NULL,
+                               .sums_stride = tables_bytes(m->n_cols)};
     const size_t n_whole = m->n_rows / PANEL_ROWS, rows = m->n_rows % PANEL_ROWS;
-    float *out = p->out + first * p->stride;
+    const size_t whole_end = end < n_whole ? end : n_whole;
+    float *out = p->out + part->first * p->stride;
 
-    for (size_t panel = begin; panel < end && panel < n_whole; panel++) {
-        fn(m->data + panel * m->panel_bytes, m->n_cols, &act, out + panel * PANEL_ROWS, p->stride);
+    for (size_t panel = begin; panel < whole_end;) {
+        panel +=
+            some_panels(j, m, panel, whole_end - panel, &act, out + panel * PANEL_ROWS, p->stride);
     }
     if (end > n_whole) { /* the last panel is wider than what is left */
         float whole[TOKENS_AT_ONCE * PANEL_ROWS];
-        fn(m->data + n_whole * m->panel_bytes, m->n_cols, &act, whole, PANEL_ROWS);
-        for (size_t t = 0; t < n; t++) {
+        (void)some_panels(j, m, n_whole, 1, &act, whole, PANEL_ROWS);
+        for (size_t t = 0; t < part->n; t++) {
             memcpy(out + t * p->stride + n_whole * PANEL_ROWS, whole + t * PANEL_ROWS,
                    rows * sizeof(*out));
         }
@@ -103,7 +186,7 @@ static void panels_quantized(const struct job *j, const struct product *p, size_
 
 /* Rows of floats are multiplied as keys are: a row read once for up to KERN_QUERIES tokens. */
 static void panels_floats(const struct job *j, const struct product *p, size_t begin, size_t end,
-                          size_t first, size_t n)
+                          const struct part *part)
 {
     const struct matrix *m = p->m;
     const size_t row_bytes = format_row_bytes(m->format, m->n_cols);
@@ -115,13 +198,14 @@ static void panels_floats(const struct job *j, const struct product *p, size_t b
         const struct kv_rows rows = {.rows = m->data + row * row_bytes,
                                      .n = left < PANEL_ROWS ? left : PANEL_ROWS,
                                      .n_cols = m->n_cols};
-        for (size_t t = 0; t < n; t += KERN_QUERIES) {
-            struct queries q = {.n = n - t < KERN_QUERIES ? n - t : KERN_QUERIES};
+        for (size_t t = part->first; t < part_end(part); t += KERN_QUERIES) {
+            const size_t rest = part_end(part) - t;
+            struct queries q = {.n = rest < KERN_QUERIES ? rest : KERN_QUERIES};
             float *out[KERN_QUERIES];
             for (size_t i = 0; i < q.n; i++) {
-                q.q[i] = j->in->x + (first + t + i) * j->in->stride;
+                q.q[i] = j->in->x + (t + i) * j->in->stride;
                 q.scale[i] = 1.0f;
-                out[i] = p->out + (first + t + i) * p->stride + row;
+                out[i] = p->out + (t + i) * p->stride + row;
             }
             fn(&rows, &q, out);
         }
@@ -129,14 +213,14 @@ static void panels_floats(const struct job *j, const struct product *p, size_t b
 }
 
 static void panels_bf16(const struct job *j, const struct product *p, size_t begin, size_t end,
-                        size_t first, size_t n)
+                        const struct part *part)
 {
     const struct matrix *m = p->m;
     const size_t row_bytes = format_row_bytes(m->format, m->n_cols);
 
     for (size_t row = begin * PANEL_ROWS; row < end * PANEL_ROWS && row < m->n_rows; row++) {
         const void *w = m->data + row * row_bytes;
-        for (size_t t = first; t < first + n; t++) {
+        for (size_t t = part->first; t < part_end(part); t++) {
             const float *x = j->in->x + t * j->in->stride;
             p->out[t * p->stride + row] = j->k->dot_bf16(w, x, m->n_cols);
         }
@@ -144,12 +228,13 @@ static void panels_bf16(const struct job *j, const struct product *p, size_t beg
 }
 
 /* What a family does to a product: multiply it by the number beside the matrix, add a bias. */
-static void finish_panels(const struct product *p, size_t begin, size_t end, size_t first, size_t n)
+static void finish_panels(const struct product *p, size_t begin, size_t end,
+                          const struct part *part)
 {
     const struct matrix *m = p->m;
     const size_t rows_end = end * PANEL_ROWS < m->n_rows ? end * PANEL_ROWS : m->n_rows;
 
-    for (size_t t = first; t < first + n; t++) {
+    for (size_t t = part->first; t < part_end(part); t++) {
         float *out = p->out + t * p->stride;
         for (size_t row = begin * PANEL_ROWS; row < rows_end; row++) {
             const float x = out[row] * m->scale;
@@ -161,60 +246,86 @@ static void finish_panels(const struct product *p, size_t begin, size_t end, siz
 /* ---- sharing out ---- */
 
 static void do_panels(const struct job *j, const struct product *p, size_t begin, size_t end,
-                      size_t first, size_t n)
+                      const struct part *part)
 {
     if (p->m->panel_bytes != 0) {
-        panels_quantized(j, p, begin, end, first, n);
+        panels_quantized(j, p, begin, end, part);
     } else if (p->m->format == FORMAT_BF16) {
-        panels_bf16(j, p, begin, end, first, n);
+        panels_bf16(j, p, begin, end, part);
     } else {
-        panels_floats(j, p, begin, end, first, n);
+        panels_floats(j, p, begin, end, part);
     }
     if (p->m->scale != 1.0f || p->m->bias) {
-        finish_panels(p, begin, end, first, n);
+        finish_panels(p, begin, end, part);
     }
 }
 
 static void do_item(void *ctx, size_t item, unsigned thread_i)
 {
-    const struct job *j = ctx;
-    const size_t begin = item * j->item_panels;
+    struct job *j = ctx;
+    const size_t batch = item / j->n_pieces, begin = item % j->n_pieces * j->item_panels;
     const size_t end = begin + j->item_panels < j->n_panels ? begin + j->item_panels : j->n_panels;
+    const size_t first = batch * j->batch, left = j->n_tokens - first;
+    struct part part = {.first = first, .n = left < j->batch ? left : j->batch};
+    size_t base = 0; /* panels of the products before p */
 
-    for (size_t first = 0; first < j->n_tokens; first += TOKENS_AT_ONCE) {
-        const size_t left = j->n_tokens - first, n = left < TOKENS_AT_ONCE ? left : TOKENS_AT_ONCE;
-        size_t base = 0; /* panels of the products before p */
-
-        for (const struct product *p = j->products; base < end; p++) {
-            const size_t next = base + panels_of(p->m);
-            if (begin < next) {
-                do_panels(j, p, begin > base ? begin - base : 0, (end < next ? end : next) - base,
-                          first, n);
-            }
-            base = next;
-        }
+    if (j->with_tables) {
+        part.tables = make_tables(j, batch, &part, thread_i);
     }
+    for (const struct product *p = j->products; base < end; p++) {
+        const size_t next = base + panels_of(p->m);
+        if (begin < next) {
+            do_panels(j, p, begin > base ? begin - base : 0, (end < next ? end : next) - base,
+                      &part);
+        }
+        base = next;
+    }
+}
+
+/* How many panels an item has: enough to be worth handing out, and so few that all items together
+ * are some for each thread. */
+static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batches)
+{
+    const size_t wanted = (size_t)n_threads * ITEMS_PER_THREAD;
+    const size_t pieces = (wanted + n_batches - 1) / n_batches;
+    const size_t fair = (j->n_panels + pieces - 1) / pieces;
+    const size_t unit_work =
+        PANEL_ROWS * j->products[0].m->n_cols * (j->n_tokens < j->batch ? j->n_tokens : j->batch);
+    const size_t least = (ITEM_WORK + unit_work - 1) / unit_work;
+    const size_t n = fair > least ? fair : least;
+
+    return j->with_tables ? (n + B1_PANELS_BEST - 1) / B1_PANELS_BEST * B1_PANELS_BEST : n;
 }
 
 void products_run(const struct engine *e, const struct input *in, size_t n_tokens,
                   const struct product *products, size_t n)
 {
-    struct job j = {
-        .k = &e->kernels, .in = in, .products = products, .n_products = n, .n_tokens = n_tokens};
+    const unsigned n_threads = threads_count(e->threads);
+    const size_t n_cols = products[0].m->n_cols;
+    struct job j = {.k = &e->kernels,
+                    .in = in,
+                    .products = products,
+                    .n_tokens = n_tokens,
+                    .batch = TOKENS_AT_ONCE};
 
     assert(n >= 1 && n <= PRODUCTS_MAX && n_tokens >= 1);
     for (size_t i = 0; i < n; i++) {
         j.n_panels += panels_of(products[i].m);
+        if (wants_tables(j.k, products[i].m)) {
+            j.with_tables = true;
+            j.batch = tables_tokens(n_cols);
+        }
     }
-    const size_t unit_work = PANEL_ROWS * products[0].m->n_cols * n_tokens;
-    if (unit_work * j.n_panels < ALONE_WORK || threads_count(e->threads) == 1) {
+    const size_t n_batches = (n_tokens + j.batch - 1) / j.batch;
+    if (PANEL_ROWS * n_cols * n_tokens * j.n_panels < ALONE_WORK || n_threads == 1) {
         j.item_panels = j.n_panels;
-        do_item(&j, 0, 0);
+        j.n_pieces = 1;
+        for (size_t i = 0; i < n_batches; i++) {
+            do_item(&j, i, 0);
+        }
         return;
     }
-    const size_t pieces = (size_t)threads_count(e->threads) * ITEMS_PER_THREAD;
-    const size_t fair = (j.n_panels + pieces - 1) / pieces;
-    const size_t least = (ITEM_WORK + unit_work - 1) / unit_work;
-    j.item_panels = fair > least ? fair : least;
-    threads_run(e->threads, do_item, &j, (j.n_panels + j.item_panels - 1) / j.item_panels);
+    j.item_panels = item_size(&j, n_threads, n_batches);
+    j.n_pieces = (j.n_panels + j.item_panels - 1) / j.item_panels;
+    threads_run(e->threads, do_item, &j, n_batches * j.n_pieces);
 }

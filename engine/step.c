@@ -38,6 +38,26 @@ static unsigned kinds_of(const struct model *m)
     return kinds;
 }
 
+static size_t max_of(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* What a thread keeps of tables, for the matrix that needs most. */
+static size_t tables_of(const struct model *m)
+{
+    size_t ret = product_tables_bytes(&m->head);
+
+    for (size_t i = 0; i < m->shape.n_layer; i++) {
+        const struct layer *l = &m->layers[i];
+        const struct matrix *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+        for (size_t a = 0; a < ARRAY_SIZE(all); a++) {
+            ret = max_of(ret, product_tables_bytes(all[a]));
+        }
+    }
+    return ret;
+}
+
 static bool place_acts(struct step_plan *p, size_t n_rows)
 {
     for (unsigned kind = 0; kind < ACT_KINDS; kind++) {
@@ -58,11 +78,6 @@ static bool place_acts(struct step_plan *p, size_t n_rows)
     return true;
 }
 
-static size_t max_of(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 bool step_plan(struct step_plan *ret, const struct model *model,
                const struct stepper_limits *limits, unsigned n_threads)
 {
@@ -73,7 +88,8 @@ bool step_plan(struct step_plan *ret, const struct model *model,
     const size_t n_act = max_of(n, limits->n_logits_max);
     struct step_plan p = {.act_cols = (widest + 511) & ~(size_t)511,
                           .act_kinds = kinds_of(model),
-                          .score_stride = (size_t)s->n_ctx + SCORE_GAP};
+                          .score_stride = (size_t)s->n_ctx + SCORE_GAP,
+                          .tables_stride = tables_of(model)};
     size_t begin, attention_end;
 
     if (n > SIZE_MAX / KERN_COLS_MAX / 64 || limits->n_logits_max > SIZE_MAX / KERN_COLS_MAX / 64 ||
@@ -93,6 +109,7 @@ bool step_plan(struct step_plan *ret, const struct model *model,
     p.total = max_of(p.total, attention_end);
     if (!place_acts(&p, n_act) || !place(&p.total, n * (s->n_rot / 2), f, &p.cos) ||
         !place(&p.total, n * (s->n_rot / 2), f, &p.sin) ||
+        !place(&p.total, n_threads, p.tables_stride, &p.tables) ||
         !place(&p.total, (size_t)n_threads * KERN_QUERIES * p.score_stride, f, &p.scores) ||
         !place(&p.total, limits->n_logits_max * s->n_embd, f, &p.wanted) ||
         !place(&p.total, limits->n_logits_max * s->n_vocab, f, &p.logits) ||

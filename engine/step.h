@@ -26,6 +26,7 @@ struct step_plan {
     size_t q, k, v, att; /* (token, heads * head_dim) */
     size_t gate, up;     /* (token, n_ff) */
     size_t act_q[ACT_KINDS], act_d[ACT_KINDS], act_s[ACT_KINDS];
+    size_t tables;   /* (thread, tables_stride) of binary products */
     size_t cos, sin; /* (token, n_rot / 2) */
     size_t scores;   /* (thread, KERN_QUERIES, score_stride) */
     size_t wanted;   /* (logits row, n_embd) */
@@ -33,8 +34,9 @@ struct step_plan {
     size_t rows;     /* (token) struct row */
     size_t total;
     size_t score_stride; /* n_ctx and a gap */
-    size_t act_cols;     /* widest input of a product, rounded up to 256 */
-    unsigned act_kinds;  /* bits: kinds that this model's matrices want */
+    size_t tables_stride;
+    size_t act_cols;    /* widest input of a product, rounded up to 256 */
+    unsigned act_kinds; /* bits: kinds that this model's matrices want */
 };
 
 struct stepper {

@@ -8,12 +8,6 @@
 
 /* Each of these takes n tokens from t0 on and the columns from `col` on; sum is (token, row). */
 
-/* B1, a line, which is block `at` of the activations: part = fma(d, sum of weight * q, part). Most
- * go from row quad to row quad in a loop that is not unrolled: what serves all rows (activations,
- * bits, sums) then stays in registers. */
-typedef void line_fn(const uint8_t *line, const struct act_q8 *act, size_t t0, const size_t n,
-                     size_t at, float32x4_t part[][QUADS]);
-
 /* I8, 32 columns: adds weight * q. */
 typedef void block_fn(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
                       size_t col, int32x4_t sum[][QUADS]);
@@ -28,25 +22,6 @@ typedef void lines_fn(const uint8_t *lines, const size_t n_lines, const struct a
 typedef void tiles_fn(const uint8_t *tiles, const size_t cols, const int bits,
                       uint8x16_t more[QUADS], const struct act_q8 *act, size_t t0, const size_t n,
                       size_t col, int32x4_t sum[][QUADS]);
-
-INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride, line_fn *line)
-{
-    float32x4_t acc[TOKENS][QUADS], part[TOKENS][QUADS];
-
-    memset(acc, 0, sizeof(acc));
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
-        memset(part, 0, sizeof(part));
-        for (size_t b = 0; b < 4; b++) {
-            const uint8_t *at = group + 32 + b * B1_LINE_BYTES;
-            __builtin_prefetch(at + AHEAD);
-            line(at, act, t0, n, g * 4 + b, part);
-        }
-        add_parts(group, n, part, acc);
-    }
-    store_rows(acc, t0, n, out, out_stride);
-}
 
 INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride, block_fn *block)

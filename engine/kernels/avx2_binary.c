@@ -1,258 +1,367 @@
-/* AVX2, B1: the sum over +1 and -1 weights is 2 * sum(kept) - sum(all), where kept are the
- * activations whose bit is set, so that no int8 is ever negated.
+/* AVX2, B1, by the tables of quad_sums (kernels.h): a byte shuffle looks a quad up for 16 rows at
+ * once, or for 32 of two panels, one in each half of a register. Two shuffles and two additions of
+ * bytes do what four products and four additions of int16 would.
  *
- * A register is 8 rows x 32 columns, one bit of each byte (a plane) is 8 rows x 4 columns, and
- * maddubs(plane, activations) adds two columns into int16. Three ways, by the number of tokens:
- * - One: a plane is used where it stands, as 0 or 1, 2, 4, 8. Two planes of a factor are added up
- *   and shifted down: they stay within 2 planes * 2 columns * 8 * 128 = 4,096.
- * - Up to TILE: planes become 0 or 1 in registers and serve all tokens.
- * - More: a group is expanded once to bytes of 0 or 1 that stay in the first cache, and tiles of
- *   tokens pass over them.
- * A block's sum of kept is within 16 * 128 in each half of a lane. */
+ * The two byte sums of a block, low and high, are woven together and multiplied by 2 and 64: 2 *
+ * (low + 32 * high) <= 16,368 fits an int16. Under the upper half of the float 2^23 that number is
+ * a float's lower half, so one subtraction of 2^23 + 8,192 + sum(q) leaves the block's product as a
+ * float, exactly.
+ *
+ * - One token: the weights' nibbles are used where they stand.
+ * - More: a group's nibbles are laid out as bytes that stay in the first cache, and the tokens pass
+ *   over them, each with its own tables. */
 #include "engine/kernels/avx2_common.h"
 
-#define TILE 6      /* tokens whose sums stay in registers: 12 of the 16 */
-#define AT_ONCE 64  /* tokens whose results wait beside the expanded group */
-#define BLOCKS 4    /* of activations in a group */
-#define EXPANDED 64 /* bytes of a plane */
+#define BLOCKS 4   /* of activations in a group */
+#define QUADS 8    /* in a block */
+#define AT_ONCE 64 /* tokens whose results wait beside the nibbles */
+#define PAIRS 2    /* of panels, at most: B1_PANELS_BEST */
+#define FOURS 4    /* rows of a panel in a lane of floats: part[.][i] has rows 4i..4i+3 of both */
 
-/* kept: int16 pairs of the rows of a half. */
-INLINE __m256 add_kept(float d, int32_t all, __m256i kept, __m256 part)
+_Static_assert(B1_PANELS_BEST == 2 * PAIRS, "pairs of panels");
+
+/* ---- the tables ---- */
+
+/* bits of i as four bytes of 0 or 1 */
+#define WAYS(i) ((i)&1) | ((i) >> 1 & 1) << 8 | ((i) >> 2 & 1) << 16 | ((i) >> 3 & 1) << 24
+
+INLINE __m256i quad_table(const int8_t *q)
 {
-    const __m256i twice = _mm256_madd_epi16(kept, _mm256_set1_epi16(2));
-    return add_block(d, _mm256_sub_epi32(twice, _mm256_set1_epi32(all)), part);
+    const __m256i first =
+        _mm256_setr_epi32(WAYS(0), WAYS(1), WAYS(2), WAYS(3), WAYS(8), WAYS(9), WAYS(10), WAYS(11));
+    const __m256i second = _mm256_setr_epi32(WAYS(4), WAYS(5), WAYS(6), WAYS(7), WAYS(12), WAYS(13),
+                                             WAYS(14), WAYS(15));
+    const __m256i x = broadcast4(q);
+    const __m256i kept = _mm256_packs_epi32(widen(_mm256_maddubs_epi16(first, x)),
+                                            widen(_mm256_maddubs_epi16(second, x)));
+    const __m256i low = _mm256_and_si256(kept, _mm256_set1_epi16(31));
+    const __m256i high = _mm256_add_epi16(_mm256_srai_epi16(kept, 5), _mm256_set1_epi16(16));
+
+    return _mm256_permute4x64_epi64(_mm256_packus_epi16(low, high), 0xd8);
+}
+
+void quad_sums_avx2(const int8_t *q, size_t n_cols, uint8_t *ret)
+{
+    for (size_t c = 0; c < n_cols; c += 4) {
+        _mm256_store_si256((__m256i *)(ret + c / 4 * QUAD_SUMS_BYTES), quad_table(q + c));
+    }
+}
+
+/* ---- sums of a block ---- */
+
+/* The same 16 bytes in both halves. */
+INLINE __m256i twice(const uint8_t *p)
+{
+    return _mm256_broadcastsi128_si256(_mm_load_si128((const __m128i *)p));
+}
+
+INLINE void add8(__m256i *sum, __m256i x)
+{
+    __asm__("vpaddb %1, %0, %0" : "+x"(*sum) : "x"(x));
+}
+
+struct sums {
+    __m256i low, high;
+};
+
+INLINE void look_up(__m256i low, __m256i high, __m256i nibbles, const bool first, struct sums *s)
+{
+    const __m256i a = _mm256_shuffle_epi8(low, nibbles), b = _mm256_shuffle_epi8(high, nibbles);
+
+    if (first) {
+        *s = (struct sums){a, b};
+    } else {
+        add8(&s->low, a);
+        add8(&s->high, b);
+    }
+}
+
+/* What turns a block's sums into its product, for block `at` of a token. */
+struct block {
+    __m256 d, less;
+};
+
+INLINE struct block block_of(const struct act_q8 *act, size_t t, size_t at)
+{
+    const __m256i all = _mm256_set1_epi32(act->s[t * act->d_stride + at]);
+
+    return (struct block){
+        .d = _mm256_broadcast_ss(act->d + t * act->d_stride + at),
+        .less = _mm256_add_ps(_mm256_cvtepi32_ps(all), _mm256_set1_ps(8388608.0f + 8192.0f)),
+    };
+}
+
+/* part = fma(d, product, part) */
+INLINE void add_sums(const struct sums *s, const struct block *b, __m256 part[FOURS])
+{
+    const __m256i factors = _mm256_set1_epi16(64 << 8 | 2), two23 = _mm256_set1_epi16(0x4b00);
+    __m256i kept[2];
+
+    kept[0] = _mm256_maddubs_epi16(_mm256_unpacklo_epi8(s->low, s->high), factors);
+    kept[1] = _mm256_maddubs_epi16(_mm256_unpackhi_epi8(s->low, s->high), factors);
+    UNROLL for (int i = 0; i < FOURS; i++)
+    {
+        const __m256i bits = i % 2 ? _mm256_unpackhi_epi16(kept[i / 2], two23)
+                                   : _mm256_unpacklo_epi16(kept[i / 2], two23);
+        const __m256 product = _mm256_sub_ps(_mm256_castsi256_ps(bits), b->less);
+        part[i] = _mm256_fmadd_ps(b->d, product, part[i]);
+    }
+}
+
+/* ---- panels in pairs ---- */
+
+/* Two panels, the first in the lower halves; the last of an odd number goes with itself. */
+struct pair {
+    const uint8_t *panel[2];
+};
+
+static size_t take_pairs(const uint8_t *panels, size_t n_panels, size_t n_cols,
+                         struct pair ret[PAIRS])
+{
+    const size_t bytes = n_cols / B1_GROUP * B1_GROUP_BYTES, n = (n_panels + 1) / 2;
+
+    for (size_t i = 0; i < n; i++) {
+        ret[i].panel[0] = panels + 2 * i * bytes;
+        ret[i].panel[1] = 2 * i + 1 < n_panels ? ret[i].panel[0] + bytes : ret[i].panel[0];
+    }
+    return n;
+}
+
+/* 16 bytes of both panels, `at` bytes in. */
+INLINE __m256i both(const struct pair *p, size_t at)
+{
+    const __m128i low = _mm_loadu_si128((const __m128i *)(p->panel[0] + at));
+    const __m128i high = _mm_loadu_si128((const __m128i *)(p->panel[1] + at));
+
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+}
+
+/* The scales of rows 4i..4i+3 of both. */
+INLINE __m256 scales_of(const struct pair *p, size_t group, int i)
+{
+    const __m128i low = _mm_loadl_epi64((const __m128i *)(p->panel[0] + group + 8 * i));
+    const __m128i high = _mm_loadl_epi64((const __m128i *)(p->panel[1] + group + 8 * i));
+
+    return _mm256_cvtph_ps(_mm_unpacklo_epi64(low, high));
+}
+
+INLINE void store_pair(const __m256 acc[FOURS], bool second, float *out)
+{
+    UNROLL for (int i = 0; i < FOURS; i++)
+    {
+        _mm_storeu_ps(out + 4 * i, _mm256_castps256_ps128(acc[i]));
+        if (second) {
+            _mm_storeu_ps(out + PANEL_ROWS + 4 * i, _mm256_extractf128_ps(acc[i], 1));
+        }
+    }
+}
+
+INLINE void clear(__m256 (*x)[FOURS], const size_t n)
+{
+    UNROLL for (size_t i = 0; i < n; i++)
+    {
+        UNROLL for (int k = 0; k < FOURS; k++)
+        {
+            x[i][k] = _mm256_setzero_ps();
+        }
+    }
 }
 
 /* ---- one token ---- */
 
-/* Plane k and plane k + 4 of 8 rows, times their activations, brought down to factor 1. */
-INLINE __m256i two_planes(__m256i low, __m256i high, int k, __m256i x0, __m256i x1)
+INLINE void split(__m256i w, __m256i ret[2])
 {
-    const __m256i bit = _mm256_set1_epi8((char)(1 << k));
-    const __m256i pairs = _mm256_add_epi16(_mm256_maddubs_epi16(_mm256_and_si256(low, bit), x0),
-                                           _mm256_maddubs_epi16(_mm256_and_si256(high, bit), x1));
-    return _mm256_srai_epi16(pairs, k);
+    const __m256i low = _mm256_set1_epi8(15);
+
+    ret[0] = _mm256_and_si256(w, low);
+    ret[1] = _mm256_and_si256(_mm256_srli_epi16(w, 4), low);
 }
 
-/* The kept sums of a line. */
-INLINE void line_token(const uint8_t *line, const int8_t *q, __m256i kept[2])
+INLINE void line_token(const struct pair *pairs, const size_t n, size_t at, const uint8_t *tables,
+                       struct sums s[PAIRS])
 {
-    const __m256i w[2] = {load(line), load(line + 32)};
-    const __m256i high[2] = {_mm256_srli_epi16(w[0], 4), _mm256_srli_epi16(w[1], 4)};
-
-    kept[0] = two_planes(w[0], high[0], 0, broadcast4(q), broadcast4(q + 16));
-    kept[1] = two_planes(w[1], high[1], 0, broadcast4(q), broadcast4(q + 16));
-    UNROLL for (int k = 1; k < B1_PLANES / 2; k++)
+    UNROLL for (size_t p = 0; p < n; p++)
     {
-        const __m256i x0 = broadcast4(q + 4 * k), x1 = broadcast4(q + 4 * k + 16);
-        add16(&kept[0], two_planes(w[0], high[0], k, x0, x1));
-        add16(&kept[1], two_planes(w[1], high[1], k, x0, x1));
+        prefetch(pairs[p].panel[0] + at);
+        prefetch(pairs[p].panel[1] + at);
+    }
+    UNROLL for (size_t i = 0; i < QUADS / 2; i++)
+    {
+        const uint8_t *table = tables + 2 * i * QUAD_SUMS_BYTES;
+        const __m256i low[2] = {twice(table), twice(table + QUAD_SUMS_BYTES)};
+        const __m256i high[2] = {twice(table + 16), twice(table + QUAD_SUMS_BYTES + 16)};
+
+        UNROLL for (size_t p = 0; p < n; p++)
+        {
+            __m256i nibbles[2];
+            split(both(&pairs[p], at + i * PANEL_ROWS), nibbles);
+            look_up(low[0], high[0], nibbles[0], i == 0, &s[p]);
+            look_up(low[1], high[1], nibbles[1], false, &s[p]);
+        }
     }
 }
 
-static void b1_token(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out)
+INLINE void token(const struct pair *pairs, const size_t n, size_t n_cols, const struct act_q8 *act,
+                  __m256 (*acc)[FOURS])
 {
-    const int8_t *q = act->q;
-    __m256 acc[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-
+    clear(acc, n);
     for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
-        __m256 part[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()}, scale[2];
+        const size_t group = g * B1_GROUP_BYTES;
+        __m256 part[PAIRS][FOURS];
 
-        prefetch(group);
-        UNROLL for (size_t b = 0; b < BLOCKS; b++)
-        {
-            const uint8_t *line = group + 32 + b * B1_LINE_BYTES;
-            const size_t at = g * BLOCKS + b;
-            __m256i kept[2];
+        clear(part, n);
+        for (size_t b = 0; b < BLOCKS; b++) {
+            const struct block block = block_of(act, 0, g * BLOCKS + b);
+            struct sums s[PAIRS];
 
-            prefetch(line);
-            line_token(line, q + at * ACT_BLOCK, kept);
-            part[0] = add_kept(act->d[at], act->s[at], kept[0], part[0]);
-            part[1] = add_kept(act->d[at], act->s[at], kept[1], part[1]);
+            line_token(pairs, n, group + 32 + b * B1_LINE_BYTES,
+                       act->sums + (g * BLOCKS + b) * QUADS * QUAD_SUMS_BYTES, s);
+            UNROLL for (size_t p = 0; p < n; p++)
+            {
+                add_sums(&s[p], &block, part[p]);
+            }
         }
-        scales(group, scale);
-        acc[0] = _mm256_fmadd_ps(scale[0], part[0], acc[0]);
-        acc[1] = _mm256_fmadd_ps(scale[1], part[1], acc[1]);
+        UNROLL for (size_t p = 0; p < n; p++)
+        {
+            UNROLL for (int i = 0; i < FOURS; i++)
+            {
+                acc[p][i] = _mm256_fmadd_ps(scales_of(&pairs[p], group, i), part[p][i], acc[p][i]);
+            }
+        }
     }
-    _mm256_storeu_ps(out, acc[0]);
-    _mm256_storeu_ps(out + 8, acc[1]);
 }
 
 /* ---- several tokens ---- */
 
-/* Plane k of both halves as bytes of 0 or 1. */
-INLINE void expand(const uint8_t *line, int k, __m256i ret[2])
+/* A group's nibbles as bytes, (block, quad, pair, 32). */
+INLINE void lay_out(const struct pair *pairs, const size_t n, size_t group, uint8_t *ret)
 {
-    const __m256i bit = _mm256_set1_epi8((char)(1u << k)), one = _mm256_set1_epi8(1);
-
-    ret[0] = _mm256_min_epu8(_mm256_and_si256(load(line), bit), one);
-    ret[1] = _mm256_min_epu8(_mm256_and_si256(load(line + 32), bit), one);
-}
-
-/* What n tokens keep of one plane: kept, or added to it. */
-INLINE void keep(const __m256i w[2], const int8_t *q, size_t q_stride, const size_t n,
-                 const bool first, __m256i (*kept)[2])
-{
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        const __m256i x = broadcast4(q + t * q_stride);
-        const __m256i low = _mm256_maddubs_epi16(w[0], x), high = _mm256_maddubs_epi16(w[1], x);
-        if (first) {
-            kept[t][0] = low;
-            kept[t][1] = high;
-        } else {
-            add16(&kept[t][0], low);
-            add16(&kept[t][1], high);
-        }
-    }
-}
-
-/* The four blocks of group g: its part, and the part into acc. lines: as packed, or the group
- * expanded. */
-INLINE void group_tokens(const uint8_t *lines, const bool expanded, const uint8_t *group, size_t g,
-                         const struct act_q8 *act, size_t t0, const size_t n, __m256 (*acc)[2])
-{
-    __m256 part[TILE][2], scale[2];
-
-    clear_rows(part, n);
     for (size_t b = 0; b < BLOCKS; b++) {
-        const int8_t *q = act->q + t0 * act->q_stride + (g * BLOCKS + b) * ACT_BLOCK;
-        __m256i kept[TILE][2];
-
-        UNROLL for (size_t k = 0; k < B1_PLANES; k++)
+        const size_t line = group + 32 + b * B1_LINE_BYTES;
+        UNROLL for (size_t p = 0; p < n; p++)
         {
-            __m256i w[2];
-            if (expanded) {
-                const uint8_t *plane = lines + (b * B1_PLANES + k) * EXPANDED;
-                w[0] = load(plane);
-                w[1] = load(plane + 32);
-            } else {
-                expand(lines + b * B1_LINE_BYTES, (int)k, w);
+            prefetch(pairs[p].panel[0] + line);
+            prefetch(pairs[p].panel[1] + line);
+            for (size_t i = 0; i < QUADS / 2; i++) {
+                __m256i nibbles[2];
+                __m256i *to = (__m256i *)(ret + ((b * QUADS + 2 * i) * n + p) * 32);
+                split(both(&pairs[p], line + i * PANEL_ROWS), nibbles);
+                _mm256_store_si256(to, nibbles[0]);
+                _mm256_store_si256(to + n, nibbles[1]);
             }
-            keep(w, q + 4 * k, act->q_stride, n, k == 0, kept);
-        }
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            const size_t at = (t0 + t) * act->d_stride + g * BLOCKS + b;
-            part[t][0] = add_kept(act->d[at], act->s[at], kept[t][0], part[t][0]);
-            part[t][1] = add_kept(act->d[at], act->s[at], kept[t][1], part[t][1]);
-        }
-    }
-    scales(group, scale);
-    UNROLL for (size_t t = 0; t < n; t++)
-    {
-        acc[t][0] = _mm256_fmadd_ps(scale[0], part[t][0], acc[t][0]);
-        acc[t][1] = _mm256_fmadd_ps(scale[1], part[t][1], acc[t][1]);
-    }
-}
-
-INLINE void expand_group(const uint8_t *group, uint8_t *ret)
-{
-    for (size_t b = 0; b < BLOCKS; b++) {
-        prefetch(group + 32 + b * B1_LINE_BYTES);
-        UNROLL for (size_t k = 0; k < B1_PLANES; k++)
-        {
-            uint8_t *plane = ret + (b * B1_PLANES + k) * EXPANDED;
-            __m256i w[2];
-            expand(group + 32 + b * B1_LINE_BYTES, (int)k, w);
-            _mm256_storeu_si256((__m256i *)plane, w[0]);
-            _mm256_storeu_si256((__m256i *)(plane + 32), w[1]);
         }
     }
 }
 
-INLINE void few_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act,
-                       const size_t n, float *out, size_t out_stride)
+/* Group g of tokens t0.., n_tokens of them, into acc. */
+INLINE void group_tokens(const uint8_t *nibbles, __m256 (*scale)[FOURS], const size_t n, size_t g,
+                         const struct act_q8 *act, size_t t0, size_t n_tokens, __m256 (*acc)[FOURS])
 {
-    __m256 acc[TILE][2];
+    for (size_t t = 0; t < n_tokens; t++) {
+        const uint8_t *tables =
+            act->sums + (t0 + t) * act->sums_stride + g * BLOCKS * QUADS * QUAD_SUMS_BYTES;
+        __m256 part[PAIRS][FOURS];
 
-    clear_rows(acc, n);
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
+        clear(part, n);
         for (size_t b = 0; b < BLOCKS; b++) {
-            prefetch(group + 32 + b * B1_LINE_BYTES);
+            const struct block block = block_of(act, t0 + t, g * BLOCKS + b);
+            struct sums s[PAIRS];
+
+            UNROLL for (size_t i = 0; i < QUADS; i++)
+            {
+                const uint8_t *table = tables + (b * QUADS + i) * QUAD_SUMS_BYTES;
+                const __m256i low = twice(table), high = twice(table + 16);
+                UNROLL for (size_t p = 0; p < n; p++)
+                {
+                    const uint8_t *at = nibbles + ((b * QUADS + i) * n + p) * 32;
+                    look_up(low, high, _mm256_load_si256((const __m256i *)at), i == 0, &s[p]);
+                }
+            }
+            UNROLL for (size_t p = 0; p < n; p++)
+            {
+                add_sums(&s[p], &block, part[p]);
+            }
         }
-        group_tokens(group + 32, false, group, g, act, 0, n, acc);
+        UNROLL for (size_t p = 0; p < n; p++)
+        {
+            UNROLL for (int i = 0; i < FOURS; i++)
+            {
+                acc[t * n + p][i] = _mm256_fmadd_ps(scale[p][i], part[p][i], acc[t * n + p][i]);
+            }
+        }
     }
-    store_rows(out, out_stride, acc, n);
 }
 
-/* One function for each number of tokens, none inlined: each has the registers for itself. */
-#define FEW(n)                                                                                     \
-    static __attribute__((noinline)) void few_##n(const uint8_t *panel, size_t n_cols,             \
-                                                  const struct act_q8 *act, float *out,            \
-                                                  size_t out_stride)                               \
-    {                                                                                              \
-        few_tokens(panel, n_cols, act, n, out, out_stride);                                        \
-    }
-
-FEW(2)
-FEW(3)
-FEW(4)
-FEW(5)
-FEW(6)
-
-typedef void tile_fn(const uint8_t *lines, const uint8_t *group, size_t g, const struct act_q8 *act,
-                     size_t t0, __m256 (*acc)[2]);
-
-#define TILE_OF(n)                                                                                 \
-    static __attribute__((noinline)) void tile_##n(const uint8_t *lines, const uint8_t *group,     \
-                                                   size_t g, const struct act_q8 *act, size_t t0,  \
-                                                   __m256(*acc)[2])                                \
-    {                                                                                              \
-        group_tokens(lines, true, group, g, act, t0, n, acc);                                      \
-    }
-
-TILE_OF(3)
-TILE_OF(4)
-TILE_OF(5)
-TILE_OF(6)
-
-static panel_fn *const few[TILE + 1] = {[2] = few_2, few_3, few_4, few_5, few_6};
-static tile_fn *const tiles[TILE + 1] = {[3] = tile_3, tile_4, tile_5, tile_6};
-
-/* More than TILE tokens, at most AT_ONCE, in tiles as equal as can be: each has 3 at least. */
-static void many_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                        size_t n, float *out, size_t out_stride)
+INLINE void tokens(const struct pair *pairs, const size_t n, size_t n_cols,
+                   const struct act_q8 *act, size_t t0, size_t n_tokens, __m256 (*acc)[FOURS])
 {
-    const size_t n_tiles = (n + TILE - 1) / TILE, size = n / n_tiles, larger = n % n_tiles;
-    uint8_t lines[BLOCKS * B1_PLANES * EXPANDED] __attribute__((aligned(64)));
-    __m256 acc[AT_ONCE][2];
+    uint8_t nibbles[BLOCKS * QUADS * PAIRS * 32] __attribute__((aligned(64)));
 
-    clear_rows(acc, n);
+    for (size_t i = 0; i < n_tokens * n; i++) {
+        clear(acc + i, 1);
+    }
     for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
+        const size_t group = g * B1_GROUP_BYTES;
+        __m256 scale[PAIRS][FOURS];
 
-        expand_group(group, lines);
-        for (size_t i = 0, t = 0; i < n_tiles; i++) {
-            const size_t m = size + (i < larger);
-            tiles[m](lines, group, g, act, t0 + t, acc + t);
-            t += m;
+        lay_out(pairs, n, group, nibbles);
+        UNROLL for (size_t p = 0; p < n; p++)
+        {
+            UNROLL for (int i = 0; i < FOURS; i++)
+            {
+                scale[p][i] = scales_of(&pairs[p], group, i);
+            }
+        }
+        group_tokens(nibbles, scale, n, g, act, t0, n_tokens, acc);
+    }
+}
+
+/* ---- by the number of panels ---- */
+
+/* Each compiled for itself: each has the registers for itself. */
+#define BY_PAIRS(n)                                                                                \
+    static __attribute__((noinline)) void tokens_##n(const struct pair *pairs, size_t n_cols,      \
+                                                     const struct act_q8 *act, size_t t0,          \
+                                                     size_t n_tokens, __m256(*acc)[FOURS])         \
+    {                                                                                              \
+        if (act->n_tokens == 1) {                                                                  \
+            token(pairs, n, n_cols, act, acc);                                                     \
+        } else {                                                                                   \
+            tokens(pairs, n, n_cols, act, t0, n_tokens, acc);                                      \
+        }                                                                                          \
+    }
+
+BY_PAIRS(1)
+BY_PAIRS(2)
+
+void b1_panels_avx2(const uint8_t *panels, size_t n_panels, size_t n_cols, const struct act_q8 *act,
+                    float *out, size_t out_stride)
+{
+    struct pair pairs[PAIRS];
+    __m256 acc[AT_ONCE * PAIRS][FOURS];
+
+    assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX && act->sums);
+    assert(n_panels >= 1 && n_panels <= B1_PANELS_BEST);
+
+    const size_t n_pairs = take_pairs(panels, n_panels, n_cols, pairs);
+    for (size_t t = 0; t < act->n_tokens; t += AT_ONCE) {
+        const size_t left = act->n_tokens - t, n = left < AT_ONCE ? left : AT_ONCE;
+        (n_pairs == 1 ? tokens_1 : tokens_2)(pairs, n_cols, act, t, n, acc);
+        for (size_t i = 0; i < n; i++) {
+            for (size_t p = 0; p < n_pairs; p++) {
+                store_pair(acc[i * n_pairs + p], 2 * p + 1 < n_panels,
+                           out + (t + i) * out_stride + 2 * p * PANEL_ROWS);
+            }
         }
     }
-    store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
 void panel_b1_avx2(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
                    size_t out_stride)
 {
-    const size_t n = act->n_tokens;
-
-    assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX);
-
-    if (n == 1) {
-        b1_token(panel, n_cols, act, out);
-        return;
-    }
-    if (n <= TILE) {
-        few[n](panel, n_cols, act, out, out_stride);
-        return;
-    }
-    const size_t n_parts = (n + AT_ONCE - 1) / AT_ONCE; /* as equal as can be, so all are many */
-    for (size_t i = 0, t = 0; i < n_parts; i++) {
-        const size_t m = n / n_parts + (i < n % n_parts);
-        many_tokens(panel, n_cols, act, t, m, out, out_stride);
-        t += m;
+    if (act->sums) {
+        b1_panels_avx2(panel, 1, n_cols, act, out, out_stride);
+    } else {
+        panel_b1_scalar(panel, n_cols, act, out, out_stride);
     }
 }

@@ -36,6 +36,8 @@ size_t panel_bytes(enum panel_kind kind, size_t n_cols)
 static void take_avx2(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_avx2;
+    k->quad_sums = quad_sums_avx2;
+    k->b1_panels = b1_panels_avx2;
     k->panel[PANEL_I8] = panel_i8_avx2;
     k->panel[PANEL_T64] = panel_t64_avx2;
     k->panel[PANEL_T128] = panel_t128_avx2;
@@ -72,6 +74,8 @@ static void take_avx2(struct kernels *k)
 static void take_avx512(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_avx512;
+    k->quad_sums = NULL;
+    k->b1_panels = NULL;
     k->panel[PANEL_I8] = panel_i8_avx512;
     k->panel[PANEL_T64] = panel_t64_avx512;
     k->panel[PANEL_T128] = panel_t128_avx512;
@@ -98,7 +102,6 @@ static void take_avx512(struct kernels *k)
 #if HAVE_NEON
 static void take_neon(struct kernels *k)
 {
-    k->panel[PANEL_B1] = panel_b1_neon;
     k->panel[PANEL_I8] = panel_i8_neon;
     k->panel[PANEL_T64] = panel_t64_neon;
     k->panel[PANEL_T128] = panel_t128_neon;
@@ -134,7 +137,6 @@ static void take_neon(struct kernels *k)
 #if HAVE_DOTPROD
 static void take_dotprod(struct kernels *k)
 {
-    k->panel[PANEL_B1] = panel_b1_dotprod;
     k->panel[PANEL_I8] = panel_i8_dotprod;
     k->panel[PANEL_T64] = panel_t64_dotprod;
     k->panel[PANEL_T128] = panel_t128_dotprod;
@@ -152,7 +154,6 @@ static void take_dotprod(struct kernels *k)
 #if HAVE_I8MM
 static void take_i8mm(struct kernels *k)
 {
-    k->panel[PANEL_B1] = panel_b1_i8mm;
     k->panel[PANEL_I8] = panel_i8_i8mm;
     k->panel[PANEL_T64] = panel_t64_i8mm;
     k->panel[PANEL_T128] = panel_t128_i8mm;

@@ -11,9 +11,9 @@
  * in a row.
  *
  *   B1, per group of 128 columns:
- *       scale[16], uint8_t line[4][64]   line l covers columns 32l..32l+31; bit k of a lane (plane
- *                                        k) holds column 32l + 4k + column % 4; set means +1, clear
- *                                        means -1
+ *       scale[16], uint8_t line[4][4][16]
+ *                                        line l covers columns 32l..32l+31; bit k of byte [i][row]
+ *                                        holds column 32l + 8i + k; set means +1, clear means -1
  *   I8, per group of 32:
  *       scale[16], int8_t tile[8][64]    tile c covers columns 4c..4c+3, by lane
  *   T64, T128, T256, per group of 64, 128, 256:
@@ -72,8 +72,8 @@ enum panel_kind {
 
 #define B1_GROUP 128
 #define B1_GROUP_BYTES 288
-#define B1_LINE_BYTES 64 /* ACT_BLOCK columns */
-#define B1_PLANES 8      /* of a line, four columns each */
+#define B1_LINE_BYTES 64  /* ACT_BLOCK columns */
+#define B1_PANELS_BEST 4u /* panels that share one reading of the tables */
 #define I8_GROUP 32
 #define I8_GROUP_BYTES 544
 #define T256_GROUP 256
@@ -112,11 +112,30 @@ size_t panel_bytes(enum panel_kind kind, size_t n_cols);
 struct act_q8 {
     const int8_t *q; /* (token, n_cols) borrowed; row stride q_stride bytes; 64-byte aligned rows */
     const float *d;  /* (token, n_cols / block) borrowed; row stride d_stride floats */
-    const int32_t *s; /* (token, n_cols / block) sum of the block's q; row stride d_stride */
-    size_t q_stride;  /* bytes, a multiple of 64 */
-    size_t d_stride;  /* elements, a multiple of 16 */
-    size_t n_tokens;  /* >= 1 */
+    const int32_t *s;    /* (token, n_cols / block) sum of the block's q; row stride d_stride */
+    size_t q_stride;     /* bytes, a multiple of 64 */
+    size_t d_stride;     /* elements, a multiple of 16 */
+    size_t n_tokens;     /* >= 1 */
+    const uint8_t *sums; /* B1: what quad_sums made of each token's q, borrowed; or NULL, with which
+                          * every level gives the same result by its slowest way */
+    size_t sums_stride;  /* bytes, a multiple of 32 */
 };
+
+/* Binary weights by tables. Four neighbouring columns (a quad) of a row can be kept or not in
+ * sixteen ways, so the sum of the kept activations is one of sixteen numbers that depend on the
+ * token alone: K[i] = sum of q[k] over the bits k set in i. It lies within -512..508 and is kept
+ * as two bytes, K & 31 and (K >> 5) + 16. Eight quads, a block of activations, add up to at most
+ * 8 * 31 = 248 in either, so both are summed in bytes, sixteen or more rows in a register, and
+ * kept = 32 * (high - 128) + low; the block's product is 2 * kept - sum(q). */
+#define QUAD_SUMS_BYTES 32 /* of a quad: 16 low bytes, then 16 high ones */
+
+/**
+ * quad_sums_fn - one token's tables
+ * @q:      n_cols values
+ * @n_cols: a multiple of ACT_BLOCK
+ * @ret:    (n_cols / 4, QUAD_SUMS_BYTES) written; 32-byte aligned
+ */
+typedef void quad_sums_fn(const int8_t *q, size_t n_cols, uint8_t *ret);
 
 /**
  * panel_fn - 16 rows times n_tokens tokens
@@ -127,6 +146,15 @@ struct act_q8 {
  */
 typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, float *out,
                       size_t out_stride);
+
+/**
+ * b1_panels_fn - the same for n_panels of B1 that lie one after the other
+ * @n_panels: 1..B1_PANELS_BEST
+ * @act:      with sums
+ * @out:      (token, panel, 16)
+ */
+typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, size_t n_cols,
+                          const struct act_q8 *act, float *out, size_t out_stride);
 
 /**
  * quant_fn - quantize one token's activations
@@ -224,6 +252,8 @@ typedef void f32_to_f16_fn(const float *x, uint16_t *ret, size_t n);
 
 struct kernels {
     panel_fn *panel[PANELS]; /* NULL at PANEL_NONE */
+    quad_sums_fn *quad_sums; /* this and the next: both, or NULL where the level has faster ways */
+    b1_panels_fn *b1_panels;
     quant_fn *quant;
     quant_fn *quant_token;
     dot_f32_fn *dot_f32;

@@ -69,6 +69,7 @@
 panel_fn panel_b1_scalar, panel_i8_scalar, panel_t64_scalar, panel_t128_scalar, panel_t256_scalar,
     panel_trow_scalar, panel_n4_scalar, panel_n4m_scalar, panel_k4_scalar, panel_k5_scalar,
     panel_k6_scalar;
+quad_sums_fn quad_sums_scalar;
 quant_fn quant_scalar, quant_token_scalar;
 dot_f32_fn dot_f32_scalar;
 dot_half_fn dot_f16_scalar, dot_bf16_scalar;
@@ -83,6 +84,8 @@ rotate_fn rotate_halves_scalar, rotate_pairs_scalar;
 
 panel_fn panel_b1_avx2, panel_i8_avx2, panel_t64_avx2, panel_t128_avx2, panel_t256_avx2,
     panel_trow_avx2, panel_n4_avx2, panel_n4m_avx2, panel_k4_avx2, panel_k5_avx2, panel_k6_avx2;
+quad_sums_fn quad_sums_avx2;
+b1_panels_fn b1_panels_avx2;
 quant_fn quant_avx2, quant_token_avx2;
 dot_f32_fn dot_f32_avx2;
 dot_half_fn dot_f16_avx2, dot_bf16_avx2;
@@ -105,8 +108,8 @@ f32_to_f16_fn f32_to_f16_avx512;
 scores_fn scores_i8_avx512;
 mix_fn mix_f32_avx512, mix_f16_avx512, mix_i8_avx512;
 
-panel_fn panel_b1_neon, panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t256_neon,
-    panel_trow_neon, panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;
+panel_fn panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t256_neon, panel_trow_neon,
+    panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;
 quant_fn quant_neon, quant_token_neon;
 dot_f32_fn dot_f32_neon;
 dot_half_fn dot_f16_neon, dot_bf16_neon;
@@ -119,12 +122,12 @@ scale_mul_fn scale_mul_neon;
 add_scaled_fn add_scaled_neon;
 rotate_fn rotate_halves_neon, rotate_pairs_neon;
 
-panel_fn panel_b1_dotprod, panel_i8_dotprod, panel_t64_dotprod, panel_t128_dotprod,
-    panel_t256_dotprod, panel_trow_dotprod, panel_n4_dotprod, panel_n4m_dotprod, panel_k4_dotprod,
-    panel_k5_dotprod, panel_k6_dotprod;
+panel_fn panel_i8_dotprod, panel_t64_dotprod, panel_t128_dotprod, panel_t256_dotprod,
+    panel_trow_dotprod, panel_n4_dotprod, panel_n4m_dotprod, panel_k4_dotprod, panel_k5_dotprod,
+    panel_k6_dotprod;
 scores_fn scores_i8_dotprod;
 
-panel_fn panel_b1_i8mm, panel_i8_i8mm, panel_t64_i8mm, panel_t128_i8mm, panel_t256_i8mm,
-    panel_trow_i8mm, panel_n4_i8mm, panel_n4m_i8mm, panel_k4_i8mm, panel_k5_i8mm, panel_k6_i8mm;
+panel_fn panel_i8_i8mm, panel_t64_i8mm, panel_t128_i8mm, panel_t256_i8mm, panel_trow_i8mm,
+    panel_n4_i8mm, panel_n4m_i8mm, panel_k4_i8mm, panel_k5_i8mm, panel_k6_i8mm;
 
 #endif

@@ -182,15 +182,6 @@ INLINE void k45_group(const uint8_t *group, const size_t n, float32x4_t part[][Q
 
 /* ---- codes out of packed bytes, a register of 4 rows x 4 columns each ---- */
 
-/* -1 where plane k of a B1 line has its bit set, else 0. Kept whole: gcc 12 makes an AND behind it
- * three instructions out of two. */
-INLINE int8x16_t plane_mask(uint8x16_t w, uint8x16_t bit)
-{
-    int8x16_t mask = vreinterpretq_s8_u8(vtstq_u8(w, bit));
-    __asm__("" : "+w"(mask));
-    return mask;
-}
-
 /* One block's scale and the sum of its q, negated, for n tokens. */
 INLINE void load_block(const struct act_q8 *act, size_t t0, const size_t n, size_t at,
                        float d[TOKENS], int32x4_t less_all[TOKENS])

@@ -58,7 +58,7 @@ static float b1_row(const uint8_t *panel, size_t row, size_t n_cols, const int8_
             int32_t s = 0;
             for (size_t c = b * ACT_BLOCK; c < (b + 1) * ACT_BLOCK; c++) {
                 const uint8_t *line = group + 32 + b % 4 * B1_LINE_BYTES;
-                const bool plus = line[row * 4 + c % 4] >> (c % ACT_BLOCK / 4) & 1;
+                const bool plus = line[c % ACT_BLOCK / 8 * PANEL_ROWS + row] >> (c % 8) & 1;
                 s += plus ? q[c] : -q[c];
             }
             part = fmaf(d[b], (float)s, part);
@@ -231,6 +231,21 @@ static float k6_row(const uint8_t *panel, size_t row, size_t n_cols, const int8_
         acc = fmaf(f16_at(group, row), part, acc);
     }
     return acc;
+}
+
+void quad_sums_scalar(const int8_t *q, size_t n_cols, uint8_t *ret)
+{
+    for (size_t c = 0; c < n_cols; c += 4) {
+        for (unsigned i = 0; i < 16; i++) {
+            int kept = 0;
+            for (unsigned k = 0; k < 4; k++) {
+                kept += (i >> k & 1) != 0 ? q[c + k] : 0;
+            }
+            ret[i] = (uint8_t)(kept & 31);
+            ret[16 + i] = (uint8_t)((kept - (kept & 31)) / 32 + 16);
+        }
+        ret += QUAD_SUMS_BYTES;
+    }
 }
 
 #define PANEL(name, kind)                                                                          \

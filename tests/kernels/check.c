@@ -1,5 +1,6 @@
 /* Every slot of the kernel table against its scalar twin, at one CPU level, in the manner of
- * dav1d's checkasm: check_panels.c, check_floats.c and check_rows.c compare, check_input.c has what
+ * dav1d's checkasm: check_panels.c, check_binary.c,
+ * check_floats.c and check_rows.c compare, check_input.c has what
  * they compare on.
  *
  *   check --level NAME [--seed N]
@@ -64,6 +65,9 @@ static bool check_all(const struct kernels *want, const struct kernels *got)
         ok &= say(slot, check_panel(kind, want->panel[i], got->panel[i]) &&
                             check_batch(kind, got->panel[i]));
     }
+    CHECK_IF(quad_sums, "quad_sums", check_quad_sums(got->quad_sums))
+    CHECK_IF(b1_panels, "b1_panels",
+             check_b1_panels(got->quad_sums, got->b1_panels, got->panel[PANEL_B1]))
     ok &= say("quant", check_quant(want->quant, got->quant));
     if (got->quant_token) {
         ok &= say("quant_token", check_quant(want->quant_token, got->quant_token));

@@ -52,6 +52,13 @@ void panel_case_deinit(struct panel_case *c);
 bool check_panel(enum panel_kind kind, panel_fn *want, panel_fn *got);
 bool check_batch(enum panel_kind kind, panel_fn *fn);
 
+/* ---- binary weights by tables (check_binary.c) ---- */
+
+bool check_quad_sums(quad_sums_fn *fn);
+/** check_b1_panels() - several panels at once, and one by the panel function with tables
+ * @quad_sums: of the same level */
+bool check_b1_panels(quad_sums_fn *quad_sums, b1_panels_fn *fn, panel_fn *one);
+
 /* ---- plain vectors (check_floats.c) ---- */
 
 bool check_quant(quant_fn *want_fn, quant_fn *got_fn);

@@ -121,7 +121,7 @@ static void b1_multiplies_by_the_signs_its_layout_names(void **state)
         uint8_t *line = panel[col / B1_GROUP] + 32 + col % B1_GROUP / 32 * B1_LINE_BYTES;
         for (size_t row = 0; row < PANEL_ROWS; row++) {
             const unsigned plus = m.w[row][col] > 0;
-            line[4 * row + col % 4] |= (uint8_t)(plus << col % 32 / 4);
+            line[col % 32 / 8 * PANEL_ROWS + row] |= (uint8_t)(plus << col % 8);
         }
         put_scales(&m, panel[col / B1_GROUP], col / B1_GROUP);
     }
