@@ -79,21 +79,49 @@ static void print_panel(const struct args *a, const struct panel_run *run, uint6
     (void)fflush(stdout);
 }
 
-/* One figure over the panels at `panels`, which are copies of c's. */
-static void time_panels(const struct args *a, const struct panel_run *run, panel_fn *fn,
-                        const struct panel_case *c, const uint8_t *panels, float *out)
+/* All panels once: B1 several at a time where the level does it so. */
+static void multiply(const struct panel_run *run, const struct kernels *k, const uint8_t *panels,
+                     const struct act_q8 *act, float *out)
 {
     const size_t bytes = panel_bytes(run->kind, N_COLS);
+
+    if (run->kind == PANEL_B1 && act->sums) {
+        for (size_t p = 0; p < run->n_panels; p += B1_PANELS_BEST) {
+            const size_t left = run->n_panels - p;
+            k->b1_panels(panels + p * bytes, left < B1_PANELS_BEST ? left : B1_PANELS_BEST, N_COLS,
+                         act, out, B1_PANELS_BEST * PANEL_ROWS);
+        }
+        return;
+    }
+    for (size_t p = 0; p < run->n_panels; p++) {
+        k->panel[run->kind](panels + p * bytes, N_COLS, act, out, PANEL_ROWS);
+    }
+}
+
+/* The tables of all tokens; NULL where the level has none. To be freed. */
+static uint8_t *tables_of(const struct kernels *k, const struct act_q8 *act)
+{
+    const size_t bytes = N_COLS / 4 * QUAD_SUMS_BYTES;
+    uint8_t *ret = k->quad_sums ? aligned_alloc(64, TOKENS_MAX * bytes) : NULL;
+
+    for (size_t t = 0; ret && t < TOKENS_MAX; t++) {
+        k->quad_sums(act->q + t * act->q_stride, N_COLS, ret + t * bytes);
+    }
+    return ret;
+}
+
+/* One figure over the panels at `panels`, which are copies of c's. */
+static void time_panels(const struct args *a, const struct panel_run *run, const struct kernels *k,
+                        const struct act_q8 *acts, const uint8_t *panels, float *out)
+{
     const uint64_t until = clock_now_ns() + a->ms * NS_PER_MS;
-    struct act_q8 act = c->act;
+    struct act_q8 act = *acts;
     uint64_t best = UINT64_MAX;
 
     act.n_tokens = run->n_tokens;
     for (unsigned round = 0; round < 2 || clock_now_ns() < until; round++) {
         const uint64_t start = cpu_ns();
-        for (size_t p = 0; p < run->n_panels; p++) {
-            fn(panels + p * bytes, N_COLS, &act, out, PANEL_ROWS);
-        }
+        multiply(run, k, panels, &act, out);
         const uint64_t ns = cpu_ns() - start;
         best = ns < best ? ns : best;
     }
@@ -104,9 +132,15 @@ static void bench_kind(const struct args *a, enum cpu_level level, const struct 
                        enum panel_kind kind, uint8_t *room, float *out)
 {
     const size_t bytes = panel_bytes(kind, N_COLS);
+    uint8_t *tables = NULL;
     struct panel_case c;
 
     panel_case_init(&c, kind, N_COLS, TOKENS_MAX, 0); /* round 0: nothing extreme */
+    if (kind == PANEL_B1) {
+        tables = tables_of(k, &c.act);
+        c.act.sums = tables;
+        c.act.sums_stride = N_COLS / 4 * QUAD_SUMS_BYTES;
+    }
     for (int place = 0; place < PLACES; place++) {
         const size_t most = place == PLACE_CACHE ? CACHE_BYTES : MEMORY_BYTES;
         if (!a->places[place]) {
@@ -119,10 +153,11 @@ static void bench_kind(const struct args *a, enum cpu_level level, const struct 
         for (size_t n = 1; n <= TOKENS_MAX; n++) {
             const struct panel_run run = {level, kind, (enum place)place, n, n_panels};
             if (a->tokens[n]) {
-                time_panels(a, &run, k->panel[kind], &c, room, out);
+                time_panels(a, &run, k, &c.act, room, out);
             }
         }
     }
+    free(tables);
     panel_case_deinit(&c);
 }
 
@@ -136,6 +171,7 @@ struct values {
     uint16_t h[N_VALUES];
     int8_t q[N_VALUES];
     int32_t s[N_VALUES / ACT_BLOCK];
+    uint8_t sums[N_VALUES / 4 * QUAD_SUMS_BYTES] __attribute__((aligned(64)));
     volatile float sink; /* keeps results from being dropped */
 };
 
@@ -144,6 +180,11 @@ typedef void value_fn(const struct kernels *k, struct values *v);
 static void run_quant(const struct kernels *k, struct values *v)
 {
     k->quant(v->x, N_VALUES, ACT_BLOCK, v->q, v->d, v->s);
+}
+
+static void run_quad_sums(const struct kernels *k, struct values *v)
+{
+    k->quad_sums(v->q, N_VALUES, v->sums);
 }
 
 static void run_quant_token(const struct kernels *k, struct values *v)
@@ -265,6 +306,7 @@ static void bench_values(const struct args *a, enum cpu_level level, const struc
     } slots[] = {
         {"quant", run_quant, 4, 1},
         {"quant_token", run_quant_token, 4, 1},
+        {"quad_sums", run_quad_sums, 1, 1},
         {"dot_f32", run_dot_f32, 4, 1},
         {"dot_f16", run_dot_f16, 2, 1},
         {"dot_bf16", run_dot_bf16, 2, 1},
@@ -300,6 +342,9 @@ static void bench_values(const struct args *a, enum cpu_level level, const struc
     half_input(v.h, N_VALUES, 0);
     for (size_t i = 0; i < ARRAY_SIZE(slots); i++) {
         uint64_t best = UINT64_MAX;
+        if (slots[i].run == run_quad_sums && !k->quad_sums) {
+            continue;
+        }
         for (int round = 0; round < 64; round++) {
             const uint64_t start = cpu_ns();
             for (int again = 0; again < 8; again++) {
@@ -421,7 +466,7 @@ int main(int argc, char **argv)
     }
     uint8_t *room =
         mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    float *out = malloc(TOKENS_MAX * PANEL_ROWS * sizeof(*out));
+    float *out = malloc(TOKENS_MAX * B1_PANELS_BEST * PANEL_ROWS * sizeof(*out));
     if (room == MAP_FAILED || !out) {
         (void)fputs("kernels: no memory\n", stderr);
         return 71;
