@@ -2,9 +2,9 @@
  * work of sdot per instruction.
  *
  * Its operand wants 8 columns of one row side by side, where a tile holds 4: two neighbouring tiles
- * are zipped, once for all tokens. A result holds rows 2i and 2i+1 for tokens t and t+1, taken apart
- * at the end of a block. A single token has no partner and goes to the sdot version, which is as
- * fast for it. */
+ * are zipped, once for all tokens. A result holds rows 2i and 2i+1 for tokens t and t+1, taken
+ * apart at the end of a block. A single token has no partner and goes to the sdot version, which is
+ * as fast for it. */
 #include "engine/kernels/i8mm_common.h"
 
 INLINE void i8_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
