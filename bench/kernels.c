@@ -88,8 +88,10 @@ static void multiply(const struct panel_run *run, const struct kernels *k, const
     if (run->kind == PANEL_B1 && act->sums) {
         for (size_t p = 0; p < run->n_panels; p += B1_PANELS_BEST) {
             const size_t left = run->n_panels - p;
-            k->b1_panels(panels + p * bytes, left < B1_PANELS_BEST ? left : B1_PANELS_BEST, N_COLS,
-                         act, out, B1_PANELS_BEST * PANEL_ROWS);
+            const uint8_t *at = panels + p * bytes;
+            k->b1_panels(at, left < B1_PANELS_BEST ? left : B1_PANELS_BEST,
+                         left > B1_PANELS_BEST ? at + B1_PANELS_BEST * bytes : NULL, N_COLS, act,
+                         out, B1_PANELS_BEST * PANEL_ROWS);
         }
         return;
     }

@@ -26,7 +26,9 @@ struct job {
     size_t item_panels;
     size_t batch;    /* tokens */
     size_t n_pieces; /* items of a batch */
-    bool with_tables;
+    size_t n_items;
+    size_t jump;                     /* panels from an item to the one its thread will take next */
+    const struct matrix *binary;     /* one that wants tables; NULL: none does */
     uint32_t tables_of[THREADS_MAX]; /* the batch + 1 whose tables a thread has; 0: none */
 };
 
@@ -121,7 +123,7 @@ size_t product_tables_bytes(const struct matrix *m)
 static const uint8_t *make_tables(struct job *j, size_t batch, const struct part *p,
                                   unsigned thread_i)
 {
-    const struct matrix *m = j->products[0].m; /* all have the same columns */
+    const struct matrix *m = j->binary;
     const struct act_q8 *act = &j->in->act[m->act];
     const size_t bytes = tables_bytes(m->n_cols);
     uint8_t *ret = j->in->tables + thread_i * j->in->tables_stride;
@@ -137,16 +139,19 @@ static const uint8_t *make_tables(struct job *j, size_t batch, const struct part
 
 /* ---- a run of panels of one matrix, for a batch ---- */
 
-/* Several panels at once where the level has such a kernel. Returns how many. */
-static size_t some_panels(const struct job *j, const struct matrix *m, size_t panel, size_t n,
-                          const struct act_q8 *act, float *out, size_t stride)
+/* Panels [panel, end), or the first of them: several at once where the level has such a kernel.
+ * Returns how many. next: the one to begin with when these are done. */
+static size_t some_panels(const struct job *j, const struct matrix *m, size_t panel, size_t end,
+                          size_t next, const struct act_q8 *act, float *out, size_t stride)
 {
     const uint8_t *data = m->data + panel * m->panel_bytes;
     const enum panel_kind kind = format_info(m->format)->panel;
 
     if (kind == PANEL_B1 && act->sums) {
-        n = n < B1_PANELS_BEST ? n : B1_PANELS_BEST;
-        j->k->b1_panels(data, n, m->n_cols, act, out, stride);
+        const size_t n = end - panel < B1_PANELS_BEST ? end - panel : B1_PANELS_BEST;
+        const size_t then = panel + n < end ? panel + n : next;
+        j->k->b1_panels(data, n, then < panels_of(m) ? m->data + then * m->panel_bytes : NULL,
+                        m->n_cols, act, out, stride);
         return n;
     }
     j->k->panel[kind](data, m->n_cols, act, out, stride);
@@ -171,12 +176,12 @@ static void panels_quantized(const struct job *j, const struct product *p, size_
     float *out = p->out + part->first * p->stride;
 
     for (size_t panel = begin; panel < whole_end;) {
-        panel +=
-            some_panels(j, m, panel, whole_end - panel, &act, out + panel * PANEL_ROWS, p->stride);
+        panel += some_panels(j, m, panel, whole_end, begin + j->jump, &act,
+                             out + panel * PANEL_ROWS, p->stride);
     }
     if (end > n_whole) { /* the last panel is wider than what is left */
         float whole[TOKENS_AT_ONCE * PANEL_ROWS];
-        (void)some_panels(j, m, n_whole, 1, &act, whole, PANEL_ROWS);
+        (void)some_panels(j, m, n_whole, n_whole + 1, SIZE_MAX, &act, whole, PANEL_ROWS);
         for (size_t t = 0; t < part->n; t++) {
             memcpy(out + t * p->stride + n_whole * PANEL_ROWS, whole + t * PANEL_ROWS,
                    rows * sizeof(*out));
@@ -263,13 +268,14 @@ static void do_panels(const struct job *j, const struct product *p, size_t begin
 static void do_item(void *ctx, size_t item, unsigned thread_i)
 {
     struct job *j = ctx;
-    const size_t batch = item / j->n_pieces, begin = item % j->n_pieces * j->item_panels;
+    const size_t i = j->n_items - 1 - item; /* the pool begins with the last: in memory's order */
+    const size_t batch = i / j->n_pieces, begin = i % j->n_pieces * j->item_panels;
     const size_t end = begin + j->item_panels < j->n_panels ? begin + j->item_panels : j->n_panels;
     const size_t first = batch * j->batch, left = j->n_tokens - first;
     struct part part = {.first = first, .n = left < j->batch ? left : j->batch};
     size_t base = 0; /* panels of the products before p */
 
-    if (j->with_tables) {
+    if (j->binary) {
         part.tables = make_tables(j, batch, &part, thread_i);
     }
     for (const struct product *p = j->products; base < end; p++) {
@@ -294,7 +300,7 @@ static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batche
     const size_t least = (ITEM_WORK + unit_work - 1) / unit_work;
     const size_t n = fair > least ? fair : least;
 
-    return j->with_tables ? (n + B1_PANELS_BEST - 1) / B1_PANELS_BEST * B1_PANELS_BEST : n;
+    return j->binary ? (n + B1_PANELS_BEST - 1) / B1_PANELS_BEST * B1_PANELS_BEST : n;
 }
 
 void products_run(const struct engine *e, const struct input *in, size_t n_tokens,
@@ -312,7 +318,7 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
     for (size_t i = 0; i < n; i++) {
         j.n_panels += panels_of(products[i].m);
         if (wants_tables(j.k, products[i].m)) {
-            j.with_tables = true;
+            j.binary = products[i].m;
             j.batch = tables_tokens(n_cols);
         }
     }
@@ -320,12 +326,16 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
     if (PANEL_ROWS * n_cols * n_tokens * j.n_panels < ALONE_WORK || n_threads == 1) {
         j.item_panels = j.n_panels;
         j.n_pieces = 1;
-        for (size_t i = 0; i < n_batches; i++) {
+        j.n_items = n_batches;
+        j.jump = j.n_panels;
+        for (size_t i = n_batches; i-- > 0;) {
             do_item(&j, i, 0);
         }
         return;
     }
     j.item_panels = item_size(&j, n_threads, n_batches);
     j.n_pieces = (j.n_panels + j.item_panels - 1) / j.item_panels;
-    threads_run(e->threads, do_item, &j, n_batches * j.n_pieces);
+    j.n_items = n_batches * j.n_pieces;
+    j.jump = n_threads * j.item_panels;
+    threads_run(e->threads, do_item, &j, j.n_items);
 }

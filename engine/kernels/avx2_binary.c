@@ -115,16 +115,38 @@ struct pair {
     const uint8_t *panel[2];
 };
 
-static size_t take_pairs(const uint8_t *panels, size_t n_panels, size_t n_cols,
-                         struct pair ret[PAIRS])
-{
-    const size_t bytes = n_cols / B1_GROUP * B1_GROUP_BYTES, n = (n_panels + 1) / 2;
+/* What one call multiplies. */
+struct work {
+    struct pair pairs[PAIRS];
+    size_t n_cols;
+    const uint8_t *next; /* NULL: nothing to prefetch */
+    size_t n_panels;
+};
 
-    for (size_t i = 0; i < n; i++) {
-        ret[i].panel[0] = panels + 2 * i * bytes;
-        ret[i].panel[1] = 2 * i + 1 < n_panels ? ret[i].panel[0] + bytes : ret[i].panel[0];
+static struct work work_of(const uint8_t *panels, size_t n_panels, const uint8_t *next,
+                           size_t n_cols)
+{
+    struct work ret = {.n_cols = n_cols, .next = next, .n_panels = n_panels};
+    const size_t bytes = n_cols / B1_GROUP * B1_GROUP_BYTES;
+
+    for (size_t i = 0; 2 * i < n_panels; i++) {
+        ret.pairs[i].panel[0] = panels + 2 * i * bytes;
+        ret.pairs[i].panel[1] = panels + (2 * i + 1 < n_panels ? 2 * i + 1 : 2 * i) * bytes;
     }
-    return n;
+    return ret;
+}
+
+/* Beside block `at` of these panels, as much of the next ones, in the order of memory: the panels'
+ * own lines come from as many places at once, too many for the hardware to foresee. */
+INLINE void prefetch_next(const struct work *w, size_t at)
+{
+    const size_t bytes = w->n_panels * (B1_GROUP_BYTES / BLOCKS);
+
+    if (w->next) {
+        for (size_t i = 0; i < bytes; i += 64) {
+            _mm_prefetch((const char *)w->next + at * bytes + i, _MM_HINT_T0);
+        }
+    }
 }
 
 /* 16 bytes of both panels, `at` bytes in. */
@@ -180,11 +202,6 @@ INLINE void split(__m256i w, __m256i ret[2])
 INLINE void line_token(const struct pair *pairs, const size_t n, size_t at, const uint8_t *tables,
                        struct sums s[PAIRS])
 {
-    UNROLL for (size_t p = 0; p < n; p++)
-    {
-        prefetch(pairs[p].panel[0] + at);
-        prefetch(pairs[p].panel[1] + at);
-    }
     UNROLL for (size_t i = 0; i < QUADS / 2; i++)
     {
         const uint8_t *table = tables + 2 * i * QUAD_SUMS_BYTES;
@@ -201,21 +218,23 @@ INLINE void line_token(const struct pair *pairs, const size_t n, size_t at, cons
     }
 }
 
-INLINE void token(const struct pair *pairs, const size_t n, size_t n_cols, const struct act_q8 *act,
+INLINE void token(const struct work *w, const size_t n, const struct act_q8 *act,
                   __m256 (*acc)[FOURS])
 {
     clear(acc, n);
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
+    for (size_t g = 0; g < w->n_cols / B1_GROUP; g++) {
         const size_t group = g * B1_GROUP_BYTES;
         __m256 part[PAIRS][FOURS];
 
         clear(part, n);
         for (size_t b = 0; b < BLOCKS; b++) {
-            const struct block block = block_of(act, 0, g * BLOCKS + b);
+            const size_t at = g * BLOCKS + b;
+            const struct block block = block_of(act, 0, at);
             struct sums s[PAIRS];
 
-            line_token(pairs, n, group + 32 + b * B1_LINE_BYTES,
-                       act->sums + (g * BLOCKS + b) * QUADS * QUAD_SUMS_BYTES, s);
+            prefetch_next(w, at);
+            line_token(w->pairs, n, group + 32 + b * B1_LINE_BYTES,
+                       act->sums + at * QUADS * QUAD_SUMS_BYTES, s);
             UNROLL for (size_t p = 0; p < n; p++)
             {
                 add_sums(&s[p], &block, part[p]);
@@ -225,7 +244,8 @@ INLINE void token(const struct pair *pairs, const size_t n, size_t n_cols, const
         {
             UNROLL for (int i = 0; i < FOURS; i++)
             {
-                acc[p][i] = _mm256_fmadd_ps(scales_of(&pairs[p], group, i), part[p][i], acc[p][i]);
+                acc[p][i] =
+                    _mm256_fmadd_ps(scales_of(&w->pairs[p], group, i), part[p][i], acc[p][i]);
             }
         }
     }
@@ -234,18 +254,17 @@ INLINE void token(const struct pair *pairs, const size_t n, size_t n_cols, const
 /* ---- several tokens ---- */
 
 /* A group's nibbles as bytes, (block, quad, pair, 32). */
-INLINE void lay_out(const struct pair *pairs, const size_t n, size_t group, uint8_t *ret)
+INLINE void lay_out(const struct work *w, const size_t n, size_t g, uint8_t *ret)
 {
     for (size_t b = 0; b < BLOCKS; b++) {
-        const size_t line = group + 32 + b * B1_LINE_BYTES;
+        const size_t line = g * B1_GROUP_BYTES + 32 + b * B1_LINE_BYTES;
+        prefetch_next(w, g * BLOCKS + b);
         UNROLL for (size_t p = 0; p < n; p++)
         {
-            prefetch(pairs[p].panel[0] + line);
-            prefetch(pairs[p].panel[1] + line);
             for (size_t i = 0; i < QUADS / 2; i++) {
                 __m256i nibbles[2];
                 __m256i *to = (__m256i *)(ret + ((b * QUADS + 2 * i) * n + p) * 32);
-                split(both(&pairs[p], line + i * PANEL_ROWS), nibbles);
+                split(both(&w->pairs[p], line + i * PANEL_ROWS), nibbles);
                 _mm256_store_si256(to, nibbles[0]);
                 _mm256_store_si256(to + n, nibbles[1]);
             }
@@ -292,24 +311,23 @@ INLINE void group_tokens(const uint8_t *nibbles, __m256 (*scale)[FOURS], const s
     }
 }
 
-INLINE void tokens(const struct pair *pairs, const size_t n, size_t n_cols,
-                   const struct act_q8 *act, size_t t0, size_t n_tokens, __m256 (*acc)[FOURS])
+INLINE void tokens(const struct work *w, const size_t n, const struct act_q8 *act, size_t t0,
+                   size_t n_tokens, __m256 (*acc)[FOURS])
 {
     uint8_t nibbles[BLOCKS * QUADS * PAIRS * 32] __attribute__((aligned(64)));
 
     for (size_t i = 0; i < n_tokens * n; i++) {
         clear(acc + i, 1);
     }
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const size_t group = g * B1_GROUP_BYTES;
+    for (size_t g = 0; g < w->n_cols / B1_GROUP; g++) {
         __m256 scale[PAIRS][FOURS];
 
-        lay_out(pairs, n, group, nibbles);
+        lay_out(w, n, g, nibbles);
         UNROLL for (size_t p = 0; p < n; p++)
         {
             UNROLL for (int i = 0; i < FOURS; i++)
             {
-                scale[p][i] = scales_of(&pairs[p], group, i);
+                scale[p][i] = scales_of(&w->pairs[p], g * B1_GROUP_BYTES, i);
             }
         }
         group_tokens(nibbles, scale, n, g, act, t0, n_tokens, acc);
@@ -320,33 +338,38 @@ INLINE void tokens(const struct pair *pairs, const size_t n, size_t n_cols,
 
 /* Each compiled for itself: each has the registers for itself. */
 #define BY_PAIRS(n)                                                                                \
-    static __attribute__((noinline)) void tokens_##n(const struct pair *pairs, size_t n_cols,      \
-                                                     const struct act_q8 *act, size_t t0,          \
-                                                     size_t n_tokens, __m256(*acc)[FOURS])         \
+    static __attribute__((noinline)) void token_##n(const struct work *w,                          \
+                                                    const struct act_q8 *act, __m256(*acc)[FOURS]) \
     {                                                                                              \
-        if (act->n_tokens == 1) {                                                                  \
-            token(pairs, n, n_cols, act, acc);                                                     \
-        } else {                                                                                   \
-            tokens(pairs, n, n_cols, act, t0, n_tokens, acc);                                      \
-        }                                                                                          \
+        token(w, n, act, acc);                                                                     \
+    }                                                                                              \
+    static                                                                                         \
+        __attribute__((noinline)) void tokens_##n(const struct work *w, const struct act_q8 *act,  \
+                                                  size_t t0, size_t n_tokens, __m256(*acc)[FOURS]) \
+    {                                                                                              \
+        tokens(w, n, act, t0, n_tokens, acc);                                                      \
     }
 
 BY_PAIRS(1)
 BY_PAIRS(2)
 
-void b1_panels_avx2(const uint8_t *panels, size_t n_panels, size_t n_cols, const struct act_q8 *act,
-                    float *out, size_t out_stride)
+void b1_panels_avx2(const uint8_t *panels, size_t n_panels, const uint8_t *next, size_t n_cols,
+                    const struct act_q8 *act, float *out, size_t out_stride)
 {
-    struct pair pairs[PAIRS];
     __m256 acc[AT_ONCE * PAIRS][FOURS];
 
     assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX && act->sums);
     assert(n_panels >= 1 && n_panels <= B1_PANELS_BEST);
 
-    const size_t n_pairs = take_pairs(panels, n_panels, n_cols, pairs);
+    const struct work w = work_of(panels, n_panels, next, n_cols);
+    const size_t n_pairs = (n_panels + 1) / 2;
     for (size_t t = 0; t < act->n_tokens; t += AT_ONCE) {
         const size_t left = act->n_tokens - t, n = left < AT_ONCE ? left : AT_ONCE;
-        (n_pairs == 1 ? tokens_1 : tokens_2)(pairs, n_cols, act, t, n, acc);
+        if (act->n_tokens == 1) {
+            (n_pairs == 1 ? token_1 : token_2)(&w, act, acc);
+        } else {
+            (n_pairs == 1 ? tokens_1 : tokens_2)(&w, act, t, n, acc);
+        }
         for (size_t i = 0; i < n; i++) {
             for (size_t p = 0; p < n_pairs; p++) {
                 store_pair(acc[i * n_pairs + p], 2 * p + 1 < n_panels,
@@ -360,7 +383,7 @@ void panel_b1_avx2(const uint8_t *panel, size_t n_cols, const struct act_q8 *act
                    size_t out_stride)
 {
     if (act->sums) {
-        b1_panels_avx2(panel, 1, n_cols, act, out, out_stride);
+        b1_panels_avx2(panel, 1, NULL, n_cols, act, out, out_stride);
     } else {
         panel_b1_scalar(panel, n_cols, act, out, out_stride);
     }

@@ -150,11 +150,12 @@ typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 /**
  * b1_panels_fn - the same for n_panels of B1 that lie one after the other
  * @n_panels: 1..B1_PANELS_BEST
+ * @next:     as many that are multiplied after these: only prefetched; NULL: unknown
  * @act:      with sums
  * @out:      (token, panel, 16)
  */
-typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, size_t n_cols,
-                          const struct act_q8 *act, float *out, size_t out_stride);
+typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, const uint8_t *next,
+                          size_t n_cols, const struct act_q8 *act, float *out, size_t out_stride);
 
 /**
  * quant_fn - quantize one token's activations

@@ -52,7 +52,7 @@ static void the_best_level_is_present_and_none_above_it_is(void **state)
 }
 
 /* Goal: a caller may call any slot at any level. Method: look at the table as bytes of pointers. */
-static void no_panels(const uint8_t *panels, size_t n_panels, size_t n_cols,
+static void no_panels(const uint8_t *panels, size_t n_panels, const uint8_t *next, size_t n_cols,
                       const struct act_q8 *act, float *out, size_t out_stride)
 {
 }
