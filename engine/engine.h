@@ -19,6 +19,7 @@
 #include "base/diag.h"
 #include "base/strview.h"
 #include "engine/kernels/cpu.h"
+#include "engine/tune.h"
 #include "engine/weights.h"
 
 /* ---- limits ---- */
@@ -48,11 +49,12 @@ enum kv_type { KV_F32 = 0, KV_F16, KV_I8 };
 struct engine; /* opaque: kernel table and thread pool */
 
 struct engine_options {
-    enum cpu_level cpu; /* must be present (cpu_level_present) */
-    unsigned n_threads; /* 1..64, the calling thread included */
+    enum cpu_level cpu;      /* must be present (cpu_level_present) */
+    unsigned n_threads;      /* 1..64, the calling thread included */
+    unsigned n_threads_most; /* that a tuning may use; 0: n_threads */
 };
 
-/** engine_threads_default() - from the affinity mask and the cgroup's CPU quota; at least 1 */
+/** engine_threads_default() - cores of the affinity mask, within the cgroup's CPU quota; >= 1 */
 unsigned engine_threads_default(void);
 
 /**

@@ -9,16 +9,29 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fnv.h"
 #include "base/whole_file.h"
+#include "engine/cores.h"
 #include "engine/engine.h"
 #include "engine/threads.h"
 
+/* What a measurement of this engine's speed holds for. */
+static uint64_t mark_of(const struct engine_options *options, unsigned n_most)
+{
+    const uint32_t facts[] = {(uint32_t)options->cpu, options->n_threads, n_most,
+                              engine_threads_default(), engine_threads_most()};
+
+    return fnv_add(cores_mark("/proc/cpuinfo"), facts, sizeof(facts));
+}
+
 int engine_new(struct engine **ret, const struct engine_options *options)
 {
+    const unsigned n_most =
+        options->n_threads_most > 0 ? options->n_threads_most : options->n_threads;
     struct engine *e;
 
     if (!cpu_level_present(options->cpu) || options->n_threads == 0 ||
-        options->n_threads > THREADS_MAX) {
+        options->n_threads > n_most || n_most > THREADS_MAX) {
         return -EINVAL;
     }
     e = calloc(1, sizeof(*e));
@@ -27,11 +40,15 @@ int engine_new(struct engine **ret, const struct engine_options *options)
     }
     e->cpu = options->cpu;
     kernels_init(&e->kernels, options->cpu);
-    const int r = threads_new(&e->threads, options->n_threads);
+    e->n_threads = options->n_threads;
+    e->mark = mark_of(options, n_most);
+    e->stat_fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
+    const int r = threads_new(&e->threads, n_most);
     if (r < 0) {
-        free(e);
+        engine_free(e);
         return r;
     }
+    threads_use(e->threads, e->n_threads);
     *ret = e;
     return 0;
 }
@@ -42,6 +59,9 @@ void engine_free(struct engine *engine)
         return;
     }
     threads_free(engine->threads);
+    if (engine->stat_fd >= 0) {
+        (void)close(engine->stat_fd);
+    }
     free(engine);
 }
 
@@ -139,14 +159,15 @@ static unsigned quota_of_cgroup(void)
     return least;
 }
 
-unsigned engine_threads_default(void)
+/* CPUs of the affinity mask, siblings of a core counted once or each, as far as the quota goes. */
+static unsigned threads_of(bool siblings)
 {
     const unsigned quota = quota_of_cgroup();
     cpu_set_t set;
     unsigned n = 1;
 
     if (sched_getaffinity(0, sizeof(set), &set) == 0) {
-        n = (unsigned)CPU_COUNT(&set);
+        n = siblings ? (unsigned)CPU_COUNT(&set) : cores_count("/sys/devices/system/cpu", &set);
     } else {
         const long online = sysconf(_SC_NPROCESSORS_ONLN); /* more CPUs than cpu_set_t can hold */
         n = online > 0 ? (unsigned)online : 1;
@@ -155,4 +176,14 @@ unsigned engine_threads_default(void)
         n = quota;
     }
     return n == 0 ? 1 : n > THREADS_MAX ? THREADS_MAX : n;
+}
+
+unsigned engine_threads_default(void)
+{
+    return threads_of(false);
+}
+
+unsigned engine_threads_most(void)
+{
+    return threads_of(true);
 }

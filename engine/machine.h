@@ -2,6 +2,8 @@
 #ifndef ENGINE_MACHINE_H
 #define ENGINE_MACHINE_H
 
+#include <stdint.h>
+
 #include "engine/kernels/kernels.h"
 
 struct threads;
@@ -10,6 +12,9 @@ struct engine {
     struct kernels kernels;
     struct threads *threads; /* owned */
     enum cpu_level cpu;
+    unsigned n_threads; /* that a step uses unless it was measured that others do better */
+    int stat_fd;        /* owned: /proc/stat, or -1 */
+    uint64_t mark;      /* of machine, level and counts: what a measurement holds for */
 };
 
 #endif

@@ -306,7 +306,7 @@ static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batche
 void products_run(const struct engine *e, const struct input *in, size_t n_tokens,
                   const struct product *products, size_t n)
 {
-    const unsigned n_threads = threads_count(e->threads);
+    const unsigned n_threads = threads_used(e->threads);
     const size_t n_cols = products[0].m->n_cols;
     struct job j = {.k = &e->kernels,
                     .in = in,

@@ -163,6 +163,7 @@ int stepper_new(struct stepper **ret, struct engine *engine, const struct model 
         return -ENOMEM;
     }
     *st = (struct stepper){.engine = engine, .model = model, .limits = *limits, .plan = plan};
+    st->tuning.n_generate = st->tuning.n_prompt = (uint8_t)engine->n_threads;
     void *mem = mmap(NULL, plan.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (mem == MAP_FAILED) {
         free(st);
@@ -294,6 +295,7 @@ int stepper_run(struct stepper *st, struct step_item *items, size_t n_items,
     }
     profile_begin(st);
     list_rows(st, items, n_items);
+    threads_use(st->engine->threads, step_threads(st, st->n_rows));
     graph_embed(st);
     for (size_t layer = 0; layer < st->model->shape.n_layer; layer++) {
         if (cancel && atomic_load_explicit(cancel, memory_order_relaxed)) {

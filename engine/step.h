@@ -49,6 +49,7 @@ struct stepper {
     struct act_room act[ACT_KINDS];
     struct row *rows;
     size_t n_rows; /* of the step that runs */
+    struct tuning tuning;
 
     struct step_profile *profile;         /* borrowed; NULL: nobody measures */
     uint64_t profile_ns, profile_wait_ns; /* the clock and the pool's waiting at the last part */
@@ -69,6 +70,9 @@ void graph_layer(struct stepper *st, size_t layer);
 
 /** graph_head() - logits of n rows whose x the caller has gathered in `wanted` */
 void graph_head(struct stepper *st, size_t n);
+
+/** step_threads() - how many compute a step of so many tokens, as it was tuned (tune.c) */
+unsigned step_threads(const struct stepper *st, size_t n_rows);
 
 /* ---- measure.c: nothing happens in these unless somebody measures ---- */
 

@@ -26,7 +26,15 @@
  * wakes, or the sleeper sees the changed word and does not sleep. A waker that comes late wakes
  * somebody for nothing: both sleepers look again. A worker that misses a job costs time, not
  * answers, as the caller takes whatever is left; only the end must reach everyone, and it does: a
- * worker reads `bell` before `stop`, which is set before the bell rings for the last time. */
+ * worker reads `bell` before `stop`, which is set before the bell rings for the last time.
+ *
+ * A job may be for the first n_used threads only. That number is written where fn and ctx are and
+ * read where they are, so what was proved of them holds of it: who takes an item of job j has seen
+ * the n_used of job j, and is one of its threads. The others are parked: they sleep on n_used,
+ * which no bell disturbs. Its changes are rare, so each one wakes all who sleep on it, without
+ * asking for an announcement; a sleeper compares in the same act of the kernel, so it sees the
+ * change or is woken by it. The end lets everyone take part again, after `stop` was set: whoever
+ * was parked goes on, and meets it. */
 #include "engine/threads.h"
 
 #include <assert.h>
@@ -59,6 +67,7 @@ struct threads {
     _Alignas(64) _Atomic uint32_t bell; /* counts jobs; workers sleep on it */
     _Atomic uint32_t n_sleeping;
     atomic_bool stop;
+    _Atomic uint32_t n_used; /* threads that take items; parked workers sleep on it */
     unsigned n_threads;
     unsigned n_started; /* workers that run */
     bool timed;         /* the caller's alone, like the next */
@@ -93,6 +102,9 @@ static void work(struct threads *t, unsigned thread_i)
     while ((uint32_t)ticket != 0) {
         threads_fn *fn = atomic_load_explicit(&t->fn, memory_order_relaxed);
         void *ctx = atomic_load_explicit(&t->ctx, memory_order_relaxed);
+        if (thread_i >= atomic_load_explicit(&t->n_used, memory_order_relaxed)) {
+            return; /* a worker that is about to be parked */
+        }
         if (!atomic_compare_exchange_weak_explicit(&t->ticket, &ticket, ticket - 1,
                                                    memory_order_acq_rel, memory_order_acquire)) {
             continue;
@@ -121,6 +133,11 @@ static void *worker_main(void *arg)
 
         if (atomic_load(&t->stop)) {
             return NULL;
+        }
+        const uint32_t n_used = atomic_load(&t->n_used); /* after stop: ending changes it */
+        if (w->thread_i >= n_used) {
+            futex_wait(&t->n_used, n_used);
+            continue;
         }
         work(t, w->thread_i);
         while (!has_work(t) && atomic_load(&t->bell) == bell && spins < SPIN_ROUNDS) {
@@ -153,7 +170,7 @@ int threads_new(struct threads **ret, unsigned n_threads)
     if (posix_memalign((void **)&t, 64, bytes) != 0) {
         return -ENOMEM;
     }
-    *t = (struct threads){.n_threads = n_threads};
+    *t = (struct threads){.n_used = n_threads, .n_threads = n_threads};
     for (unsigned i = 0; i + 1 < n_threads; i++) {
         struct worker *w = &t->workers[i];
         *w = (struct worker){.pool = t, .thread_i = i + 1};
@@ -174,6 +191,7 @@ void threads_free(struct threads *t)
         return;
     }
     atomic_store(&t->stop, true);
+    threads_use(t, t->n_threads);
     ring(t);
     for (unsigned i = 0; i < t->n_started; i++) {
         (void)pthread_join(t->workers[i].thread, NULL);
@@ -186,10 +204,24 @@ unsigned threads_count(const struct threads *t)
     return t->n_threads;
 }
 
+void threads_use(struct threads *t, unsigned n)
+{
+    assert(n >= 1 && n <= t->n_threads);
+    if (n != atomic_load_explicit(&t->n_used, memory_order_relaxed)) {
+        atomic_store(&t->n_used, n);
+        futex_wake(&t->n_used, INT_MAX);
+    }
+}
+
+unsigned threads_used(const struct threads *t)
+{
+    return atomic_load_explicit(&t->n_used, memory_order_relaxed);
+}
+
 void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items)
 {
     assert(n_items <= UINT32_MAX);
-    if (t->n_threads == 1 || n_items <= 1) {
+    if (threads_used(t) == 1 || n_items <= 1) {
         for (size_t i = 0; i < n_items; i++) {
             fn(ctx, i, 0);
         }

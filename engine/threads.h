@@ -19,7 +19,18 @@ typedef void threads_fn(void *ctx, size_t item, unsigned thread_i);
 MUST_USE int threads_new(struct threads **ret, unsigned n_threads);
 void threads_free(struct threads *t);
 
+/** threads_count() - all there are, the caller included: thread_i is below */
 unsigned threads_count(const struct threads *t);
+
+/**
+ * threads_use() - let only the first n threads take items, from the next job on
+ * @n: 1..threads_count(); all of them at first
+ *
+ * The others sleep until they are used again, which takes a thread as long as waking does. For the
+ * caller of threads_run(), while no job runs.
+ */
+void threads_use(struct threads *t, unsigned n);
+unsigned threads_used(const struct threads *t);
 
 /**
  * threads_run() - call fn once for every item in 0..n_items-1, in any order, and wait for all

@@ -51,11 +51,11 @@ static const struct option options[] = {
     {.name = "--weights",
      .kind = KIND_WEIGHTS,
      .field = FIELD(weights),
-     .verbs = VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH},
+     .verbs = VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH | VERB_TUNE},
     {.name = "--cpu", .kind = KIND_CPU, .field = FIELD(cpu), .verbs = VERB_ALL},
     FLAG("--json", json,
          VERB_INFO | VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH | VERB_QUANTIZE |
-             VERB_SENSITIVITY),
+             VERB_SENSITIVITY | VERB_TUNE),
     FLAG("--jsonl", jsonl, VERB_TOKENIZE | VERB_DETOKENIZE),
     FLAG("--special", special, VERB_TOKENIZE | VERB_PERPLEXITY | VERB_SENSITIVITY),
     FLAG("--add-special", add_special, VERB_TOKENIZE),
@@ -91,6 +91,7 @@ static const struct option options[] = {
     INT("--tokens", tokens, VERB_SENSITIVITY, 4, (uint64_t)1 << 30),
     INT("--bytes", bytes, VERB_SENSITIVITY, 1, UINT64_MAX),
     FLAG("--thirds", thirds, VERB_SENSITIVITY),
+    INT("--ms", ms, VERB_TUNE, 1, 600000),
     INT("-p", p, VERB_BENCH, 0, MODEL_CTX_MAX / 2),
     INT("-b", b, VERB_BENCH, 1, LAB_STREAMS_MAX),
     INT("-d", d, VERB_BENCH, 0, MODEL_CTX_MAX / 2),
@@ -270,6 +271,7 @@ int args_parse(struct lab_args *ret, unsigned verb, int n, char **argv)
                : verb == VERB_SENSITIVITY ? 256
                                           : 512,
         .tokens = 2048,
+        .ms = 2000,
         .chunk = info                 ? 0
                  : verb == VERB_BENCH ? LAB_CHUNK_BENCH
                                       : LAB_CHUNK,

@@ -48,7 +48,8 @@ enum { /* verbs, as bits: which options belong to which */
        VERB_PACK = 1 << 10,
        VERB_QUANTIZE = 1 << 11,
        VERB_SENSITIVITY = 1 << 12,
-       VERB_ALL = (1 << 13) - 1,
+       VERB_TUNE = 1 << 13,
+       VERB_ALL = (1 << 14) - 1,
 };
 
 /* A command line. Strings borrow from argv; NULL where not given. */
@@ -71,6 +72,7 @@ struct lab_args {
     uint64_t chunk;  /* prompt tokens in one step; 0: not given (info) */
     uint64_t tokens; /* of a text, at most */
     uint64_t bytes;  /* of weights, at most; 0: not given */
+    uint64_t ms;     /* of measuring, at most */
     uint64_t top_k, seed;
     double temperature, top_p, min_p, repeat_penalty;
 };
@@ -110,6 +112,7 @@ int verb_bench(const struct lab_args *a);
 int verb_pack(const struct lab_args *a);
 int verb_quantize(const struct lab_args *a);
 int verb_sensitivity(const struct lab_args *a);
+int verb_tune(const struct lab_args *a);
 
 /* Where the time of one phase of `bench` went. */
 struct lab_profile {
@@ -243,10 +246,11 @@ struct lab_run {
 };
 
 struct lab_need {
-    size_t n_seqs;   /* 1..LAB_STREAMS_MAX */
-    size_t n_ctx;    /* positions in each */
-    size_t n_tokens; /* in one step, all sequences together */
-    size_t n_logits; /* rows in one step */
+    size_t n_seqs;           /* 1..LAB_STREAMS_MAX */
+    size_t n_ctx;            /* positions in each */
+    size_t n_tokens;         /* in one step, all sequences together */
+    size_t n_logits;         /* rows in one step */
+    unsigned n_threads_most; /* that a tuning may use, where that is more than --threads; else 0 */
 };
 
 MUST_USE int lab_run_open(struct lab_run *ret, const struct lab_args *a, const struct model *model,

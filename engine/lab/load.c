@@ -252,7 +252,11 @@ int lab_render(const struct lab_args *a, const struct model *model, const void *
 static int run_open(struct lab_run *run, const struct lab_args *a, const struct model *model,
                     const struct lab_need *need)
 {
-    const struct engine_options options = {.cpu = a->cpu, .n_threads = (unsigned)a->threads};
+    const unsigned n_threads = (unsigned)a->threads;
+    const struct engine_options options = {
+        .cpu = a->cpu,
+        .n_threads = n_threads,
+        .n_threads_most = need->n_threads_most > n_threads ? need->n_threads_most : n_threads};
     const struct stepper_limits limits = {.n_tokens_max = need->n_tokens,
                                           .n_logits_max = need->n_logits};
     const size_t blocks = (need->n_ctx + KV_BLOCK - 1) / KV_BLOCK * need->n_seqs;

@@ -52,6 +52,9 @@ static const struct verb verbs[] = {
      "      [--profile] [--json]",
      "measure speed and memory, with weights shared|private (default shared); --profile: where\n"
      "      each microsecond goes"},
+    {"tune", VERB_TUNE, verb_tune, "MODEL [--ms N] [--weights HOW] [--json]",
+     "measure how many threads do best for prompts and for generation, and how many streams are\n"
+     "      worth computing at once; kept beside a packed file, for the daemon"},
     {"pack", VERB_PACK, verb_pack, "MODEL --out FILE",
      "write a model's packed form, which every verb takes in place of the GGUF"},
     {"quantize", VERB_QUANTIZE, verb_quantize,
@@ -71,7 +74,7 @@ static void print_usage(FILE *f)
         (void)fprintf(f, "  %s %s\n      %s\n", verbs[i].name, verbs[i].usage, verbs[i].what);
     }
     (void)fputs(
-        "\nEvery verb also takes --threads N (1 to 64; default: the processors this process "
+        "\nEvery verb also takes --threads N (1 to 64; default: the cores this process "
         "may use),\n--kv f32|f16|int8 (default f16) and --cpu scalar|avx2|avx512|neon|dotprod|i8mm "
         "(default: the best present).\nonebit-lab help, --help and --version say what they "
         "say.\n",

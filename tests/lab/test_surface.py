@@ -14,7 +14,7 @@ from lab import HOME_MODEL, LAB, LEVELS, fine, fine_json, lab, levels_present, m
 
 USAGE, DATA, NOINPUT, UNAVAILABLE, CANTCREATE, IO = 64, 65, 66, 69, 73, 74
 VERBS = ['info', 'verify', 'tokenize', 'detokenize', 'logits', 'generate', 'perplexity', 'template', 'make', 'bench', 'pack',
-         'quantize', 'sensitivity']
+         'quantize', 'sensitivity', 'tune']
 MESSAGES = json.dumps([{'role': 'user', 'content': 'turn on the kitchen lights'}])
 KITCHEN = {'intent': 'HassTurnOn', 'area': 'kitchen', 'domain': 'light'}
 

@@ -53,6 +53,40 @@ static void every_item_is_done_once(void **state)
     }
 }
 
+/* Goal: a job is done by the threads it is for, and by no other. Method: counts that change from
+ * job to job, with pauses in which workers fall asleep or are parked. */
+static void a_job_may_be_for_some_of_the_threads(void **state)
+{
+    struct threads *t = NULL;
+    (void)state;
+
+    assert_int_equal(threads_new(&t, 5), 0);
+    assert_int_equal(threads_used(t), 5);
+    for (size_t job = 0; job < 2000; job++) {
+        const unsigned n_used = 1 + (unsigned)(job / 3 * 7 % 5);
+        const size_t n = 1 + job % 97;
+        struct tally tally = {.done = calloc(n, sizeof(unsigned))};
+        assert_non_null(tally.done);
+        threads_use(t, n_used);
+        assert_int_equal(threads_used(t), n_used);
+        threads_run(t, count, &tally, n);
+        for (size_t i = 0; i < n; i++) {
+            assert_int_equal(tally.done[i], 1);
+        }
+        for (unsigned i = n_used; i < THREADS_MAX; i++) {
+            assert_int_equal(tally.sums[i], 0);
+        }
+        free(tally.done);
+        if (job % 100 == 0) {
+            (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        }
+    }
+    assert_int_equal(threads_count(t), 5);
+    threads_use(t, 2); /* freed while some are parked */
+    (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    threads_free(t);
+}
+
 static void pools_come_and_go(void **state)
 {
     struct threads *t = NULL;
@@ -82,13 +116,16 @@ static void engines_refuse_levels_that_are_absent(void **state)
         }
     }
     const unsigned n = engine_threads_default();
-    assert_true(n >= 1 && n <= THREADS_MAX);
+    assert_true(n >= 1 && n <= engine_threads_most() && engine_threads_most() <= THREADS_MAX);
+    const struct engine_options fewer = {.cpu = CPU_SCALAR, .n_threads = 3, .n_threads_most = 2};
+    assert_int_equal(engine_new(&e, &fewer), -22);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_item_is_done_once),
+        cmocka_unit_test(a_job_may_be_for_some_of_the_threads),
         cmocka_unit_test(pools_come_and_go),
         cmocka_unit_test(engines_refuse_levels_that_are_absent),
     };
