@@ -35,6 +35,8 @@ static const struct field load_rows[] = {
      .lo = 0.0f, .hi = MSG_TEMPERATURE_MAX, .range = TEMPERATURE_RANGE},
     {"chat_template", FIELD_TEXT, AT(chat_template), .max = MSG_NAME_MAX},
     {"weights", FIELD_TEXT, AT(weights), .max = MSG_NAME_MAX},
+    {"tune", FIELD_BOOL, AT(tune)},
+    {"tuning", FIELD_BYTES, AT(tuning), .max = SEAM_TUNING_MAX},
 };
 #undef AT
 
@@ -353,6 +355,16 @@ static const struct field stats_rows[] = {
 };
 #undef AT
 
+#define AT(member) .at = offsetof(struct seam_tuned, member)
+static const struct field tuned_rows[] = {
+    {"model", FIELD_U32, FIELD_REQUIRED, AT(model), .max = UINT32_MAX},
+    {"n_generate", FIELD_U32, FIELD_REQUIRED, AT(n_generate), .min = 1, .max = SEAM_THREADS_MAX},
+    {"n_prompt", FIELD_U32, FIELD_REQUIRED, AT(n_prompt), .min = 1, .max = SEAM_THREADS_MAX},
+    {"n_streams", FIELD_U32, AT(n_streams), .max = SEAM_STREAMS_MAX},
+    {"record", FIELD_BYTES, AT(record), .max = SEAM_TUNING_MAX},
+};
+#undef AT
+
 /* --- all of them --- */
 
 struct shape {
@@ -382,6 +394,7 @@ static const struct shape shapes[SEAM_TYPES] = {
     [SEAM_FAILED] = SHAPE("failed", failed_rows),
     [SEAM_LOAD_FAILED] = SHAPE("load_failed", load_failed_rows),
     [SEAM_STATS] = SHAPE("stats", stats_rows),
+    [SEAM_TUNED] = SHAPE("tuned", tuned_rows),
 };
 
 static const char *type_word(unsigned i)

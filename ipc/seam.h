@@ -26,6 +26,7 @@
 #define SEAM_THREADS_MAX 64u /* that the runner can be told to use */
 #define SEAM_STREAMS_MAX 64u /* sequences the runner holds, paused ones included */
 #define SEAM_SALT 16u        /* bytes that keep the KV blocks of identities apart */
+#define SEAM_TUNING_MAX 256u /* bytes of what was measured of a model */
 
 enum seam_type {
     SEAM_LOAD,   /* broker -> runner: map this packed model (descriptor attached) */
@@ -44,6 +45,7 @@ enum seam_type {
     SEAM_FAILED,      /* of a sequence */
     SEAM_LOAD_FAILED, /* a stale or damaged packed file: ERR_MODEL_MALFORMED, "packed: ..." */
     SEAM_STATS,
+    SEAM_TUNED, /* how many threads a model's steps take, as it was measured now or before */
     SEAM_TYPES,
 };
 
@@ -59,6 +61,8 @@ struct seam_load {
     float default_temperature;
     struct strview chat_template; /* by name, instead of the file's own; empty: the file's own */
     struct strview weights;       /* how they are held, by name; empty: shared */
+    bool tune;                    /* choose the number of threads by measurement */
+    struct strview tuning; /* the record of an earlier one; the runner says whether it holds */
 };
 
 struct seam_start {
@@ -168,6 +172,13 @@ struct seam_stats {                        /* after steps, at most every 250 ms 
     uint32_t n_sequences;
 };
 
+struct seam_tuned {
+    uint32_t model;
+    uint32_t n_generate, n_prompt; /* threads for steps of one token, and of many */
+    uint32_t n_streams; /* fewest at once that reach nine tenths of the best rate; 0: not known */
+    struct strview record; /* to be kept, and sent with the next load; empty: it came from there */
+};
+
 struct seam_message {
     enum seam_type type;
     union {
@@ -186,6 +197,7 @@ struct seam_message {
         struct seam_finished finished;
         struct seam_failed failed;
         struct seam_stats stats;
+        struct seam_tuned tuned;
     };
 };
 

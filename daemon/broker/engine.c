@@ -23,6 +23,8 @@
 #include "daemon/broker/results.h"
 #include "daemon/broker/sched.h"
 #include "daemon/broker/session_turn.h"
+#include "daemon/broker/tuning.h"
+#include "daemon/broker/verbs.h"
 #include "ipc/frame.h"
 #include "ipc/mp.h"
 
@@ -451,19 +453,6 @@ bool engine_check_quantization(struct request *r)
     return false;
 }
 
-void engine_load_done(struct request *r)
-{
-    struct buf out;
-
-    buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
-    if (results_done(&out, r->id) < 0) {
-        buf_deinit(&out);
-        request_fail(r, ERR_INTERNAL, "no memory");
-        return;
-    }
-    request_done(r, &out);
-}
-
 static void on_loaded(struct broker *b, const struct seam_loaded *l)
 {
     models_on_loaded(b, l);
@@ -473,7 +462,7 @@ static void on_loaded(struct broker *b, const struct seam_loaded *l)
     }
     list_for_each (r, next, &m->users, struct request, model_link) {
         if (r->kind == REQUEST_LOAD) {
-            engine_load_done(r);
+            verbs_load_done(r);
         } else {
             (void)engine_check_quantization(r);
         }
@@ -516,6 +505,9 @@ static void on_message(void *user, const struct seam_message *m)
         break;
     case SEAM_LOAD_FAILED:
         models_on_load_failed(b, &m->failed);
+        break;
+    case SEAM_TUNED:
+        tunings_on_tuned(b, &m->tuned);
         break;
     default:
         on_stats(b, &m->stats);

@@ -16,7 +16,4 @@ void engine_advance(struct broker *b);
 /** engine_check_quantization() - false: the request expected another one and has been refused */
 bool engine_check_quantization(struct request *r);
 
-/** engine_load_done() - end a load request whose model is loaded */
-void engine_load_done(struct request *r);
-
 #endif

@@ -200,6 +200,8 @@ static void on_probed(uv_work_t *work, int status)
         w->result = status; /* cancelled before it ran: nothing is open */
     } else if (w->result == PACK_OK && p->pack_fd >= 0) {
         note_source(m, &p->mark);
+        memcpy(m->tuning, p->tuning, p->n_tuning);
+        m->n_tuning = p->n_tuning;
         model_packed(m, p->pack_fd, p->final);
     } else if (w->result == PACK_OK && m->broker->stopping) {
         (void)unlink(p->temp);
@@ -207,6 +209,7 @@ static void on_probed(uv_work_t *work, int status)
         (void)close(p->temp_fd);
     } else if (w->result == PACK_OK) {
         note_source(m, &p->mark);
+        m->n_tuning = 0;
         m->state = MODEL_PACKING;
         log_client(LOG_MODELS, LOG_INFO, "model %s: packing", m->name);
         pack_child_start(m, p->source_fd, p->temp_fd, p->temp, p->final);
@@ -329,6 +332,8 @@ static void load(struct model *m)
         .default_temperature = o ? (float)o->temperature : 0,
         .chat_template = strview_of(o ? o->chat_template : NULL),
         .weights = strview_of(backing_choose(m)),
+        .tune = b->config.threads == 0,
+        .tuning = {.data = (const char *)m->tuning, .n = m->n_tuning},
     };
     const struct seam_message message = {.type = SEAM_LOAD, .load = l};
     const int fd = fcntl(m->pack_fd, F_DUPFD_CLOEXEC, 0);

@@ -56,6 +56,8 @@ struct model {
     int pack_fd;          /* owned; kept while it is loaded, so that the engine's successor maps the
                             * very same weights, whatever has become of the files; -1: none */
     char pack_path[4096]; /* of pack_fd, for removing a refused one */
+    uint8_t tuning[SEAM_TUNING_MAX]; /* what the engine has measured of it: tuning.h */
+    size_t n_tuning;
     struct file_mark mark; /* of the file that was packed or refused */
     uint64_t text_mark;    /* of what the ids of a text depend on; of the last load */
     uint64_t answer_mark;  /* of what an answer depends on beside its request */

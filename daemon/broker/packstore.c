@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/fnv.h"
+#include "daemon/broker/tuning.h"
 
 #define HASH_DIGITS 16
 #define TEMPS_MAX 64u
@@ -119,6 +120,8 @@ int pack_probe(struct pack_probe *p)
     p->pack_fd = open(p->final, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (p->pack_fd < 0) {
         r = errno == ENOENT ? open_temp(p) : -errno;
+    } else {
+        p->n_tuning = tuning_read_kept(p->final, p->tuning);
     }
 out:
     if (r != PACK_OK || p->pack_fd >= 0) {
@@ -128,20 +131,24 @@ out:
     return r;
 }
 
-/* Is `file` NAME-<hash>.pack? */
+/* Is `file` NAME-<hash>.pack, or what is kept beside one? */
 static bool pack_of(const char *file, const char *name)
 {
     const size_t n = strlen(name);
 
-    return strncmp(file, name, n) == 0 && file[n] == '-' &&
-           strspn(file + n + 1, "0123456789abcdef") == HASH_DIGITS &&
-           strcmp(file + n + 1 + HASH_DIGITS, ".pack") == 0;
+    if (strncmp(file, name, n) != 0 || file[n] != '-' ||
+        strspn(file + n + 1, "0123456789abcdef") != HASH_DIGITS) {
+        return false;
+    }
+    const char *end = file + n + 1 + HASH_DIGITS;
+    return strcmp(end, ".pack") == 0 || strcmp(end, ".tune") == 0;
 }
 
 static void remove_older(const char *final, const char *name)
 {
     char dir[PACK_PATH_MAX];
     const char *slash = strrchr(final, '/');
+    const size_t n_stem = strlen(slash + 1) - (sizeof(".pack") - 1); /* what both have */
 
     (void)snprintf(dir, sizeof(dir), "%.*s", (int)(slash - final), final);
     DIR *d = opendir(dir);
@@ -150,7 +157,7 @@ static void remove_older(const char *final, const char *name)
     }
     (void)fsync(dirfd(d)); /* the new name is on disk before the old file goes */
     for (struct dirent *e; (e = readdir(d));) {
-        if (pack_of(e->d_name, name) && strcmp(e->d_name, slash + 1) != 0) {
+        if (pack_of(e->d_name, name) && strncmp(e->d_name, slash + 1, n_stem) != 0) {
             (void)unlinkat(dirfd(d), e->d_name, 0);
         }
     }
@@ -169,6 +176,16 @@ int pack_commit(int fd, const char *temp, const char *final, const char *name)
     return r < 0 ? -errno : r;
 }
 
+/* A packed file in the making, or what is kept beside one. Of the latter's writers nobody holds a
+ * lock: one whose file is swept away measures again. */
+static bool is_temp(const char *file)
+{
+    const size_t n = strlen(file);
+    const char *end = n < 6 ? "" : file + n - 4;
+
+    return file[0] == '.' && (strcmp(end, ".tmp") == 0 || strcmp(end, ".new") == 0);
+}
+
 void pack_sweep(const char *cache_dir)
 {
     DIR *d = opendir(cache_dir);
@@ -177,9 +194,7 @@ void pack_sweep(const char *cache_dir)
         return;
     }
     for (struct dirent *e; (e = readdir(d));) {
-        const size_t n = strlen(e->d_name);
-
-        if (e->d_name[0] != '.' || n < 6 || strcmp(e->d_name + n - 4, ".tmp") != 0) {
+        if (!is_temp(e->d_name)) {
             continue;
         }
         const int fd = openat(dirfd(d), e->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);

@@ -8,6 +8,7 @@
 
 #include "base/compiler.h"
 #include "daemon/broker/scan.h"
+#include "ipc/seam.h"
 
 #define PACK_PATH_MAX 4096u
 
@@ -20,6 +21,8 @@ struct pack_probe {
     int pack_fd;            /* >= 0: the packed file is there; the caller's */
     int source_fd, temp_fd; /* else: what a packer needs; the caller's */
     char temp[PACK_PATH_MAX], final[PACK_PATH_MAX];
+    uint8_t tuning[SEAM_TUNING_MAX]; /* what is kept beside the packed file */
+    size_t n_tuning;
     struct file_mark mark;
     uint64_t hash; /* of mark and pack_id */
 };

@@ -177,7 +177,7 @@ static void attach(struct request *r, struct model *m, const struct file_mark *m
     say_accepted(r);
     broker_watch_deadline(m->broker, r->deadline_ns);
     if (m->state == MODEL_LOADED && r->kind == REQUEST_LOAD) {
-        engine_load_done(r);
+        verbs_load_done(r);
     }
     broker_dirty(m->broker);
 }
@@ -406,6 +406,19 @@ static void do_cancel(struct conn *c, const struct message *m)
     }
     request_fail(r, ERR_CANCELLED, "cancelled");
     plain_done(c, m->id);
+}
+
+void verbs_load_done(struct request *r)
+{
+    struct buf out;
+
+    buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
+    if (results_done(&out, r->id) < 0) {
+        buf_deinit(&out);
+        request_fail(r, ERR_INTERNAL, "no memory");
+        return;
+    }
+    request_done(r, &out);
 }
 
 static void do_load(struct conn *c, const struct message *m)

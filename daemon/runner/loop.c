@@ -65,7 +65,7 @@ static void carry_out(struct runner *rn, struct seam_item *item)
 /* Everything the broker has said so far; waits for something when there is nothing else to do. */
 static int hear(struct runner *rn)
 {
-    bool wait = !steps_work(rn);
+    bool wait = !steps_work(rn) && !tuning_work(rn);
     struct seam_item *item = NULL;
     int r;
 
@@ -93,6 +93,8 @@ static int run(struct runner *rn)
         }
         if (steps_work(rn)) {
             steps_run(rn);
+        } else if (tuning_work(rn)) {
+            tuning_run(rn);
         }
         residents_spill(rn);
         report_stats(rn, !steps_work(rn), clock_now_ns());
@@ -121,7 +123,9 @@ static void runner_deinit(struct runner *rn)
 
 int loop_main(const struct runner_options *options, const struct runner_hooks *hooks)
 {
-    const struct engine_options engine = {.cpu = options->cpu, .n_threads = options->n_threads};
+    const struct engine_options engine = {.cpu = options->cpu,
+                                          .n_threads = options->n_threads,
+                                          .n_threads_most = options->n_threads_most};
     struct runner rn = {.hooks = hooks,
                         .step_tokens_max = options->step_tokens_max,
                         .n_threads = options->n_threads};

@@ -35,6 +35,7 @@ static void resident_free(struct resident *m)
     if (m->loading) {
         (void)pthread_join(m->loader, NULL);
     }
+    tuner_free(m->tuner);
     sampler_free(m->sampler);
     stepper_free(m->stepper);
     kv_pool_free(m->pool);
@@ -104,6 +105,11 @@ void resident_load(struct runner *rn, struct seam_item *item)
     m->weights = weights;
     m->temperature = load->has_default_temperature ? load->default_temperature : -1;
     m->chat = chat;
+    m->tune = load->tune;
+    m->n_record = load->tuning.n;
+    if (m->n_record > 0) {
+        memcpy(m->record, load->tuning.data, m->n_record);
+    }
     m->begin_ns = clock_now_ns();
     m->io = rn->io;
     m->fd = item->fd;
@@ -230,6 +236,7 @@ static bool resident_ready(struct runner *rn, struct resident *m)
     m->ready = true;
     rn->stats_due = true;
     report_loaded(rn, m);
+    tuning_begin(rn, m);
     return true;
 }
 

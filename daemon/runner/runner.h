@@ -53,7 +53,10 @@ struct resident {
     enum weights_backing weights; /* as asked for */
     float temperature;            /* of a request that names none; < 0: what the file says */
     enum chat_template
-        chat;          /* of a request that names none; until ready only what was configured */
+        chat;  /* of a request that names none; until ready only what was configured */
+    bool tune; /* the number of threads is to be measured, or was: */
+    uint8_t record[SEAM_TUNING_MAX];
+    size_t n_record;
     uint64_t begin_ns; /* of the load */
 
     /* Loading: the loader thread writes these and then sets opened; the engine reads afterwards. */
@@ -73,6 +76,7 @@ struct resident {
     size_t n_blocks;         /* in the pool */
     struct stepper *stepper; /* owned */
     struct sampler *sampler; /* owned */
+    struct tuner *tuner;     /* owned; NULL: nothing is to be measured (any more) */
     uint32_t n_ctx, n_streams, n_sequences;
 
     struct pace pace;
@@ -228,6 +232,15 @@ bool steps_work(const struct runner *rn);
 /** steps_run() - one step of the model whose turn it is */
 void steps_run(struct runner *rn);
 
+/* ---- tuning.c ---- */
+
+/** tuning_begin() - use what was measured of a model that is ready, or plan to measure it */
+void tuning_begin(struct runner *rn, struct resident *m);
+/** tuning_work() - is there a model to be measured? For when steps_work() says no. */
+bool tuning_work(const struct runner *rn);
+/** tuning_run() - measure some milliseconds of it */
+void tuning_run(struct runner *rn);
+
 /* ---- pace.c: how many prompt tokens fit a step; pure ---- */
 
 /**
@@ -249,7 +262,7 @@ uint64_t pace_expect(const struct pace *p, size_t n_decode, size_t n_prompt);
 struct runner_options {
     int seam_fd;
     enum cpu_level cpu;
-    unsigned n_threads;
+    unsigned n_threads, n_threads_most; /* as in struct engine_options */
     size_t step_tokens_max;
 };
 

@@ -62,7 +62,7 @@ static bool parse_option(struct arguments *a, int option, const char *value)
         if (!parse_number(value, SEAM_THREADS_MAX, &n) || n == 0) {
             return false;
         }
-        a->options.n_threads = (unsigned)n;
+        a->options.n_threads = a->options.n_threads_most = (unsigned)n;
         return true;
     case 'k':
         if (!parse_number(value, STEP_TOKENS_MAX, &n) || n == 0) {
@@ -90,6 +90,7 @@ static bool parse_arguments(struct arguments *a, int argc, char **argv)
 
     *a = (struct arguments){.options = {.cpu = cpu_level_best(),
                                         .n_threads = engine_threads_default(),
+                                        .n_threads_most = engine_threads_most(),
                                         .step_tokens_max = STEP_TOKENS_MAX}};
     while ((option = getopt_long(argc, argv, "", options, &at)) != -1) {
         if (option == '?') {

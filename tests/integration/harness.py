@@ -131,7 +131,7 @@ class Daemon:
             def the_runner_is_gone():
                 return not alive(runner)
             wait_for(the_runner_is_gone)
-        left = [p.name for p in self.cache.iterdir() if not p.name.endswith(('.pack', '.kv')) and p.name != 'salts']
+        left = [p.name for p in self.cache.iterdir() if not p.name.endswith(('.pack', '.tune', '.kv')) and p.name != 'salts']
         assert left in ([], ['lock']), f'left in the cache: {left}'
 
     def __enter__(self):

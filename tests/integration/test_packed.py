@@ -107,6 +107,30 @@ class Packed(unittest.TestCase):
                     self.assertLess(resident, start + size // 2)
                 self.assertIn(want, d.cli('ps').stdout.decode())
 
+    def test_a_measurement_is_kept_beside_the_packed_file_and_taken_up(self):
+        """Measured once the engine is idle; a daemon after it reads it; one that is damaged is measured anew."""
+        def kept():
+            return sorted(d.cache.glob('*.tune'))
+        with Daemon() as d:
+            self.assertEqual(ask(d), (self.right, None))
+            wait_for(kept)
+            tune = kept()[0]
+            self.assertEqual(tune, the_pack(d).with_suffix('.tune'))
+            first = tune.read_bytes()
+            with Pair(d) as second:
+                self.assertEqual(ask(second), (self.right, None))
+                wait_for(lambda: 'measured before:' in second.read_log())
+            for damage in (b'', first[:-1], first + b'x', bytes([first[0] ^ 1]) + first[1:], b'\xff' * 5000):
+                unload(d)
+                tune.write_bytes(damage)
+                self.assertEqual(ask(d), (self.right, None))
+                wait_for(lambda: tune.read_bytes()[:8] == b'obtuning' and len(tune.read_bytes()) == len(first))
+            self.assertEqual(list(d.cache.glob('.*')), [])
+        with Daemon(config='[engine]\nthreads = 1\n') as d:  # fixed: nothing is measured
+            self.assertEqual(ask(d), (self.right, None))
+            self.assertEqual(ask(d, temperature=0.5, seed=1)[1], None)
+            self.assertEqual(kept(), [])
+
     def test_copies_stay_within_their_bound_together(self):
         """Two models of a megabyte each, and room for one and a half."""
         def held(d):

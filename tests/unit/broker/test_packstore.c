@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/broker/packstore.h"
+#include "daemon/broker/tuning.h"
 
 struct folders {
     char home[64], models[80], cache[80], source[96];
@@ -121,8 +122,12 @@ static void the_sweep_takes_what_nobody_works_on(void **state)
     done_with(&dead);
     assert_int_equal(pack_probe(&alive), PACK_OK);
     assert_int_equal(count_files(f->cache, ".tmp"), 2);
+    char half[PACK_PATH_MAX]; /* a writer of what was measured died */
+    (void)snprintf(half, sizeof(half), "%s/.m.tune-1.new", f->cache);
+    put(half, "half");
     pack_sweep(f->cache);
     assert_int_equal(count_files(f->cache, ".tmp"), 1);
+    assert_int_equal(count_files(f->cache, ".new"), 0);
     assert_int_equal(access(alive.temp, F_OK), 0);
     done_with(&alive);
 }
@@ -175,6 +180,63 @@ static void an_unchanged_source_finds_its_packed_file(void **state)
     done_with(&other);
 }
 
+/* Goal: what was measured is found with its packed file, and goes with it. Method: none, one that
+ * is kept, one too long to be ours, a pipe in its place, and a packed file of another version. */
+static void a_tuning_lies_beside_its_packed_file(void **state)
+{
+    const struct folders *f = *state;
+    struct pack_probe p = probe_of(f);
+    char path[PACK_PATH_MAX], longer[SEAM_TUNING_MAX + 2];
+
+    put(f->source, "model");
+    assert_int_equal(pack_probe(&p), PACK_OK);
+    const int pack = pack_commit(p.temp_fd, p.temp, p.final, "m");
+    assert_true(pack >= 0);
+    (void)close(pack);
+    done_with(&p);
+    assert_int_equal(pack_probe(&p), PACK_OK);
+    assert_int_equal(p.n_tuning, 0);
+    done_with(&p);
+
+    assert_int_equal(tuning_write_kept(p.final, "measured", 8), 0);
+    assert_int_equal(tuning_write_kept(p.final, "measured 2", 10), 0);
+    assert_int_equal(count_files(f->cache, ".tune"), 1);
+    assert_int_equal(count_files(f->cache, ".new"), 0);
+    assert_int_equal(pack_probe(&p), PACK_OK);
+    assert_int_equal(p.n_tuning, 10);
+    assert_memory_equal(p.tuning, "measured 2", 10);
+    done_with(&p);
+
+    assert_int_equal(tuning_path(path, sizeof(path), p.final), 0);
+    assert_int_equal(tuning_path(path, strlen(p.final), p.final), -36); /* -ENAMETOOLONG */
+    assert_int_equal(tuning_path(longer, sizeof(longer), "m.gguf"), -22);
+    memset(longer, 'x', sizeof(longer));
+    longer[sizeof(longer) - 1] = '\0';
+    assert_int_equal(unlink(path), 0);
+    put(path, longer);
+    assert_int_equal(pack_probe(&p), PACK_OK);
+    assert_int_equal(p.n_tuning, 0);
+    done_with(&p);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(mkfifo(path, 0600), 0);
+    assert_int_equal(pack_probe(&p), PACK_OK);
+    assert_int_equal(p.n_tuning, 0);
+    done_with(&p);
+    assert_int_equal(unlink(path), 0);
+
+    assert_int_equal(tuning_write_kept(p.final, "measured", 8), 0);
+    p = probe_of(f);
+    p.pack_id = "q";
+    assert_int_equal(pack_probe(&p), PACK_OK);
+    assert_int_equal(p.n_tuning, 0);
+    const int next = pack_commit(p.temp_fd, p.temp, p.final, "m");
+    assert_true(next >= 0);
+    (void)close(next);
+    assert_int_equal(count_files(f->cache, ".tune"), 0);
+    assert_int_equal(count_files(f->cache, ".pack"), 1);
+    done_with(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -185,6 +247,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_rewrite_that_puts_its_time_back_is_seen, make_folders,
                                         remove_folders),
         cmocka_unit_test_setup_teardown(an_unchanged_source_finds_its_packed_file, make_folders,
+                                        remove_folders),
+        cmocka_unit_test_setup_teardown(a_tuning_lies_beside_its_packed_file, make_folders,
                                         remove_folders),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -60,7 +60,9 @@ static int put_load(struct buf *out)
                                                    .has_default_temperature = true,
                                                    .default_temperature = 0.0f,
                                                    .chat_template = S("falcon3"),
-                                                   .weights = S("private")}};
+                                                   .weights = S("private"),
+                                                   .tune = true,
+                                                   .tuning = S("\0\xff")}};
     return put(out, &m);
 }
 
@@ -77,6 +79,7 @@ static void check_load(const uint8_t *body, size_t n)
     assert_true(m.has_default_temperature && m.default_temperature == 0.0f);
     is(m.chat_template, "falcon3");
     is(m.weights, "private");
+    assert_true(m.tune && m.tuning.n == 2 && memcmp(m.tuning.data, "\0\xff", 2) == 0);
 }
 
 static int put_drop(struct buf *out)
@@ -417,6 +420,26 @@ static void check_stats(const uint8_t *body, size_t n)
     assert_int_equal(m.n_sequences, 8);
 }
 
+static int put_tuned(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_TUNED,
+                                          .tuned = {.model = 3,
+                                                    .n_generate = 1,
+                                                    .n_prompt = SEAM_THREADS_MAX,
+                                                    .n_streams = SEAM_STREAMS_MAX,
+                                                    .record = S("\0\xff")}};
+    return put(out, &m);
+}
+
+static void check_tuned(const uint8_t *body, size_t n)
+{
+    const struct seam_tuned m = read_back(body, n, SEAM_TUNED).tuned;
+
+    assert_true(m.model == 3 && m.n_generate == 1 && m.n_prompt == SEAM_THREADS_MAX);
+    assert_int_equal(m.n_streams, SEAM_STREAMS_MAX);
+    assert_true(m.record.n == 2 && memcmp(m.record.data, "\0\xff", 2) == 0);
+}
+
 #define EXAMPLE(name)                                                                              \
     {                                                                                              \
 #name, put_##name, check_##name, .prose = false                                            \
@@ -426,6 +449,6 @@ const struct frame_example seam_examples[] = {
     EXAMPLE(plan_empty), EXAMPLE(cancel),      EXAMPLE(hello),  EXAMPLE(loaded),
     EXAMPLE(started),    EXAMPLE(prefill),     EXAMPLE(tokens), EXAMPLE(finished),
     EXAMPLE(failed),     EXAMPLE(load_failed), EXAMPLE(stats),  EXAMPLE(start_session),
-    EXAMPLE(public),     EXAMPLE(spill),
+    EXAMPLE(public),     EXAMPLE(spill),       EXAMPLE(tuned),
 };
 const size_t n_seam_examples = ARRAY_SIZE(seam_examples);
