@@ -2,10 +2,15 @@
  * cache; an item is a run of panels that is long enough to be worth handing out. Items go batch by
  * batch: a thread makes the tables of binary products once for a batch, and keeps them in memory of
  * its own. Products too small to hand out stay with the caller: waking a thread costs some
- * microseconds, and a one-token product of a small model takes less. */
+ * microseconds, and a one-token product of a small model takes less.
+ *
+ * Items are small, so that no thread waits long for another's last one, and yet a thread reads
+ * memory in one stream: each has a share of neighbouring items and takes them in order; who is
+ * through with its own helps with the next one's. */
 #include "engine/product.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "engine/threads.h"
@@ -13,9 +18,16 @@
 #define TOKENS_AT_ONCE 64u               /* activations that stay in the cache while panels pass */
 #define TABLES_BYTES ((size_t)256 << 10) /* tables that do */
 #define TABLES_TOKENS_MIN 8u             /* fewer would not be worth laying out the weights for */
-#define ITEM_WORK ((size_t)48 << 10)     /* multiply-adds an item should have at least */
+#define ITEM_LEAST ((size_t)48 << 10)    /* multiply-adds an item should have at least */
+#define ITEM_MOST ((size_t)16 << 20)     /* and at most, unless it is one panel */
 #define ALONE_WORK ((size_t)160 << 10)   /* below this the caller works alone */
-#define ITEMS_PER_THREAD 6u              /* pieces per thread, so that a late one delays little */
+#define ITEMS_PER_THREAD 24u             /* where ITEM_LEAST allows so many */
+
+/* Items that a thread takes first, on a line of the cache of its own. */
+struct share {
+    _Alignas(64) atomic_size_t next;
+    size_t end;
+};
 
 struct job {
     const struct kernels *k;
@@ -24,12 +36,12 @@ struct job {
     size_t n_tokens;
     size_t n_panels; /* of all products together */
     size_t item_panels;
-    size_t batch;    /* tokens */
-    size_t n_pieces; /* items of a batch */
-    size_t n_items;
-    size_t jump;                     /* panels from an item to the one its thread will take next */
+    size_t batch;                    /* tokens */
+    size_t n_pieces;                 /* items of a batch */
     const struct matrix *binary;     /* one that wants tables; NULL: none does */
     uint32_t tables_of[THREADS_MAX]; /* the batch + 1 whose tables a thread has; 0: none */
+    unsigned n_shares;
+    struct share shares[THREADS_MAX];
 };
 
 /* A batch of tokens, in the hands of one thread. */
@@ -140,17 +152,17 @@ static const uint8_t *make_tables(struct job *j, size_t batch, const struct part
 /* ---- a run of panels of one matrix, for a batch ---- */
 
 /* Panels [panel, end), or the first of them: several at once where the level has such a kernel.
- * Returns how many. next: the one to begin with when these are done. */
+ * Returns how many. Those that follow in memory are this thread's next ones, mostly. */
 static size_t some_panels(const struct job *j, const struct matrix *m, size_t panel, size_t end,
-                          size_t next, const struct act_q8 *act, float *out, size_t stride)
+                          const struct act_q8 *act, float *out, size_t stride)
 {
     const uint8_t *data = m->data + panel * m->panel_bytes;
     const enum panel_kind kind = format_info(m->format)->panel;
 
     if (kind == PANEL_B1 && act->sums) {
         const size_t n = end - panel < B1_PANELS_BEST ? end - panel : B1_PANELS_BEST;
-        const size_t then = panel + n < end ? panel + n : next;
-        j->k->b1_panels(data, n, then < panels_of(m) ? m->data + then * m->panel_bytes : NULL,
+        const size_t next = panel + n;
+        j->k->b1_panels(data, n, next < panels_of(m) ? m->data + next * m->panel_bytes : NULL,
                         m->n_cols, act, out, stride);
         return n;
     }
@@ -176,12 +188,11 @@ static void panels_quantized(const struct job *j, const struct product *p, size_
     float *out = p->out + part->first * p->stride;
 
     for (size_t panel = begin; panel < whole_end;) {
-        panel += some_panels(j, m, panel, whole_end, begin + j->jump, &act,
-                             out + panel * PANEL_ROWS, p->stride);
+        panel += some_panels(j, m, panel, whole_end, &act, out + panel * PANEL_ROWS, p->stride);
     }
     if (end > n_whole) { /* the last panel is wider than what is left */
         float whole[TOKENS_AT_ONCE * PANEL_ROWS];
-        (void)some_panels(j, m, n_whole, n_whole + 1, SIZE_MAX, &act, whole, PANEL_ROWS);
+        (void)some_panels(j, m, n_whole, n_whole + 1, &act, whole, PANEL_ROWS);
         for (size_t t = 0; t < part->n; t++) {
             memcpy(out + t * p->stride + n_whole * PANEL_ROWS, whole + t * PANEL_ROWS,
                    rows * sizeof(*out));
@@ -265,11 +276,9 @@ static void do_panels(const struct job *j, const struct product *p, size_t begin
     }
 }
 
-static void do_item(void *ctx, size_t item, unsigned thread_i)
+static void do_item(struct job *j, size_t item, unsigned thread_i)
 {
-    struct job *j = ctx;
-    const size_t i = j->n_items - 1 - item; /* the pool begins with the last: in memory's order */
-    const size_t batch = i / j->n_pieces, begin = i % j->n_pieces * j->item_panels;
+    const size_t batch = item / j->n_pieces, begin = item % j->n_pieces * j->item_panels;
     const size_t end = begin + j->item_panels < j->n_panels ? begin + j->item_panels : j->n_panels;
     const size_t first = batch * j->batch, left = j->n_tokens - first;
     struct part part = {.first = first, .n = left < j->batch ? left : j->batch};
@@ -288,8 +297,37 @@ static void do_item(void *ctx, size_t item, unsigned thread_i)
     }
 }
 
+/* Do one item: of this thread's share, or else of the next one that has some. There are as many
+ * calls as items and a share that is used up stays so: every call finds one. */
+static void do_next(void *ctx, size_t call, unsigned thread_i)
+{
+    struct job *j = ctx;
+
+    (void)call;
+    for (unsigned i = 0; i < j->n_shares; i++) {
+        struct share *s = &j->shares[(thread_i + i) % j->n_shares];
+        if (atomic_load_explicit(&s->next, memory_order_relaxed) < s->end) {
+            const size_t item = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
+            if (item < s->end) {
+                do_item(j, item, thread_i);
+                return;
+            }
+        }
+    }
+}
+
+static void share_out(struct job *j, struct threads *threads, size_t n_items)
+{
+    j->n_shares = threads_count(threads);
+    for (unsigned i = 0; i < j->n_shares; i++) {
+        atomic_init(&j->shares[i].next, n_items * i / j->n_shares);
+        j->shares[i].end = n_items * (i + 1) / j->n_shares;
+    }
+    threads_run(threads, do_next, j, n_items);
+}
+
 /* How many panels an item has: enough to be worth handing out, and so few that all items together
- * are some for each thread. */
+ * are some for each thread and none takes long. */
 static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batches)
 {
     const size_t wanted = (size_t)n_threads * ITEMS_PER_THREAD;
@@ -297,8 +335,8 @@ static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batche
     const size_t fair = (j->n_panels + pieces - 1) / pieces;
     const size_t unit_work =
         PANEL_ROWS * j->products[0].m->n_cols * (j->n_tokens < j->batch ? j->n_tokens : j->batch);
-    const size_t least = (ITEM_WORK + unit_work - 1) / unit_work;
-    const size_t n = fair > least ? fair : least;
+    const size_t least = (ITEM_LEAST + unit_work - 1) / unit_work, most = ITEM_MOST / unit_work;
+    const size_t fit = fair < most ? fair : most, n = fit > least ? fit : least;
 
     return j->binary ? (n + B1_PANELS_BEST - 1) / B1_PANELS_BEST * B1_PANELS_BEST : n;
 }
@@ -308,13 +346,16 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
 {
     const unsigned n_threads = threads_used(e->threads);
     const size_t n_cols = products[0].m->n_cols;
-    struct job j = {.k = &e->kernels,
-                    .in = in,
-                    .products = products,
-                    .n_tokens = n_tokens,
-                    .batch = TOKENS_AT_ONCE};
+    struct job j;
 
     assert(n >= 1 && n <= PRODUCTS_MAX && n_tokens >= 1);
+    j.k = &e->kernels;
+    j.in = in;
+    j.products = products;
+    j.n_tokens = n_tokens;
+    j.n_panels = 0;
+    j.batch = TOKENS_AT_ONCE;
+    j.binary = NULL;
     for (size_t i = 0; i < n; i++) {
         j.n_panels += panels_of(products[i].m);
         if (wants_tables(j.k, products[i].m)) {
@@ -322,12 +363,11 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
             j.batch = tables_tokens(n_cols);
         }
     }
+    memset(j.tables_of, 0, n_threads * sizeof(j.tables_of[0]));
     const size_t n_batches = (n_tokens + j.batch - 1) / j.batch;
     if (PANEL_ROWS * n_cols * n_tokens * j.n_panels < ALONE_WORK || n_threads == 1) {
         j.item_panels = j.n_panels;
         j.n_pieces = 1;
-        j.n_items = n_batches;
-        j.jump = j.n_panels;
         for (size_t i = n_batches; i-- > 0;) {
             do_item(&j, i, 0);
         }
@@ -335,7 +375,5 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
     }
     j.item_panels = item_size(&j, n_threads, n_batches);
     j.n_pieces = (j.n_panels + j.item_panels - 1) / j.item_panels;
-    j.n_items = n_batches * j.n_pieces;
-    j.jump = n_threads * j.item_panels;
-    threads_run(e->threads, do_item, &j, j.n_items);
+    share_out(&j, e->threads, n_batches * j.n_pieces);
 }
