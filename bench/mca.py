@@ -10,6 +10,7 @@ instructions can pass. `pipes`: the two vector pipes, which do the dot products 
 so that what a call takes once is not in them. LLVM 14 schedules a cortex-a76 like its predecessors: three
 instructions a cycle where the core takes four, so cycles are rather too many than too few. Its table look-ups of one
 register, three operations on those, are one on a cortex-a76, and go in as an `orr` of the same registers there.
+Binary panels go four at once, as the engine takes them; the tables, made once a token for all rows, are not counted.
 
 Wants aarch64-linux-gnu-gcc, its objdump, qemu-aarch64 and llvm-mca (Debian: llvm, gcc-aarch64-linux-gnu, qemu-user).
 Exit 77, and a word on standard error, where one is missing."""
@@ -37,6 +38,7 @@ VECTOR_PIPES = ('A57UnitW', 'A57UnitX')
 DOTS = re.compile(r'^(?:sdot|udot|usdot|smmla|ummla|usmmla)\b')
 LOOK_UP = re.compile(r'^tbl\s+(v\d+\.16b), \{(v\d+\.16b)\}, (v\d+\.16b)$')
 PANEL_ROWS = 16
+PANELS = {'b1': 4}  # in one call of bench/trace, where more than one
 
 
 def tools():
@@ -142,7 +144,7 @@ def counted(mca, core, program, code, span, level, kind, tokens, home):
     more = [b - a for a, b in zip(*calls)]
     if more[3] <= 0:
         sys.exit(f'{level} {kind}, {tokens} tokens: {calls[1][0]} instructions of the call were seen, and none of a product')
-    each = 128 / (COLUMNS * PANEL_ROWS * tokens)
+    each = 128 / (COLUMNS * PANEL_ROWS * PANELS.get(kind, 1) * tokens)
     count, dots, cycles, pipes = (v * each for v in more)
     return {'core': core, 'level': level, 'kind': kind, 'tokens': tokens, 'instructions': count, 'cycles': cycles,
             'bound': pipes, 'dots': dots / len(VECTOR_PIPES), 'ratio': cycles / pipes,

@@ -108,8 +108,10 @@ f32_to_f16_fn f32_to_f16_avx512;
 scores_fn scores_i8_avx512;
 mix_fn mix_f32_avx512, mix_f16_avx512, mix_i8_avx512;
 
-panel_fn panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t256_neon, panel_trow_neon,
-    panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;
+panel_fn panel_b1_neon, panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t256_neon,
+    panel_trow_neon, panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;
+quad_sums_fn quad_sums_neon;
+b1_panels_fn b1_panels_neon;
 quant_fn quant_neon, quant_token_neon;
 dot_f32_fn dot_f32_neon;
 dot_half_fn dot_f16_neon, dot_bf16_neon;
