@@ -261,6 +261,7 @@ static void run_attention(const struct kernels *k, struct values *v, enum row_ki
     float *to[KERN_QUERIES];
     const float *weight[KERN_QUERIES];
     struct queries q = {.n = n};
+    float sum[KERN_QUERIES] = {0};
 
     for (size_t t = 0; t < n; t++) {
         q.q[t] = kind == ROW_I8 ? (const void *)v->q : v->y + t * KV_COLS;
@@ -270,7 +271,7 @@ static void run_attention(const struct kernels *k, struct values *v, enum row_ki
     }
     if (mix) {
         memset(v->out, 0, sizeof(v->out));
-        k->mix[kind](&kv, weight, n, to);
+        k->mix[kind](&kv, weight, n, to, sum);
     } else {
         k->scores[kind](&kv, &q, to);
     }

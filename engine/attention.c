@@ -90,29 +90,35 @@ struct party {
     float *out[KERN_QUERIES];    /* (head_dim) */
     float *scores[KERN_QUERIES]; /* (n_seen), then e^(score - max) */
     size_t n_seen[KERN_QUERIES]; /* positions, its own the last one; ascending */
+    float sum[KERN_QUERIES];     /* of the e^(score - max) whose values are mixed */
+    const uint8_t *after;        /* keys that the thread is likely to read next; or NULL */
 };
 
 _Static_assert((int)KV_F32 == (int)ROW_F32 && (int)KV_F16 == (int)ROW_F16 &&
                    (int)KV_I8 == (int)ROW_I8 && KV_BLOCK <= KERN_ROWS,
                "a cache's rows are what the kernels take");
 
-/* Keys, or values, of positions [first, end), which lie in one block; the next block is read after
- * it when there is one. @offset: 0, or where the values are */
-static struct kv_rows rows_at(const struct party *p, size_t first, size_t end, size_t n_all,
-                              size_t offset)
+/* Keys, or values, of positions [first, end), which lie in one block.
+ * @offset: 0, or where the values are
+ * @next: the rows that are read after these: brought in meanwhile, their scales now. Or NULL */
+static struct kv_rows rows_at(const struct party *p, size_t first, size_t end, size_t offset,
+                              const uint8_t *next)
 {
     const struct kv_pool *pool = p->seq->pool;
-    const size_t block = first / KV_BLOCK, at = first % KV_BLOCK;
-    const uint8_t *half = kv_keys(p->seq, p->layer_i, p->kv_head, block) + offset;
-    const bool more = (block + 1) * KV_BLOCK < n_all;
+    const size_t at = first % KV_BLOCK;
+    const uint8_t *half = kv_keys(p->seq, p->layer_i, p->kv_head, first / KV_BLOCK) + offset;
+    struct kv_rows ret = {.rows = half + at * p->head_dim * row_bytes(pool->type),
+                          .next = next,
+                          .n = end - first,
+                          .n_cols = p->head_dim};
 
-    return (struct kv_rows){
-        .rows = half + at * p->head_dim * row_bytes(pool->type),
-        .d = pool->type == KV_I8 ? kv_scales(pool, half) + at : NULL,
-        .next = more ? kv_keys(p->seq, p->layer_i, p->kv_head, block + 1) + offset : NULL,
-        .n = end - first,
-        .n_cols = p->head_dim,
-    };
+    if (pool->type == KV_I8) {
+        ret.d = kv_scales(pool, half) + at;
+        for (size_t i = 0; next && i < KV_BLOCK * sizeof(float); i += 64) {
+            __builtin_prefetch((const uint8_t *)kv_scales(pool, next) + i);
+        }
+    }
+    return ret;
 }
 
 /* Every query's scores of the positions that the last one sees. Those beyond its own are not
@@ -122,8 +128,12 @@ static void score(const struct party *p)
     const size_t n = p->n_seen[p->queries.n - 1];
 
     for (size_t first = 0; first < n; first += KV_BLOCK) {
-        const size_t end = n - first < KV_BLOCK ? n : first + KV_BLOCK;
-        const struct kv_rows keys = rows_at(p, first, end, n, 0);
+        const bool more = n - first > KV_BLOCK;
+        const size_t end = more ? first + KV_BLOCK : n;
+        const uint8_t *next =
+            more ? kv_keys(p->seq, p->layer_i, p->kv_head, end / KV_BLOCK)
+                 : kv_keys(p->seq, p->layer_i, p->kv_head, 0) + p->seq->pool->head_bytes;
+        const struct kv_rows keys = rows_at(p, first, end, 0, next);
         float *at[KERN_QUERIES];
         for (size_t t = 0; t < p->queries.n; t++) {
             at[t] = p->scores[t] + first;
@@ -132,43 +142,25 @@ static void score(const struct party *p)
     }
 }
 
-/* Add the values of positions [begin, end) to what queries [from, from + n) have. */
-static void mix(const struct party *p, size_t begin, size_t end, size_t from, size_t n)
+/* Add the values of positions [begin, end), and their weights, to what queries [from, from + n)
+ * have. */
+static void mix(struct party *p, size_t begin, size_t end, size_t from, size_t n)
 {
+    const size_t offset = p->seq->pool->head_bytes;
+
     for (size_t first = begin; first < end;) {
         const size_t block_end = (first / KV_BLOCK + 1) * KV_BLOCK;
         const size_t last = block_end < end ? block_end : end;
-        const struct kv_rows values = rows_at(p, first, last, end, p->seq->pool->head_bytes);
+        const uint8_t *next =
+            block_end < end ? kv_keys(p->seq, p->layer_i, p->kv_head, block_end / KV_BLOCK) + offset
+                            : p->after;
+        const struct kv_rows values = rows_at(p, first, last, offset, next);
         const float *weight[KERN_QUERIES];
         for (size_t t = 0; t < n; t++) {
             weight[t] = p->scores[from + t] + first;
         }
-        p->k->mix[p->seq->pool->type](&values, weight, n, &p->out[from]);
+        p->k->mix[p->seq->pool->type](&values, weight, n, &p->out[from], &p->sum[from]);
         first = last;
-    }
-}
-
-/* The sum of each query's weights: a chain of additions each, and they wait for one another less
- * side by side. */
-static void sum_up(const struct party *p, float sum[KERN_QUERIES])
-{
-    const float *w[KERN_QUERIES];
-    float s[KERN_QUERIES] = {0};
-
-    for (size_t t = 0; t < KERN_QUERIES; t++) { /* where there is none, the first one again */
-        w[t] = p->scores[t < p->queries.n ? t : 0];
-    }
-    for (size_t j = 0; j < p->n_seen[0]; j++) {
-        s[0] += w[0][j];
-        s[1] += w[1][j];
-        s[2] += w[2][j];
-        s[3] += w[3][j];
-    }
-    for (size_t t = 0; t < p->queries.n; t++) {
-        for (size_t j = p->n_seen[0]; j < p->n_seen[t]; j++) {
-            s[t] += w[t][j];
-        }
-        sum[t] = s[t];
     }
 }
 
@@ -192,7 +184,6 @@ static void attend(struct party *p)
     int8_t q8[KERN_QUERIES][SHAPE_HEAD_DIM_MAX];
     const size_t hd = p->head_dim, n = p->queries.n, n_shared = p->n_seen[0];
     const float by_width = 1.0f / sqrtf((float)hd);
-    float sum[KERN_QUERIES];
 
     for (size_t t = 0; t < n; t++) {
         p->queries.scale[t] = by_width;
@@ -208,12 +199,12 @@ static void attend(struct party *p)
     for (size_t t = 0; t < n; t++) {
         p->k->exp_below_max(p->scores[t], p->n_seen[t]);
         memset(p->out[t], 0, hd * sizeof(float));
+        p->sum[t] = 0;
     }
-    sum_up(p, sum);
     mix(p, 0, n_shared, 0, n);
     for (size_t t = 0; t < n; t++) {
         mix(p, n_shared, p->n_seen[t], t, 1);
-        scale(p->out[t], hd, 1.0f / sum[t]);
+        scale(p->out[t], hd, 1.0f / p->sum[t]);
     }
 }
 
@@ -252,7 +243,7 @@ struct sharing {
 
 /* One party from the rows [row, end), which are of one sequence, and the heads [head, head_end). */
 static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t head,
-                        size_t head_end, unsigned thread_i)
+                        size_t head_end, const uint8_t *after, unsigned thread_i)
 {
     struct stepper *st = sh->a.st;
     const struct shape *s = &st->model->shape;
@@ -263,6 +254,7 @@ static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t
         .layer_i = sh->a.layer_i,
         .kv_head = head / (s->n_head / s->n_head_kv),
         .head_dim = hd,
+        .after = after,
     };
 
     for (; row < end; row++) {
@@ -275,6 +267,22 @@ static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t
         }
     }
     attend(&p);
+}
+
+/* The first keys of the item that this thread takes next, if all are equally fast: items are handed
+ * out from the last one down. */
+static const uint8_t *keys_after(const struct sharing *sh, size_t item)
+{
+    const struct stepper *st = sh->a.st;
+    const size_t n_head_kv = st->model->shape.n_head_kv, per_rows = n_head_kv * sh->split.groups;
+    const size_t n_threads = threads_count(st->engine->threads);
+
+    if (item < n_threads) {
+        return NULL;
+    }
+    const size_t next = item - n_threads;
+    const struct row *row = &st->rows[next / per_rows * sh->split.rows];
+    return kv_keys(row->seq, sh->a.layer_i, next % per_rows / sh->split.groups, 0);
 }
 
 static void attend_item(void *ctx, size_t item, unsigned thread_i)
@@ -296,7 +304,7 @@ static void attend_item(void *ctx, size_t item, unsigned thread_i)
         while (next < end && st->rows[next].seq == st->rows[row].seq) {
             next++;
         }
-        attend_rows(sh, row, next, head, head_end, thread_i);
+        attend_rows(sh, row, next, head, head_end, keys_after(sh, item), thread_i);
         row = next;
     }
 }

@@ -2,19 +2,15 @@
 #ifndef ENGINE_KERNELS_ARM_ROWS_H
 #define ENGINE_KERNELS_ARM_ROWS_H
 
-#include <stdbool.h>
-
 #include "engine/kernels/neon_common.h"
 
-/* Ask for row i of what comes next. */
-INLINE void prefetch_row(const struct kv_rows *rows, size_t i, size_t row_bytes)
-{
-    if (rows->next) {
-        for (size_t at = 0; at < row_bytes; at += 64) {
-            __builtin_prefetch((const char *)rows->next + i * row_bytes + at);
-        }
-    }
-}
+#define VEC float32x4_t
+#define VEC_LANES 4
+#define vec_load vld1q_f32
+#define vec_store vst1q_f32
+#define vec_all vdupq_n_f32
+#define vec_fma(a, b, c) vfmaq_f32(c, a, b)
+#include "engine/kernels/attention_rows.h"
 
 INLINE void store_some(float *ret, float32x4_t x, size_t n)
 {
@@ -65,9 +61,7 @@ INLINE void scores_bytes(const struct kv_rows *keys, const struct queries *q,
     for (size_t first = 0; first < keys->n; first += 4) {
         const size_t left = keys->n - first, n = left < 4 ? left : 4;
         float each[4] = {0};
-        for (size_t i = 0; i < n; i++) {
-            prefetch_row(keys, first + i, n_cols);
-        }
+        ask_for(ahead_of(keys) + first * n_cols, n * n_cols);
         memcpy(each, keys->d + first, n * sizeof(*each));
         const float32x4_t d = vld1q_f32(each);
         for (size_t t = 0; t < q->n; t++) {

@@ -1,21 +1,36 @@
 /* AVX2 for attention: up to four queries share one reading of keys and values.
  *
- * Scores of floats keep dot_f32's sixteen partial sums in two registers; their last three halvings
- * are made for eight rows at once, by shuffles between them, so that no sum runs along a register.
- * Scores of int8 multiply |k|, up to 128, by q with the sign of k: a pair is within 2 * 128 * 127 <
- * 2^15, so that maddubs does not saturate, also for a key of -128; q is within +-127.
+ * Scores are made for four rows and two queries at a time, so that eight sums are under way and a
+ * key that was widened serves two. Floats keep dot_f32's sixteen partial sums in two registers.
+ * The last halvings of four rows are made together, by shuffles between them, so that no sum runs
+ * along a register.
  *
- * Values keep their sums in registers: eight of them over all rows, as 8 columns x 8 for one
- * query to 2 x 8 columns for each of four. A value is widened once for all queries. */
+ * Scores of int8 multiply |k|, up to 128, by q with the sign of k: a pair is within 2 * 128 * 127 <
+ * 2^15, so that maddubs does not saturate, also for a key of -128; q is within +-127. */
 #include "engine/kernels/avx2_common.h"
 
-#include <stdbool.h>
+#define VEC __m256
+#define VEC_LANES 8
+#define vec_load _mm256_loadu_ps
+#define vec_store _mm256_storeu_ps
+#define vec_all _mm256_set1_ps
+#define vec_fma _mm256_fmadd_ps
+#include "engine/kernels/attention_rows.h"
 
-typedef __m256 load8_fn(const void *rows, size_t at); /* eight columns from column `at` on */
+#define ROWS 4     /* whose scores are made together */
+#define TOGETHER 2 /* queries whose scores are */
+
+/* A load that stays one: gcc 12 would make it again at each use. */
+INLINE __m256 load_once(const float *p)
+{
+    __m256 x = _mm256_loadu_ps(p);
+    __asm__("" : "+x"(x));
+    return x;
+}
 
 INLINE __m256 load8_f32(const void *rows, size_t at)
 {
-    return _mm256_loadu_ps((const float *)rows + at);
+    return load_once((const float *)rows + at);
 }
 
 INLINE __m256 load8_f16(const void *rows, size_t at)
@@ -29,91 +44,88 @@ INLINE __m256 load8_i8(const void *rows, size_t at)
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(eight));
 }
 
-typedef float load1_fn(const void *rows, size_t at);
-
-INLINE float load1_f32(const void *rows, size_t at)
-{
-    return ((const float *)rows)[at];
-}
-
-INLINE float load1_f16(const void *rows, size_t at)
-{
-    return f16_to_f32(((const uint16_t *)rows)[at]);
-}
-
-INLINE float load1_i8(const void *rows, size_t at)
-{
-    return ((const int8_t *)rows)[at];
-}
-
-/* Ask for row i of what comes next. */
-INLINE void prefetch_row(const struct kv_rows *rows, size_t i, size_t row_bytes)
-{
-    if (rows->next) {
-        for (size_t at = 0; at < row_bytes; at += 64) {
-            _mm_prefetch((const char *)rows->next + i * row_bytes + at, _MM_HINT_T0);
-        }
-    }
-}
+/* A kind of floats. */
+struct floats {
+    load_vec_fn *load8;
+    load1_fn *load1;
+    size_t size; /* bytes */
+};
 
 /* ---- scores ---- */
 
-/* The sums p[0..7] of eight rows, halved three times in dot_f32's order. */
-INLINE __m256 trees(const float (*p)[8])
-{
-    __m256 four[4], two[2];
+/* Four rows whose scores are made together. Beyond the last row it is that one again. */
+struct tile {
+    const char *row[ROWS];
+    size_t n;          /* rows that are there */
+    const char *ahead; /* what is asked for meanwhile: as many bytes */
+};
 
-    for (size_t i = 0; i < 4; i++) { /* rows i and i + 4 */
-        const __m256 a = _mm256_loadu_ps(p[i]), b = _mm256_loadu_ps(p[i + 4]);
+INLINE struct tile tile_at(const struct kv_rows *keys, size_t first, const size_t size)
+{
+    const size_t left = keys->n - first, stride = keys->n_cols * size;
+    struct tile ret = {.n = left < ROWS ? left : ROWS,
+                       .row[0] = (const char *)keys->rows + first * stride,
+                       .ahead = ahead_of(keys) + first * stride};
+
+    UNROLL for (size_t r = 1; r < ROWS; r++)
+    {
+        ret.row[r] = ret.row[r - 1] + (r < left ? stride : 0);
+    }
+    return ret;
+}
+
+INLINE void store_some(float *ret, __m128 x, size_t n)
+{
+    float each[ROWS];
+
+    if (n >= ROWS) {
+        _mm_storeu_ps(ret, x);
+    } else {
+        _mm_storeu_ps(each, x);
+        memcpy(ret, each, n * sizeof(*ret));
+    }
+}
+
+/* The sums p[0..7] of four rows, halved three times in dot_f32's order. */
+INLINE __m128 trees(const __m256 p[ROWS])
+{
+    __m256 four[2]; /* of the rows 0 and 1, 2 and 3 */
+
+    UNROLL for (size_t i = 0; i < 2; i++)
+    {
+        const __m256 a = p[2 * i], b = p[2 * i + 1];
         four[i] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), //
                                 _mm256_permute2f128_ps(a, b, 0x31));
     }
-    for (size_t i = 0; i < 2; i++) {
-        const __m256 a = four[2 * i], b = four[2 * i + 1];
-        two[i] = _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee));
-    }
-    return _mm256_add_ps(_mm256_shuffle_ps(two[0], two[1], 0x88),
-                         _mm256_shuffle_ps(two[0], two[1], 0xdd));
+    const __m256 two = _mm256_add_ps(_mm256_shuffle_ps(four[0], four[1], 0x44),
+                                     _mm256_shuffle_ps(four[0], four[1], 0xee));
+    const __m256 one = _mm256_add_ps(_mm256_shuffle_ps(two, two, 0x88), //
+                                     _mm256_shuffle_ps(two, two, 0xdd));
+    return _mm_unpacklo_ps(_mm256_castps256_ps128(one), _mm256_extractf128_ps(one, 1));
 }
 
-/* The same for integers, whose order is free. */
-INLINE __m256i sums(const int32_t (*p)[8])
-{
-    __m256i two[4];
-
-    for (size_t i = 0; i < 4; i++) { /* 2i, 2i + 1 in both halves */
-        two[i] = _mm256_hadd_epi32(load(p[2 * i]), load(p[2 * i + 1]));
-    }
-    const __m256i a = _mm256_hadd_epi32(two[0], two[1]), b = _mm256_hadd_epi32(two[2], two[3]);
-    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), //
-                            _mm256_permute2x128_si256(a, b, 0x31));
-}
-
-/* The last columns of one row, from column i on, added one by one: a zero in their place could turn
- * -0 into 0. */
-INLINE void add_tail(const struct kv_rows *keys, size_t row, size_t i, const float *q,
-                     load1_fn *load1, __m256 *low, __m256 *high)
+/* The last columns of one row, from column i to n, added one by one: a zero in their place could
+ * turn -0 into 0. */
+INLINE void add_tail(const char *row, size_t i, size_t n, const float *q, load1_fn *load1,
+                     __m256 *low, __m256 *high)
 {
     float each[16];
 
     _mm256_storeu_ps(each, *low);
     _mm256_storeu_ps(each + 8, *high);
-    for (size_t j = i; j < keys->n_cols; j++) {
-        const float k = load1(keys->rows, row * keys->n_cols + j);
-        each[j - i] = __builtin_fmaf(k, q[j], each[j - i]);
+    for (size_t j = i; j < n; j++) {
+        each[j - i] = __builtin_fmaf(load1(row, j), q[j], each[j - i]);
     }
     *low = _mm256_loadu_ps(each);
     *high = _mm256_loadu_ps(each + 8);
 }
 
-/* p[t][at + r]: the eight sums of query t and row `row + r`. Several rows at a time, since one
- * query's two chains would wait for themselves. */
-INLINE void dot_floats(const struct kv_rows *keys, size_t row, const size_t n_rows,
-                       const struct queries *q, const size_t n_q, load8_fn *load8, load1_fn *load1,
-                       float (*p)[8][8], size_t at)
+/* p[t][r]: the eight sums of query t and n_rows rows, n columns each. Returns where to ask next. */
+INLINE const char *dot_floats(const char *const *row, const size_t n_rows, size_t n,
+                              const float *const *q, const size_t n_q, const struct floats *f,
+                              const char *ahead, __m256 (*p)[ROWS])
 {
-    const size_t n = keys->n_cols;
-    __m256 low[KERN_QUERIES][4], high[KERN_QUERIES][4];
+    __m256 low[TOGETHER][ROWS], high[TOGETHER][ROWS];
     size_t i = 0;
 
     UNROLL for (size_t t = 0; t < n_q; t++)
@@ -124,15 +136,21 @@ INLINE void dot_floats(const struct kv_rows *keys, size_t row, const size_t n_ro
         }
     }
     for (; i < n - n % 16; i += 16) {
+        __m256 x0[TOGETHER], x1[TOGETHER];
+        UNROLL for (size_t t = 0; t < n_q; t++)
+        {
+            x0[t] = load_once(q[t] + i);
+            x1[t] = load_once(q[t] + i + 8);
+        }
+        ask_for(ahead, n_rows * 16 * f->size);
+        ahead += n_rows * 16 * f->size;
         UNROLL for (size_t r = 0; r < n_rows; r++)
         {
-            const __m256 k0 = load8(keys->rows, (row + r) * n + i);
-            const __m256 k1 = load8(keys->rows, (row + r) * n + i + 8);
+            const __m256 k0 = f->load8(row[r], i), k1 = f->load8(row[r], i + 8);
             UNROLL for (size_t t = 0; t < n_q; t++)
             {
-                const float *x = (const float *)q->q[t] + i;
-                low[t][r] = _mm256_fmadd_ps(k0, _mm256_loadu_ps(x), low[t][r]);
-                high[t][r] = _mm256_fmadd_ps(k1, _mm256_loadu_ps(x + 8), high[t][r]);
+                low[t][r] = _mm256_fmadd_ps(k0, x0[t], low[t][r]);
+                high[t][r] = _mm256_fmadd_ps(k1, x1[t], high[t][r]);
             }
         }
     }
@@ -141,132 +159,162 @@ INLINE void dot_floats(const struct kv_rows *keys, size_t row, const size_t n_ro
         UNROLL for (size_t r = 0; r < n_rows; r++)
         {
             if (i < n) {
-                add_tail(keys, row + r, i, q->q[t], load1, &low[t][r], &high[t][r]);
+                add_tail(row[r], i, n, q[t], f->load1, &low[t][r], &high[t][r]);
             }
-            _mm256_storeu_ps(p[t][at + r], _mm256_add_ps(low[t][r], high[t][r]));
+            p[t][r] = _mm256_add_ps(low[t][r], high[t][r]);
         }
     }
+    return ahead;
 }
 
-INLINE void store_some(float *ret, __m256 x, size_t n)
+/* Queries [from, from + n_q) of one tile. */
+INLINE void score_floats(const struct kv_rows *keys, size_t first, const struct queries *q,
+                         const size_t from, const size_t n_q, const struct floats *f,
+                         float *const *ret)
 {
-    float each[8];
+    const size_t at_once = ROWS / n_q; /* two registers each */
+    struct tile tile = tile_at(keys, first, f->size);
+    const float *x[TOGETHER];
+    __m256 p[TOGETHER][ROWS];
 
-    if (n >= 8) {
-        _mm256_storeu_ps(ret, x);
-    } else {
-        _mm256_storeu_ps(each, x);
-        memcpy(ret, each, n * sizeof(*ret));
+    UNROLL for (size_t t = 0; t < n_q; t++)
+    {
+        x[t] = q->q[from + t];
     }
-}
-
-INLINE void scores_floats(const struct kv_rows *keys, const struct queries *q, const size_t n_q,
-                          load8_fn *load8, load1_fn *load1, size_t row_bytes, float *const *ret)
-{
-    const size_t at_once = n_q == 1 ? 4 : n_q == 2 ? 2 : 1;
-    float p[KERN_QUERIES][8][8];
-
-    for (size_t first = 0; first < keys->n; first += 8) {
-        const size_t left = keys->n - first, n = left < 8 ? left : 8;
-        size_t i = 0;
-        for (size_t r = 0; r < n; r++) {
-            prefetch_row(keys, first + r, row_bytes);
-        }
-        for (; i + at_once <= n; i += at_once) {
-            dot_floats(keys, first + i, at_once, q, n_q, load8, load1, p, i);
-        }
-        for (; i < n; i++) {
-            dot_floats(keys, first + i, 1, q, n_q, load8, load1, p, i);
-        }
-        for (size_t t = 0; t < n_q; t++) { /* lanes of no row */
-            memset(p[t][n], 0, (8 - n) * sizeof(p[t][0]));
-        }
+    UNROLL for (size_t r = 0; r < ROWS; r += at_once)
+    {
+        __m256 some[TOGETHER][ROWS];
+        tile.ahead = dot_floats(tile.row + r, at_once, keys->n_cols, x, n_q, f, tile.ahead, some);
         UNROLL for (size_t t = 0; t < n_q; t++)
         {
-            const __m256 dots = trees((const float(*)[8])p[t]);
-            store_some(ret[t] + first, _mm256_mul_ps(dots, _mm256_set1_ps(q->scale[t])), n);
+            UNROLL for (size_t i = 0; i < at_once; i++)
+            {
+                p[t][r + i] = some[t][i];
+            }
         }
+    }
+    UNROLL for (size_t t = 0; t < n_q; t++)
+    {
+        const __m128 scale = _mm_set1_ps(q->scale[from + t]);
+        store_some(ret[from + t] + first, _mm_mul_ps(trees(p[t]), scale), tile.n);
     }
 }
 
-/* p[t][at + r]: eight sums of query t and row `row + r`, which added up are the product */
-INLINE void dot_bytes(const struct kv_rows *keys, size_t row, const size_t n_rows,
-                      const struct queries *q, const size_t n_q, int32_t (*p)[8][8], size_t at)
+/* The eight lanes of each of four rows, added up. */
+INLINE __m128i sums(const __m256i p[ROWS])
 {
-    const size_t n = keys->n_cols;
-    const int8_t *k = (const int8_t *)keys->rows + row * n;
+    const __m256i two[2] = {
+        _mm256_add_epi32(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpackhi_epi32(p[0], p[1])),
+        _mm256_add_epi32(_mm256_unpacklo_epi32(p[2], p[3]), _mm256_unpackhi_epi32(p[2], p[3]))};
+    const __m256i all = _mm256_add_epi32(_mm256_unpacklo_epi64(two[0], two[1]),
+                                         _mm256_unpackhi_epi64(two[0], two[1]));
+    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
+}
+
+/* sum[t][r]: eight sums of query t and row r of the tile, which added up are the product */
+INLINE void dot_bytes(const struct tile *tile, size_t n, const int8_t *const *q, const size_t n_q,
+                      __m256i (*sum)[ROWS])
+{
     const __m256i ones = _mm256_set1_epi16(1);
-    __m256i sum[KERN_QUERIES][4];
+    const char *ahead = tile->ahead;
     size_t i = 0;
 
     UNROLL for (size_t t = 0; t < n_q; t++)
     {
-        UNROLL for (size_t r = 0; r < n_rows; r++)
+        UNROLL for (size_t r = 0; r < ROWS; r++)
         {
             sum[t][r] = _mm256_setzero_si256();
         }
     }
     for (; i < n - n % 32; i += 32) {
-        UNROLL for (size_t r = 0; r < n_rows; r++)
+        __m256i x[TOGETHER];
+        UNROLL for (size_t t = 0; t < n_q; t++)
         {
-            const __m256i some = load(k + r * n + i), magnitude = _mm256_abs_epi8(some);
+            x[t] = load(q[t] + i);
+        }
+        ask_for(ahead, ROWS * 32);
+        ahead += ROWS * 32;
+        UNROLL for (size_t r = 0; r < ROWS; r++)
+        {
+            const __m256i some = load(tile->row[r] + i), magnitude = _mm256_abs_epi8(some);
             UNROLL for (size_t t = 0; t < n_q; t++)
             {
-                const __m256i x = _mm256_sign_epi8(load((const int8_t *)q->q[t] + i), some);
-                const __m256i pairs = _mm256_maddubs_epi16(magnitude, x);
+                const __m256i pairs = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(x[t], some));
                 sum[t][r] = _mm256_add_epi32(sum[t][r], _mm256_madd_epi16(pairs, ones));
             }
         }
     }
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        UNROLL for (size_t r = 0; r < n_rows; r++)
+    for (; i < n; i++) {
+        UNROLL for (size_t r = 0; r < ROWS; r++)
         {
-            _mm256_storeu_si256((__m256i *)p[t][at + r], sum[t][r]);
-            for (size_t j = i; j < n; j++) {
-                p[t][at + r][0] += k[r * n + j] * ((const int8_t *)q->q[t])[j];
+            UNROLL for (size_t t = 0; t < n_q; t++)
+            {
+                const int32_t product = ((const int8_t *)tile->row[r])[i] * q[t][i];
+                sum[t][r] =
+                    _mm256_add_epi32(sum[t][r], _mm256_zextsi128_si256(_mm_cvtsi32_si128(product)));
             }
         }
     }
+}
+
+INLINE void score_bytes(const struct kv_rows *keys, size_t first, const struct queries *q,
+                        const size_t from, const size_t n_q, float *const *ret)
+{
+    const struct tile tile = tile_at(keys, first, 1);
+    const int8_t *x[TOGETHER];
+    __m256i sum[TOGETHER][ROWS];
+    float each[ROWS] = {0};
+
+    UNROLL for (size_t t = 0; t < n_q; t++)
+    {
+        x[t] = q->q[from + t];
+    }
+    dot_bytes(&tile, keys->n_cols, x, n_q, sum);
+    if (tile.n < ROWS) {
+        memcpy(each, keys->d + first, tile.n * sizeof(*each));
+    }
+    const __m128 d = _mm_loadu_ps(tile.n < ROWS ? each : keys->d + first);
+    UNROLL for (size_t t = 0; t < n_q; t++)
+    {
+        const __m128 scaled = _mm_mul_ps(_mm_cvtepi32_ps(sums(sum[t])), d);
+        const __m128 scale = _mm_set1_ps(q->scale[from + t]);
+        store_some(ret[from + t] + first, _mm_mul_ps(scaled, scale), tile.n);
+    }
+}
+
+/* Every tile of rows, by its queries two by two: score(from, count). */
+#define BY_TILES(n_queries, score)                                                                 \
+    for (size_t first = 0; first < keys->n; first += ROWS) {                                       \
+        UNROLL for (size_t t = 0; t + TOGETHER <= (n_queries); t += TOGETHER)                      \
+        {                                                                                          \
+            score(t, TOGETHER);                                                                    \
+        }                                                                                          \
+        if ((n_queries) % TOGETHER) {                                                              \
+            score((n_queries)-1, 1);                                                               \
+        }                                                                                          \
+    }
+
+INLINE void scores_floats(const struct kv_rows *keys, const struct queries *q, const size_t n_q,
+                          const struct floats *f, float *const *ret){
+#define SCORE(from, count) score_floats(keys, first, q, from, count, f, ret)
+    BY_TILES(n_q, SCORE)
+#undef SCORE
 }
 
 INLINE void scores_bytes(const struct kv_rows *keys, const struct queries *q, const size_t n_q,
                          float *const *ret)
 {
-    const size_t at_once = n_q == 1 ? 4 : n_q == 2 ? 2 : 1;
-    int32_t p[KERN_QUERIES][8][8];
-
-    for (size_t first = 0; first < keys->n; first += 8) {
-        const size_t left = keys->n - first, n = left < 8 ? left : 8;
-        float each[8] = {0};
-        size_t i = 0;
-        for (size_t r = 0; r < n; r++) {
-            prefetch_row(keys, first + r, keys->n_cols);
-        }
-        for (; i + at_once <= n; i += at_once) {
-            dot_bytes(keys, first + i, at_once, q, n_q, p, i);
-        }
-        for (; i < n; i++) {
-            dot_bytes(keys, first + i, 1, q, n_q, p, i);
-        }
-        for (size_t t = 0; t < n_q; t++) { /* lanes of no row */
-            memset(p[t][n], 0, (8 - n) * sizeof(p[t][0]));
-        }
-        memcpy(each, keys->d + first, n * sizeof(*each));
-        const __m256 d = _mm256_loadu_ps(each);
-        UNROLL for (size_t t = 0; t < n_q; t++)
-        {
-            const __m256 dots = _mm256_cvtepi32_ps(sums((const int32_t(*)[8])p[t]));
-            const __m256 scale = _mm256_set1_ps(q->scale[t]);
-            store_some(ret[t] + first, _mm256_mul_ps(_mm256_mul_ps(dots, d), scale), n);
-        }
-    }
+#define SCORE(from, count) score_bytes(keys, first, q, from, count, ret)
+    BY_TILES(n_q, SCORE)
+#undef SCORE
 }
 
-#define CALL(n) scores_floats(keys, q, n, load8_f32, load1_f32, keys->n_cols * 4, ret)
+static const struct floats f32 = {load8_f32, load1_f32, 4}, f16 = {load8_f16, load1_f16, 2};
+
+#define CALL(n) scores_floats(keys, q, n, &f32, ret)
 SCORES(scores_f32_avx2, CALL)
 #undef CALL
-#define CALL(n) scores_floats(keys, q, n, load8_f16, load1_f16, keys->n_cols * 2, ret)
+#define CALL(n) scores_floats(keys, q, n, &f16, ret)
 SCORES(scores_f16_avx2, CALL)
 #undef CALL
 #define CALL(n) scores_bytes(keys, q, n, ret)
@@ -275,83 +323,19 @@ SCORES(scores_i8_avx2, CALL)
 
 /* ---- values ---- */
 
-/* n_regs times eight columns from `col` on, over all rows */
-INLINE void mix_columns(const struct kv_rows *values, const float (*a)[KERN_ROWS], const size_t n_q,
-                        const size_t n_regs, size_t col, load8_fn *load8, float *const *out)
-{
-    __m256 sum[KERN_QUERIES][8];
+#define MIXED(n, ...)                                                                              \
+    mix_rows(&(struct mixing){.values = values, .weight = weight, .out = out, .sum = sum}, n,      \
+             (n) == 1   ? 8                                                                        \
+             : (n) == 2 ? 4                                                                        \
+                        : 2,                                                                       \
+             __VA_ARGS__)
 
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            sum[t][r] = _mm256_loadu_ps(out[t] + col + r * 8);
-        }
-    }
-    for (size_t j = 0; j < values->n; j++) {
-        const size_t at = j * values->n_cols + col;
-        __m256 weight[KERN_QUERIES];
-        UNROLL for (size_t t = 0; t < n_q; t++)
-        {
-            weight[t] = _mm256_set1_ps(a[t][j]);
-        }
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            const __m256 v = load8(values->rows, at + r * 8);
-            UNROLL for (size_t t = 0; t < n_q; t++)
-            {
-                sum[t][r] = _mm256_fmadd_ps(weight[t], v, sum[t][r]);
-            }
-        }
-    }
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            _mm256_storeu_ps(out[t] + col + r * 8, sum[t][r]);
-        }
-    }
-}
-
-INLINE void mix_rows(const struct kv_rows *values, const float *const *weight, const size_t n_q,
-                     load8_fn *load8, load1_fn *load1, bool scaled, size_t row_bytes,
-                     float *const *out)
-{
-    const size_t n_regs = n_q == 1 ? 8 : n_q == 2 ? 4 : 2, n = values->n_cols;
-    float a[KERN_QUERIES][KERN_ROWS];
-    size_t col = 0;
-
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        for (size_t j = 0; j < values->n; j++) {
-            a[t][j] = scaled ? weight[t][j] * values->d[j] : weight[t][j];
-        }
-    }
-    for (size_t j = 0; j < values->n; j++) {
-        prefetch_row(values, j, row_bytes);
-    }
-    for (; col + n_regs * 8 <= n; col += n_regs * 8) {
-        mix_columns(values, (const float(*)[KERN_ROWS])a, n_q, n_regs, col, load8, out);
-    }
-    for (; col + 8 <= n; col += 8) {
-        mix_columns(values, (const float(*)[KERN_ROWS])a, n_q, 1, col, load8, out);
-    }
-    for (; col < n; col++) {
-        for (size_t t = 0; t < n_q; t++) {
-            for (size_t j = 0; j < values->n; j++) {
-                out[t][col] =
-                    __builtin_fmaf(a[t][j], load1(values->rows, j * n + col), out[t][col]);
-            }
-        }
-    }
-}
-
-#define CALL(n) mix_rows(values, weight, n, load8_f32, load1_f32, false, values->n_cols * 4, out)
+#define CALL(n) MIXED(n, load8_f32, load1_f32, 4, false)
 MIX(mix_f32_avx2, CALL)
 #undef CALL
-#define CALL(n) mix_rows(values, weight, n, load8_f16, load1_f16, false, values->n_cols * 2, out)
+#define CALL(n) MIXED(n, load8_f16, load1_f16, 2, false)
 MIX(mix_f16_avx2, CALL)
 #undef CALL
-#define CALL(n) mix_rows(values, weight, n, load8_i8, load1_i8, true, values->n_cols, out)
+#define CALL(n) MIXED(n, load8_i8, load1_i8, 1, true)
 MIX(mix_i8_avx2, CALL)
 #undef CALL

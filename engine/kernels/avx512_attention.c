@@ -1,21 +1,16 @@
 /* AVX-512 with VNNI for attention; what is not here is avx2_attention.c's.
  *
  * Scores of int8: key + 128 is the unsigned byte, and 128 * sum(q) is taken off the exact sum.
- * Values keep up to 16 registers of sums over all rows, and a value is widened once for all
- * queries. */
+ * Values keep up to 16 registers of sums over all rows. */
 #include "engine/kernels/avx512_common.h"
 
-#include <stdbool.h>
-
-/* Ask for row i of what comes next. */
-INLINE void prefetch_row(const struct kv_rows *rows, size_t i, size_t row_bytes)
-{
-    if (rows->next) {
-        for (size_t at = 0; at < row_bytes; at += 64) {
-            __builtin_prefetch((const char *)rows->next + i * row_bytes + at);
-        }
-    }
-}
+#define VEC __m512
+#define VEC_LANES 16
+#define vec_load _mm512_loadu_ps
+#define vec_store _mm512_storeu_ps
+#define vec_all _mm512_set1_ps
+#define vec_fma _mm512_fmadd_ps
+#include "engine/kernels/attention_rows.h"
 
 /* ---- scores of int8 ---- */
 
@@ -57,7 +52,7 @@ INLINE void scores_bytes(const struct kv_rows *keys, const struct queries *q, co
         const int8_t *k = (const int8_t *)keys->rows + row * n;
         __m512i sum[KERN_QUERIES];
 
-        prefetch_row(keys, row, n);
+        ask_for(ahead_of(keys) + row * n, n);
         UNROLL for (size_t t = 0; t < n_q; t++)
         {
             sum[t] = _mm512_setzero_si512();
@@ -84,8 +79,6 @@ SCORES(scores_i8_avx512, CALL)
 
 /* ---- values ---- */
 
-typedef __m512 load16_fn(const void *rows, size_t at); /* sixteen columns from `at` on */
-
 INLINE __m512 load16_f32(const void *rows, size_t at)
 {
     return _mm512_loadu_ps((const float *)rows + at);
@@ -102,100 +95,16 @@ INLINE __m512 load16_i8(const void *rows, size_t at)
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
 }
 
-typedef float load1_fn(const void *rows, size_t at);
+#define MIXED(n, ...)                                                                              \
+    mix_rows(&(struct mixing){.values = values, .weight = weight, .out = out, .sum = sum}, n,      \
+             (n) <= 2 ? 8 : 4, __VA_ARGS__)
 
-INLINE float load1_f32(const void *rows, size_t at)
-{
-    return ((const float *)rows)[at];
-}
-
-INLINE float load1_f16(const void *rows, size_t at)
-{
-    return f16_to_f32(((const uint16_t *)rows)[at]);
-}
-
-INLINE float load1_i8(const void *rows, size_t at)
-{
-    return ((const int8_t *)rows)[at];
-}
-
-/* n_regs times sixteen columns from `col` on, over all rows */
-INLINE void mix_columns(const struct kv_rows *values, const float (*a)[KERN_ROWS], const size_t n_q,
-                        const size_t n_regs, size_t col, load16_fn *load16, float *const *out)
-{
-    __m512 sum[KERN_QUERIES][8];
-
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            sum[t][r] = _mm512_loadu_ps(out[t] + col + r * 16);
-        }
-    }
-    for (size_t j = 0; j < values->n; j++) {
-        const size_t at = j * values->n_cols + col;
-        __m512 weight[KERN_QUERIES];
-        UNROLL for (size_t t = 0; t < n_q; t++)
-        {
-            weight[t] = _mm512_set1_ps(a[t][j]);
-        }
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            const __m512 v = load16(values->rows, at + r * 16);
-            UNROLL for (size_t t = 0; t < n_q; t++)
-            {
-                sum[t][r] = _mm512_fmadd_ps(weight[t], v, sum[t][r]);
-            }
-        }
-    }
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            _mm512_storeu_ps(out[t] + col + r * 16, sum[t][r]);
-        }
-    }
-}
-
-INLINE void mix_rows(const struct kv_rows *values, const float *const *weight, const size_t n_q,
-                     load16_fn *load16, load1_fn *load1, bool scaled, size_t row_bytes,
-                     float *const *out)
-{
-    const size_t n = values->n_cols;
-    float a[KERN_QUERIES][KERN_ROWS];
-    size_t col = 0;
-
-    for (size_t j = 0; j < values->n; j++) {
-        prefetch_row(values, j, row_bytes);
-        for (size_t t = 0; t < n_q; t++) {
-            a[t][j] = scaled ? weight[t][j] * values->d[j] : weight[t][j];
-        }
-    }
-    for (; n_q <= 2 && col + 128 <= n; col += 128) {
-        mix_columns(values, (const float(*)[KERN_ROWS])a, n_q, 8, col, load16, out);
-    }
-    for (; col + 64 <= n; col += 64) {
-        mix_columns(values, (const float(*)[KERN_ROWS])a, n_q, 4, col, load16, out);
-    }
-    for (; col + 16 <= n; col += 16) {
-        mix_columns(values, (const float(*)[KERN_ROWS])a, n_q, 1, col, load16, out);
-    }
-    for (; col < n; col++) {
-        for (size_t t = 0; t < n_q; t++) {
-            for (size_t j = 0; j < values->n; j++) {
-                out[t][col] =
-                    __builtin_fmaf(a[t][j], load1(values->rows, j * n + col), out[t][col]);
-            }
-        }
-    }
-}
-
-#define CALL(n) mix_rows(values, weight, n, load16_f32, load1_f32, false, values->n_cols * 4, out)
+#define CALL(n) MIXED(n, load16_f32, load1_f32, 4, false)
 MIX(mix_f32_avx512, CALL)
 #undef CALL
-#define CALL(n) mix_rows(values, weight, n, load16_f16, load1_f16, false, values->n_cols * 2, out)
+#define CALL(n) MIXED(n, load16_f16, load1_f16, 2, false)
 MIX(mix_f16_avx512, CALL)
 #undef CALL
-#define CALL(n) mix_rows(values, weight, n, load16_i8, load1_i8, true, values->n_cols, out)
+#define CALL(n) MIXED(n, load16_i8, load1_i8, 1, true)
 MIX(mix_i8_avx512, CALL)
 #undef CALL

@@ -218,15 +218,16 @@ struct queries {
 typedef void scores_fn(const struct kv_rows *keys, const struct queries *q, float *const *ret);
 
 /**
- * mix_fn - add weighted values
+ * mix_fn - add weighted values, and the weights
  * @weight: weight[t][j] of row j for query t
  * @out:    out[t]: (n_cols) read and written
+ * @sum:    (n_queries) read and written
  *
  * out[t][i] = fma(a, (float)row[j][i], out[t][i]) for j ascending, where a is weight[t][j], for
- * ROW_I8 weight[t][j] * d[j].
+ * ROW_I8 weight[t][j] * d[j]; sum[t] = sum[t] + weight[t][j] for j ascending.
  */
 typedef void mix_fn(const struct kv_rows *values, const float *const *weight, size_t n_queries,
-                    float *const *out);
+                    float *const *out, float *sum);
 
 /** exp_below_max: x[i] = math_expf(x[i] - max), where max is the largest of the n (a NaN is not);
  * any n, any alignment */

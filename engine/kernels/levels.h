@@ -60,7 +60,7 @@
 
 #define MIX(name, call)                                                                            \
     void name(const struct kv_rows *values, const float *const *weight, size_t n_queries,          \
-              float *const *out)                                                                   \
+              float *const *out, float *sum)                                                       \
     {                                                                                              \
         assert(values->n >= 1 && values->n <= KERN_ROWS);                                          \
         BY_QUERIES(n_queries, call)                                                                \

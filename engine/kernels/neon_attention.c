@@ -7,8 +7,6 @@
  * products. */
 #include "engine/kernels/arm_rows.h"
 
-typedef float32x4_t load4_fn(const void *rows, size_t at); /* four columns from `at` on */
-
 INLINE float32x4_t load4_f32(const void *rows, size_t at)
 {
     return vld1q_f32((const float *)rows + at);
@@ -27,28 +25,11 @@ INLINE float32x4_t load4_i8(const void *rows, size_t at)
     return vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
 }
 
-typedef float load1_fn(const void *rows, size_t at);
-
-INLINE float load1_f32(const void *rows, size_t at)
-{
-    return ((const float *)rows)[at];
-}
-
-INLINE float load1_f16(const void *rows, size_t at)
-{
-    return f16_to_f32(((const uint16_t *)rows)[at]);
-}
-
-INLINE float load1_i8(const void *rows, size_t at)
-{
-    return ((const int8_t *)rows)[at];
-}
-
 /* ---- scores ---- */
 
 /* p[t][at]: what is left of one row's sixteen sums for query t after two halvings */
 INLINE void dot_floats(const struct kv_rows *keys, size_t row, const struct queries *q,
-                       const size_t n_q, load4_fn *load4, load1_fn *load1, float32x4_t (*ret)[4],
+                       const size_t n_q, load_vec_fn *load4, load1_fn *load1, float32x4_t (*ret)[4],
                        size_t at)
 {
     const size_t n = keys->n_cols, begin = row * n;
@@ -95,7 +76,7 @@ INLINE float32x4_t trees(const float32x4_t p[4])
 }
 
 INLINE void scores_floats(const struct kv_rows *keys, const struct queries *q, const size_t n_q,
-                          load4_fn *load4, load1_fn *load1, size_t row_bytes, float *const *ret)
+                          load_vec_fn *load4, load1_fn *load1, size_t row_bytes, float *const *ret)
 {
     float32x4_t p[KERN_QUERIES][4];
 
@@ -103,7 +84,7 @@ INLINE void scores_floats(const struct kv_rows *keys, const struct queries *q, c
     for (size_t first = 0; first < keys->n; first += 4) {
         const size_t left = keys->n - first, n = left < 4 ? left : 4;
         for (size_t i = 0; i < n; i++) {
-            prefetch_row(keys, first + i, row_bytes);
+            ask_for(ahead_of(keys) + (first + i) * row_bytes, row_bytes);
             dot_floats(keys, first + i, q, n_q, load4, load1, p, i);
         }
         UNROLL for (size_t t = 0; t < n_q; t++)
@@ -132,76 +113,19 @@ SCORES_I8(scores_i8_neon, add_products)
 
 /* ---- values ---- */
 
-/* n_regs times four columns from `col` on, over all rows */
-INLINE void mix_columns(const struct kv_rows *values, const float (*a)[KERN_ROWS], const size_t n_q,
-                        const size_t n_regs, size_t col, load4_fn *load4, float *const *out)
-{
-    float32x4_t sum[KERN_QUERIES][16];
+#define MIXED(n, ...)                                                                              \
+    mix_rows(&(struct mixing){.values = values, .weight = weight, .out = out, .sum = sum}, n,      \
+             (n) == 1   ? 16                                                                       \
+             : (n) == 2 ? 8                                                                        \
+                        : 4,                                                                       \
+             __VA_ARGS__)
 
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            sum[t][r] = vld1q_f32(out[t] + col + r * 4);
-        }
-    }
-    for (size_t j = 0; j < values->n; j++) {
-        const size_t at = j * values->n_cols + col;
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            const float32x4_t v = load4(values->rows, at + r * 4);
-            UNROLL for (size_t t = 0; t < n_q; t++)
-            {
-                sum[t][r] = vfmaq_n_f32(sum[t][r], v, a[t][j]);
-            }
-        }
-    }
-    UNROLL for (size_t t = 0; t < n_q; t++)
-    {
-        UNROLL for (size_t r = 0; r < n_regs; r++)
-        {
-            vst1q_f32(out[t] + col + r * 4, sum[t][r]);
-        }
-    }
-}
-
-INLINE void mix_rows(const struct kv_rows *values, const float *const *weight, const size_t n_q,
-                     load4_fn *load4, load1_fn *load1, bool scaled, size_t row_bytes,
-                     float *const *out)
-{
-    const size_t n_regs = n_q == 1 ? 16 : n_q == 2 ? 8 : 4, n = values->n_cols;
-    float a[KERN_QUERIES][KERN_ROWS];
-    size_t col = 0;
-
-    for (size_t j = 0; j < values->n; j++) {
-        prefetch_row(values, j, row_bytes);
-        UNROLL for (size_t t = 0; t < n_q; t++)
-        {
-            a[t][j] = scaled ? weight[t][j] * values->d[j] : weight[t][j];
-        }
-    }
-    for (; col + n_regs * 4 <= n; col += n_regs * 4) {
-        mix_columns(values, (const float(*)[KERN_ROWS])a, n_q, n_regs, col, load4, out);
-    }
-    for (; col + 4 <= n; col += 4) {
-        mix_columns(values, (const float(*)[KERN_ROWS])a, n_q, 1, col, load4, out);
-    }
-    for (; col < n; col++) {
-        for (size_t t = 0; t < n_q; t++) {
-            for (size_t j = 0; j < values->n; j++) {
-                out[t][col] =
-                    __builtin_fmaf(a[t][j], load1(values->rows, j * n + col), out[t][col]);
-            }
-        }
-    }
-}
-
-#define CALL(n) mix_rows(values, weight, n, load4_f32, load1_f32, false, values->n_cols * 4, out)
+#define CALL(n) MIXED(n, load4_f32, load1_f32, 4, false)
 MIX(mix_f32_neon, CALL)
 #undef CALL
-#define CALL(n) mix_rows(values, weight, n, load4_f16, load1_f16, false, values->n_cols * 2, out)
+#define CALL(n) MIXED(n, load4_f16, load1_f16, 2, false)
 MIX(mix_f16_neon, CALL)
 #undef CALL
-#define CALL(n) mix_rows(values, weight, n, load4_i8, load1_i8, true, values->n_cols, out)
+#define CALL(n) MIXED(n, load4_i8, load1_i8, 1, true)
 MIX(mix_i8_neon, CALL)
 #undef CALL

@@ -72,7 +72,7 @@ static float value(enum row_kind kind, const void *rows, size_t at)
 }
 
 static void mix(enum row_kind kind, const struct kv_rows *values, const float *const *weight,
-                size_t n_queries, float *const *out)
+                size_t n_queries, float *const *out, float *sum)
 {
     assert(values->n >= 1 && values->n <= KERN_ROWS);
     assert(n_queries >= 1 && n_queries <= KERN_QUERIES);
@@ -84,26 +84,27 @@ static void mix(enum row_kind kind, const struct kv_rows *values, const float *c
                 const float v = value(kind, values->rows, j * values->n_cols + i);
                 out[t][i] = fmaf(a, v, out[t][i]);
             }
+            sum[t] += weight[t][j];
         }
     }
 }
 
 void mix_f32_scalar(const struct kv_rows *values, const float *const *weight, size_t n_queries,
-                    float *const *out)
+                    float *const *out, float *sum)
 {
-    mix(ROW_F32, values, weight, n_queries, out);
+    mix(ROW_F32, values, weight, n_queries, out, sum);
 }
 
 void mix_f16_scalar(const struct kv_rows *values, const float *const *weight, size_t n_queries,
-                    float *const *out)
+                    float *const *out, float *sum)
 {
-    mix(ROW_F16, values, weight, n_queries, out);
+    mix(ROW_F16, values, weight, n_queries, out, sum);
 }
 
 void mix_i8_scalar(const struct kv_rows *values, const float *const *weight, size_t n_queries,
-                   float *const *out)
+                   float *const *out, float *sum)
 {
-    mix(ROW_I8, values, weight, n_queries, out);
+    mix(ROW_I8, values, weight, n_queries, out, sum);
 }
 
 void exp_below_max_scalar(float *x, size_t n)

@@ -135,16 +135,26 @@ bool check_mix(enum row_kind kind, mix_fn *want_fn, mix_fn *got_fn)
     bool ok = true;
 
     for (size_t round = 0; round < ROUNDS && ok; round++) {
+        float want_sum[KERN_QUERIES], got_sum[KERN_QUERIES];
         struct rows_case c;
         struct answers a, weights;
+        size_t at;
 
         rows_case_init(&c, kind, round);
         answers_init(&a, c.queries.n, c.rows.n_cols, round);
         answers_init(&weights, c.queries.n, c.rows.n, round);
-        want_fn(&c.rows, (const float *const *)weights.want, c.queries.n, a.want);
-        got_fn(&c.rows, (const float *const *)weights.got, c.queries.n, a.got);
+        for (size_t t = 0; t < KERN_QUERIES; t++) {
+            want_sum[t] = got_sum[t] = t % 2 ? 0.0f : random_float(3);
+        }
+        want_fn(&c.rows, (const float *const *)weights.want, c.queries.n, a.want, want_sum);
+        got_fn(&c.rows, (const float *const *)weights.got, c.queries.n, a.got, got_sum);
         const bool same = answers_end(&weights, "the weights of mix", &c, c.rows.n, round);
         ok = answers_end(&a, "mix", &c, c.rows.n_cols, round) && same;
+        if (ok && !same_floats(want_sum, got_sum, KERN_QUERIES, &at)) {
+            printf("mix: round=%zu, the sum of query %zu: want %a got %a\n", round, at,
+                   (double)want_sum[at], (double)got_sum[at]);
+            ok = false;
+        }
         rows_case_deinit(&c);
     }
     return ok;

@@ -63,18 +63,19 @@ static void values_are_mixed_in_the_order_of_their_rows(void **state)
     static const int8_t bytes[3][2] = {{127, -128}, {1, 1}, {-127, 127}};
     static const float weight[3] = {1.0f, 1 + 0x1p-12f, 1.0f}, d[3] = {0.5f, 0x1p-30f, 0.5f};
     struct kv_rows values = {.rows = rows, .n = 3, .n_cols = 2};
-    float out[2] = {-1.0f, 0};
+    float out[2] = {-1.0f, 0}, sum = 0x1p24f + 2;
 
-    k.mix[ROW_F32](&values, (const float *const[]){weight}, 1, (float *const[]){out});
+    k.mix[ROW_F32](&values, (const float *const[]){weight}, 1, (float *const[]){out}, &sum);
     assert_true(out[0] == 1 + 0x1p-12f); /* 2^-12 + 2^-24, to even beside 1 */
     assert_true(out[1] == 0);            /* the one was lost beside 2^30 */
+    assert_true(sum == 0x1p24f + 8);     /* each rounded up, the outer two to even; together: 6 */
     values.rows = half;
     out[0] = out[1] = 0;
-    k.mix[ROW_F16](&values, (const float *const[]){weight}, 1, (float *const[]){out});
+    k.mix[ROW_F16](&values, (const float *const[]){weight}, 1, (float *const[]){out}, &sum);
     assert_true(out[1] == 1); /* 1 + 2^-12 beside 65504 */
     values = (struct kv_rows){.rows = bytes, .d = d, .n = 3, .n_cols = 2};
     out[0] = out[1] = 0;
-    k.mix[ROW_I8](&values, (const float *const[]){weight}, 1, (float *const[]){out});
+    k.mix[ROW_I8](&values, (const float *const[]){weight}, 1, (float *const[]){out}, &sum);
     assert_true(out[0] == 0 && out[1] == -0.5f);
 }
 
