@@ -11,7 +11,8 @@
  * off, both scales of a block in one madd. */
 #include "engine/kernels/avx2_common.h"
 
-#define BLOCKS 8 /* blocks of activations in a group */
+#define BLOCKS 8                      /* blocks of activations in a group */
+#define K5_AHEAD (2 * K5_GROUP_BYTES) /* of one token, which waits for memory and not for sums */
 
 /* Bytes of the rows 8h to 8h + 7, each as the high bytes of its lane's two int16. */
 INLINE __m256i high_bytes(const uint8_t *rows, const size_t h)
@@ -67,7 +68,6 @@ INLINE void k5_half(const uint8_t *tile, const uint8_t *fifth, const __m256i sca
     {
         __m256i c[2][2];
 
-        prefetch(tile + i * 64);
         split_tile(tile + i * 64, c);
         for (size_t h = 0; h < 2; h++) {
             const __m256i f = load(fifth + h * 32);
@@ -112,7 +112,11 @@ INLINE void k45_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 
 
             if (five) {
                 const uint8_t *bits = fifth + j * 64;
-                prefetch(bits);
+                const uint8_t *next = group + j * (K5_GROUP_BYTES / BLOCKS) + K5_AHEAD;
+                UNROLL for (size_t i = 0; i < 6; i++)
+                {
+                    _mm_prefetch((const char *)next + i * 64, _MM_HINT_T0);
+                }
                 clear_sums(sum, n);
                 k5_half(tile, bits, by, x, act->q_stride, n, false, sum);
                 k5_half(tile + 128, bits, by, x + 16, act->q_stride, n, true, sum);
