@@ -9,19 +9,21 @@
 #include "engine/model.h"
 #include "engine/step.h"
 
-/* Bytes of weights that a step over one token reads: everything but the embedding, of which it
- * reads one row, unless the head is the embedding. */
+/* Bytes of weights that a greedy step over one token reads: everything but the embedding, of which
+ * it reads one row, unless the head is the embedding; and the head's copy for the head. */
 static uint64_t token_weights(const struct model *m)
 {
     const bool tied = m->tensors[ROLE_OUTPUT].bytes == 0;
+    const uint64_t low = m->meta->head_low.copy.bytes;
     uint64_t sum = 0;
 
     for (size_t i = 0; i < m->meta->n_tensors; i++) {
-        if (i != ROLE_EMBD || tied) {
+        const bool head = i == (tied ? ROLE_EMBD : ROLE_OUTPUT);
+        if ((i != ROLE_EMBD || tied) && !(head && low > 0)) {
             sum += m->tensors[i].bytes; /* all of them lie in the file: no overflow */
         }
     }
-    return sum;
+    return sum + low;
 }
 
 int model_cost(const struct model *model, const struct model_use *use, struct model_cost *ret)

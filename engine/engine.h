@@ -19,6 +19,7 @@
 #include "base/diag.h"
 #include "base/strview.h"
 #include "engine/kernels/cpu.h"
+#include "engine/sampler.h"
 #include "engine/tune.h"
 #include "engine/weights.h"
 
@@ -28,6 +29,8 @@
 #define MODEL_CTX_MAX 1048576u   /* positions in one sequence */
 #define MODEL_LAYERS_MAX 1024u
 #define STEP_ITEMS_MAX 64u /* sequences in one step */
+#define STEP_BEST_MAX 256u /* logits of a row that may be asked for as its largest */
+#define STEP_ALSO_MAX 64u  /* and by their ids */
 #define TEXT_PIECE_MAX                                                                             \
     4096u /* bytes of one token's text; GGUF vocabularies with longer ones are refused */
 
@@ -139,8 +142,9 @@ struct model_info {
      * +2). */
     const char *quantization;
     uint64_t n_params;
-    uint64_t file_bytes;   /* of the GGUF */
-    uint64_t packed_bytes; /* of the packed form */
+    uint64_t file_bytes;     /* of the GGUF */
+    uint64_t packed_bytes;   /* of the packed form */
+    uint64_t head_low_bytes; /* of them: the head's copy in five bits; 0: there is none */
     uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab;
     uint32_t n_ctx_train; /* positions a sequence can have */
     uint32_t n_ctx_file;  /* the same by the file, where longrope or a limit leaves less of it */
@@ -401,10 +405,17 @@ void stepper_free(struct stepper *st);
 uint64_t stepper_bytes(const struct stepper *st);
 
 struct step_item {
-    struct seq *seq;     /* borrowed; the tokens go to positions seq_len.. */
-    const int32_t *ids;  /* (n_ids) borrowed; each in 0..n_vocab-1 */
-    size_t n_ids;        /* >= 1 */
-    size_t n_logits;     /* rows wanted: those of the last n_logits tokens, 0..n_ids */
+    struct seq *seq;    /* borrowed; the tokens go to positions seq_len.. */
+    const int32_t *ids; /* (n_ids) borrowed; each in 0..n_vocab-1 */
+    size_t n_ids;       /* >= 1 */
+    size_t n_logits;    /* rows wanted: those of the last n_logits tokens, 0..n_ids */
+    /* What is wanted of these rows: 0: all logits. Else the n_best (at most STEP_BEST_MAX) largest
+     * of those that are not in `also`, with all that sampler_pick() might take for one of them, and
+     * those in `also`; where the model has a head for that (model_info.head_low_bytes), others may
+     * be -FLT_MAX instead of what they are. Those wanted are the same to the bit either way. */
+    size_t n_best;
+    const int32_t *also; /* (n_also) borrowed; each in 0..n_vocab-1 */
+    size_t n_also;       /* 0..STEP_ALSO_MAX; 0 where n_best is */
     const float *logits; /* out: (n_logits, n_vocab), owned by the stepper until its next step */
 };
 
@@ -440,7 +451,8 @@ struct model_cost {
     uint64_t kv;      /* in whole blocks */
     uint64_t scratch; /* what stepper_bytes() will say */
     uint64_t sampler;
-    uint64_t token_weights; /* read for one step, however many tokens are in it */
+    uint64_t token_weights; /* read for one greedy step, however many tokens are in it; rows of the
+                             * head that its copy leaves open come to that */
     uint64_t token_kv;      /* read for one token that follows n_ctx others */
 };
 
@@ -448,52 +460,6 @@ struct model_cost {
  * Return: 0, or -EINVAL for a use that kv_pool_new() or stepper_new() would refuse. */
 MUST_USE int model_cost(const struct model *model, const struct model_use *use,
                         struct model_cost *ret);
-
-/* ---- sampling ---- */
-
-struct sampler_params {
-    float temperature;    /* 0: greedy; 0..10 */
-    int32_t top_k;        /* 0: off */
-    float top_p;          /* 1: off; in (0, 1] */
-    float min_p;          /* 0: off; in [0, 1) */
-    float repeat_penalty; /* 1: off; in [0.1, 10]; over the last 64 tokens */
-    uint64_t seed;
-};
-
-#define SAMPLER_LOGPROBS_MAX 20u
-#define SAMPLER_REPEAT_WINDOW 64u
-
-struct sampler; /* opaque: scratch for one vocabulary size */
-
-MUST_USE int sampler_new(struct sampler **ret, uint32_t n_vocab);
-void sampler_free(struct sampler *s);
-/** sampler_bytes() - what the scratch of one holds, bytes */
-uint64_t sampler_bytes(uint32_t n_vocab);
-
-struct sampler_choice {
-    int32_t id;
-    float logprob; /* ln of the probability at temperature 1, before any filter; 0 unless some
-                    * are asked for */
-    size_t n_top;  /* entries in top_id, top_logprob: asked for, most likely first */
-    int32_t top_id[SAMPLER_LOGPROBS_MAX];
-    float top_logprob[SAMPLER_LOGPROBS_MAX];
-};
-
-enum { SAMPLER_OK = 0, SAMPLER_NOT_FINITE };
-
-/**
- * sampler_pick() - choose the next token
- * @logits:   (n_vocab)
- * @history:  the sequence so far, prompt and answer, for the repetition penalty
- * @position: index of the token to choose, counted from the start of the sequence. Randomness is a
- *            pure function of (seed, position).
- * @n_top:    log-probabilities wanted, 0..SAMPLER_LOGPROBS_MAX
- *
- * Ties go to the lower id. Return: SAMPLER_OK, or SAMPLER_NOT_FINITE for a NaN or infinite logit.
- */
-MUST_USE int sampler_pick(struct sampler *s, const struct sampler_params *params,
-                          const float *logits, const int32_t *history, size_t n_history,
-                          uint64_t position, size_t n_top, struct sampler_choice *ret);
 
 /* ---- writing GGUF files (workbench `make`, trainer, tests) ---- */
 

@@ -211,6 +211,37 @@ static void finish_row(void *ctx, size_t row, unsigned thread_i)
 
     rms_norm(&st->engine->kernels, x, m->output_norm, n, m->shape.eps, x);
     rows_quantize(st, x, row, 0, n, act_wanted(&m->head));
+    if (st->best) {
+        const unsigned kinds = act_wanted(&m->head_low.rows);
+        rows_quantize(st, x, row, 0, n, kinds);
+        const struct input in = rows_input(st, x, n);
+        const struct act_q8 *act = &in.act[m->head_low.rows.act];
+        head_measure(x, act->q + row * act->q_stride, act->d + row * act->d_stride, n,
+                     &st->wants[row]);
+    }
+}
+
+/* Is the head's copy enough for all rows? One row that wants all logits costs what all rows would:
+ * the head is read anyway. */
+static bool all_want_best(const struct stepper *st, size_t n)
+{
+    bool best = st->model->head_low.rows.data != NULL;
+
+    for (size_t row = 0; best && row < n; row++) {
+        best = st->wants[row].n_best > 0;
+    }
+    return best;
+}
+
+static bool all_may(const struct stepper *st, size_t n)
+{
+    const struct model *m = st->model;
+    bool may = true;
+
+    for (size_t row = 0; may && row < n; row++) {
+        may = head_may(&m->head_low, &m->head, &st->wants[row]);
+    }
+    return may;
 }
 
 void graph_head(struct stepper *st, size_t n)
@@ -219,9 +250,23 @@ void graph_head(struct stepper *st, size_t n)
     const size_t n_embd = m->shape.n_embd;
     const struct product head = {&m->head, st->logits, m->shape.n_vocab};
 
+    st->best = all_want_best(st, n);
     rows_share(st, finish_row, st, n, n * n_embd < ALONE_FLOATS);
     profile_part(st, PART_NORM);
     const struct input in = rows_input(st, st->wanted, n_embd);
-    products_run(st->engine, &in, n, &head, 1);
+    if (st->best && all_may(st, n)) {
+        const struct head_job job = {.engine = st->engine,
+                                     .head = &m->head,
+                                     .low = &m->head_low,
+                                     .in = &in,
+                                     .want = st->wants,
+                                     .n = n,
+                                     .logits = st->logits,
+                                     .room = st->room};
+        profile_head(st, head_best(&job));
+    } else {
+        products_run(st->engine, &in, n, &head, 1);
+        profile_head(st, 0);
+    }
     profile_part(st, PART_HEAD);
 }

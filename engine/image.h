@@ -5,7 +5,7 @@
  * META:    struct image_meta, then the arrays it counts, in its order.
  * VOCAB:   what vocab_pack() wrote.
  * WEIGHTS: matrices in the form of their kernels (engine/format.h) and norms as floats, each at a
- *          multiple of IMAGE_ALIGN.
+ *          multiple of IMAGE_ALIGN; last the head's copy in five bits (engine/head.h).
  *
  * The header is written last, so an interrupted pack leaves a file without a magic. Little-endian;
  * private to one version of this program, hence structs instead of a wire format. */
@@ -18,9 +18,9 @@
 #include "engine/shape.h"
 
 #define IMAGE_MAGIC "ONEBITPK"
-#define IMAGE_VERSION 1u
+#define IMAGE_VERSION 2u
 #define IMAGE_ALIGN 64u
-#define IMAGE_PACK_ID "p4-" ONEBIT_VERSION
+#define IMAGE_PACK_ID "p5-" ONEBIT_VERSION
 #define IMAGE_META_BYTES_MAX ((size_t)64 << 20) /* 65,536 tensors with names are 6 MiB */
 #define IMAGE_VOCAB_BYTES_MAX ((size_t)1 << 30)
 
@@ -42,6 +42,20 @@ struct image_header {
 };
 
 _Static_assert(sizeof(struct image_header) == 136 && sizeof(IMAGE_PACK_ID) <= 32, "no gaps");
+
+struct image_tensor {
+    uint32_t format; /* enum format */
+    float scale;     /* multiplies the product; 1 where the file has no number beside it */
+    uint64_t offset; /* into WEIGHTS */
+    uint64_t bytes;  /* 0: absent */
+};
+
+/* The head's copy: panels, then bounds. */
+struct image_head {
+    struct image_tensor copy;
+    float norm_max; /* as in struct head_low */
+    uint32_t zero;
+};
 
 enum quantization {
     QUANT_BINARY = 0,
@@ -73,16 +87,10 @@ struct image_meta {
     uint32_t n_infos; /* struct image_info */
     uint32_t n_string_bytes;
     uint32_t zero;
+    struct image_head head_low;
 };
 
 _Static_assert(sizeof(struct image_meta) % 8 == 0, "arrays of 8-byte members follow");
-
-struct image_tensor {
-    uint32_t format; /* enum format */
-    float scale;     /* multiplies the product; 1 where the file has no number beside it */
-    uint64_t offset; /* into WEIGHTS */
-    uint64_t bytes;  /* 0: absent */
-};
 
 struct image_info {
     uint32_t name_at;

@@ -16,6 +16,7 @@
 #include "base/fdio.h"
 #include "engine/format.h"
 #include "engine/gguf.h"
+#include "engine/head.h"
 #include "engine/image.h"
 #include "engine/kernels/kernels.h"
 
@@ -138,6 +139,46 @@ static int write_weights(const struct image_parts *p, struct sink *s)
     return 0;
 }
 
+/* ---- the head's copy ---- */
+
+/* A panel's rows as floats. */
+static void decode_rows(enum format f, const uint8_t *data, size_t n_rows, size_t n_cols, float *x)
+{
+    for (size_t row = 0; row < n_rows; row++) {
+        format_decode_row(f, data + row * format_row_bytes(f, n_cols), 1, n_cols, x + row * n_cols);
+    }
+}
+
+/* All panels, then what stands beside them, which is small enough to be kept until then. */
+static int write_head_low(const struct image_parts *p, struct sink *s)
+{
+    const struct image_source *own =
+        &p->source[p->source[ROLE_OUTPUT].info ? ROLE_OUTPUT : ROLE_EMBD];
+    const size_t n_cols = (size_t)own->info->dims[0],
+                 row_bytes = format_row_bytes(own->format, n_cols);
+    const uint64_t n_rows = own->info->dims[1];
+    const size_t panel_bytes = format_panel_bytes(HEAD_LOW_FORMAT, n_cols);
+    const size_t bounds_bytes =
+        (size_t)(p->head_low->copy.bytes - head_low_bounds_at(n_cols, n_rows));
+    uint8_t *panel = malloc(panel_bytes);
+    float *x = malloc(PANEL_ROWS * n_cols * sizeof(*x)), *bounds = malloc(bounds_bytes);
+    int r = panel && x && bounds ? 0 : -ENOMEM;
+
+    for (uint64_t row = 0; r == 0 && row < n_rows; row += PANEL_ROWS) {
+        const size_t n = n_rows - row < PANEL_ROWS ? (size_t)(n_rows - row) : PANEL_ROWS;
+        decode_rows(own->format, p->data + own->info->offset + row * row_bytes, n, n_cols, x);
+        head_pack_panel(x, n, n_cols, p->head_low->copy.scale, panel, bounds + row * HEAD_BOUNDS);
+        r = sink_write(s, panel, panel_bytes);
+    }
+    if (r == 0) {
+        r = write_plain(s, (const uint8_t *)bounds, bounds_bytes);
+    }
+    free(bounds);
+    free(x);
+    free(panel);
+    return r;
+}
+
 /* ---- read back ---- */
 
 static int read_all_at(int fd, uint8_t *to, size_t n, uint64_t offset)
@@ -220,7 +261,8 @@ int image_write(const struct image_parts *p, int fd)
         goto out;
     }
     sink_end(&s, &sec[IMAGE_VOCAB]);
-    if ((r = sink_begin(&s, &sec[IMAGE_WEIGHTS])) < 0 || (r = write_weights(p, &s)) < 0) {
+    if ((r = sink_begin(&s, &sec[IMAGE_WEIGHTS])) < 0 || (r = write_weights(p, &s)) < 0 ||
+        (p->head_low->copy.bytes > 0 && (r = write_head_low(p, &s)) < 0)) {
         goto out;
     }
     sink_end(&s, &sec[IMAGE_WEIGHTS]);

@@ -24,7 +24,8 @@ struct image_parts {
     const struct image_tensor *tensors; /* (n_tensors) */
     const struct image_source *source;  /* (n_tensors) */
     size_t n_tensors;
-    const uint8_t *data; /* the GGUF file that the sources lie in */
+    const struct image_head *head_low; /* copy.bytes is 0 where there is none */
+    const uint8_t *data;               /* the GGUF file that the sources lie in */
 };
 
 /**

@@ -28,12 +28,17 @@ const char *step_part_name(enum step_part part)
     return names[part];
 }
 
-static void count(struct step_profile *p, enum step_part part, const struct matrix *m)
+static uint64_t bytes_of(const struct matrix *m)
 {
     const uint64_t panels = ((uint64_t)m->n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
 
-    p->weights[part] += m->panel_bytes ? panels * m->panel_bytes
-                                       : m->n_rows * format_row_bytes(m->format, m->n_cols);
+    return m->panel_bytes ? panels * m->panel_bytes
+                          : m->n_rows * format_row_bytes(m->format, m->n_cols);
+}
+
+static void count(struct step_profile *p, enum step_part part, const struct matrix *m)
+{
+    p->weights[part] += bytes_of(m);
     p->macs[part] += (uint64_t)m->n_rows * m->n_cols;
 }
 
@@ -65,6 +70,13 @@ void profile_begin(struct stepper *st)
     if (st->profile) {
         st->profile_ns = clock_now_ns();
         st->profile_wait_ns = threads_waited_ns(st->engine->threads);
+    }
+}
+
+void profile_head(struct stepper *st, uint64_t bytes)
+{
+    if (st->profile) {
+        st->profile->weights[PART_HEAD] = bytes > 0 ? bytes : bytes_of(&st->model->head);
     }
 }
 

@@ -34,7 +34,8 @@ struct step_profile {
     uint64_t ns[STEP_PARTS];      /* on the clock of the calling thread: they add up to the steps */
     uint64_t wait_ns[STEP_PARTS]; /* of these: its own share was done, others' were not */
     /* Of the model, the same for each step: */
-    uint64_t weights[STEP_PARTS]; /* bytes that a product reads in a step */
+    uint64_t weights[STEP_PARTS]; /* bytes that a product reads in a step; of the head: in the last
+                                   * step that wanted logits */
     uint64_t macs[STEP_PARTS];    /* multiply-adds for one token, of the head for one row */
 };
 

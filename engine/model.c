@@ -17,6 +17,7 @@
 
 #include "base/cursor.h"
 #include "engine/engine.h"
+#include "engine/head.h"
 #include "engine/product.h"
 #include "engine/scratch_file.h"
 #include "engine/text/vocab.h"
@@ -168,6 +169,43 @@ static int read_tensor(const struct model *m, size_t i, struct matrix *ret, stru
     return MODEL_OK;
 }
 
+/* The head's copy; m->head is there. */
+static int read_head_low(struct model *m, struct diag *d)
+{
+    const struct image_section *s = &m->header->sections[IMAGE_WEIGHTS];
+    const struct image_head *h = &m->meta->head_low;
+    const struct image_tensor *t = &h->copy;
+    const size_t n_cols = m->head.n_cols, n_rows = m->head.n_rows;
+    uint64_t bytes;
+
+    m->head_low = (struct head_low){0};
+    if (t->bytes == 0) {
+        return MODEL_OK;
+    }
+    if (!head_low_bytes(m->head.format, n_cols, n_rows, &bytes) || t->bytes != bytes ||
+        t->format != HEAD_LOW_FORMAT || t->offset % IMAGE_ALIGN != 0 || t->offset > s->bytes ||
+        bytes > s->bytes - t->offset) {
+        return damaged(d, s->offset, "the head's copy passes the end of the weights");
+    }
+    if (!(t->scale > 0 && t->scale <= HEAD_NORM_MAX) ||
+        !(h->norm_max >= 0 && h->norm_max <= HEAD_NORM_MAX)) {
+        return damaged(d, s->offset, "a number beside the head's copy is out of range");
+    }
+    const uint8_t *data = weights_of(m) + t->offset;
+    m->head_low = (struct head_low){
+        .rows = {.format = HEAD_LOW_FORMAT,
+                 .n_cols = n_cols,
+                 .n_rows = n_rows,
+                 .data = data,
+                 .panel_bytes = format_panel_bytes(HEAD_LOW_FORMAT, n_cols),
+                 .act = act_kind_of(format_info(HEAD_LOW_FORMAT)->panel, false),
+                 .scale = t->scale},
+        .bounds = (const void *)(data + head_low_bounds_at(n_cols, n_rows)),
+        .norm_max = h->norm_max,
+    };
+    return MODEL_OK;
+}
+
 static void put_layer_vector(struct layer *l, enum role role, const struct matrix *x)
 {
     const struct {
@@ -253,7 +291,7 @@ static int read_tensors(struct model *m, struct diag *d)
         m->head = m->embd;
     }
     m->head.scale = m->shape.logit_scale;
-    return MODEL_OK;
+    return read_head_low(m, d);
 }
 
 int model_use_copy(struct model *m, const struct weights_copy *copy, struct diag *d)
@@ -375,6 +413,7 @@ void model_info(const struct model *model, struct model_info *ret)
         .n_params = meta->n_params,
         .file_bytes = meta->gguf_bytes,
         .packed_bytes = model->file.size,
+        .head_low_bytes = meta->head_low.copy.bytes,
         .n_layer = s->n_layer,
         .n_embd = s->n_embd,
         .n_ff = s->n_ff,

@@ -37,6 +37,13 @@ struct layer {
     struct matrix q, k, v, o, gate, up, down;
 };
 
+/* The head in fewer bits: engine/head.h. */
+struct head_low {
+    struct matrix rows;  /* the copy; data is NULL where there is none */
+    const float *bounds; /* (panel, HEAD_BOUNDS, PANEL_ROWS) borrowed as data is */
+    float norm_max;      /* no row of the head is longer */
+};
+
 /* Weights that left the map. */
 struct weights_copy {
     uint8_t *data; /* owned mapping of `bytes`; NULL: there is none */
@@ -56,6 +63,7 @@ struct model {
     struct shape shape;
     struct layer *layers; /* owned: (n_layer) */
     struct matrix embd, head;
+    struct head_low head_low;
     const float *output_norm;
     struct vocab *vocab; /* owned */
 };

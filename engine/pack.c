@@ -15,6 +15,7 @@
 #include "base/filemap.h"
 #include "engine/format.h"
 #include "engine/gguf.h"
+#include "engine/head.h"
 #include "engine/image.h"
 #include "engine/image_write.h"
 #include "engine/pack_facts.h"
@@ -33,6 +34,7 @@ struct packer {
     struct image_source *source;  /* owned: (n_tensors) */
     struct image_tensor *tensors; /* owned: (n_tensors) */
     size_t n_tensors;
+    struct image_head head_low;
     uint64_t weight_bytes; /* of the packed form */
     uint64_t source_bytes; /* of the tensors that are packed */
     struct buf meta, vocab;
@@ -172,6 +174,28 @@ static int place_tensors(struct packer *p)
     return MODEL_OK;
 }
 
+/* The head's copy comes after everything else. */
+static int place_head_low(struct packer *p)
+{
+    const struct image_source *own =
+        &p->source[p->source[ROLE_OUTPUT].info ? ROLE_OUTPUT : ROLE_EMBD];
+    const uint64_t n_cols = own->info->dims[0], n_rows = own->info->dims[1];
+    struct image_head head = {.copy = {.format = HEAD_LOW_FORMAT, .offset = p->weight_bytes}};
+
+    if (!head_low_bytes(own->format, n_cols, n_rows, &head.copy.bytes) ||
+        head.copy.bytes > INT64_MAX / 2 - p->weight_bytes) {
+        return MODEL_OK;
+    }
+    const int r = head_survey(own->format, p->g->data + own->info->offset, (size_t)n_cols, n_rows,
+                              &head.copy.scale, &head.norm_max);
+    if (r <= 0) {
+        return r;
+    }
+    p->head_low = head;
+    p->weight_bytes += head.copy.bytes;
+    return MODEL_OK;
+}
+
 static bool in_graph(const struct packer *p, const char *name)
 {
     static const char *const of_rope[] = {"rope_freqs.weight", "rope_factors_short.weight",
@@ -220,6 +244,7 @@ static struct image_parts parts_of(const struct packer *p)
         .tensors = p->tensors,
         .source = p->source,
         .n_tensors = p->n_tensors,
+        .head_low = &p->head_low,
         .data = p->g->data,
     };
 }
@@ -264,6 +289,7 @@ static int read_facts(const struct packer *p, struct image_meta *m)
         }
     }
     m->shape = p->shape;
+    m->head_low = p->head_low;
     m->gguf_bytes = p->g->size;
     const struct image_parts parts = parts_of(p);
     m->quantization = pack_quantization(&parts);
@@ -365,6 +391,7 @@ static int pack(struct packer *p, int fd_out)
     if ((r = refuse_no_weights(p)) != MODEL_OK ||
         (r = shape_read(p->g, &p->shape, &p->inv_freq, p->d)) != MODEL_OK ||
         (r = refuse_foreign_tensors(p)) != MODEL_OK || (r = place_tensors(p)) != MODEL_OK ||
+        (r = place_head_low(p)) != MODEL_OK ||
         (r = vocab_pack(p->g, &p->vocab, p->d)) != MODEL_OK || (r = build_meta(p)) != MODEL_OK) {
         return r;
     }

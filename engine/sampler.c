@@ -66,6 +66,26 @@ uint64_t sampler_bytes(uint32_t n_vocab)
     return (uint64_t)n_vocab * (sizeof(float) + sizeof(struct candidate));
 }
 
+/* ---- what is looked at ---- */
+
+_Static_assert(SAMPLER_REPEAT_WINDOW <= STEP_ALSO_MAX, "a window can be asked for");
+
+void sampler_ask(const struct sampler_params *params, uint32_t n_vocab, const int32_t *history,
+                 size_t n_history, size_t n_top, struct step_item *item)
+{
+    const bool greedy = !(params->temperature > 0);
+    const uint32_t k = params->top_k > 0 ? (uint32_t)params->top_k : n_vocab;
+    const size_t n = n_history < SAMPLER_REPEAT_WINDOW ? n_history : SAMPLER_REPEAT_WINDOW;
+
+    item->n_best = n_top > 0 ? 0 : greedy ? 1 : k < n_vocab && k <= STEP_BEST_MAX ? k : 0;
+    item->also = NULL;
+    item->n_also = 0;
+    if (item->n_best > 0 && params->repeat_penalty != 1.0f) {
+        item->also = history + (n_history - n);
+        item->n_also = n;
+    }
+}
+
 /* ---- randomness ---- */
 
 static uint64_t mix64(uint64_t z)

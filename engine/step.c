@@ -28,7 +28,7 @@ static bool place(size_t *total, size_t n, size_t each, size_t *ret_at)
 
 static unsigned kinds_of(const struct model *m)
 {
-    unsigned kinds = act_wanted(&m->head);
+    unsigned kinds = act_wanted(&m->head) | act_wanted(&m->head_low.rows);
 
     for (size_t i = 0; i < m->shape.n_layer; i++) {
         const struct layer *l = &m->layers[i];
@@ -90,6 +90,7 @@ bool step_plan(struct step_plan *ret, const struct model *model,
                           .act_kinds = kinds_of(model),
                           .score_stride = (size_t)s->n_ctx + SCORE_GAP,
                           .tables_stride = tables_of(model)};
+    const size_t room = model->head_low.rows.data ? head_floats(s->n_vocab) : 0;
     size_t begin, attention_end;
 
     if (n > SIZE_MAX / KERN_COLS_MAX / 64 || limits->n_logits_max > SIZE_MAX / KERN_COLS_MAX / 64 ||
@@ -113,7 +114,9 @@ bool step_plan(struct step_plan *ret, const struct model *model,
         !place(&p.total, (size_t)n_threads * KERN_QUERIES * p.score_stride, f, &p.scores) ||
         !place(&p.total, limits->n_logits_max * s->n_embd, f, &p.wanted) ||
         !place(&p.total, limits->n_logits_max * s->n_vocab, f, &p.logits) ||
-        !place(&p.total, n, sizeof(struct row), &p.rows)) {
+        !place(&p.total, n, sizeof(struct row), &p.rows) ||
+        !place(&p.total, limits->n_logits_max, sizeof(struct head_want), &p.wants) ||
+        !place(&p.total, limits->n_logits_max * room, f, &p.room)) {
         return false;
     }
     *ret = p;
@@ -132,7 +135,7 @@ static void point(struct stepper *st)
         {&st->gate, st->plan.gate},     {&st->up, st->plan.up},
         {&st->cos, st->plan.cos},       {&st->sin, st->plan.sin},
         {&st->scores, st->plan.scores}, {&st->wanted, st->plan.wanted},
-        {&st->logits, st->plan.logits},
+        {&st->logits, st->plan.logits}, {&st->room, st->plan.room},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(floats); i++) {
@@ -146,6 +149,7 @@ static void point(struct stepper *st)
         };
     }
     st->rows = (struct row *)(void *)(st->mem + st->plan.rows);
+    st->wants = (struct head_want *)(void *)(st->mem + st->plan.wants);
 }
 
 int stepper_new(struct stepper **ret, struct engine *engine, const struct model *model,
@@ -191,14 +195,20 @@ uint64_t stepper_bytes(const struct stepper *st)
 
 /* ---- a step ---- */
 
-static bool ids_in_range(const struct step_item *it, uint32_t n_vocab)
+static bool ids_in_range(const int32_t *ids, size_t n, uint32_t n_vocab)
 {
-    for (size_t i = 0; i < it->n_ids; i++) {
-        if (it->ids[i] < 0 || (uint32_t)it->ids[i] >= n_vocab) {
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || (uint32_t)ids[i] >= n_vocab) {
             return false;
         }
     }
     return true;
+}
+
+static bool wants_fit(const struct step_item *it, uint32_t n_vocab)
+{
+    return it->n_best <= STEP_BEST_MAX && it->n_also <= (it->n_best > 0 ? STEP_ALSO_MAX : 0) &&
+           ids_in_range(it->also, it->n_also, n_vocab);
 }
 
 /* Are the items what the contract says, and within the stepper's limits? */
@@ -212,7 +222,8 @@ static bool items_fit(const struct stepper *st, struct step_item *items, size_t 
         fit = it->n_ids >= 1 && it->n_ids <= st->limits.n_tokens_max - n_ids &&
               it->n_logits <= it->n_ids && it->n_logits <= st->limits.n_logits_max - n_logits &&
               !it->seq->in_step && it->seq->pool->model == st->model &&
-              ids_in_range(it, st->model->shape.n_vocab);
+              ids_in_range(it->ids, it->n_ids, st->model->shape.n_vocab) &&
+              wants_fit(it, st->model->shape.n_vocab);
         if (fit) {
             n_ids += it->n_ids;
             n_logits += it->n_logits;
@@ -268,6 +279,8 @@ static size_t gather_wanted(struct stepper *st, const struct step_item *items, s
             const float *x = st->x + (row - t) * n, *h = st->h + (row - t) * n;
             float *out = st->wanted + n_wanted * n;
             st->engine->kernels.add_scaled(x, h, st->model->shape.residual_scale, out, n);
+            st->wants[n_wanted] = (struct head_want){
+                .n_best = items[i].n_best, .also = items[i].also, .n_also = items[i].n_also};
         }
     }
     return n_wanted;

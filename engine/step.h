@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "engine/engine.h"
+#include "engine/head.h"
 #include "engine/kv.h"
 #include "engine/measure.h"
 #include "engine/model.h"
@@ -32,6 +33,8 @@ struct step_plan {
     size_t wanted;   /* (logits row, n_embd) */
     size_t logits;   /* (logits row, n_vocab) */
     size_t rows;     /* (token) struct row */
+    size_t wants;    /* (logits row) struct head_want */
+    size_t room;     /* (logits row, head_floats()); none without a copy of the head */
     size_t total;
     size_t score_stride; /* n_ctx and a gap */
     size_t tables_stride;
@@ -45,10 +48,12 @@ struct stepper {
     struct stepper_limits limits;
     struct step_plan plan;
     uint8_t *mem; /* owned mapping */
-    float *x, *h, *q, *k, *v, *att, *gate, *up, *cos, *sin, *scores, *wanted, *logits;
+    float *x, *h, *q, *k, *v, *att, *gate, *up, *cos, *sin, *scores, *wanted, *logits, *room;
     struct act_room act[ACT_KINDS];
     struct row *rows;
-    size_t n_rows; /* of the step that runs */
+    struct head_want *wants; /* of the step that runs */
+    bool best;               /* all of them are for the best logits alone */
+    size_t n_rows;           /* of the step that runs */
     struct tuning tuning;
 
     struct step_profile *profile;         /* borrowed; NULL: nobody measures */
@@ -77,6 +82,8 @@ unsigned step_threads(const struct stepper *st, size_t n_rows);
 /* ---- measure.c: nothing happens in these unless somebody measures ---- */
 
 void profile_begin(struct stepper *st);
+/** profile_head() - bytes that the head's rows read in this step; 0: the head itself */
+void profile_head(struct stepper *st, uint64_t bytes);
 /** profile_part() - what has passed since the last call was this part */
 void profile_part(struct stepper *st, enum step_part part);
 

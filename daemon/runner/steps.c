@@ -41,6 +41,7 @@ static size_t step_add(struct step *st, struct sequence *s, size_t n_ids, bool p
     const size_t i = st->n++;
     st->items[i] = (struct step_item){.seq = s->kv, .ids = s->ids + at, .n_ids = n_ids};
     st->items[i].n_logits = logits ? 1 : 0;
+    sampler_ask(&s->sampling, st->m->info.n_vocab, s->ids, s->n_ids, s->n_logprobs, &st->items[i]);
     st->n_logits += st->items[i].n_logits;
     st->who[i] = s;
     st->numbers[i] = s->number;

@@ -85,7 +85,7 @@ static const struct option options[] = {
     {.name = "--board", .kind = KIND_BOARD, .field = FIELD(board), .verbs = VERB_INFO},
     TEXT("--shape", shape, VERB_MAKE),
     TEXT("--format", format, VERB_MAKE | VERB_QUANTIZE),
-    TEXT("--head", head, VERB_MAKE | VERB_QUANTIZE),
+    TEXT("--head", head, VERB_MAKE | VERB_QUANTIZE | VERB_GENERATE | VERB_BENCH),
     TEXT("--plan", plan, VERB_QUANTIZE),
     TEXT("--formats", formats, VERB_SENSITIVITY),
     INT("--tokens", tokens, VERB_SENSITIVITY, 4, (uint64_t)1 << 30),

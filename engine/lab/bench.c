@@ -2,9 +2,10 @@
  *
  * Tokens are pseudo-random and nothing is sampled: a round feeds each stream its prompt, in steps
  * of --chunk tokens over all streams, then n single tokens, all streams in one step and a row of
- * logits for each. Rates count the tokens of all streams; with several rounds they are the
- * median. With -d each stream begins with so many positions that were not computed. --profile also
- * picks a token from each row, greedily, so that what this takes is seen. */
+ * logits for each: the largest, as greedy generation wants it, or with --head full all. Rates count
+ * the tokens of all streams; with several rounds they are the median. With -d each stream begins
+ * with so many positions that were not computed. --profile also picks a token from each row,
+ * greedily, so that what this takes is seen. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct bench {
     struct sampler *sampler;        /* owned; NULL: no profile is wanted */
     struct lab_profile *profile;    /* borrowed; of the phase */
     struct step_profile this_phase; /* of this round */
+    size_t n_best;                  /* of an item */
 };
 
 static uint64_t phase_begin(struct bench *b, struct lab_profile *profile)
@@ -96,6 +98,7 @@ static int prompts(const struct lab_args *a, struct bench *b, const int32_t *ids
         for (size_t s = 0; s < n_streams; s++) {
             items[s] = (struct step_item){
                 .seq = b->run.seqs[s], .ids = ids + at, .n_ids = k, .n_logits = at + k == p};
+            items[s].n_best = b->n_best;
         }
         const int r = step(b, items, n_streams);
         if (r != LAB_OK) {
@@ -114,6 +117,7 @@ static int tokens(const struct lab_args *a, struct bench *b, const int32_t *ids)
         for (size_t s = 0; s < a->b; s++) {
             items[s] = (struct step_item){
                 .seq = b->run.seqs[s], .ids = ids + at, .n_ids = 1, .n_logits = 1};
+            items[s].n_best = b->n_best;
         }
         const int r = step(b, items, (size_t)a->b);
         if (r != LAB_OK) {
@@ -160,7 +164,7 @@ static int measure(const struct lab_args *a, const struct model *model, struct r
                                   .n_tokens = a->chunk > a->b ? (size_t)a->chunk : (size_t)a->b,
                                   .n_logits = (size_t)a->b};
     const uint32_t n_vocab = vocab_size(model_vocab(model));
-    struct bench b = {0};
+    struct bench b = {.n_best = a->head && strcmp(a->head, "full") == 0 ? 0 : 1};
     uint64_t state = 1;
     int32_t *ids = calloc(most + 1, sizeof(*ids));
 
@@ -262,6 +266,9 @@ int verb_bench(const struct lab_args *a)
     struct model *model = NULL;
     int r = res.prompt_rates && res.generate_rates ? LAB_OK : lab_errno("bench", -ENOMEM);
 
+    if (r == LAB_OK) {
+        r = lab_check_head(a);
+    }
     if (r == LAB_OK) {
         r = lab_model_to_run(a, &model, &res.load_s);
     }

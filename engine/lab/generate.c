@@ -94,10 +94,9 @@ static int deliver(const struct lab_args *a, struct answer *ans, struct strview 
     return LAB_OK;
 }
 
-static int pick(const struct lab_args *a, struct sampler *sampler, const struct answer *ans,
-                const float *logits, int32_t *ret)
+static struct sampler_params params_of(const struct lab_args *a)
 {
-    const struct sampler_params params = {
+    return (struct sampler_params){
         .temperature = (float)a->temperature,
         .top_k = (int32_t)a->top_k,
         .top_p = (float)a->top_p,
@@ -105,6 +104,26 @@ static int pick(const struct lab_args *a, struct sampler *sampler, const struct 
         .repeat_penalty = (float)a->repeat_penalty,
         .seed = a->seed,
     };
+}
+
+/* Run the last n of the ids so far; the row that the next token is picked from. */
+static int feed(const struct lab_args *a, const struct model *model, struct lab_run *run,
+                const struct answer *ans, size_t n, const float **ret_logits)
+{
+    const struct sampler_params params = params_of(a);
+    const size_t at = ans->n_prompt + ans->n;
+    struct step_item ask = {0};
+
+    if (!a->head || strcmp(a->head, "full") != 0) {
+        sampler_ask(&params, vocab_size(model_vocab(model)), ans->ids, at, 0, &ask);
+    }
+    return lab_feed(run, 0, ans->ids + at - n, n, (size_t)a->chunk, &ask, ret_logits);
+}
+
+static int pick(const struct lab_args *a, struct sampler *sampler, const struct answer *ans,
+                const float *logits, int32_t *ret)
+{
+    const struct sampler_params params = params_of(a);
     const size_t at = ans->n_prompt + ans->n;
     struct sampler_choice choice;
     const int r = sampler_pick(sampler, &params, logits, ans->ids, at, at, 0, &choice);
@@ -127,7 +146,7 @@ static int answer_loop(const struct lab_args *a, const struct model *model, stru
     const float *logits = NULL;
     struct strview text;
     uint64_t start = clock_now_ns();
-    int r = lab_feed(run, 0, ans->ids, ans->n_prompt, (size_t)a->chunk, &logits);
+    int r = feed(a, model, run, ans, ans->n_prompt, &logits);
 
     ans->prompt_s = (double)(clock_now_ns() - start) * 1e-9;
     start = clock_now_ns();
@@ -145,7 +164,7 @@ static int answer_loop(const struct lab_args *a, const struct model *model, stru
         (void)textout_feed(out, id, &text);
         r = deliver(a, ans, text);
         if (r == LAB_OK && ans->n < n_max) {
-            r = lab_feed(run, 0, &ans->ids[ans->n_prompt + ans->n - 1], 1, 1, &logits);
+            r = feed(a, model, run, ans, 1, &logits);
         }
     }
     ans->generate_s = (double)(clock_now_ns() - start) * 1e-9;
@@ -218,8 +237,11 @@ int verb_generate(const struct lab_args *a)
         lab_error("wants one of --ids, --prompt and --chat");
         return LAB_USAGE;
     }
+    int r = lab_check_head(a);
     buf_init(&ans.text, LAB_INPUT_MAX);
-    int r = lab_model_to_run(a, &model, &ans.load_s);
+    if (r == LAB_OK) {
+        r = lab_model_to_run(a, &model, &ans.load_s);
+    }
     if (r == LAB_OK) {
         r = prepare(a, model, &ans, &n_max);
     }

@@ -59,6 +59,7 @@ static int print_json(const struct model *model, const struct model_info *m)
         {"parameters", m->n_params},
         {"file_bytes", m->file_bytes},
         {"packed_bytes", m->packed_bytes},
+        {"head_low_bytes", m->head_low_bytes},
         {"layers", m->n_layer},
         {"embedding_length", m->n_embd},
         {"feed_forward_length", m->n_ff},
@@ -110,6 +111,10 @@ static void print_text(const struct model *model, const struct model_info *m)
     (void)printf("parameters     %llu\n", (unsigned long long)m->n_params);
     (void)printf("bytes          %llu in the file, %llu packed\n",
                  (unsigned long long)m->file_bytes, (unsigned long long)m->packed_bytes);
+    if (m->head_low_bytes > 0) {
+        (void)printf("               %llu of them the head's copy in five bits\n",
+                     (unsigned long long)m->head_low_bytes);
+    }
     (void)printf("layers         %u of width %u, feed-forward %u\n", m->n_layer, m->n_embd,
                  m->n_ff);
     (void)printf("heads          %u, %u for keys and values, of %u\n", m->n_head, m->n_head_kv,

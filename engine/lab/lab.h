@@ -259,12 +259,18 @@ void lab_run_close(struct lab_run *run);
 
 /**
  * lab_feed() - run tokens through one sequence, in steps of at most `chunk`
- * @ret_logits: the last token's row; borrowed until the next step. NULL: none wanted.
+ * @ask:        what is wanted of the last token's row: n_best, also and n_also; the rest is not
+ *              looked at. NULL: all logits.
+ * @ret_logits: that row; borrowed until the next step. NULL: none wanted.
  *
  * Return: LAB_OK, or an exit code with the reason printed.
  */
 MUST_USE int lab_feed(struct lab_run *run, size_t seq_i, const int32_t *ids, size_t n, size_t chunk,
-                      const float **ret_logits);
+                      const struct step_item *ask, const float **ret_logits);
+
+/** lab_check_head() - is a->head, where given, "auto" or "full"? LAB_OK, or LAB_USAGE with the
+ * reason printed */
+MUST_USE int lab_check_head(const struct lab_args *a);
 
 /** lab_step() - stepper_run() with its outcomes printed */
 MUST_USE int lab_step(struct lab_run *run, struct step_item *items, size_t n_items);

@@ -300,6 +300,15 @@ void lab_run_close(struct lab_run *run)
     *run = (struct lab_run){0};
 }
 
+int lab_check_head(const struct lab_args *a)
+{
+    if (a->head && strcmp(a->head, "auto") != 0 && strcmp(a->head, "full") != 0) {
+        lab_error("--head: %s is none of auto, full", a->head);
+        return LAB_USAGE;
+    }
+    return LAB_OK;
+}
+
 int lab_step(struct lab_run *run, struct step_item *items, size_t n_items)
 {
     const int r = stepper_run(run->stepper, items, n_items, NULL);
@@ -315,7 +324,7 @@ int lab_step(struct lab_run *run, struct step_item *items, size_t n_items)
 }
 
 int lab_feed(struct lab_run *run, size_t seq_i, const int32_t *ids, size_t n, size_t chunk,
-             const float **ret_logits)
+             const struct step_item *ask, const float **ret_logits)
 {
     for (size_t at = 0; at < n;) {
         const size_t k = n - at < chunk ? n - at : chunk;
@@ -324,6 +333,11 @@ int lab_feed(struct lab_run *run, size_t seq_i, const int32_t *ids, size_t n, si
                                  .ids = ids + at,
                                  .n_ids = k,
                                  .n_logits = last && ret_logits ? 1 : 0};
+        if (last && ask) {
+            item.n_best = ask->n_best;
+            item.also = ask->also;
+            item.n_also = ask->n_also;
+        }
         const int r = lab_step(run, &item, 1);
         if (r != LAB_OK) {
             return r;

@@ -37,7 +37,7 @@ static const struct verb verbs[] = {
      "MODEL (--ids 1,2,3 | --prompt TEXT | --chat FILE.json) [-n N] [--temperature T] [--top-k K]\n"
      "      [--top-p P] [--min-p P] [--repeat-penalty R] [--seed S] [--ignore-eos] "
      "[--no-thinking]\n"
-     "      [--template NAME] [--chunk N] [--weights HOW] [--json]",
+     "      [--template NAME] [--chunk N] [--weights HOW] [--head auto|full] [--json]",
      "continue a prompt; greedy unless a temperature is given"},
     {"perplexity", VERB_PERPLEXITY, verb_perplexity,
      "MODEL --text FILE [--special] [--ctx N] [--chunk N] [--weights HOW] [--json]",
@@ -49,9 +49,9 @@ static const struct verb verbs[] = {
      "write a model of random weights in the shape of a real one"},
     {"bench", VERB_BENCH, verb_bench,
      "MODEL [-p N] [-n N] [-b STREAMS] [-d DEPTH] [-r REPEATS] [--chunk N] [--weights HOW]\n"
-     "      [--profile] [--json]",
-     "measure speed and memory, with weights shared|private (default shared); --profile: where\n"
-     "      each microsecond goes"},
+     "      [--head auto|full] [--profile] [--json]",
+     "measure speed and memory, with weights shared|private (default shared); --head full: all\n"
+     "      logits, not the largest alone; --profile: where each microsecond goes"},
     {"tune", VERB_TUNE, verb_tune, "MODEL [--ms N] [--weights HOW] [--json]",
      "measure how many threads do best for prompts and for generation, and how many streams are\n"
      "      worth computing at once; kept beside a packed file, for the daemon"},

@@ -130,16 +130,18 @@ static void put_shape(struct gguf_writer *w, const struct tiny *t)
     }
 }
 
-static void put_vocab(struct gguf_writer *w)
+static void put_vocab(struct gguf_writer *w, uint32_t n_words)
 {
     static const char *const names[] = {"<unk>", "<s>", "</s>"};
     static const char *const words[] = {"\xe2\x96\x81on", "light", "a", "b", "ab"};
-    struct strview tokens[TINY_VOCAB];
-    float scores[TINY_VOCAB] = {0};
-    int32_t types[TINY_VOCAB];
-    char bytes[256][8];
+    const uint32_t n = TINY_VOCAB + n_words;
+    struct strview *tokens = calloc(n, sizeof(*tokens));
+    float *scores = calloc(n, sizeof(*scores));
+    int32_t *types = calloc(n, sizeof(*types));
+    char bytes[256][8], (*more)[16] = calloc(n, sizeof(*more));
 
-    for (uint32_t i = 0; i < TINY_VOCAB; i++) {
+    assert_true(tokens && scores && types && more);
+    for (uint32_t i = 0; i < n; i++) {
         if (i < 3) {
             tokens[i] = strview_of(names[i]);
             types[i] = i == 0 ? 2 : 3;
@@ -148,17 +150,22 @@ static void put_vocab(struct gguf_writer *w)
             tokens[i] = strview_of(bytes[i - 3]);
             types[i] = 6;
         } else {
-            tokens[i] = strview_of(words[i - 259]);
+            (void)snprintf(more[i], sizeof(more[0]), "w%u", i);
+            tokens[i] = strview_of(i < TINY_VOCAB ? words[i - 259] : more[i]);
             types[i] = 1;
             scores[i] = -(float)i;
         }
     }
     assert_int_equal(gguf_put_str(w, "tokenizer.ggml.model", strview_of("llama")), 0);
-    assert_int_equal(gguf_put_str_array(w, "tokenizer.ggml.tokens", tokens, TINY_VOCAB), 0);
-    assert_int_equal(gguf_put_f32_array(w, "tokenizer.ggml.scores", scores, TINY_VOCAB), 0);
-    assert_int_equal(gguf_put_i32_array(w, "tokenizer.ggml.token_type", types, TINY_VOCAB), 0);
+    assert_int_equal(gguf_put_str_array(w, "tokenizer.ggml.tokens", tokens, n), 0);
+    assert_int_equal(gguf_put_f32_array(w, "tokenizer.ggml.scores", scores, n), 0);
+    assert_int_equal(gguf_put_i32_array(w, "tokenizer.ggml.token_type", types, n), 0);
     assert_int_equal(gguf_put_u32(w, "tokenizer.ggml.bos_token_id", 1), 0);
     assert_int_equal(gguf_put_u32(w, "tokenizer.ggml.eos_token_id", 2), 0);
+    free(more);
+    free(types);
+    free(scores);
+    free(tokens);
 }
 
 /* ---- tensors ---- */
@@ -254,7 +261,7 @@ static void plan_layer(struct plans *plans, unsigned layer)
 static void plan_file(struct plans *plans)
 {
     const struct tiny *t = plans->t;
-    const uint32_t n_vocab = t->n_vocab ? t->n_vocab : TINY_VOCAB;
+    const uint32_t n_vocab = t->n_vocab ? t->n_vocab : TINY_VOCAB + t->n_words;
     const uint64_t pairs = wide_of(t) / HEADS / 2;
 
     add(plans, "token_embd.weight", MATRIX, t->head, embd_of(t), n_vocab);
@@ -339,7 +346,7 @@ int tiny_write(const struct tiny *t)
     assert_true(fd >= 0);
     assert_int_equal(gguf_writer_new(&w), 0);
     put_shape(w, t);
-    put_vocab(w);
+    put_vocab(w, t->n_words);
     plan_file(&plans);
     for (size_t i = 0; i < plans.n; i++) {
         const struct plan *p = &plans.p[i];

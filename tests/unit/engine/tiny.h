@@ -26,7 +26,8 @@ struct tiny {
     const char *extra_tensor;           /* an F32 vector of four more, or NULL */
     const char *extra_key;              /* a u32 key of one more, by its full name, or NULL */
     uint32_t extra_value;
-    uint32_t n_vocab; /* rows of the embedding; 0: TINY_VOCAB */
+    uint32_t n_vocab; /* rows of the embedding; 0: as many as there are tokens */
+    uint32_t n_words; /* tokens besides TINY_VOCAB */
 };
 
 #define TINY_LAYERS 2u
