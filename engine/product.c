@@ -318,7 +318,7 @@ static void do_next(void *ctx, size_t call, unsigned thread_i)
 
 static void share_out(struct job *j, struct threads *threads, size_t n_items)
 {
-    j->n_shares = threads_count(threads);
+    j->n_shares = threads_used(threads);
     for (unsigned i = 0; i < j->n_shares; i++) {
         atomic_init(&j->shares[i].next, n_items * i / j->n_shares);
         j->shares[i].end = n_items * (i + 1) / j->n_shares;
