@@ -21,7 +21,8 @@
 #define ITEM_LEAST ((size_t)48 << 10)    /* multiply-adds an item should have at least */
 #define ITEM_MOST ((size_t)16 << 20)     /* and at most, unless it is one panel */
 #define ALONE_WORK ((size_t)160 << 10)   /* below this the caller works alone */
-#define ITEMS_PER_THREAD 24u             /* where ITEM_LEAST allows so many */
+#define ITEMS_PER_THREAD 6u              /* where ITEM_LEAST allows so many, */
+#define ITEMS_MORE 36u                   /* and these: few threads wait longer for a late one */
 
 /* Items that a thread takes first, on a line of the cache of its own. */
 struct share {
@@ -330,7 +331,7 @@ static void share_out(struct job *j, struct threads *threads, size_t n_items)
  * are some for each thread and none takes long. */
 static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batches)
 {
-    const size_t wanted = (size_t)n_threads * ITEMS_PER_THREAD;
+    const size_t wanted = (size_t)n_threads * ITEMS_PER_THREAD + ITEMS_MORE;
     const size_t pieces = (wanted + n_batches - 1) / n_batches;
     const size_t fair = (j->n_panels + pieces - 1) / pieces;
     const size_t unit_work =
