@@ -91,31 +91,46 @@ struct party {
     float *scores[KERN_QUERIES]; /* (n_seen), then e^(score - max) */
     size_t n_seen[KERN_QUERIES]; /* positions, its own the last one; ascending */
     float sum[KERN_QUERIES];     /* of the e^(score - max) whose values are mixed */
-    const uint8_t *after;        /* keys that the thread is likely to read next; or NULL */
+    const struct seq *next_seq;  /* what the thread is likely to look at next; or NULL */
+    size_t next_head;            /* KV head of it */
 };
 
 _Static_assert((int)KV_F32 == (int)ROW_F32 && (int)KV_F16 == (int)ROW_F16 &&
                    (int)KV_I8 == (int)ROW_I8 && KV_BLOCK <= KERN_ROWS,
                "a cache's rows are what the kernels take");
 
-/* Keys, or values, of positions [first, end), which lie in one block.
- * @offset: 0, or where the values are
- * @next: the rows that are read after these: brought in meanwhile, their scales now. Or NULL */
-static struct kv_rows rows_at(const struct party *p, size_t first, size_t end, size_t offset,
-                              const uint8_t *next)
+/* What is read after block i of the keys, or of the values: the values follow the keys, and then
+ * come the keys of the item that this thread is likely to take next. NULL: nobody knows. */
+static const uint8_t *block_after(const struct party *p, size_t i, bool is_value)
+{
+    const size_t offset = p->seq->pool->head_bytes;
+
+    if ((i + 1) * KV_BLOCK < p->n_seen[p->queries.n - 1]) {
+        return kv_keys(p->seq, p->layer_i, p->kv_head, i + 1) + (is_value ? offset : 0);
+    }
+    if (!is_value) {
+        return kv_keys(p->seq, p->layer_i, p->kv_head, 0) + offset;
+    }
+    return p->next_seq ? kv_keys(p->next_seq, p->layer_i, p->next_head, 0) : NULL;
+}
+
+/* Keys, or values, of positions [first, end), which lie in one block. Scales that are read later
+ * are asked for here, rows by who reads these. */
+static struct kv_rows rows_at(const struct party *p, size_t first, size_t end, bool is_value)
 {
     const struct kv_pool *pool = p->seq->pool;
-    const size_t at = first % KV_BLOCK;
-    const uint8_t *half = kv_keys(p->seq, p->layer_i, p->kv_head, first / KV_BLOCK) + offset;
+    const size_t at = first % KV_BLOCK, block = first / KV_BLOCK;
+    const uint8_t *half =
+        kv_keys(p->seq, p->layer_i, p->kv_head, block) + (is_value ? pool->head_bytes : 0);
     struct kv_rows ret = {.rows = half + at * p->head_dim * row_bytes(pool->type),
-                          .next = next,
+                          .next = block_after(p, block, is_value),
                           .n = end - first,
                           .n_cols = p->head_dim};
 
     if (pool->type == KV_I8) {
         ret.d = kv_scales(pool, half) + at;
-        for (size_t i = 0; next && i < KV_BLOCK * sizeof(float); i += 64) {
-            __builtin_prefetch((const uint8_t *)kv_scales(pool, next) + i);
+        for (size_t i = 0; ret.next && i < KV_BLOCK * sizeof(float); i += 64) {
+            __builtin_prefetch((const uint8_t *)kv_scales(pool, ret.next) + i);
         }
     }
     return ret;
@@ -128,12 +143,8 @@ static void score(const struct party *p)
     const size_t n = p->n_seen[p->queries.n - 1];
 
     for (size_t first = 0; first < n; first += KV_BLOCK) {
-        const bool more = n - first > KV_BLOCK;
-        const size_t end = more ? first + KV_BLOCK : n;
-        const uint8_t *next =
-            more ? kv_keys(p->seq, p->layer_i, p->kv_head, end / KV_BLOCK)
-                 : kv_keys(p->seq, p->layer_i, p->kv_head, 0) + p->seq->pool->head_bytes;
-        const struct kv_rows keys = rows_at(p, first, end, 0, next);
+        const size_t end = n - first < KV_BLOCK ? n : first + KV_BLOCK;
+        const struct kv_rows keys = rows_at(p, first, end, false);
         float *at[KERN_QUERIES];
         for (size_t t = 0; t < p->queries.n; t++) {
             at[t] = p->scores[t] + first;
@@ -146,15 +157,10 @@ static void score(const struct party *p)
  * have. */
 static void mix(struct party *p, size_t begin, size_t end, size_t from, size_t n)
 {
-    const size_t offset = p->seq->pool->head_bytes;
-
     for (size_t first = begin; first < end;) {
         const size_t block_end = (first / KV_BLOCK + 1) * KV_BLOCK;
         const size_t last = block_end < end ? block_end : end;
-        const uint8_t *next =
-            block_end < end ? kv_keys(p->seq, p->layer_i, p->kv_head, block_end / KV_BLOCK) + offset
-                            : p->after;
-        const struct kv_rows values = rows_at(p, first, last, offset, next);
+        const struct kv_rows values = rows_at(p, first, last, true);
         const float *weight[KERN_QUERIES];
         for (size_t t = 0; t < n; t++) {
             weight[t] = p->scores[from + t] + first;
@@ -241,9 +247,15 @@ struct sharing {
     struct split split;
 };
 
+/* What is likely to be looked at next. */
+struct after {
+    const struct seq *seq; /* NULL: nothing */
+    size_t kv_head;
+};
+
 /* One party from the rows [row, end), which are of one sequence, and the heads [head, head_end). */
 static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t head,
-                        size_t head_end, const uint8_t *after, unsigned thread_i)
+                        size_t head_end, const struct after *after, unsigned thread_i)
 {
     struct stepper *st = sh->a.st;
     const struct shape *s = &st->model->shape;
@@ -254,7 +266,8 @@ static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t
         .layer_i = sh->a.layer_i,
         .kv_head = head / (s->n_head / s->n_head_kv),
         .head_dim = hd,
-        .after = after,
+        .next_seq = after->seq,
+        .next_head = after->kv_head,
     };
 
     for (; row < end; row++) {
@@ -269,20 +282,20 @@ static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t
     attend(&p);
 }
 
-/* The first keys of the item that this thread takes next, if all are equally fast: items are handed
- * out from the last one down. */
-static const uint8_t *keys_after(const struct sharing *sh, size_t item)
+/* What an item looks at that this thread takes next, if all are equally fast: items are handed out
+ * from the last one down. */
+static struct after after_item(const struct sharing *sh, size_t item)
 {
     const struct stepper *st = sh->a.st;
     const size_t n_head_kv = st->model->shape.n_head_kv, per_rows = n_head_kv * sh->split.groups;
     const size_t n_threads = threads_count(st->engine->threads);
 
     if (item < n_threads) {
-        return NULL;
+        return (struct after){0};
     }
     const size_t next = item - n_threads;
     const struct row *row = &st->rows[next / per_rows * sh->split.rows];
-    return kv_keys(row->seq, sh->a.layer_i, next % per_rows / sh->split.groups, 0);
+    return (struct after){.seq = row->seq, .kv_head = next % per_rows / sh->split.groups};
 }
 
 static void attend_item(void *ctx, size_t item, unsigned thread_i)
@@ -299,12 +312,14 @@ static void attend_item(void *ctx, size_t item, unsigned thread_i)
     const size_t begin = item / per_rows * sp->rows;
     const size_t end = st->n_rows - begin < sp->rows ? st->n_rows : begin + sp->rows;
 
+    const struct after after = after_item(sh, item);
+
     for (size_t row = begin; row < end;) {
         size_t next = row + 1;
         while (next < end && st->rows[next].seq == st->rows[row].seq) {
             next++;
         }
-        attend_rows(sh, row, next, head, head_end, keys_after(sh, item), thread_i);
+        attend_rows(sh, row, next, head, head_end, &after, thread_i);
         row = next;
     }
 }
