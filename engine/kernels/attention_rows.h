@@ -14,6 +14,7 @@
 #define ENGINE_KERNELS_ATTENTION_ROWS_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "engine/kernels/levels.h"
 
