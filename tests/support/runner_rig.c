@@ -351,7 +351,8 @@ static void direct_open(struct direct *d, int packed_fd, enum kv_type kv,
     assert_int_equal(model_open_packed(&d->model, packed_fd, NULL), MODEL_OK);
     model_info(d->model, &info);
     assert_int_equal(kv_pool_new(&d->pool, d->model, kv, 512 / KV_BLOCK), 0);
-    assert_int_equal(seq_new(&d->seq, d->pool, 512), 0);
+    const size_t n_ctx = info.n_ctx_train < 512 ? info.n_ctx_train : 512;
+    assert_int_equal(seq_new(&d->seq, d->pool, n_ctx), 0);
     assert_int_equal(stepper_new(&d->stepper, d->engine, d->model, &limits), 0);
     assert_int_equal(sampler_new(&d->sampler, info.n_vocab), 0);
     assert_int_equal(textout_new(&d->text, model_vocab(d->model), g->stops, g->n_stops), 0);
