@@ -398,11 +398,12 @@ int sampler_pick(struct sampler *s, const struct sampler_params *params, const f
     if (!all_finite(logits, s->n_vocab)) {
         return SAMPLER_NOT_FINITE;
     }
-    penalize(s, logits, params->repeat_penalty, history, n_history);
-    if (params->temperature > 0) {
-        ret->id = pick(s, params, position);
+    if (params->temperature > 0 || params->repeat_penalty != 1.0f) {
+        penalize(s, logits, params->repeat_penalty, history, n_history);
+        ret->id =
+            params->temperature > 0 ? pick(s, params, position) : best_of(s->logits, s->n_vocab);
     } else {
-        ret->id = best_of(s->logits, s->n_vocab);
+        ret->id = best_of(logits, s->n_vocab); /* no copy of them is changed */
     }
     ret->logprob = 0;
     ret->n_top = 0;
