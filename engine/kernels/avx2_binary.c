@@ -119,14 +119,13 @@ struct pair {
 struct work {
     struct pair pairs[PAIRS];
     size_t n_cols;
-    const uint8_t *next; /* NULL: nothing to prefetch */
-    size_t n_panels;
+    const uint8_t *next; /* only prefetched */
 };
 
 static struct work work_of(const uint8_t *panels, size_t n_panels, const uint8_t *next,
                            size_t n_cols)
 {
-    struct work ret = {.n_cols = n_cols, .next = next, .n_panels = n_panels};
+    struct work ret = {.n_cols = n_cols, .next = next ? next : panels};
     const size_t bytes = n_cols / B1_GROUP * B1_GROUP_BYTES;
 
     for (size_t i = 0; 2 * i < n_panels; i++) {
@@ -136,26 +135,26 @@ static struct work work_of(const uint8_t *panels, size_t n_panels, const uint8_t
     return ret;
 }
 
-/* Beside block `at` of these panels, as much of the next ones, in the order of memory: the panels'
- * own lines come from as many places at once, too many for the hardware to foresee. */
-INLINE void prefetch_next(const struct work *w, size_t at)
+/* Beside block `at` of n pairs, as much of the next ones, in the order of memory: the panels' own
+ * lines come from as many places at once, too many for the hardware to foresee. */
+INLINE void prefetch_next(const struct work *w, const size_t n, size_t at)
 {
-    const size_t bytes = w->n_panels * (B1_GROUP_BYTES / BLOCKS);
+    const size_t bytes = n * 2 * (B1_GROUP_BYTES / BLOCKS);
+    const char *next = (const char *)w->next + at * bytes;
 
-    if (w->next) {
-        for (size_t i = 0; i < bytes; i += 64) {
-            _mm_prefetch((const char *)w->next + at * bytes + i, _MM_HINT_T0);
-        }
+    UNROLL for (size_t i = 0; i < bytes; i += 64)
+    {
+        _mm_prefetch(next + i, _MM_HINT_T0);
     }
 }
 
-/* 16 bytes of both panels, `at` bytes in. */
+/* 16 bytes of both panels, `at` bytes in, which is 16 at least: blending in the second's, read from
+ * 16 bytes before, takes any port where inserting them takes a shuffle's. */
 INLINE __m256i both(const struct pair *p, size_t at)
 {
     const __m128i low = _mm_loadu_si128((const __m128i *)(p->panel[0] + at));
-    const __m128i high = _mm_loadu_si128((const __m128i *)(p->panel[1] + at));
 
-    return _mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1);
+    return _mm256_blend_epi32(_mm256_castsi128_si256(low), load(p->panel[1] + at - 16), 0xf0);
 }
 
 /* The scales of rows 4i..4i+3 of both. */
@@ -232,7 +231,7 @@ INLINE void token(const struct work *w, const size_t n, const struct act_q8 *act
             const struct block block = block_of(act, 0, at);
             struct sums s[PAIRS];
 
-            prefetch_next(w, at);
+            prefetch_next(w, n, at);
             line_token(w->pairs, n, group + 32 + b * B1_LINE_BYTES,
                        act->sums + at * QUADS * QUAD_SUMS_BYTES, s);
             UNROLL for (size_t p = 0; p < n; p++)
@@ -258,7 +257,7 @@ INLINE void lay_out(const struct work *w, const size_t n, size_t g, uint8_t *ret
 {
     for (size_t b = 0; b < BLOCKS; b++) {
         const size_t line = g * B1_GROUP_BYTES + 32 + b * B1_LINE_BYTES;
-        prefetch_next(w, g * BLOCKS + b);
+        prefetch_next(w, n, g * BLOCKS + b);
         UNROLL for (size_t p = 0; p < n; p++)
         {
             for (size_t i = 0; i < QUADS / 2; i++) {
