@@ -16,6 +16,11 @@
 
 #define KV_BLOCKS_MAX ((size_t)1 << 24)
 
+/* Blocks of this size and more come in huge pages: a token looks at a few KiB of each head of each
+ * layer in each block, and finding small pages costs time. The last block taken may bring up to one
+ * page more than it has. */
+#define KV_HUGE_BYTES ((size_t)1 << 20)
+
 static const char *const type_names[] = {[KV_F32] = "f32", [KV_F16] = "f16", [KV_I8] = "int8"};
 
 const char *kv_type_name(enum kv_type type)
@@ -92,6 +97,9 @@ int kv_pool_new(struct kv_pool **ret, const struct model *model, enum kv_type ty
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mem != MAP_FAILED) {
         p->mem = mem;
+        if (p->block_bytes >= KV_HUGE_BYTES) {
+            (void)madvise(mem, p->mem_bytes, MADV_HUGEPAGE); /* where the system has them */
+        }
     }
     if (!p->mem || !p->free_blocks || !p->blocks || !p->buckets) {
         kv_pool_free(p);
