@@ -223,8 +223,16 @@ struct split {
     size_t groups; /* of query heads in one KV head */
 };
 
+/* How often every thread takes an item until n are done: the last time some may stand by. */
+static size_t rounds(size_t n, size_t n_threads)
+{
+    return (n + n_threads - 1) / n_threads;
+}
+
 /* Heads of one row first, as all of them see the same positions; where a KV head has few of them,
- * several rows. With few rows, as in generation, the threads need more and smaller items. */
+ * several rows. With few rows, as in generation, the threads need more and smaller items, above all
+ * where items of half the size end sooner: five for two threads take three rounds, ten of them five
+ * of half the length. */
 static struct split split_of(const struct stepper *st)
 {
     const struct shape *s = &st->model->shape;
@@ -235,7 +243,10 @@ static struct split split_of(const struct stepper *st)
     while (sp.rows > 1 && st->n_rows * s->n_head_kv < 4 * sp.rows * n_threads) {
         sp.rows--;
     }
-    if (n_threads > 1 && st->n_rows * s->n_head_kv < 2 * n_threads) {
+    const size_t n_items = st->n_rows * s->n_head_kv;
+    if (n_threads > 1 && n_items < 4 * n_threads &&
+        (n_items < 2 * n_threads ||
+         rounds(2 * n_items, n_threads) < 2 * rounds(n_items, n_threads))) {
         sp.heads = (sp.heads + 1) / 2;
     }
     sp.groups = (n + sp.heads - 1) / sp.heads;
