@@ -11,8 +11,22 @@
  * off, both scales of a block in one madd. */
 #include "engine/kernels/avx2_common.h"
 
-#define BLOCKS 8                      /* blocks of activations in a group */
-#define K5_AHEAD (2 * K5_GROUP_BYTES) /* of one token, which waits for memory and not for sums */
+#define BLOCKS 8 /* blocks of activations in a group */
+
+#define BLOCK_LINES(group_bytes) (((group_bytes) / BLOCKS + 63) / 64)
+
+/* Ask for the j-th eighth of the group after the next one, whatever lies there: a group's parts lie
+ * apart, and one token waits for memory and not for sums. */
+
+INLINE void prefetch_block(const uint8_t *group, const size_t group_bytes, size_t j)
+{
+    const uint8_t *next = group + 2 * group_bytes + j * (group_bytes / BLOCKS);
+
+    UNROLL for (size_t i = 0; i < BLOCK_LINES(group_bytes); i++)
+    {
+        _mm_prefetch((const char *)next + i * 64, _MM_HINT_T0);
+    }
+}
 
 /* Bytes of the rows 8h to 8h + 7, each as the high bytes of its lane's two int16. */
 INLINE __m256i high_bytes(const uint8_t *rows, const size_t h)
@@ -112,11 +126,7 @@ INLINE void k45_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 
 
             if (five) {
                 const uint8_t *bits = fifth + j * 64;
-                const uint8_t *next = group + j * (K5_GROUP_BYTES / BLOCKS) + K5_AHEAD;
-                UNROLL for (size_t i = 0; i < 6; i++)
-                {
-                    _mm_prefetch((const char *)next + i * 64, _MM_HINT_T0);
-                }
+                prefetch_block(group, K5_GROUP_BYTES, j);
                 clear_sums(sum, n);
                 k5_half(tile, bits, by, x, act->q_stride, n, false, sum);
                 k5_half(tile + 128, bits, by, x + 16, act->q_stride, n, true, sum);
@@ -187,12 +197,10 @@ INLINE void k6_columns(const uint8_t *tile, const uint8_t *line, const __m256i s
 {
     const __m256i high = _mm256_set1_epi8(48);
 
-    prefetch(line);
     UNROLL for (size_t i = 0; i < 2; i++)
     {
         __m256i c[2][2];
 
-        prefetch(tile + i * 64);
         split_tile(tile + i * 64, c);
         for (size_t h = 0; h < 2; h++) {
             const __m256i up = load(line + h * 32);
@@ -238,6 +246,7 @@ INLINE void k6_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
             const __m256i second[2] = {signed_scales(two + 16, 0), signed_scales(two + 16, 1)};
             __m256i sum[TOKENS][2];
 
+            prefetch_block(group, K6_GROUP_BYTES, j);
             for (size_t h = 0; h < 2; h++) {
                 const __m256i both = _mm256_blend_epi16(first[h], second[h], 0xaa);
                 const __m256i less =
