@@ -18,6 +18,7 @@
 #include "base/compiler.h"
 #include "base/diag.h"
 #include "base/strview.h"
+#include "engine/draft.h"
 #include "engine/kernels/cpu.h"
 #include "engine/sampler.h"
 #include "engine/tune.h"
@@ -56,9 +57,6 @@ struct engine_options {
     unsigned n_threads;      /* 1..64, the calling thread included */
     unsigned n_threads_most; /* that a tuning may use; 0: n_threads */
 };
-
-/** engine_threads_default() - cores of the affinity mask, within the cgroup's CPU quota; >= 1 */
-unsigned engine_threads_default(void);
 
 /**
  * engine_new() - start the worker threads
@@ -408,6 +406,7 @@ struct step_item {
     struct seq *seq;    /* borrowed; the tokens go to positions seq_len.. */
     const int32_t *ids; /* (n_ids) borrowed; each in 0..n_vocab-1 */
     size_t n_ids;       /* >= 1 */
+    size_t n_drafts;    /* the last so many are guesses (seq_accept()); fewer than n_ids */
     size_t n_logits;    /* rows wanted: those of the last n_logits tokens, 0..n_ids */
     /* What is wanted of these rows: 0: all logits. Else the n_best (at most STEP_BEST_MAX) largest
      * of those that are not in `also`, with all that sampler_pick() might take for one of them, and

@@ -284,6 +284,11 @@ bool seq_reserve(struct seq *seq, size_t n)
     return true;
 }
 
+void seq_accept(struct seq *seq, const int32_t *ids, size_t n)
+{
+    seq_advance(seq, ids, n);
+}
+
 void seq_advance(struct seq *seq, const int32_t *ids, size_t n)
 {
     assert(seq->len + n <= seq->n_blocks * KV_BLOCK);

@@ -220,8 +220,9 @@ static bool items_fit(const struct stepper *st, struct step_item *items, size_t 
     for (size_t i = 0; fit && i < n_items; i++) {
         const struct step_item *it = &items[i];
         fit = it->n_ids >= 1 && it->n_ids <= st->limits.n_tokens_max - n_ids &&
-              it->n_logits <= it->n_ids && it->n_logits <= st->limits.n_logits_max - n_logits &&
-              !it->seq->in_step && it->seq->pool->model == st->model &&
+              it->n_drafts < it->n_ids && it->n_logits <= it->n_ids &&
+              it->n_logits <= st->limits.n_logits_max - n_logits && !it->seq->in_step &&
+              it->seq->pool->model == st->model &&
               ids_in_range(it->ids, it->n_ids, st->model->shape.n_vocab) &&
               wants_fit(it, st->model->shape.n_vocab);
         if (fit) {
@@ -293,7 +294,7 @@ static void hand_out(struct stepper *st, struct step_item *items, size_t n_items
     for (size_t i = 0; i < n_items; i++) {
         items[i].logits = logits;
         logits += items[i].n_logits * st->model->shape.n_vocab;
-        seq_advance(items[i].seq, items[i].ids, items[i].n_ids);
+        seq_advance(items[i].seq, items[i].ids, items[i].n_ids - items[i].n_drafts);
     }
 }
 

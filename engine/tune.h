@@ -31,6 +31,8 @@ struct stepper;
  * generation, that of TUNE_MANY for prompts. */
 extern const uint8_t tune_sizes[TUNE_SIZES];
 
+/** engine_threads_default() - cores of the affinity mask, within the cgroup's CPU quota; >= 1 */
+unsigned engine_threads_default(void);
 /** engine_threads_most() - as engine_threads_default(), with every thread that a core has */
 unsigned engine_threads_most(void);
 

@@ -35,6 +35,7 @@ static const struct field load_rows[] = {
      .lo = 0.0f, .hi = MSG_TEMPERATURE_MAX, .range = TEMPERATURE_RANGE},
     {"chat_template", FIELD_TEXT, AT(chat_template), .max = MSG_NAME_MAX},
     {"weights", FIELD_TEXT, AT(weights), .max = MSG_NAME_MAX},
+    {"draft_tokens", FIELD_U32, AT(draft_tokens), .max = SEAM_DRAFTS_MAX},
     {"tune", FIELD_BOOL, AT(tune)},
     {"tuning", FIELD_BYTES, AT(tuning), .max = SEAM_TUNING_MAX},
 };
@@ -300,6 +301,7 @@ static const struct field tokens_rows[] = {
     {"text", FIELD_TEXT, AT(text), .max = FRAME_SEAM_BODY_MAX},
     {"logprobs", FIELD_OWN, .read = tokens_logprobs_read, .write = tokens_logprobs_write,
      .when = tokens_logprobs_when},
+    {"n_wrong", FIELD_U32, AT(n_wrong), .max = SEAM_DRAFTS_MAX},
 };
 #undef AT
 
@@ -347,6 +349,9 @@ static const struct field stats_rows[] = {
     {"step_us", FIELD_U64, FIELD_ALWAYS, AT(step_us), .max = UINT64_MAX},
     {"step_streams", FIELD_U32, AT(step_streams), .max = UINT32_MAX},
     {"step_prompt", FIELD_U32, AT(step_prompt), .max = UINT32_MAX},
+    {"step_drafts", FIELD_U32, AT(step_drafts), .max = UINT32_MAX},
+    {"drafted", FIELD_U64, AT(drafted), .max = UINT64_MAX},
+    {"accepted", FIELD_U64, AT(accepted), .max = UINT64_MAX},
     {"kv_bytes_idle", FIELD_U64, AT(kv_bytes_idle), .max = UINT64_MAX},
     {"kv_bytes_used", FIELD_U64, FIELD_ALWAYS, AT(kv_bytes_used), .max = UINT64_MAX},
     {"kv_bytes_total", FIELD_U64, FIELD_ALWAYS, AT(kv_bytes_total), .max = UINT64_MAX},

@@ -26,6 +26,7 @@
 #define SEAM_THREADS_MAX 64u /* that the runner can be told to use */
 #define SEAM_STREAMS_MAX 64u /* sequences the runner holds, paused ones included */
 #define SEAM_SALT 16u        /* bytes that keep the KV blocks of identities apart */
+#define SEAM_DRAFTS_MAX 16u  /* guesses at next tokens in a step of a sequence */
 #define SEAM_TUNING_MAX 256u /* bytes of what was measured of a model */
 
 enum seam_type {
@@ -61,7 +62,8 @@ struct seam_load {
     float default_temperature;
     struct strview chat_template; /* by name, instead of the file's own; empty: the file's own */
     struct strview weights;       /* how they are held, by name; empty: shared */
-    bool tune;                    /* choose the number of threads by measurement */
+    uint32_t draft_tokens; /* guesses at next tokens in a step of a sequence, at most; 0: none */
+    bool tune;             /* choose the number of threads by measurement */
     struct strview tuning; /* the record of an earlier one; the runner says whether it holds */
 };
 
@@ -145,6 +147,7 @@ struct seam_tokens {
     struct strview text;    /* valid UTF-8 delivered with these ids */
     struct cursor logprobs; /* as in msg_delta */
     uint32_t n_logprobs;
+    uint32_t n_wrong; /* guesses that were computed with them in vain */
 };
 
 struct seam_finished {
@@ -167,6 +170,8 @@ struct seam_stats {                        /* after steps, at most every 250 ms 
     uint64_t steps, tokens, prompt_tokens; /* since the runner started */
     uint64_t step_us;                      /* of the last step */
     uint32_t step_streams, step_prompt;    /* of the last step: decoding sequences, prompt tokens */
+    uint32_t step_drafts;                  /* of the last step: guesses at next tokens */
+    uint64_t drafted, accepted;            /* guesses since the runner started; those right */
     uint64_t kv_bytes_idle;                /* of blocks kept for reuse, beside those in use */
     uint64_t kv_bytes_used, kv_bytes_total, weight_bytes;
     uint32_t n_sequences;

@@ -101,6 +101,7 @@ struct broker {
     void (*stopped)(struct broker *b); /* the last handle may be closed now */
 
     uint64_t n_requests_ever, n_done, n_failed, n_tokens, n_prompt_tokens;
+    uint64_t n_drafted, n_accepted; /* guesses of all engine processes; those right */
     struct metrics metrics;
     struct metrics_server metrics_server; /* zeroed: no second socket */
     uint64_t mean_ms;                     /* how long a request takes, a running average */

@@ -53,6 +53,7 @@ struct config {
     char *weights;          /* "auto", "shared" or "private"; NULL: auto */
     uint64_t private_bytes; /* that auto's private copies may take together */
     uint64_t kv_bytes, streams_max, models_max, pack_ms;
+    uint64_t draft_tokens; /* guesses in a step of a sequence */
     uint64_t queue_per_identity, queue_total, queue_bytes, queue_bytes_per_identity;
     char *scheduler_mode; /* "fair" or "fifo"; NULL: fair */
     uint64_t chunk_ms, pause_max_ms;

@@ -31,6 +31,7 @@ const struct config_key config_keys[] = {
     {"engine", "private_bytes", KEY_BYTES, AT(private_bytes), 0, BYTES_MAX, UINT64_C(2) << 30},
     {"engine", "kv_bytes", KEY_BYTES, AT(kv_bytes), 1 << 20, BYTES_MAX, UINT64_C(1) << 30},
     {"engine", "streams_max", KEY_UINT, AT(streams_max), 1, SEAM_STREAMS_MAX, 16},
+    {"engine", "draft_tokens", KEY_UINT, AT(draft_tokens), 0, SEAM_DRAFTS_MAX, 0},
     {"engine", "models_max", KEY_UINT, AT(models_max), 1, 16, 8},
     {"engine", "pack_ms", KEY_UINT, AT(pack_ms), 1000, MS_MAX, 600000},
     {"queue", "per_identity", KEY_UINT, AT(queue_per_identity), 0, 1000000, 64},

@@ -254,6 +254,7 @@ static void deliver(struct request *r, const struct seam_tokens *t, const struct
     answer_reuse_text(r, text);
     job_progress(&r->job);
     sched_tokens(&b->sched, &r->job, (uint32_t)(t->ids.n - news->skip_ids), clock_now_ns());
+    sched_guesses(&b->sched, &r->job, t->n_wrong);
     broker_dirty(b); /* it has had its turn */
     backoff_progress(&b->backoff);
     if (!r->first_ns) {
@@ -419,6 +420,8 @@ static void on_stats(struct broker *b, const struct seam_stats *st)
 {
     struct slots *only = NULL;
 
+    b->n_drafted += st->drafted - b->engine.stats.drafted;
+    b->n_accepted += st->accepted - b->engine.stats.accepted;
     b->engine.stats = *st;
     for (size_t i = 0; i < b->sched.n_sent; i++) {
         const struct job *j = b->sched.sent[i];
@@ -428,7 +431,7 @@ static void on_stats(struct broker *b, const struct seam_stats *st)
         only = j ? j->slots : only;
     }
     if (only) {
-        sched_step(only, st->step_streams, st->step_prompt, st->step_us);
+        sched_step(only, st->step_streams + st->step_drafts, st->step_prompt, st->step_us);
     }
 }
 

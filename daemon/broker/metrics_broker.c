@@ -96,7 +96,8 @@ void metrics_on_stats(struct broker *b)
     const struct model *m = the_one_at_work(b);
 
     if (m && s->step_streams > 0 && s->step_prompt == 0) {
-        metrics_step(&b->metrics, slot_of_model(b, m), s->step_streams, s->step_us);
+        metrics_step(&b->metrics, slot_of_model(b, m), s->step_streams + s->step_drafts,
+                     s->step_us);
     }
 }
 
@@ -180,6 +181,8 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
         .connections = b->n_conns,
         .restarts = b->n_restarts,
         .given_back = b->sched.n_given_back,
+        .drafted = b->n_drafted,
+        .accepted = b->n_accepted,
         .queue_bytes = b->queue.bytes,
         .output_bytes = b->held[MEMORY_OUTPUT],
         .output_max = b->config.output_total_bytes,

@@ -30,6 +30,8 @@ enum family {
     F_RUNNING,
     F_QUEUED,
     F_GIVEN_BACK,
+    F_DRAFTED,
+    F_DRAFTS_ACCEPTED,
     F_LIMITED,
     F_TOKENS,
     F_PROMPT_TOKENS,
@@ -83,6 +85,8 @@ static const struct {
     [F_RUNNING] = {"onebit_requests_running", "gauge", "Requests given to the engine."},
     [F_QUEUED] = {"onebit_requests_queued", "gauge", "Requests that wait."},
     [F_GIVEN_BACK] = {"onebit_requests_given_back_total", "counter", "Times that a request lost its KV memory to another, to go on later."},
+    [F_DRAFTED] = {"onebit_drafted_tokens_total", "counter", "Guesses at next tokens of answers that were computed."},
+    [F_DRAFTS_ACCEPTED] = {"onebit_drafts_accepted_total", "counter", "Those of them that were right, and are tokens of answers."},
     [F_LIMITED] = {"onebit_rate_limited_total", "counter", "Requests refused by a rate limit of policy, by its name."},
     [F_TOKENS] = {"onebit_tokens_total", "counter", "Tokens of answers, computed and delivered."},
     [F_PROMPT_TOKENS] = {"onebit_prompt_tokens_total", "counter", "Tokens of prompts, cached ones included."},
@@ -488,6 +492,8 @@ int metrics_text(struct buf *out, const struct metrics *m, const struct metrics_
     by_class(&w, F_RUNNING, now->running);
     by_class(&w, F_QUEUED, now->queued);
     single(&w, F_GIVEN_BACK, now->given_back);
+    single(&w, F_DRAFTED, now->drafted);
+    single(&w, F_DRAFTS_ACCEPTED, now->accepted);
     limited(&w, m);
     token_counts(&w, m);
     histograms(&w, m);

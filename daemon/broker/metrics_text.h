@@ -30,6 +30,7 @@ struct metrics_now {
     bool draining;
     uint64_t connections, restarts;
     uint64_t running[CLASSES], queued[CLASSES], given_back;
+    uint64_t drafted, accepted;          /* guesses at next tokens, and those that were right */
     uint64_t kv_used, kv_idle, kv_total; /* bytes: of sequences; kept after them; all there is */
     uint64_t queue_bytes, output_bytes, output_max, input_bytes, input_max;
     uint64_t sessions, session_bytes;

@@ -337,6 +337,11 @@ void sched_tokens(struct sched *s, struct job *j, uint32_t n, uint64_t now_ns)
     count_blocks(j);
 }
 
+void sched_guesses(struct sched *s, struct job *j, uint32_t n)
+{
+    charge(s, j, (uint64_t)n * SCHED_ANSWER_COST);
+}
+
 void sched_step(struct slots *m, uint32_t n_streams, uint32_t n_prompt, uint64_t us)
 {
     cost_learn(&m->cost, n_streams, n_prompt, (double)us);

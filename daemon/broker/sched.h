@@ -136,6 +136,10 @@ MUST_USE bool sched_kv_full(struct sched *s, struct job *j);
 /** sched_engine_gone() - it holds nothing any more. Who is to blame, job_died() has said before. */
 void sched_engine_gone(struct sched *s);
 
+/** sched_guesses() - so many next tokens of it were guessed and computed in vain: work, charged
+ * like tokens */
+void sched_guesses(struct sched *s, struct job *j, uint32_t n);
+
 /** sched_step() - a step of the model took so long */
 void sched_step(struct slots *m, uint32_t n_streams, uint32_t n_prompt, uint64_t us);
 

@@ -105,6 +105,8 @@ void resident_load(struct runner *rn, struct seam_item *item)
     m->weights = weights;
     m->temperature = load->has_default_temperature ? load->default_temperature : -1;
     m->chat = chat;
+    m->draft_tokens = load->draft_tokens;
+    m->n_rows = DRAFT_ROWS_DEFAULT;
     m->tune = load->tune;
     m->n_record = load->tuning.n;
     if (m->n_record > 0) {
@@ -188,7 +190,9 @@ static int resident_warm(struct resident *m)
 static int resident_build(struct runner *rn, struct resident *m)
 {
     const size_t n_tokens = rn->step_tokens_max + SEAM_STREAMS_MAX;
-    const struct stepper_limits limits = {.n_tokens_max = n_tokens, .n_logits_max = m->n_streams};
+    const size_t n_rows = m->draft_tokens > 0 ? DRAFT_ROWS_MAX : 0;
+    const struct stepper_limits limits = {
+        .n_tokens_max = n_tokens, .n_logits_max = m->n_streams > n_rows ? m->n_streams : n_rows};
     int r = kv_pool_new(&m->pool, m->model, m->kv, m->n_blocks);
 
     if (r == 0) {

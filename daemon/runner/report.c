@@ -147,9 +147,9 @@ void report_prefill(struct runner *rn, const struct sequence *s)
                });
 }
 
-void report_tokens(struct runner *rn, const struct sequence *s, size_t n0, size_t n_ids,
-                   struct strview text, const struct sampler_choice *choice)
+void report_tokens(struct runner *rn, const struct sequence *s, const struct report_run *run)
 {
+    const struct sampler_choice *choice = run->choice;
     struct msg_logprob probs[1 + SAMPLER_LOGPROBS_MAX];
     size_t n_probs = 0;
 
@@ -162,9 +162,12 @@ void report_tokens(struct runner *rn, const struct sequence *s, size_t n0, size_
     report_ids(rn,
                &(struct seam_message){
                    .type = SEAM_TOKENS,
-                   .tokens = {.seq = s->number, .n0 = (uint32_t)n0, .text = text},
+                   .tokens = {.seq = s->number,
+                              .n0 = (uint32_t)run->n0,
+                              .text = run->text,
+                              .n_wrong = (uint32_t)run->n_wrong},
                },
-               s->ids + s->n_prompt + n0, n_ids, n_probs > 0 ? probs : NULL, n_probs);
+               s->ids + s->n_prompt + run->n0, run->n_ids, n_probs > 0 ? probs : NULL, n_probs);
 }
 
 void report_finished(struct runner *rn, const struct sequence *s, const char *reason)

@@ -18,8 +18,10 @@
 #include "ipc/frame.h"
 #include "ipc/seam.h"
 
-#define RESIDENTS_MAX 16u        /* models at once; a device of this class holds two or three */
-#define N_CTX_DEFAULT 4096u      /* positions a sequence, when the broker names none */
+#define RESIDENTS_MAX 16u     /* models at once; a device of this class holds two or three */
+#define N_CTX_DEFAULT 4096u   /* positions a sequence, when the broker names none */
+#define DRAFT_ROWS_DEFAULT 4u /* see n_rows of struct resident; where nothing was measured */
+#define DRAFT_ROWS_MAX 16u
 #define MAX_TOKENS_DEFAULT 2048u /* of an answer */
 #define STEP_TOKENS_MAX 512u     /* tokens in one step; --chunk lowers it */
 #define STEP_TOKENS_MIN 4u       /* prompt tokens a pass over the weights is worth making for */
@@ -53,8 +55,9 @@ struct resident {
     enum weights_backing weights; /* as asked for */
     float temperature;            /* of a request that names none; < 0: what the file says */
     enum chat_template
-        chat;  /* of a request that names none; until ready only what was configured */
-    bool tune; /* the number of threads is to be measured, or was: */
+        chat;              /* of a request that names none; until ready only what was configured */
+    uint32_t draft_tokens; /* guesses in a step of a sequence, at most */
+    bool tune;             /* the number of threads is to be measured, or was: */
     uint8_t record[SEAM_TUNING_MAX];
     size_t n_record;
     uint64_t begin_ns; /* of the load */
@@ -78,6 +81,7 @@ struct resident {
     struct sampler *sampler; /* owned */
     struct tuner *tuner;     /* owned; NULL: nothing is to be measured (any more) */
     uint32_t n_ctx, n_streams, n_sequences;
+    uint32_t n_rows; /* tokens that a step beside no prompt has room for when it has guesses */
 
     struct pace pace;
 };
@@ -100,6 +104,8 @@ struct sequence {
     uint32_t n_trimmed;    /* messages that its prompt leaves out */
     bool want_ids;         /* of the prompt, with its start */
     struct sampler_params sampling;
+    struct draft_luck luck;         /* of the guesses at its next tokens */
+    size_t n_touched;               /* ids that guesses were written up to */
     uint64_t prefill_ns, decode_ns; /* time of the steps it took part in */
     uint64_t mark;                  /* of the hooks */
 };
@@ -141,10 +147,15 @@ void report_kv_full(struct runner *rn, uint64_t seq);
 void report_started(struct runner *rn, const struct sequence *s);
 /** report_prefill() - after each step that took it further: the broker charges by it */
 void report_prefill(struct runner *rn, const struct sequence *s);
-/** @ids: n_ids of the answer from index n0 on; @choice: of the one id when log-probabilities were
- * asked for, else NULL */
-void report_tokens(struct runner *rn, const struct sequence *s, size_t n0, size_t n_ids,
-                   struct strview text, const struct sampler_choice *choice);
+/** n_ids of the answer from index n0 on; @choice: of the one id when log-probabilities were asked
+ * for, else NULL */
+struct report_run {
+    size_t n0, n_ids;
+    size_t n_wrong; /* guesses that were computed in vain */
+    struct strview text;
+    const struct sampler_choice *choice;
+};
+void report_tokens(struct runner *rn, const struct sequence *s, const struct report_run *run);
 void report_finished(struct runner *rn, const struct sequence *s, const char *reason);
 /** @idle: there is no work any more, so report at once */
 void report_stats(struct runner *rn, bool idle, uint64_t now_ns);
@@ -222,8 +233,10 @@ void sequence_free(struct sequence *s); /* half-built and NULL are fine */
 void sequence_attach(struct sequence *s);
 /** sequence_primed() - a public prefix is computed: report it and forget the sequence */
 void sequence_primed(struct runner *rn, struct sequence *s);
-/** sequence_take() - one sampled token: deliver it; the sequence may be gone afterwards */
-void sequence_take(struct runner *rn, struct sequence *s, const struct sampler_choice *choice);
+/** sequence_take() - one sampled token: deliver it. @n_wrong: guesses that were computed in vain.
+ * Return: false when the sequence is over and gone. */
+MUST_USE bool sequence_take(struct runner *rn, struct sequence *s,
+                            const struct sampler_choice *choice, size_t n_wrong);
 
 /* ---- steps.c ---- */
 

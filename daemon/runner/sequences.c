@@ -17,7 +17,9 @@ void sequence_free(struct sequence *s)
     }
     seq_free(s->kv);
     textout_free(s->text);
-    wipe_free(s->ids, (s->n_ids > s->n_known ? s->n_ids : s->n_known) * sizeof(*s->ids));
+    size_t n = s->n_ids > s->n_known ? s->n_ids : s->n_known;
+    n = n > s->n_touched ? n : s->n_touched;
+    wipe_free(s->ids, n * sizeof(*s->ids));
     free(s);
 }
 
@@ -95,16 +97,19 @@ static int sequence_add(struct sequence *s, int32_t id, struct buf *out, enum ve
 }
 
 /* Reports ids from n0 on and what they brought about; false when the sequence is over and gone. */
-static bool sequence_deliver(struct runner *rn, struct sequence *s, size_t n0, enum verdict verdict,
-                             const struct sampler_choice *choice)
+static bool sequence_deliver(struct runner *rn, struct sequence *s, struct report_run *run,
+                             enum verdict verdict)
 {
     static const char *const reasons[] = {
         [END_TOKEN] = "stop", [STOP_STRING] = "stop_string", [LENGTH] = "length"};
-    const size_t n_ids = s->n_ids - s->n_prompt - n0;
-    const struct strview text = {.data = (const char *)rn->text.data, .n = rn->text.n};
 
-    if (n_ids > 0 || text.n > 0) {
-        report_tokens(rn, s, n0, n_ids, text, n_ids > 0 ? choice : NULL);
+    run->n_ids = s->n_ids - s->n_prompt - run->n0;
+    run->text = (struct strview){.data = (const char *)rn->text.data, .n = rn->text.n};
+    if (run->n_ids == 0) {
+        run->choice = NULL;
+    }
+    if (run->n_ids > 0 || run->text.n > 0) {
+        report_tokens(rn, s, run);
     }
     buf_drop(&rn->text, rn->text.n);
     if (verdict == GO_ON) {
@@ -122,17 +127,20 @@ static void sequence_fail(struct runner *rn, struct sequence *s, enum error_code
     sequence_forget(rn, s);
 }
 
-void sequence_take(struct runner *rn, struct sequence *s, const struct sampler_choice *choice)
+bool sequence_take(struct runner *rn, struct sequence *s, const struct sampler_choice *choice,
+                   size_t n_wrong)
 {
-    const size_t n0 = s->n_ids - s->n_prompt;
+    struct report_run run = {.n0 = s->n_ids - s->n_prompt,
+                             .n_wrong = n_wrong,
+                             .choice = s->n_logprobs > 0 ? choice : NULL};
     enum verdict verdict;
 
     buf_drop(&rn->text, rn->text.n);
     if (sequence_add(s, choice->id, &rn->text, &verdict) < 0) {
         sequence_fail(rn, s, ERR_INTERNAL, "no memory for the answer's text");
-        return;
+        return false;
     }
-    (void)sequence_deliver(rn, s, n0, verdict, s->n_logprobs > 0 ? choice : NULL);
+    return sequence_deliver(rn, s, &run, verdict);
 }
 
 /* The answer from before a restart, through detokenizer and stop scanner again. */
@@ -150,7 +158,8 @@ static void sequence_replay(struct runner *rn, struct sequence *s)
         }
         const size_t n_answer = s->n_ids - s->n_prompt;
         if (verdict != GO_ON || n_answer - n0 == REPLAY_IDS || i + 1 == n) {
-            if (!sequence_deliver(rn, s, n0, verdict, NULL)) {
+            struct report_run run = {.n0 = n0};
+            if (!sequence_deliver(rn, s, &run, verdict)) {
                 return;
             }
             n0 = n_answer;

@@ -18,6 +18,7 @@ struct step {
     uint64_t numbers[STEP_ITEMS_MAX];
     bool prefill[STEP_ITEMS_MAX];
     size_t n, n_decode, n_prompt, n_logits; /* items; decoding ones; prompt tokens; rows wanted */
+    size_t n_drafts;                        /* guesses, whose rows are wanted besides */
 };
 
 static bool prefilling(const struct sequence *s)
@@ -80,13 +81,51 @@ static size_t step_sort(struct step *st, const struct runner *rn, struct sequenc
     return n_waiting;
 }
 
+/* Guesses at the next tokens of decoding sequences, where no prompt waits and as far as the step
+ * has room: a token more costs little until the processor, and not the memory, is what it waits
+ * for. They stand behind a sequence's ids, where its next tokens go. */
+static void step_draft(struct step *st)
+{
+    for (size_t i = 0; i < st->n && st->n + st->n_drafts < st->m->n_rows; i++) {
+        struct sequence *s = st->who[i];
+        size_t most = st->m->n_rows - st->n - st->n_drafts;
+        const size_t left = s->max_tokens - (s->n_ids - s->n_prompt) - 1;
+
+        if (st->prefill[i] || s->n_logprobs > 0) {
+            continue;
+        }
+        most = most < st->m->draft_tokens ? most : st->m->draft_tokens;
+        most = most < left ? most : left;
+        const size_t n = draft_find(s->ids, s->n_ids, s->ids + s->n_ids, draft_ask(&s->luck, most));
+        s->n_touched = s->n_ids + n > s->n_touched ? s->n_ids + n : s->n_touched;
+        st->items[i].n_ids += n;
+        st->items[i].n_logits += n;
+        st->items[i].n_drafts = n;
+        if (n > 0 && st->items[i].n_also > 0) { /* each row would look at others */
+            st->items[i].n_best = st->items[i].n_also = 0;
+        }
+        st->n_drafts += n;
+    }
+}
+
+/* Without them a step may find room for its tokens. */
+static void step_undraft(struct step *st)
+{
+    for (size_t i = 0; i < st->n; i++) {
+        st->items[i].n_ids -= st->items[i].n_drafts;
+        st->items[i].n_logits -= st->items[i].n_drafts;
+        st->items[i].n_drafts = 0;
+    }
+    st->n_drafts = 0;
+}
+
 /* The next step of this model; n is 0 when there is nothing for it. */
 static void step_collect(struct step *st, const struct runner *rn, struct resident *m)
 {
     struct sequence *waiting[SEAM_PLAN_MAX + PRIMINGS_MAX];
 
     st->m = m;
-    st->n = st->n_decode = st->n_prompt = st->n_logits = 0;
+    st->n = st->n_decode = st->n_prompt = st->n_logits = st->n_drafts = 0;
     const size_t n_waiting = step_sort(st, rn, waiting);
     size_t left = pace_next(&m->pace, st->n_decode, rn->prompt_us, rn->step_tokens_max);
     for (size_t i = 0; i < n_waiting && left > 0; i++) {
@@ -96,6 +135,9 @@ static void step_collect(struct step *st, const struct runner *rn, struct reside
         }
         const size_t want = waiting[i]->n_known - seq_len(waiting[i]->kv);
         left -= step_add(st, waiting[i], want < left ? want : left, true);
+    }
+    if (n_waiting == 0 && m->draft_tokens > 0) {
+        step_draft(st);
     }
 }
 
@@ -116,20 +158,38 @@ static void step_fail(struct runner *rn, struct sequence *s, enum error_code cod
     sequence_forget(rn, s);
 }
 
-/* Picks and delivers one sequence's next token. */
+/* Picks and delivers one sequence's next token, and those behind it as long as what was guessed is
+ * what was picked: its row is then that of the next one. A guess counts once the sequence goes on
+ * with it, so that the cache has all of its ids but the last, as without guesses. */
 static void step_pick(struct runner *rn, struct step *st, size_t i)
 {
     struct sequence *s = st->who[i];
-    struct sampler_choice choice;
-    const int r = sampler_pick(st->m->sampler, &s->sampling, st->items[i].logits, s->ids, s->n_ids,
-                               s->n_ids, s->n_logprobs, &choice);
+    const int32_t *guesses = s->ids + s->n_ids;
+    const size_t n_drafts = st->items[i].n_drafts;
 
-    if (r != SAMPLER_OK) {
-        step_fail(rn, s, ERR_NOT_FINITE, "the model computed a number that is not finite");
-        return;
+    for (size_t row = 0;; row++) {
+        const float *logits = st->items[i].logits + row * st->m->info.n_vocab;
+        struct sampler_choice choice;
+        const int r = sampler_pick(st->m->sampler, &s->sampling, logits, s->ids, s->n_ids, s->n_ids,
+                                   s->n_logprobs, &choice);
+        if (r != SAMPLER_OK) {
+            step_fail(rn, s, ERR_NOT_FINITE, "the model computed a number that is not finite");
+            return;
+        }
+        const bool right = row < n_drafts && guesses[row] == choice.id;
+        rn->stats.tokens++;
+        rn->stats.accepted += right;
+        if (!sequence_take(rn, s, &choice, right ? 0 : n_drafts - row)) {
+            return;
+        }
+        if (!right) {
+            if (n_drafts > 0) {
+                draft_learn(&s->luck, n_drafts, row);
+            }
+            return;
+        }
+        seq_accept(s->kv, &choice.id, 1);
     }
-    rn->stats.tokens++;
-    sequence_take(rn, s, &choice);
 }
 
 static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
@@ -150,8 +210,10 @@ static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
         }
     }
     const uint64_t took_ns = clock_now_ns() - begin_ns;
-    pace_learn(&st->m->pace, st->n_decode, st->n_prompt, took_ns);
+    pace_learn(&st->m->pace, st->n_decode + st->n_drafts, st->n_prompt, took_ns);
     rn->stats.step_streams = (uint32_t)st->n_decode;
+    rn->stats.step_drafts = (uint32_t)st->n_drafts;
+    rn->stats.drafted += st->n_drafts;
     rn->stats.step_prompt = (uint32_t)st->n_prompt;
     rn->stats.steps++;
     rn->stats.prompt_tokens += st->n_prompt;
@@ -164,7 +226,9 @@ static void step_done(struct runner *rn, struct step *st, uint64_t begin_ns)
  * nobody. */
 static bool step_stops_for_one(const struct runner *rn, const struct step *st)
 {
-    return !rn->interrupted && pace_expect(&st->m->pace, st->n_decode, st->n_prompt) > CANCEL_NS;
+    const size_t n = st->n_decode + st->n_drafts;
+
+    return !rn->interrupted && pace_expect(&st->m->pace, n, st->n_prompt) > CANCEL_NS;
 }
 
 static void step_run(struct runner *rn, struct step *st)
@@ -174,7 +238,11 @@ static void step_run(struct runner *rn, struct step *st)
     }
     step_hooks(rn, st);
     const uint64_t begin_ns = clock_now_ns();
-    const int r = stepper_run(st->m->stepper, st->items, st->n, seam_io_cancel_flag(rn->io));
+    int r = stepper_run(st->m->stepper, st->items, st->n, seam_io_cancel_flag(rn->io));
+    if (r == STEP_KV_FULL && st->n_drafts > 0) {
+        step_undraft(st);
+        r = stepper_run(st->m->stepper, st->items, st->n, seam_io_cancel_flag(rn->io));
+    }
     seam_io_step_end(rn->io);
     rn->interrupted = r == STEP_CANCELLED;
 

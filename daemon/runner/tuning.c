@@ -9,6 +9,9 @@ static void use(struct runner *rn, struct resident *m, const struct tuning *t,
                 struct strview record)
 {
     stepper_tune(m->stepper, t);
+    if (t->n_streams > 0) { /* more tokens than that make a step longer, not better */
+        m->n_rows = t->n_streams < DRAFT_ROWS_MAX ? t->n_streams : DRAFT_ROWS_MAX;
+    }
     report(rn, &(struct seam_message){.type = SEAM_TUNED,
                                       .tuned = {.model = m->number,
                                                 .n_generate = t->n_generate,

@@ -74,6 +74,7 @@ static const struct option options[] = {
     REAL("--top-p", top_p, VERB_GENERATE, 1e-6, 1),
     REAL("--min-p", min_p, VERB_GENERATE, 0, 0.999999),
     REAL("--repeat-penalty", repeat_penalty, VERB_GENERATE, 0.1, 10),
+    INT("--draft", draft, VERB_GENERATE, 0, DRAFT_MAX),
     INT("--seed", seed, VERB_GENERATE | VERB_MAKE, 0, UINT64_MAX),
     FLAG("--ignore-eos", ignore_eos, VERB_GENERATE),
     FLAG("--no-thinking", no_thinking, VERB_GENERATE | VERB_TEMPLATE),

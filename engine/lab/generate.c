@@ -1,7 +1,8 @@
 /* generate: continue a prompt, as text that streams or as one JSON object.
  *
  * The ids reported are those whose text is reported: the token that ended the answer is not among
- * them. Randomness depends on the seed and the position alone, so a call can be repeated. */
+ * them. Randomness depends on the seed and the position alone, so a call can be repeated, and
+ * guesses of --draft that turn out right are what would have been picked. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,9 @@ struct answer {
     bool stopped;    /* by a token that ends answers, not by length */
     struct buf text; /* owned; only gathered for JSON */
     bool escape;
+    struct draft_luck luck;
+    size_t n_drafts, n_right; /* of the last step; the guesses stand in ids behind the answer */
+    uint64_t drafted, accepted;
     double load_s, prompt_s, generate_s;
 };
 
@@ -106,18 +110,25 @@ static struct sampler_params params_of(const struct lab_args *a)
     };
 }
 
-/* Run the last n of the ids so far; the row that the next token is picked from. */
-static int feed(const struct lab_args *a, const struct model *model, struct lab_run *run,
-                const struct answer *ans, size_t n, const float **ret_logits)
+/* What a pick after the ids so far will look at. */
+static struct step_item ask_of(const struct lab_args *a, const struct answer *ans, uint32_t n_vocab)
 {
     const struct sampler_params params = params_of(a);
-    const size_t at = ans->n_prompt + ans->n;
     struct step_item ask = {0};
 
     if (!a->head || strcmp(a->head, "full") != 0) {
-        sampler_ask(&params, vocab_size(model_vocab(model)), ans->ids, at, 0, &ask);
+        sampler_ask(&params, n_vocab, ans->ids, ans->n_prompt + ans->n, 0, &ask);
     }
-    return lab_feed(run, 0, ans->ids + at - n, n, (size_t)a->chunk, &ask, ret_logits);
+    return ask;
+}
+
+/* Run the prompt. */
+static int feed(const struct lab_args *a, struct lab_run *run, const struct answer *ans,
+                uint32_t n_vocab, const float **ret_logits)
+{
+    const struct step_item ask = ask_of(a, ans, n_vocab);
+
+    return lab_feed(run, 0, ans->ids, ans->n_prompt, (size_t)a->chunk, &ask, ret_logits);
 }
 
 static int pick(const struct lab_args *a, struct sampler *sampler, const struct answer *ans,
@@ -139,34 +150,86 @@ static int pick(const struct lab_args *a, struct sampler *sampler, const struct 
     return LAB_OK;
 }
 
+/* Is what was picked the end? Else adds it to the answer and delivers what may be. */
+static int take(const struct lab_args *a, const struct model *model, struct textout *out,
+                struct answer *ans, int32_t id)
+{
+    struct strview text;
+
+    if (!a->ignore_eos && vocab_is_end(model_vocab(model), id)) {
+        ans->stopped = true;
+        return LAB_OK;
+    }
+    ans->ids[ans->n_prompt + ans->n++] = id;
+    (void)textout_feed(out, id, &text);
+    return deliver(a, ans, text);
+}
+
+/* A step of the last token and guesses at what follows it. */
+static int step(const struct lab_args *a, struct lab_run *run, struct answer *ans, size_t n_max,
+                uint32_t n_vocab, const float **ret_logits)
+{
+    const size_t n = ans->n_prompt + ans->n, left = n_max - ans->n - 1;
+    const size_t most = a->draft < left ? (size_t)a->draft : left;
+    const size_t ask = draft_ask(&ans->luck, most);
+    struct step_item item = ask_of(a, ans, n_vocab);
+
+    item.seq = run->seqs[0];
+    item.ids = ans->ids + n - 1;
+    ans->n_drafts = draft_find(ans->ids, n, ans->ids + n, ask);
+    ans->n_right = 0;
+    ans->drafted += ans->n_drafts;
+    item.n_ids = item.n_logits = 1 + ans->n_drafts;
+    item.n_drafts = ans->n_drafts;
+    if (item.n_drafts > 0 && item.n_also > 0) { /* each row would look at others */
+        item.n_best = item.n_also = 0;
+    }
+    const int r = lab_step(run, &item, 1);
+    *ret_logits = item.logits;
+    return r;
+}
+
+/* The step's rows are used up, or its next guess was wrong. */
+static void learn(struct answer *ans)
+{
+    if (ans->n_drafts > 0) {
+        draft_learn(&ans->luck, ans->n_drafts, ans->n_right);
+        ans->accepted += ans->n_right;
+        ans->n_drafts = 0;
+    }
+}
+
 static int answer_loop(const struct lab_args *a, const struct model *model, struct lab_run *run,
                        struct sampler *sampler, struct textout *out, struct answer *ans,
                        size_t n_max)
 {
+    const uint32_t n_vocab = vocab_size(model_vocab(model));
     const float *logits = NULL;
     struct strview text;
     uint64_t start = clock_now_ns();
-    int r = feed(a, model, run, ans, ans->n_prompt, &logits);
+    int r = feed(a, run, ans, n_vocab, &logits);
 
     ans->prompt_s = (double)(clock_now_ns() - start) * 1e-9;
     start = clock_now_ns();
     while (r == LAB_OK && ans->n < n_max) {
-        int32_t id = -1;
+        int32_t *next = &ans->ids[ans->n_prompt + ans->n], guess = *next, id = -1;
         r = pick(a, sampler, ans, logits, &id);
-        if (r != LAB_OK) {
+        if (r == LAB_OK) {
+            r = take(a, model, out, ans, id);
+        }
+        if (r != LAB_OK || ans->stopped || ans->n == n_max) {
             break;
         }
-        if (!a->ignore_eos && vocab_is_end(model_vocab(model), id)) {
-            ans->stopped = true;
-            break;
-        }
-        ans->ids[ans->n_prompt + ans->n++] = id;
-        (void)textout_feed(out, id, &text);
-        r = deliver(a, ans, text);
-        if (r == LAB_OK && ans->n < n_max) {
-            r = feed(a, model, run, ans, 1, &logits);
+        if (ans->n_right < ans->n_drafts && guess == id) {
+            seq_accept(run->seqs[0], next, 1);
+            ans->n_right++;
+            logits += n_vocab;
+        } else {
+            learn(ans);
+            r = step(a, run, ans, n_max, n_vocab, &logits);
         }
     }
+    learn(ans);
     ans->generate_s = (double)(clock_now_ns() - start) * 1e-9;
     if (r == LAB_OK) {
         textout_finish(out, &text);
@@ -190,13 +253,14 @@ static int print_json(const struct lab_args *a, const struct model *model, const
                   rate(ans->n_prompt, ans->prompt_s), "generate_tokens_per_second",
                   rate(ans->n, ans->generate_s));
     json_t *o = json_pack(
-        "{s:o, s:o, s:s, s:I, s:I, s:s, s:o, s:I, s:s, s:I}", "text",
+        "{s:o, s:o, s:s, s:I, s:I, s:s, s:o, s:I, s:s, s:I, s:I, s:I}", "text",
         json_bytes((const char *)ans->text.data, ans->text.n), "ids",
         json_ids(ans->ids + ans->n_prompt, ans->n), "finish_reason",
         ans->stopped ? "stop" : "length", "prompt_tokens", (json_int_t)ans->n_prompt,
         "generated_tokens", (json_int_t)ans->n, "cpu", cpu_level_name(a->cpu), "timings", timings,
         "peak_bytes", (json_int_t)lab_peak_bytes(), "weights",
-        weights_backing_name(weights.backing), "huge_bytes", (json_int_t)weights.huge_bytes);
+        weights_backing_name(weights.backing), "huge_bytes", (json_int_t)weights.huge_bytes,
+        "drafted", (json_int_t)ans->drafted, "accepted", (json_int_t)ans->accepted);
     return out_json(o);
 }
 
@@ -204,8 +268,11 @@ static int generate(const struct lab_args *a, const struct model *model, struct 
                     size_t n_max)
 {
     const size_t chunk = ans->n_prompt < a->chunk ? ans->n_prompt : (size_t)a->chunk;
-    const struct lab_need need = {
-        .n_seqs = 1, .n_ctx = ans->n_prompt + n_max, .n_tokens = chunk, .n_logits = 1};
+    const size_t rows = 1 + (size_t)a->draft;
+    const struct lab_need need = {.n_seqs = 1,
+                                  .n_ctx = ans->n_prompt + n_max,
+                                  .n_tokens = chunk > rows ? chunk : rows,
+                                  .n_logits = rows};
     struct lab_run run = {0};
     struct sampler *sampler = NULL;
     struct textout *out = NULL;

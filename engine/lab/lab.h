@@ -73,6 +73,7 @@ struct lab_args {
     uint64_t tokens; /* of a text, at most */
     uint64_t bytes;  /* of weights, at most; 0: not given */
     uint64_t ms;     /* of measuring, at most */
+    uint64_t draft;  /* guesses in a step, at most */
     uint64_t top_k, seed;
     double temperature, top_p, min_p, repeat_penalty;
 };

@@ -37,7 +37,8 @@ static const struct verb verbs[] = {
      "MODEL (--ids 1,2,3 | --prompt TEXT | --chat FILE.json) [-n N] [--temperature T] [--top-k K]\n"
      "      [--top-p P] [--min-p P] [--repeat-penalty R] [--seed S] [--ignore-eos] "
      "[--no-thinking]\n"
-     "      [--template NAME] [--chunk N] [--weights HOW] [--head auto|full] [--json]",
+     "      [--template NAME] [--chunk N] [--draft N] [--weights HOW] "
+     "[--head auto|full] [--json]",
      "continue a prompt; greedy unless a temperature is given"},
     {"perplexity", VERB_PERPLEXITY, verb_perplexity,
      "MODEL --text FILE [--special] [--ctx N] [--chunk N] [--weights HOW] [--json]",

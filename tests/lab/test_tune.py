@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""onebit-lab tune: the measurement, its table, and the file beside a packed model."""
+"""onebit-lab tune: the measurement, its table, and the file beside a packed model; generate --draft."""
 import pathlib
 import tempfile
 import unittest
@@ -62,6 +62,35 @@ class Tune(unittest.TestCase):
     def test_a_place_that_cannot_be_written_is_refused_before_measuring(self):
         self.kept.mkdir()
         self.assertEqual(lab('tune', self.packed).returncode, 73)
+
+
+class Drafts(unittest.TestCase):
+    """Guesses at next tokens: the same answer, whatever they were."""
+
+    def test_texts_are_the_same_with_and_without(self):
+        drafted = accepted = 0
+        for prompt in ('turn on the kitchen lights', 'a b c a b c a b c a b', 'set the lamp lamp lamp lamp to to to'):
+            for more in ([], ['--temperature', 0.3, '--seed', 7], ['--temperature', 1.2, '--seed', 3],
+                         ['--repeat-penalty', 1.3]):
+                said = [fine_json('generate', HOME_MODEL, '--prompt', prompt, '-n', 90, '--ignore-eos', '--draft', n,
+                                  '--json', *more) for n in (0, 1, 5, 16)]
+                self.assertEqual([said[0]['drafted'], said[0]['accepted']], [0, 0])
+                for other in said[1:]:
+                    self.assertEqual([other[k] for k in ('ids', 'text', 'finish_reason')],
+                                     [said[0][k] for k in ('ids', 'text', 'finish_reason')])
+                    self.assertLessEqual(other['accepted'], other['drafted'])
+                    drafted += other['drafted']
+                    accepted += other['accepted']
+        self.assertGreater(accepted, 0)
+        self.assertGreater(drafted, accepted)
+
+    def test_lengths_and_limits(self):
+        for n in range(6):
+            said = [fine_json('generate', HOME_MODEL, '--prompt', 'a b a b a b a', '-n', n, '--ignore-eos', '--draft', k,
+                              '--json')['ids'] for k in (0, 8)]
+            self.assertEqual(said[0], said[1])
+            self.assertEqual(len(said[0]), n)
+        self.assertEqual(lab('generate', HOME_MODEL, '--prompt', 'x', '--draft', 17).returncode, 64)
 
 
 if __name__ == '__main__':

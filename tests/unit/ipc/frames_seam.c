@@ -61,6 +61,7 @@ static int put_load(struct buf *out)
                                                    .default_temperature = 0.0f,
                                                    .chat_template = S("falcon3"),
                                                    .weights = S("private"),
+                                                   .draft_tokens = SEAM_DRAFTS_MAX,
                                                    .tune = true,
                                                    .tuning = S("\0\xff")}};
     return put(out, &m);
@@ -79,6 +80,7 @@ static void check_load(const uint8_t *body, size_t n)
     assert_true(m.has_default_temperature && m.default_temperature == 0.0f);
     is(m.chat_template, "falcon3");
     is(m.weights, "private");
+    assert_int_equal(m.draft_tokens, SEAM_DRAFTS_MAX);
     assert_true(m.tune && m.tuning.n == 2 && memcmp(m.tuning.data, "\0\xff", 2) == 0);
 }
 
@@ -311,8 +313,8 @@ static void check_prefill(const uint8_t *body, size_t n)
 
 static int put_tokens(struct buf *out)
 {
-    static const struct seam_message m = {.type = SEAM_TOKENS,
-                                          .tokens = {.seq = 1, .n0 = 9, .text = S("a\xc3\xa9z")}};
+    static const struct seam_message m = {
+        .type = SEAM_TOKENS, .tokens = {.seq = 1, .n0 = 9, .text = S("a\xc3\xa9z"), .n_wrong = 5}};
     return seam_put(out, &m, some_ids, ARRAY_SIZE(some_ids), some_logprobs, 1);
 }
 
@@ -322,7 +324,7 @@ static void check_tokens(const uint8_t *body, size_t n)
     struct msg_logprob row[MSG_LOGPROBS_ROW_MAX];
     struct cursor at = m.logprobs;
 
-    assert_true(m.seq == 1 && m.n0 == 9);
+    assert_true(m.seq == 1 && m.n0 == 9 && m.n_wrong == 5);
     is(m.text, "a\xc3\xa9z");
     are_some_ids(&m.ids);
     assert_int_equal(m.n_logprobs, ARRAY_SIZE(some_ids));
@@ -402,6 +404,9 @@ static int put_stats(struct buf *out)
                                                     .step_us = 4,
                                                     .step_streams = 9,
                                                     .step_prompt = 10,
+                                                    .step_drafts = 12,
+                                                    .drafted = 13,
+                                                    .accepted = UINT64_MAX,
                                                     .kv_bytes_idle = 11,
                                                     .kv_bytes_used = 5,
                                                     .kv_bytes_total = 6,
@@ -417,6 +422,7 @@ static void check_stats(const uint8_t *body, size_t n)
     assert_true(m.steps == 1 && m.tokens == 2 && m.prompt_tokens == 3 && m.step_us == 4);
     assert_true(m.kv_bytes_used == 5 && m.kv_bytes_total == 6 && m.weight_bytes == UINT64_MAX);
     assert_true(m.step_streams == 9 && m.step_prompt == 10 && m.kv_bytes_idle == 11);
+    assert_true(m.step_drafts == 12 && m.drafted == 13 && m.accepted == UINT64_MAX);
     assert_int_equal(m.n_sequences, 8);
 }
 
