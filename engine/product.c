@@ -21,8 +21,7 @@
 #define ITEM_LEAST ((size_t)48 << 10)    /* multiply-adds an item should have at least */
 #define ITEM_MOST ((size_t)16 << 20)     /* and at most, unless it is one panel */
 #define ALONE_WORK ((size_t)160 << 10)   /* below this the caller works alone */
-#define ITEMS_PER_THREAD 6u              /* where ITEM_LEAST allows so many, */
-#define ITEMS_MORE 36u                   /* and these: few threads wait longer for a late one */
+#define ITEMS_PER_THREAD 24u             /* where ITEM_LEAST allows so many */
 
 /* Items that a thread takes first, on a line of the cache of its own. */
 struct share {
@@ -298,20 +297,19 @@ static void do_item(struct job *j, size_t item, unsigned thread_i)
     }
 }
 
-/* Do one item: of this thread's share, or else of the next one that has some. There are as many
- * calls as items and a share that is used up stays so: every call finds one. */
-static void do_next(void *ctx, size_t call, unsigned thread_i)
+/* Do what is left: of this thread's share first. There is a call for each thread, which touches
+ * nothing of another's before that one's last items; one that comes late finds none. */
+static void do_shares(void *ctx, size_t call, unsigned thread_i)
 {
     struct job *j = ctx;
 
     (void)call;
     for (unsigned i = 0; i < j->n_shares; i++) {
         struct share *s = &j->shares[(thread_i + i) % j->n_shares];
-        if (atomic_load_explicit(&s->next, memory_order_relaxed) < s->end) {
+        while (atomic_load_explicit(&s->next, memory_order_relaxed) < s->end) {
             const size_t item = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
             if (item < s->end) {
                 do_item(j, item, thread_i);
-                return;
             }
         }
     }
@@ -324,14 +322,14 @@ static void share_out(struct job *j, struct threads *threads, size_t n_items)
         atomic_init(&j->shares[i].next, n_items * i / j->n_shares);
         j->shares[i].end = n_items * (i + 1) / j->n_shares;
     }
-    threads_run(threads, do_next, j, n_items);
+    threads_run(threads, do_shares, j, j->n_shares);
 }
 
 /* How many panels an item has: enough to be worth handing out, and so few that all items together
  * are some for each thread and none takes long. */
 static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batches)
 {
-    const size_t wanted = (size_t)n_threads * ITEMS_PER_THREAD + ITEMS_MORE;
+    const size_t wanted = (size_t)n_threads * ITEMS_PER_THREAD;
     const size_t pieces = (wanted + n_batches - 1) / n_batches;
     const size_t fair = (j->n_panels + pieces - 1) / pieces;
     const size_t unit_work =
