@@ -29,7 +29,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 CC, OBJDUMP, QEMU = 'aarch64-linux-gnu-gcc', 'aarch64-linux-gnu-objdump', 'qemu-aarch64'
 FLAGS = ['-std=gnu11', '-O2', '-D_GNU_SOURCE', '-fno-strict-aliasing', '-ffp-contract=off', '-fno-math-errno',
          '-DHAVE_AVX2=0', '-DHAVE_AVX512=0', '-DHAVE_NEON=1', '-DHAVE_DOTPROD=1', '-DHAVE_I8MM=1']
-LEVELS = {'neon': [], 'dotprod': ['-march=armv8.2-a+dotprod'], 'i8mm': ['-march=armv8.2-a+dotprod+i8mm']}
+LEVELS = {'neon': [], 'dotprod': ['-march=armv8.2-a+dotprod', '-fno-schedule-insns'],
+          'i8mm': ['-march=armv8.2-a+dotprod+i8mm', '-fno-schedule-insns']}  # as engine/kernels/meson.build has them
 CORES = {'neon': ['cortex-a72', 'cortex-a76'], 'dotprod': ['cortex-a76'], 'i8mm': ['cortex-a76']}
 KINDS = ['b1', 't256', 'trow', 'i8', 'n4']
 TOKENS = [1, 4, 8]

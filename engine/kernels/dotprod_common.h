@@ -20,10 +20,10 @@ INLINE int32x4_t dot_lane(int32x4_t sum, int8x16_t w, int8x16_t q, int lane)
 }
 
 /* 16 columns of each token from `col` on. */
-INLINE void load16(const struct act_q8 *act, size_t t0, const size_t n, size_t col,
+INLINE void load16(const struct act_q8 *act, size_t t0, const struct tile of, size_t col,
                    int8x16_t x[TOKENS])
 {
-    UNROLL for (size_t t = 0; t < n; t++)
+    UNROLL for (size_t t = 0; t < of.n; t++)
     {
         x[t] = vld1q_s8(act->q + (t0 + t) * act->q_stride + col);
     }

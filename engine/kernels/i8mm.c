@@ -7,24 +7,25 @@
  * as fast for it. */
 #include "engine/kernels/i8mm_common.h"
 
-INLINE void i8_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0, const size_t n,
-                     size_t col, int32x4_t sum[][QUADS])
+INLINE void i8_block(const uint8_t *tiles, const struct act_q8 *act, size_t t0,
+                     const struct tile of, size_t col, int32x4_t sum[][QUADS])
 {
     int32x4_t pairs[TOKENS / 2][PAIRS];
 
-    memset(pairs, 0, sizeof(pairs));
+    clear_pairs(of, pairs);
     for (size_t c = 0; c < 8; c += 2) {
         const int8_t *tile = (const int8_t *)tiles + c * 64;
         int8x16_t x[TOKENS / 2];
         __builtin_prefetch(tile + AHEAD);
         __builtin_prefetch(tile + 64 + AHEAD);
-        load_tokens(act, t0, n, col + c * 4, x);
-        UNROLL for (int r = 0; r < QUADS; r++)
+        load_tokens(act, t0, of, col + c * 4, x);
+        UNROLL for (int r = 0; r < of.quads; r++)
         {
-            add_quads(vld1q_s8(tile + r * 16), vld1q_s8(tile + 64 + r * 16), r, x, n, pairs);
+            const int8_t *at = tile + (of.first + r) * 16;
+            add_quads(vld1q_s8(at), vld1q_s8(at + 64), r, x, of, pairs);
         }
     }
-    take_apart(pairs, n, sum);
+    take_apart(pairs, of, sum);
 }
 
-MATRIX(panel_i8_i8mm, I8_GROUP, i8_tokens, i8_block, panel_i8_dotprod)
+MATRIX(panel_i8_i8mm, I8_GROUP, i8_tokens, 2, i8_block, panel_i8_dotprod)

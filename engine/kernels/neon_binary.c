@@ -83,8 +83,9 @@ INLINE void look_up_panels(const uint8_t *from, size_t stride, const size_t n, c
 {
     UNROLL for (int i = 0; i < BYTES; i++)
     {
-        uint8x16_t t[4];
-        load_quads(tables + i * 2 * QUAD_SUMS_BYTES, t);
+        const uint8_t *two = tables + i * 2 * QUAD_SUMS_BYTES;
+        const uint8x16_t t[4] = {vld1q_u8(two), vld1q_u8(two + 16), vld1q_u8(two + 32),
+                                 vld1q_u8(two + 48)};
         UNROLL for (size_t p = 0; p < n; p++)
         {
             const uint8_t *at = from + p * stride + i * PANEL_ROWS * (laid_out ? 2 : 1);
