@@ -140,7 +140,57 @@ INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
     return ret;
 }
 
-QUANT(quant_avx2, quant_token_avx2, top_bits, quant_block)
+/* Four blocks of 32 values together: their maxima are found, and divided, side by side. False, and
+ * nothing written, when a block is not finite or as good as zero. */
+INLINE bool quant_four(const float *x, int8_t *q, float *d, int32_t *s)
+{
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    const __m128 most = _mm_set1_ps(127.0f);
+    __m256i top[4], sum[4];
+    float inverse[4];
+
+    UNROLL for (size_t b = 0; b < 4; b++)
+    {
+        top[b] = _mm256_and_si256(load(x + b * 32), magnitude);
+        UNROLL for (size_t i = 8; i < 32; i += 8)
+        {
+            const __m256i more = _mm256_and_si256(load(x + b * 32 + i), magnitude);
+            top[b] = _mm256_max_epu32(top[b], more);
+        }
+    }
+    const __m128i bits = largest_of_four(top); /* as signed numbers they are not negative */
+    const __m128i usual = _mm_and_si128(_mm_cmpgt_epi32(_mm_set1_epi32(0x7f800000), bits),
+                                        _mm_cmpgt_epi32(bits, _mm_set1_epi32(0x0d7fffff)));
+    if (_mm_movemask_epi8(usual) != 0xffff) { /* 0x0d800000 is 2^-100 */
+        return false;
+    }
+    const __m128 amax = _mm_castsi128_ps(bits);
+    _mm_storeu_ps(d, _mm_div_ps(amax, most));
+    _mm_storeu_ps(inverse, _mm_div_ps(most, amax));
+    UNROLL for (size_t b = 0; b < 4; b++)
+    {
+        sum[b] = quant32(x + b * 32, _mm256_set1_ps(inverse[b]), q + b * 32);
+    }
+    _mm_storeu_si128((__m128i *)s, sums_of_four(sum));
+    return true;
+}
+
+/* Any blocks. */
+static quant_fn quant_one_by_one;
+QUANT(quant_one_by_one, quant_token_avx2, top_bits, quant_block)
+
+void quant_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
+{
+    assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
+
+    size_t b = 0; /* blocks that are done */
+    for (; block == 32 && (b + 4) * 32 <= n; b += 4) {
+        if (!quant_four(x + b * 32, q + b * 32, d + b, s + b)) {
+            quant_one_by_one(x + b * 32, 128, 32, q + b * 32, d + b, s + b);
+        }
+    }
+    quant_one_by_one(x + b * block, n - b * block, block, q + b * block, d + b, s + b);
+}
 
 INLINE float tree(__m256 low, __m256 high)
 {

@@ -200,17 +200,6 @@ INLINE void score_floats(const struct kv_rows *keys, size_t first, const struct 
     }
 }
 
-/* The eight lanes of each of four rows, added up. */
-INLINE __m128i sums(const __m256i p[ROWS])
-{
-    const __m256i two[2] = {
-        _mm256_add_epi32(_mm256_unpacklo_epi32(p[0], p[1]), _mm256_unpackhi_epi32(p[0], p[1])),
-        _mm256_add_epi32(_mm256_unpacklo_epi32(p[2], p[3]), _mm256_unpackhi_epi32(p[2], p[3]))};
-    const __m256i all = _mm256_add_epi32(_mm256_unpacklo_epi64(two[0], two[1]),
-                                         _mm256_unpackhi_epi64(two[0], two[1]));
-    return _mm_add_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
-}
-
 /* sum[t][r]: eight sums of query t and row r of the tile, which added up are the product */
 INLINE void dot_bytes(const struct tile *tile, size_t n, const int8_t *const *q, const size_t n_q,
                       __m256i (*sum)[ROWS])
@@ -276,7 +265,7 @@ INLINE void score_bytes(const struct kv_rows *keys, size_t first, const struct q
     const __m128 d = _mm_loadu_ps(tile.n < ROWS ? each : keys->d + first);
     UNROLL for (size_t t = 0; t < n_q; t++)
     {
-        const __m128 scaled = _mm_mul_ps(_mm_cvtepi32_ps(sums(sum[t])), d);
+        const __m128 scaled = _mm_mul_ps(_mm_cvtepi32_ps(sums_of_four(sum[t])), d);
         const __m128 scale = _mm_set1_ps(q->scale[from + t]);
         store_some(ret[from + t] + first, _mm_mul_ps(scaled, scale), tile.n);
     }

@@ -56,6 +56,21 @@ INLINE void scales(const uint8_t *group, __m256 ret[2])
     ret[1] = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(group + 16)));
 }
 
+/* Of each of four: the largest lane as unsigned, or all lanes added up. */
+#define OF_FOUR(name, combine128, combine256)                                                      \
+    INLINE __m128i name(const __m256i p[4])                                                        \
+    {                                                                                              \
+        const __m256i a = combine256(_mm256_unpacklo_epi32(p[0], p[1]), /**/                       \
+                                     _mm256_unpackhi_epi32(p[0], p[1]));                           \
+        const __m256i b = combine256(_mm256_unpacklo_epi32(p[2], p[3]), /**/                       \
+                                     _mm256_unpackhi_epi32(p[2], p[3]));                           \
+        const __m256i all = combine256(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));  \
+        return combine128(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));          \
+    }
+
+OF_FOUR(largest_of_four, _mm_max_epu32, _mm256_max_epu32)
+OF_FOUR(sums_of_four, _mm_add_epi32, _mm256_add_epi32)
+
 /* The two halves of an int16 lane pair, added up in its 32-bit lane. */
 INLINE __m256i widen(__m256i pairs)
 {
