@@ -236,7 +236,7 @@ static size_t rounds(size_t n, size_t n_threads)
 static struct split split_of(const struct stepper *st)
 {
     const struct shape *s = &st->model->shape;
-    const size_t n = s->n_head / s->n_head_kv, n_threads = threads_count(st->engine->threads);
+    const size_t n = s->n_head / s->n_head_kv, n_threads = threads_used(st->engine->threads);
     struct split sp = {.heads = n < KERN_QUERIES ? n : KERN_QUERIES};
 
     sp.rows = KERN_QUERIES / sp.heads;
@@ -299,7 +299,7 @@ static struct after after_item(const struct sharing *sh, size_t item)
 {
     const struct stepper *st = sh->a.st;
     const size_t n_head_kv = st->model->shape.n_head_kv, per_rows = n_head_kv * sh->split.groups;
-    const size_t n_threads = threads_count(st->engine->threads);
+    const size_t n_threads = threads_used(st->engine->threads);
 
     if (item < n_threads) {
         return (struct after){0};
