@@ -1,6 +1,7 @@
-/* What is kept of a measurement beside a packed file, as anybody may have left it: tuning_read() takes
- * it or does not, and what it takes can be used. The first byte says how much of a sound frame is put
- * round the rest: none; the magic; or marks and checksum too, so that what is inside is reached. */
+/* What is kept of a measurement beside a packed file, as anybody may have left it: tuning_read()
+ * takes it or does not, and what it takes can be used. The first byte says how much of a sound
+ * frame is put round the rest: none; the magic; or marks and checksum too, so that what is inside
+ * is reached. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import unittest
 
-from harness import HOOKED_RUNNER, PATIENCE, SOURCE, Daemon, Peer, wait_for
+from harness import HOOKED_RUNNER, PATIENCE, SOURCE, Daemon, Peer, text_of, wait_for
 
 LABEL = r'[a-zA-Z_]\w*="(?:[^"\\\n]|\\["\\n])*"'
 SAMPLE = re.compile(rf'([a-zA-Z_:][\w:]*)(\{{{LABEL}(?:,{LABEL})*\}})? (\S+)')
@@ -62,6 +62,25 @@ class Metrics(unittest.TestCase):
             name = re.sub(r'_(bucket|sum|count)$', '', series.split('{')[0])
             name = name if name in labels else series.split('{')[0]
             self.assertLessEqual(set(re.findall(r'(\w+)="', series)) - {'le'}, labels[name], series)
+
+    def test_guesses_at_next_tokens_are_counted_and_change_nothing(self):
+        asks = [{'type': 'generate', 'id': n + 1, 'prompt': 'the lamp and the lamp and the lamp and the', 'max_tokens': 90 + n,
+                 'ignore_eos': True, 'temperature': t, 'seed': 5} for n, t in enumerate((0.0, 0.4, 1.0))]
+        answers = []
+        for config in ('', '[engine]\nthreads = 2\ndraft_tokens = 8\n'):  # not measured: room for four tokens in a step
+            with Daemon(config=config) as d, Peer(d) as peer, Peer(d) as second, Peer(d) as third:
+                at_once = list(zip(asks, (peer, second, third)))
+                for ask, one in at_once:
+                    one.send(ask)
+                ended = [one.until_end(ask['id']) for ask, one in at_once]
+                answers.append([(text_of(frames), frames[-1]['answer_tokens']) for frames in ended])
+                samples, _ = figures(peer)
+            drafted, right = samples['onebit_drafted_tokens_total'], samples['onebit_drafts_accepted_total']
+            self.assertEqual(drafted > 0, bool(config))
+            self.assertEqual(right > 0, bool(config))
+            self.assertLessEqual(right, drafted)
+            self.assertEqual([n for _, n in answers[-1]], [ask['max_tokens'] for ask in asks])
+        self.assertEqual(answers[0], answers[1])
 
     def test_each_end_of_a_request_counts_once(self):
         of = '{model="home-q1_0",class="high"'
