@@ -33,7 +33,11 @@ INLINE __m256d line(double a, __m256d x, double b)
     return add(_mm256_set1_pd(a), mul(x, _mm256_set1_pd(b)));
 }
 
-#define AT_ONCE 4 /* registers that go through exp together: one alone waits for itself */
+/* Registers that go through exp together, stage by stage: one alone waits for itself, and so do
+ * four. Between the stages they lie in memory. */
+#define AT_ONCE 8
+#define RUN (AT_ONCE * 4) /* floats of one go */
+#define REGS (RUN / 8)    /* their registers */
 #define EACH UNROLL for (size_t j = 0; j < AT_ONCE; j++)
 
 /* exp_short() of mathf.c */
@@ -67,12 +71,20 @@ INLINE void exp_short(__m256d x[AT_ONCE])
     }
 }
 
-INLINE void widen16(__m256 a, __m256 b, __m256d ret[AT_ONCE])
+/* min and max return their second operand when one is NaN */
+INLINE __m256 held(__m256 x, float least, float most)
 {
-    ret[0] = _mm256_cvtps_pd(_mm256_castps256_ps128(a));
-    ret[1] = _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1));
-    ret[2] = _mm256_cvtps_pd(_mm256_castps256_ps128(b));
-    ret[3] = _mm256_cvtps_pd(_mm256_extractf128_ps(b, 1));
+    return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(least)), _mm256_set1_ps(most));
+}
+
+INLINE void to_doubles(const __m256 x[REGS], float least, float most, __m256d ret[AT_ONCE])
+{
+    UNROLL for (size_t i = 0; i < REGS; i++)
+    {
+        const __m256 h = held(x[i], least, most);
+        ret[2 * i] = _mm256_cvtps_pd(_mm256_castps256_ps128(h));
+        ret[2 * i + 1] = _mm256_cvtps_pd(_mm256_extractf128_ps(h, 1));
+    }
 }
 
 INLINE __m256 narrow8(__m256d low, __m256d high)
@@ -80,32 +92,27 @@ INLINE __m256 narrow8(__m256d low, __m256d high)
     return _mm256_set_m128(_mm256_cvtpd_ps(high), _mm256_cvtpd_ps(low));
 }
 
-/* min and max return their second operand when one is NaN */
-INLINE __m256 held(__m256 x, float least, float most)
-{
-    return _mm256_min_ps(_mm256_max_ps(x, _mm256_set1_ps(least)), _mm256_set1_ps(most));
-}
-
 /* math_expf() */
-INLINE void exp16(__m256 x[2])
+INLINE void exp_run(__m256 x[REGS])
 {
     __m256d e[AT_ONCE];
 
-    widen16(held(x[0], -104.0f, 89.0f), held(x[1], -104.0f, 89.0f), e);
+    to_doubles(x, -104.0f, 89.0f, e);
     exp_short(e);
-    for (size_t i = 0; i < 2; i++) {
+    UNROLL for (size_t i = 0; i < REGS; i++)
+    {
         const __m256 nan = _mm256_cmp_ps(x[i], x[i], _CMP_UNORD_Q);
         x[i] = _mm256_blendv_ps(narrow8(e[2 * i], e[2 * i + 1]), x[i], nan);
     }
 }
 
 /* math_siluf() */
-INLINE void silu16(__m256 x[2])
+INLINE void silu_run(__m256 x[REGS])
 {
     const __m256d sign = _mm256_set1_pd(-0.0);
     __m256d in[AT_ONCE], e[AT_ONCE];
 
-    widen16(held(x[0], -120.0f, 120.0f), held(x[1], -120.0f, 120.0f), in);
+    to_doubles(x, -120.0f, 120.0f, in);
     EACH
     {
         e[j] = _mm256_xor_pd(in[j], sign);
@@ -115,7 +122,8 @@ INLINE void silu16(__m256 x[2])
     {
         e[j] = _mm256_div_pd(in[j], add(_mm256_set1_pd(1.0), e[j]));
     }
-    for (size_t i = 0; i < 2; i++) {
+    UNROLL for (size_t i = 0; i < REGS; i++)
+    {
         const __m256 same = _mm256_cmp_ps(x[i], _mm256_set1_ps(120.0f), _CMP_NLE_UQ);
         x[i] = _mm256_blendv_ps(narrow8(e[2 * i], e[2 * i + 1]), x[i], same);
     }
@@ -140,21 +148,50 @@ static float largest(const float *x, size_t n)
     return max;
 }
 
+INLINE void exp_below(float *x, float max)
+{
+    __m256 e[REGS];
+
+    UNROLL for (size_t i = 0; i < REGS; i++)
+    {
+        e[i] = _mm256_sub_ps(_mm256_loadu_ps(x + i * 8), _mm256_set1_ps(max));
+    }
+    exp_run(e);
+    UNROLL for (size_t i = 0; i < REGS; i++)
+    {
+        _mm256_storeu_ps(x + i * 8, e[i]);
+    }
+}
+
+/* What fills no run goes through one, too: a run costs as much as four values one by one. */
 void exp_below_max_avx2(float *x, size_t n)
 {
     const float max = largest(x, n);
-    const __m256 most = _mm256_set1_ps(max);
     size_t i = 0;
 
-    for (; i < n - n % 16; i += 16) {
-        __m256 e[2] = {_mm256_sub_ps(_mm256_loadu_ps(x + i), most),
-                       _mm256_sub_ps(_mm256_loadu_ps(x + i + 8), most)};
-        exp16(e);
-        _mm256_storeu_ps(x + i, e[0]);
-        _mm256_storeu_ps(x + i + 8, e[1]);
+    for (; i + RUN <= n; i += RUN) {
+        exp_below(x + i, max);
     }
-    for (; i < n; i++) {
-        x[i] = math_expf(x[i] - max);
+    if (i < n) {
+        float rest[RUN] = {0};
+        memcpy(rest, x + i, (n - i) * sizeof(*x));
+        exp_below(rest, max);
+        memcpy(x + i, rest, (n - i) * sizeof(*x));
+    }
+}
+
+INLINE void silu_times(float *gate, const float *up)
+{
+    __m256 y[REGS];
+
+    UNROLL for (size_t i = 0; i < REGS; i++)
+    {
+        y[i] = _mm256_loadu_ps(gate + i * 8);
+    }
+    silu_run(y);
+    UNROLL for (size_t i = 0; i < REGS; i++)
+    {
+        _mm256_storeu_ps(gate + i * 8, _mm256_mul_ps(y[i], _mm256_loadu_ps(up + i * 8)));
     }
 }
 
@@ -162,11 +199,8 @@ void silu_mul_avx2(float *gate, const float *up, size_t n)
 {
     size_t i = 0;
 
-    for (; i < n - n % 16; i += 16) {
-        __m256 y[2] = {_mm256_loadu_ps(gate + i), _mm256_loadu_ps(gate + i + 8)};
-        silu16(y);
-        _mm256_storeu_ps(gate + i, _mm256_mul_ps(y[0], _mm256_loadu_ps(up + i)));
-        _mm256_storeu_ps(gate + i + 8, _mm256_mul_ps(y[1], _mm256_loadu_ps(up + i + 8)));
+    for (; i + RUN <= n; i += RUN) {
+        silu_times(gate + i, up + i);
     }
     silu_mul_scalar(gate + i, up + i, n - i);
 }
