@@ -81,13 +81,15 @@ struct block {
     __m256 d, less;
 };
 
+/* A float's bits between 2^23 and 2^24 count up by one with its value. */
 INLINE struct block block_of(const struct act_q8 *act, size_t t, size_t at)
 {
     const __m256i all = _mm256_set1_epi32(act->s[t * act->d_stride + at]);
+    const __m256i less = _mm256_add_epi32(all, _mm256_set1_epi32(0x4b000000 + 8192));
 
     return (struct block){
         .d = _mm256_broadcast_ss(act->d + t * act->d_stride + at),
-        .less = _mm256_add_ps(_mm256_cvtepi32_ps(all), _mm256_set1_ps(8388608.0f + 8192.0f)),
+        .less = _mm256_castsi256_ps(less),
     };
 }
 
@@ -352,29 +354,43 @@ INLINE void tokens(const struct work *w, const size_t n, const struct act_q8 *ac
 BY_PAIRS(1)
 BY_PAIRS(2)
 
+static void store_token(size_t n_panels, __m256 (*acc)[FOURS], float *out)
+{
+    for (size_t p = 0; 2 * p < n_panels; p++) {
+        store_pair(acc[p], 2 * p + 1 < n_panels, out + 2 * p * PANEL_ROWS);
+    }
+}
+
+/* Apart from one token's, since it wants so much stack. */
+static __attribute__((noinline)) void many_tokens(const struct work *w, size_t n_panels,
+                                                  const struct act_q8 *act, float *out,
+                                                  size_t out_stride)
+{
+    const size_t n_pairs = (n_panels + 1) / 2;
+    __m256 acc[AT_ONCE * PAIRS][FOURS];
+
+    for (size_t t = 0; t < act->n_tokens; t += AT_ONCE) {
+        const size_t left = act->n_tokens - t, n = left < AT_ONCE ? left : AT_ONCE;
+        (n_pairs == 1 ? tokens_1 : tokens_2)(w, act, t, n, acc);
+        for (size_t i = 0; i < n; i++) {
+            store_token(n_panels, acc + i * n_pairs, out + (t + i) * out_stride);
+        }
+    }
+}
+
 void b1_panels_avx2(const uint8_t *panels, size_t n_panels, const uint8_t *next, size_t n_cols,
                     const struct act_q8 *act, float *out, size_t out_stride)
 {
-    __m256 acc[AT_ONCE * PAIRS][FOURS];
-
     assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX && act->sums);
     assert(n_panels >= 1 && n_panels <= B1_PANELS_BEST);
 
     const struct work w = work_of(panels, n_panels, next, n_cols);
-    const size_t n_pairs = (n_panels + 1) / 2;
-    for (size_t t = 0; t < act->n_tokens; t += AT_ONCE) {
-        const size_t left = act->n_tokens - t, n = left < AT_ONCE ? left : AT_ONCE;
-        if (act->n_tokens == 1) {
-            (n_pairs == 1 ? token_1 : token_2)(&w, act, acc);
-        } else {
-            (n_pairs == 1 ? tokens_1 : tokens_2)(&w, act, t, n, acc);
-        }
-        for (size_t i = 0; i < n; i++) {
-            for (size_t p = 0; p < n_pairs; p++) {
-                store_pair(acc[i * n_pairs + p], 2 * p + 1 < n_panels,
-                           out + (t + i) * out_stride + 2 * p * PANEL_ROWS);
-            }
-        }
+    if (act->n_tokens == 1) {
+        __m256 acc[PAIRS][FOURS];
+        (n_panels <= 2 ? token_1 : token_2)(&w, act, acc);
+        store_token(n_panels, acc, out);
+    } else {
+        many_tokens(&w, n_panels, act, out, out_stride);
     }
 }
 
