@@ -157,6 +157,7 @@ static void take_dotprod(struct kernels *k)
 #if HAVE_I8MM
 static void take_i8mm(struct kernels *k)
 {
+    k->b1_panels = b1_panels_i8mm;
     k->panel[PANEL_I8] = panel_i8_i8mm;
     k->panel[PANEL_T64] = panel_t64_i8mm;
     k->panel[PANEL_T128] = panel_t128_i8mm;

@@ -131,5 +131,6 @@ scores_fn scores_i8_dotprod;
 
 panel_fn panel_i8_i8mm, panel_t64_i8mm, panel_t128_i8mm, panel_t256_i8mm, panel_trow_i8mm,
     panel_n4_i8mm, panel_n4m_i8mm, panel_k4_i8mm, panel_k5_i8mm, panel_k6_i8mm;
+b1_panels_fn b1_panels_i8mm;
 
 #endif

@@ -1,6 +1,7 @@
 /* NEON, B1, by the tables of quad_sums (kernels.h): tbl looks a quad up for 16 rows at once. Two
  * look-ups and two additions of bytes do what four products and four additions of int16 would, and
- * as much as four dot products where there are such, so that all ARM levels share this file.
+ * as much as four dot products where there are such, so that all ARM levels share this file; i8mm
+ * has its own for many tokens.
  *
  * The two byte sums of a block, low and high, make 2 * low + 64 * high in int16 (at most 16,368);
  * 8,192 and the sum of q taken off in int32 make it the block's product.
