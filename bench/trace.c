@@ -1,5 +1,6 @@
-/* One call of a kernel, for a program that writes down which instructions run (bench/mca.py). Binary
- * panels go as the engine takes them, B1_PANELS_BEST at once by tables, where the level has that.
+/* One call of a kernel, for a program that writes down which instructions run (bench/mca.py).
+ * Binary panels go as the engine takes them, B1_PANELS_BEST at once by tables, where the level has
+ * that.
  *
  *   trace LEVEL KIND COLUMNS TOKENS
  *

@@ -16,7 +16,8 @@ static uint64_t draw(uint64_t *state)
     return *state >> 33;
 }
 
-/* Random rows in GGUF's form, packed. Scales are small; one is infinite, which must reach its row. */
+/* Random rows in GGUF's form, packed. Scales are small; one is infinite, which must reach its row.
+ */
 static uint8_t *packed(enum format f, size_t n_rows, uint64_t seed)
 {
     const size_t panels = (n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
