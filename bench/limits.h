@@ -22,14 +22,20 @@ struct mac_way {
 /** mac_way() - false for a level without one (scalar) or of another architecture */
 MUST_USE bool mac_way(enum cpu_level level, struct mac_way *ret);
 
+/* Multiply-adds per second: of the best tries, and of all together. */
+struct mac_rate {
+    double best, mean;
+};
+
 /**
- * mac_measure() - multiply-adds per second, the best of several tries
+ * mac_measure() - how many int8 products are added up
  * @n_threads: at the same time, 1..64
  * @level:     present on this machine
  * @ms:        for about how long
  * Return: 0; -EINVAL where mac_way() has none; another negative errno.
  */
-MUST_USE int mac_measure(enum cpu_level level, unsigned n_threads, unsigned ms, double *ret_rate);
+MUST_USE int mac_measure(enum cpu_level level, unsigned n_threads, unsigned ms,
+                         struct mac_rate *ret);
 
 /** core_hertz() - of the core this thread runs on, while it works: one dependent addition is one
  * cycle on every core we run on. CPU time, the best of many tries. */

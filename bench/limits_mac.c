@@ -103,6 +103,8 @@ struct worker {
     atomic_int *missing;       /* borrowed; threads that are not there yet */
     uint64_t until;
     uint64_t best; /* out: ns of the fastest try */
+    uint64_t all;  /* out: ns of all n tries */
+    uint64_t n;
 };
 
 /* All threads work all the time, so that each one's best try is one beside the others. */
@@ -120,18 +122,20 @@ static void *work(void *arg)
         w->way->run(TRY_TURNS);
         const uint64_t ns = clock_now_ns() - start;
         w->best = ns < w->best ? ns : w->best;
+        w->all += ns;
+        w->n++;
     } while (clock_now_ns() < w->until);
     return NULL;
 }
 
-int mac_measure(enum cpu_level level, unsigned n_threads, unsigned ms, double *ret_rate)
+int mac_measure(enum cpu_level level, unsigned n_threads, unsigned ms, struct mac_rate *ret)
 {
     struct worker workers[THREADS];
     pthread_t threads[THREADS];
     atomic_int missing; /* threads that have not come yet */
     struct mac_way way;
     unsigned started = 1;
-    double rate = 0;
+    struct mac_rate rate = {0};
 
     if (!mac_way(level, &way) || n_threads == 0 || n_threads > THREADS) {
         return -EINVAL;
@@ -154,10 +158,12 @@ int mac_measure(enum cpu_level level, unsigned n_threads, unsigned ms, double *r
         if (i > 0) {
             (void)pthread_join(threads[i], NULL);
         }
-        rate += (double)TRY_TURNS * way.per_turn * 1e9 / (double)(workers[i].best + 1);
+        const double work_each = (double)TRY_TURNS * way.per_turn * 1e9;
+        rate.best += work_each / (double)(workers[i].best + 1);
+        rate.mean += work_each * (double)workers[i].n / (double)(workers[i].all + 1);
     }
     if (r == 0) {
-        *ret_rate = rate;
+        *ret = rate;
     }
     return -r;
 }

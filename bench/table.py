@@ -58,7 +58,9 @@ class Run:
         said = json.loads(self.say(self.limits_program, '--json', '--threads', threads, '--mib', mib, '--ms', ms))
         rates = {row['pages']: row['gb_per_s'] for row in said['read']}
         found = {'threads': threads, 'read': max(rates.values()), 'read4k': rates['4K'], 'read2m': rates['2M'],
+                 'read_mean': max(row['mean_gb_per_s'] for row in said['read'] if row['pages'] == '2M'),
                  'mac': {row['level']: row['g_mac_per_s'] for row in said['int8']}, 'level': said['level'],
+                 'mac_mean': {row['level']: row['mean_g_mac_per_s'] for row in said['int8']},
                  'ghz': said['core_ghz'], 'huge': min(row['huge_share'] for row in said['read'] if row['pages'] == '2M')}
         self.probes.append(found)
         return found
@@ -145,6 +147,7 @@ def speeds(run, model, prefix, level):
     facts, name = run.facts_of(model, run.model(model)[1]), f'{NAMES[model]}{"" if prefix == model else ", " + level}'
     ours, peers, probes, streams = rounds_of(run, model, prefix, level)
     read, mac = median([p['read2m'] for p in probes]), median([p['mac'].get(level) for p in probes])
+    read_mean, mac_mean = median([p['read_mean'] for p in probes]), median([p['mac_mean'].get(level) for p in probes])
     for phase, limit in (('prompt', 'mac'), ('generate', 'read')):
         values = [o[f'{phase}_tokens_per_second'] for o in ours]
         peer_values = [p[0 if phase == 'prompt' else 1] for p in peers if p]
@@ -158,15 +161,15 @@ def speeds(run, model, prefix, level):
         if phase == 'generate':
             against['read'] = read * 1e9 / facts['bytes']
             reached = median(values) * facts['bytes'] * 1e-9
-            bound = f'{reached:.1f} of {read:.1f} GB/s'
+            bound = f'{reached:.1f} of {read:.1f} GB/s (on average {read_mean:.1f})'
         else:
             macs = facts['macs'] + facts['head_macs'] / PROMPT
             against['mac'] = mac * 1e9 / macs if mac else None
             reached = median(values) * macs * 1e-9
-            bound = f'{reached:.0f} of {mac:.0f} G MAC/s' if mac else f'{reached:.0f} G MAC/s'
+            bound = f'{reached:.0f} of {mac:.0f} G MAC/s (on average {mac_mean:.0f})' if mac else f'{reached:.0f} G MAC/s'
         run.add(f'{prefix}-{phase}', f'{name}, {"prompt 128" if phase == "prompt" else "generate 24"}', 'tok/s', values,
                 against, source=source, by_mac=slow, level=level, threads=run.args.threads, bound=bound, limit=limit,
-                limits={'read': read, 'mac': mac}, load_seconds=median([o['load_seconds'] for o in ours]),
+                limits={'read': read, 'mac': mac, 'read_mean': read_mean, 'mac_mean': mac_mean}, load_seconds=median([o['load_seconds'] for o in ours]),
                 peak_bytes=max(o['peak_bytes'] for o in ours))
     if streams and prefix == model:
         values = [s['generate_tokens_per_second'] for s in streams]
@@ -341,7 +344,7 @@ def verdict_words(row):
 
 def print_row(name, row):
     word = {True: 'met', False: 'NOT MET', None: 'not judged' if row['targets'] else ''}[row['met']]
-    print(f"{name:<22} {number(row['figure']):>8} {row['unit']:<5} {row.get('bound', ''):<28} {word:<10} "
+    print(f"{name:<22} {number(row['figure']):>8} {row['unit']:<5} {row.get('bound', ''):<46} {word:<10} "
           f"{verdict_words(row)}", flush=True)
 
 
@@ -371,8 +374,9 @@ def markdown(run, where, summary):
     """The same tables for a page."""
     lines = [f"{where['cpu']}, {where['cores']} cores at {summary['ghz']:.2f} GHz, Linux {where['kernel']}, "
              f"{where['when'][:10]}; {run.args.threads} threads, level {run.core['level']}, medians of {run.rounds} rounds. "
-             f"Read limit {summary['read4k']:.1f} GB/s with 4 KiB pages, {summary['read2m']:.1f} with 2 MiB pages; int8 "
-             f"limit {summary['mac']:.0f} G MAC/s." if summary['mac'] else '', '',
+             f"Read limit {summary['read4k']:.1f} GB/s with 4 KiB pages, {summary['read2m']:.1f} with 2 MiB pages (on average "
+             f"{summary['read_mean']:.1f}); int8 limit {summary['mac']:.0f} G MAC/s (on average {summary['mac_mean']:.0f})."
+             if summary['mac'] else '', '',
              '| Row | Work | Figure | Of the limit beside it | Against | Verdict |', '|---|---|---|---|---|---|']
     for name, row in run.rows.items():
         word = {True: 'met', False: 'not met', None: 'not judged' if row['targets'] else ''}[row['met']]
@@ -393,7 +397,8 @@ def limits_of(run):
     probes = [p for p in run.probes if p['threads'] == run.args.threads]
     macs = [p['mac'].get(run.core['level']) for p in probes]
     return {'read4k': median([p['read4k'] for p in probes]), 'read2m': median([p['read2m'] for p in probes]),
-            'read_best': max(p['read'] for p in probes), 'mac': median(macs),
+            'read_best': max(p['read'] for p in probes), 'read_mean': median([p['read_mean'] for p in probes]),
+            'mac': median(macs), 'mac_mean': median([p['mac_mean'].get(run.core['level']) for p in probes]),
             'mac_best': max((m for m in macs if m), default=None), 'ghz': median([p['ghz'] for p in probes]),
             'huge': min(p['huge'] for p in probes), 'probes': len(probes)}
 
@@ -450,7 +455,8 @@ def main():
         measure(run, chosen(args.rows))
     limits = limits_of(run)
     print(f"limits over the run: read {limits['read4k']:.1f} GB/s with 4 KiB pages, {limits['read2m']:.1f} with 2 MiB "
-          f"(best {limits['read_best']:.1f}), int8 {number(limits['mac'])} G MAC/s (best {number(limits['mac_best'])})")
+          f"(best {limits['read_best']:.1f}, on average {limits['read_mean']:.1f}), int8 {number(limits['mac'])} G MAC/s "
+          f"(best {number(limits['mac_best'])}, on average {number(limits['mac_mean'])})")
     if limits['huge'] < 0.9:
         print(f"2 MiB pages: the system gave only {limits['huge']:.0%} of what was asked for")
     if args.json:

@@ -122,6 +122,7 @@ int bandwidth_measure(const struct bandwidth_ask *ask, struct bandwidth *ret)
     const unsigned n = ask->n_threads;
     struct slice slices[THREADS];
     struct bandwidth best = {0};
+    uint64_t spent[2] = {0}, read[2] = {0}; /* ns and bytes, by way */
     size_t map_bytes = 0;
     uint64_t *words = NULL;
     void *map = NULL;
@@ -147,8 +148,15 @@ int bandwidth_measure(const struct bandwidth_ask *ask, struct bandwidth *ret)
         }
         const uint64_t start = clock_now_ns();
         r = pass(slices, n);
-        const double rate = (double)size * 1e9 / (double)(clock_now_ns() - start + 1);
+        const uint64_t ns = clock_now_ns() - start + 1;
+        const double rate = (double)size * 1e9 / (double)ns;
         best.rate = rate > best.rate ? rate : best.rate;
+        spent[i % 2] += ns;
+        read[i % 2] += size;
+    }
+    for (unsigned way = 0; way < 2; way++) {
+        const double mean = (double)read[way] * 1e9 / (double)(spent[way] + 1);
+        best.mean_rate = mean > best.mean_rate ? mean : best.mean_rate;
     }
     best.huge_share = (double)huge_bytes() / (double)size;
     best.huge_share = best.huge_share > 1 ? 1 : best.huge_share;

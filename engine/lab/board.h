@@ -55,6 +55,7 @@ struct bandwidth_ask {
 
 struct bandwidth {
     double rate;       /* bytes per second, the best of the passes */
+    double mean_rate;  /* of all passes in the way (with or without prefetches) that is faster */
     double huge_share; /* of the region, what lay in huge pages: 0..1 */
 };
 
