@@ -175,7 +175,7 @@ class Crowds(unittest.TestCase):
         """Method: ten connections ask for a hundred answers each and, again and again, for the list of them,
         and read nothing. Together they may hold 4 MiB; who holds most goes first."""
         config = ('[limits]\noutput_total_bytes = 4M\noutput_soft_bytes = 1M\noutput_hard_bytes = 3M\n'
-                  'stall_ms = 3000\n[queue]\nper_identity = 1200\nbytes = 8M\n[engine]\nstreams_max = 4\n')
+                  'stall_ms = 10000\n[queue]\nper_identity = 1200\nbytes = 8M\n[engine]\nstreams_max = 4\n')
         with Daemon(config=config) as d:
             self.begin(d)
             with Innocent(d):

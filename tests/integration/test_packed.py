@@ -317,7 +317,8 @@ class Packed(unittest.TestCase):
                     self.assertIn('cache folder cannot be written', end['message'])
                     self.assertEqual(list(d.cache.iterdir()), [])
                 finally:
-                    subprocess.run(['umount', d.cache], check=True)
+                    # lazily: the packer that failed may still be on its way out
+                    subprocess.run(['umount', '--lazy', d.cache], check=True)
             self.assertEqual(ask(d), (self.right, None))
 
     # ---- others ----
