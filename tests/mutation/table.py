@@ -24,6 +24,7 @@ LAYOUTS = Test('tests/unit/engine/test-engine-layouts', 'rows_decode_as_their_de
 PACKED = Test('tests/unit/engine/test-engine-format', 'packed_rows_decode_to_what_the_file_says')
 PANELS = Test('tests/unit/engine/test-engine-format', 'panels_multiply_as_their_rows_do')
 QUANT = Test('tests/oracle/oracle-quant')
+PRODUCT = Test('tests/unit/engine/test-engine-product', 'threads_share_a_product_without_a_trace')
 STEP = Test('tests/unit/engine/test-engine-step', 'a_long_step_is_many_short_ones')
 CACHE = Test('tests/unit/engine/test-engine-attention', 'a_cache_of_int8_is_near_one_of_floats')
 QWEN3 = Test('tests/oracle/oracle-logits', '', ('--case', 'qwen3-f32', '--level', 'scalar'))
@@ -96,7 +97,10 @@ MUTATIONS = [
              'p.n_seen[t] = st->rows[end - 1].pos + 1;', (GRAPH,)),
     Mutation('the scores of a query in the place of another', 'thread_i * KERN_QUERIES + t', 'thread_i * KERN_QUERIES',
              (GRAPH,)),
-    Mutation('the scales of the first tokens for all of a long step', '.d = in->d + first * in->d_stride,', '.d = in->d,', (STEP,)),
+    Mutation('the scales of the first tokens for all of a long step', '.d = in->d + part->first * in->d_stride,', '.d = in->d,',
+             (STEP,)),
+    Mutation('the tables of the first tokens for all of a long step', 'if (j->tables_of[thread_i] != batch + 1) {',
+             'if (j->tables_of[thread_i] == 0) {', (PRODUCT,)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
              (Test(SCALAR, 'quant_rounds_ties_to_even_and_sums_what_it_wrote'),)),
     Mutation('an answer without its end', 'answer ? "<|endoftext|>" : ""', '""',

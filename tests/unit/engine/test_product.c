@@ -9,6 +9,7 @@
 
 #define N_COLS ((size_t)512)
 #define TOKENS_MAX ((size_t)130) /* more than are taken at once, and a rest */
+#define POOL_MAX 7u
 
 static uint64_t draw(uint64_t *state)
 {
@@ -47,11 +48,13 @@ struct acts {
     int8_t *q;
     float *d;
     int32_t *s;
+    uint8_t *tables;
     struct input in;
 };
 
-static void acts_init(struct acts *a, const struct kernels *k, enum act_kind kind)
+static void acts_init(struct acts *a, const struct kernels *k, const struct matrix *m)
 {
+    const enum act_kind kind = m->act;
     uint64_t seed = 5;
     float x[N_COLS];
     const size_t stride = N_COLS / ACT_BLOCK;
@@ -60,6 +63,10 @@ static void acts_init(struct acts *a, const struct kernels *k, enum act_kind kin
                        .d = calloc(TOKENS_MAX * stride, sizeof(float)),
                        .s = calloc(TOKENS_MAX * stride, sizeof(int32_t))};
     assert_true(a->q && a->d && a->s);
+    a->in.tables_stride = (product_tables_bytes(m) + 63) & ~(size_t)63;
+    a->tables = aligned_alloc(64, POOL_MAX * (a->in.tables_stride + 64));
+    assert_non_null(a->tables);
+    a->in.tables = a->tables;
     for (size_t t = 0; t < TOKENS_MAX; t++) {
         for (size_t c = 0; c < N_COLS; c++) {
             x[c] = ((float)(draw(&seed) % 2001) - 1000) * 1e-3f;
@@ -79,62 +86,79 @@ static void acts_deinit(struct acts *a)
     free(a->q);
     free(a->d);
     free(a->s);
+    free(a->tables);
 }
 
-/* Goal: a product is the same bits however many threads share it, every row written. Method: three
- * matrices whose rows are no whole panels, one of them less than a panel, over pools of 1 to 7; one
- * token takes many threads' pieces from few panels, 130 come in several passes. The outputs begin
- * as something that no product gives. */
-static void threads_share_a_product_without_a_trace(void **state)
+static void matrices_init(struct matrix *m, enum format f, const size_t *rows, size_t n)
 {
-    static const enum format formats[] = {FORMAT_TQ2_0, FORMAT_Q8_0};
-    static const unsigned threads[] = {1, 2, 3, 7};
-    static const size_t tokens[] = {1, 8, TOKENS_MAX}, rows[] = {1003, 7, 325};
+    for (size_t i = 0; i < n; i++) {
+        m[i] = (struct matrix){.format = f,
+                               .n_cols = N_COLS,
+                               .n_rows = rows[i],
+                               .data = packed(f, rows[i], i),
+                               .panel_bytes = format_panel_bytes(f, N_COLS),
+                               .act = act_kind_of(format_info(f)->panel, true),
+                               .scale = 1};
+    }
+}
+
+/* Goal: a product is the same bits however many threads share it and at every CPU level, every row
+ * written. Method: three matrices whose rows are no whole panels, one of them less than a panel,
+ * over pools of 1 to 7, beside the scalar kernels on one thread; one token takes many threads'
+ * pieces from few panels, 130 come in several passes. The outputs begin as something that no
+ * product gives. */
+static void share_and_compare(const struct matrix *m, const size_t *rows, size_t n_rows)
+{
+    static const unsigned threads[] = {1, 2, 3, POOL_MAX};
+    static const size_t tokens[] = {1, 8, TOKENS_MAX};
     const size_t all = rows[0] + rows[1] + rows[2], bytes = TOKENS_MAX * all * sizeof(float);
     float *want = malloc(bytes), *got = malloc(bytes);
-    (void)state;
 
     assert_true(want && got);
-    for (size_t f = 0; f < ARRAY_SIZE(formats); f++) {
-        const enum act_kind kind = act_kind_of(format_info(formats[f])->panel, true);
-        struct matrix m[ARRAY_SIZE(rows)];
-        struct product p[ARRAY_SIZE(rows)];
-        struct engine e = {.cpu = cpu_level_best()};
+    for (size_t c = 0; c < ARRAY_SIZE(tokens) * CPU_LEVELS * ARRAY_SIZE(threads); c++) {
+        const size_t n = tokens[c / (CPU_LEVELS * ARRAY_SIZE(threads))];
+        const enum cpu_level level = (enum cpu_level)(c / ARRAY_SIZE(threads) % CPU_LEVELS);
+        const unsigned n_threads = threads[c % ARRAY_SIZE(threads)];
+        float *out = level == CPU_SCALAR && n_threads == 1 ? want : got;
+        struct engine e = {.cpu = level};
+        struct product p[3];
         struct acts a;
 
-        kernels_init(&e.kernels, e.cpu);
-        acts_init(&a, &e.kernels, kind);
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-            m[i] = (struct matrix){.format = formats[f],
-                                   .n_cols = N_COLS,
-                                   .n_rows = rows[i],
-                                   .data = packed(formats[f], rows[i], i),
-                                   .panel_bytes = format_panel_bytes(formats[f], N_COLS),
-                                   .act = kind,
-                                   .scale = 1};
+        if (!cpu_level_present(level)) {
+            continue;
         }
-        for (size_t c = 0; c < ARRAY_SIZE(threads) * ARRAY_SIZE(tokens); c++) {
-            const size_t n = tokens[c / ARRAY_SIZE(threads)];
-            const unsigned n_threads = threads[c % ARRAY_SIZE(threads)];
-            float *out = n_threads == 1 ? want : got;
-
-            memset(out, 0x5a, bytes);
-            for (size_t i = 0, at = 0; i < ARRAY_SIZE(rows); at += TOKENS_MAX * rows[i], i++) {
-                p[i] = (struct product){.m = &m[i], .out = out + at, .stride = rows[i]};
-            }
-            assert_int_equal(threads_new(&e.threads, n_threads), 0);
-            products_run(&e, &a.in, n, p, ARRAY_SIZE(p));
-            threads_free(e.threads);
-            assert_memory_equal(out, want, bytes);
-            assert_true(!isfinite(out[19]) && isfinite(out[18]));
+        kernels_init(&e.kernels, level);
+        acts_init(&a, &e.kernels, &m[0]);
+        memset(out, 0x5a, bytes);
+        for (size_t i = 0, at = 0; i < n_rows; at += TOKENS_MAX * rows[i], i++) {
+            p[i] = (struct product){.m = &m[i], .out = out + at, .stride = rows[i]};
         }
-        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-            free((void *)(uintptr_t)m[i].data);
-        }
+        assert_int_equal(threads_new(&e.threads, n_threads), 0);
+        products_run(&e, &a.in, n, p, n_rows);
+        threads_free(e.threads);
+        assert_memory_equal(out, want, bytes);
+        assert_true(!isfinite(out[19]) && isfinite(out[18]));
         acts_deinit(&a);
     }
     free(want);
     free(got);
+}
+
+static void threads_share_a_product_without_a_trace(void **state)
+{
+    static const enum format formats[] = {FORMAT_TQ2_0, FORMAT_Q8_0, FORMAT_Q1_0};
+    static const size_t rows[] = {1003, 7, 325};
+    (void)state;
+
+    for (size_t f = 0; f < ARRAY_SIZE(formats); f++) {
+        struct matrix m[ARRAY_SIZE(rows)];
+
+        matrices_init(m, formats[f], rows, ARRAY_SIZE(rows));
+        share_and_compare(m, rows, ARRAY_SIZE(rows));
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+            free((void *)(uintptr_t)m[i].data);
+        }
+    }
 }
 
 int main(void)
