@@ -6,11 +6,11 @@
  * costs what noise costs. */
 #include "engine/tune.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cursor.h"
 #include "base/fnv.h"
+#include "base/median.h"
 #include "engine/engine.h"
 #include "engine/machine.h"
 #include "engine/step.h"
@@ -23,19 +23,6 @@
 #define HOPELESS 2u
 
 const uint8_t tune_sizes[TUNE_SIZES] = {1, 2, 4, 8, 16};
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n)
-{
-    qsort(v, n, sizeof(*v), by_value);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
 
 /* Against the default of the same round. Return: how many rounds measured both. */
 static size_t ratios_of(const struct tune_samples *s, size_t count_i, double *ret)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/median.h"
 #include "engine/cores.h"
 #include "engine/engine.h"
 #include "engine/kv.h"
@@ -201,13 +202,6 @@ bool tuner_slice(struct tuner *t)
     return t->round < TUNE_ROUNDS_MAX;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
 /* Of what was measured in a column of rounds, for a whole step's layers; 0: nothing. */
 static double column(const struct tuner *t, const double *first, size_t stride)
 {
@@ -222,8 +216,7 @@ static double column(const struct tuner *t, const double *first, size_t stride)
     if (n < ROUNDS_MIN) {
         return 0;
     }
-    qsort(v, n, sizeof(*v), by_value);
-    return (double)t->st->model->shape.n_layer * (n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2);
+    return (double)t->st->model->shape.n_layer * median(v, n);
 }
 
 void tuner_table(const struct tuner *t, struct tune_table *ret)

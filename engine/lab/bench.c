@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/median.h"
 #include "engine/lab/lab.h"
 
 enum phase { PHASE_PROMPT, PHASE_GENERATE, PHASES };
@@ -188,19 +189,6 @@ static int measure(const struct lab_args *a, const struct model *model, struct r
     lab_run_close(&b.run);
     free(ids);
     return r;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n)
-{
-    qsort(v, n, sizeof(*v), by_value);
-    return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
 }
 
 static json_t *as_json(const struct lab_args *a, const struct model_info *info,
