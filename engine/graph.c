@@ -19,7 +19,10 @@
 #include "engine/rows.h"
 #include "engine/step.h"
 
-#define FF_CHUNK 256u /* columns of the activation function in one item */
+/* The activation function's work: rows, or where there are few, pieces of them. */
+#define FF_ITEMS 4u   /* items for each thread, at least */
+#define FF_BLOCK 256u /* columns of a piece come in such blocks, which are those of activations */
+#define FF_RUN 1024u  /* columns that are quantized right after the function */
 
 struct layer_ctx {
     struct stepper *st;
@@ -112,36 +115,72 @@ static bool down_wants_rows(const struct layer *l)
     return l->ffn_sub_norm || (kinds & (1u << ACT_32 | 1u << ACT_256)) != kinds;
 }
 
-/* gate = act(gate) * up for a run of columns of one row. */
+/* What follows the products gate and up: gate = act(gate) * up, then whatever the product down
+ * wants of its input. */
+struct ff_ctx {
+    struct stepper *st;
+    const struct layer *l;
+    bool wants_rows;
+    size_t pieces; /* items of a row */
+    size_t cols;   /* of a piece; the last one may have fewer */
+};
+
+static void finish_activation(void *ctx, size_t row, unsigned thread_i)
+{
+    const struct ff_ctx *fc = ctx;
+    struct stepper *st = fc->st;
+    const struct shape *s = &st->model->shape;
+    float *gate = st->gate + row * s->n_ff;
+
+    if (fc->l->ffn_sub_norm) {
+        rms_norm(&st->engine->kernels, gate, fc->l->ffn_sub_norm, s->n_ff, s->eps, gate);
+    }
+    rows_quantize(st, gate, row, 0, s->n_ff, act_wanted(&fc->l->down));
+}
+
+/* A piece of a row, in runs that a first-level cache holds. Items are handed out from the last one
+ * down; memory is walked upwards here, as prefetchers expect it. */
 static void activate(void *ctx, size_t item, unsigned thread_i)
 {
-    const struct layer_ctx *lc = ctx;
-    struct stepper *st = lc->st;
-    const size_t n = st->model->shape.n_ff, chunks = (n + FF_CHUNK - 1) / FF_CHUNK;
-    const size_t row = item / chunks, first = item % chunks * FF_CHUNK;
-    const size_t end = n - first < FF_CHUNK ? n : first + FF_CHUNK;
+    struct ff_ctx *fc = ctx;
+    struct stepper *st = fc->st;
+    const size_t n = st->model->shape.n_ff, at = st->n_rows * fc->pieces - 1 - item;
+    const size_t row = at / fc->pieces, begin = at % fc->pieces * fc->cols;
+    const size_t end = n - begin < fc->cols ? n : begin + fc->cols;
     const struct kernels *k = &st->engine->kernels;
     gate_mul_fn *const gate_mul =
         st->model->shape.activation == ACTIVATION_RELU2 ? k->relu2_mul : k->silu_mul;
     float *gate = st->gate + row * n;
 
-    gate_mul(gate + first, st->up + row * n + first, end - first);
-    if (!down_wants_rows(lc->l)) {
-        rows_quantize(st, gate, row, first, end - first, act_wanted(&lc->l->down));
+    for (size_t first = begin; first < end; first += FF_RUN) {
+        const size_t n_cols = end - first < FF_RUN ? end - first : FF_RUN;
+        gate_mul(gate + first, st->up + row * n + first, n_cols);
+        if (!fc->wants_rows) {
+            rows_quantize(st, gate, row, first, n_cols, act_wanted(&fc->l->down));
+        }
+    }
+    if (fc->wants_rows && fc->pieces == 1) {
+        finish_activation(fc, row, thread_i);
     }
 }
 
-static void finish_activation(void *ctx, size_t row, unsigned thread_i)
+static void activate_rows(struct stepper *st, const struct layer *l)
 {
-    const struct layer_ctx *lc = ctx;
-    struct stepper *st = lc->st;
-    const struct shape *s = &st->model->shape;
-    float *gate = st->gate + row * s->n_ff;
+    const size_t n = st->model->shape.n_ff, n_floats = st->n_rows * n;
+    const size_t n_threads = threads_used(st->engine->threads);
+    const bool wants_rows = down_wants_rows(l);
+    const size_t wanted = (wants_rows ? 1 : FF_ITEMS) * n_threads;
+    const size_t per_row = st->n_rows < wanted ? (FF_ITEMS * n_threads - 1) / st->n_rows + 1 : 1;
+    const size_t blocks = (n + FF_BLOCK - 1) / FF_BLOCK;
+    const size_t cols = (blocks + per_row - 1) / per_row * FF_BLOCK;
+    struct ff_ctx fc = {
+        .st = st, .l = l, .wants_rows = wants_rows, .pieces = (n + cols - 1) / cols, .cols = cols};
 
-    if (lc->l->ffn_sub_norm) {
-        rms_norm(&st->engine->kernels, gate, lc->l->ffn_sub_norm, s->n_ff, s->eps, gate);
+    rows_share(st, activate, &fc, st->n_rows * fc.pieces, n_floats < ALONE_FLOATS / 4);
+    if (wants_rows && fc.pieces > 1) {
+        rows_share(st, finish_activation, &fc, st->n_rows, n_floats < ALONE_FLOATS);
     }
-    rows_quantize(st, gate, row, 0, s->n_ff, act_wanted(&lc->l->down));
+    profile_part(st, PART_ACTIVATION);
 }
 
 /* ---- a layer ---- */
@@ -181,12 +220,7 @@ static void feed_forward_half(struct layer_ctx *lc)
     const struct input h = rows_input(st, st->h, n_embd);
     products_run(st->engine, &h, st->n_rows, gate_up, ARRAY_SIZE(gate_up));
     profile_part(st, PART_GATE_UP);
-    rows_share(st, activate, lc, st->n_rows * ((n_ff + FF_CHUNK - 1) / FF_CHUNK),
-               st->n_rows * n_ff < ALONE_FLOATS / 4);
-    if (down_wants_rows(l)) {
-        rows_share(st, finish_activation, lc, st->n_rows, st->n_rows * n_ff < ALONE_FLOATS);
-    }
-    profile_part(st, PART_ACTIVATION);
+    activate_rows(st, l);
     const struct input act = rows_input(st, st->gate, n_ff);
     products_run(st->engine, &act, st->n_rows, &down, 1);
     profile_part(st, PART_DOWN);
