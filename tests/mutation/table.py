@@ -75,7 +75,7 @@ MUTATIONS = [
     Mutation('rope pairs the other way',
              'pairs == PAIRS_NEIGHBOURS;', 'pairs != PAIRS_NEIGHBOURS;', (GRAPH,)),
     Mutation('no norm before the output of attention', 'if (lc->l->attn_sub_norm) {', 'if (0) {', (GRAPH,)),
-    Mutation('no norm before the last product', '    if (lc->l->ffn_sub_norm) {', '    if (0) {', (GRAPH,)),
+    Mutation('no norm before the last product', '    if (fc->l->ffn_sub_norm) {', '    if (0) {', (GRAPH,)),
     Mutation('logits multiplied by what divides them', 's->logit_scale = 1.0f / s->logit_scale;', '', (GRAPH,)),
     Mutation('biases left out', 'm->bias ? x + m->bias[row] : x', 'x', (GRAPH,)),
     Mutation('the factors of long contexts in short ones', 'gguf_tensor_find(g, "rope_factors_short.weight");',
