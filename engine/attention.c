@@ -9,6 +9,7 @@
 #include "engine/rows.h"
 
 #define ALONE_ATTENTION ((size_t)64 << 10)
+#define HEADS_AT_ONCE 16u /* whose sums of squares run side by side */
 
 struct attention {
     struct stepper *st;
@@ -44,37 +45,68 @@ static void keep(const struct stepper *st, const struct kv_pool *pool, uint8_t *
     }
 }
 
+/* Where one row's keys and values will go has not been touched for long: ask for it early. */
+static void expect(const struct attention *a, const struct row *row)
+{
+    const struct kv_pool *pool = row->seq->pool;
+    const size_t bytes = a->st->model->shape.head_dim * row_bytes(pool->type);
+
+    for (size_t head = 0; head < a->st->model->shape.n_head_kv; head++) {
+        uint8_t *keys = kv_keys(row->seq, a->layer_i, head, row->pos / KV_BLOCK);
+        uint8_t *at = keys + row->pos % KV_BLOCK * bytes;
+        for (size_t i = 0; i < bytes; i += 64) {
+            __builtin_prefetch(at + i, 1);
+            __builtin_prefetch(at + pool->head_bytes + i, 1);
+        }
+    }
+}
+
+/* Norm, with weights w unless NULL, and rotate n heads of a row. The sums of squares come first:
+ * each is a chain that waits for itself, and so several run side by side. */
+static void norm_and_rotate(const struct attention *a, size_t row, const float *w, float *heads,
+                            size_t n)
+{
+    struct stepper *st = a->st;
+    const struct kernels *k = &st->engine->kernels;
+    const struct shape *s = &st->model->shape;
+    const size_t hd = s->head_dim, half = s->n_rot / 2;
+    const float *cosines = st->cos + row * half, *sines = st->sin + row * half;
+    const bool pairs = arch_info((enum arch)s->arch)->pairs == PAIRS_NEIGHBOURS;
+    rotate_fn *const rotate = pairs ? k->rotate_pairs : k->rotate_halves;
+
+    for (size_t first = 0; first < n; first += HEADS_AT_ONCE) {
+        const size_t n_here = n - first < HEADS_AT_ONCE ? n - first : HEADS_AT_ONCE;
+        float scales[HEADS_AT_ONCE];
+        for (size_t i = 0; w && i < n_here; i++) {
+            scales[i] = rms_scale(k, heads + (first + i) * hd, hd, s->eps);
+        }
+        for (size_t i = 0; i < n_here; i++) {
+            float *x = heads + (first + i) * hd;
+            if (w) {
+                k->scale_mul(x, scales[i], w, x, hd);
+            }
+            rotate(x, cosines, sines, half);
+        }
+    }
+}
+
 /* Norm and rotate one row's q and k, and put k and v into the cache. */
 static void place_row(void *ctx, size_t row, unsigned thread_i)
 {
     const struct attention *a = ctx;
     struct stepper *st = a->st;
-    const struct kernels *k = &st->engine->kernels;
     const struct shape *s = &st->model->shape;
     const size_t hd = s->head_dim, pos = st->rows[row].pos;
-    const size_t half = s->n_rot / 2;
-    const float *cosines = st->cos + row * half, *sines = st->sin + row * half;
-    const bool pairs = arch_info((enum arch)s->arch)->pairs == PAIRS_NEIGHBOURS;
-    rotate_fn *const rotate = pairs ? k->rotate_pairs : k->rotate_halves;
     const struct seq *seq = st->rows[row].seq;
+    float *keys = st->k + row * s->n_head_kv * hd, *values = st->v + row * s->n_head_kv * hd;
 
-    for (size_t head = 0; head < s->n_head; head++) {
-        float *x = st->q + (row * s->n_head + head) * hd;
-        if (a->l->q_norm) {
-            rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
-        }
-        rotate(x, cosines, sines, half);
-    }
+    expect(a, &st->rows[row]);
+    norm_and_rotate(a, row, a->l->q_norm, st->q + row * s->n_head * hd, s->n_head);
+    norm_and_rotate(a, row, a->l->k_norm, keys, s->n_head_kv);
     for (size_t head = 0; head < s->n_head_kv; head++) {
-        float *x = st->k + (row * s->n_head_kv + head) * hd;
-        if (a->l->k_norm) {
-            rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
-        }
-        rotate(x, cosines, sines, half);
-        uint8_t *keys = kv_keys(seq, a->layer_i, head, pos / KV_BLOCK);
-        keep(st, seq->pool, keys, pos % KV_BLOCK, x);
-        keep(st, seq->pool, keys + seq->pool->head_bytes, pos % KV_BLOCK,
-             st->v + (row * s->n_head_kv + head) * hd);
+        uint8_t *half = kv_keys(seq, a->layer_i, head, pos / KV_BLOCK);
+        keep(st, seq->pool, half, pos % KV_BLOCK, keys + head * hd);
+        keep(st, seq->pool, half + seq->pool->head_bytes, pos % KV_BLOCK, values + head * hd);
     }
 }
 

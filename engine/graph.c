@@ -198,12 +198,16 @@ static void attention_half(struct layer_ctx *lc)
     norm_rows(st, l->attn_norm, act_wanted(&l->q) | act_wanted(&l->k) | act_wanted(&l->v),
               lc->layer_i > 0);
     const struct input h = rows_input(st, st->h, n_embd);
+    rows_expect(l->q_norm, s->head_dim);
+    rows_expect(l->k_norm, s->head_dim);
     products_run(st->engine, &h, st->n_rows, qkv, ARRAY_SIZE(qkv));
     profile_part(st, PART_QKV);
+    rows_expect(l->attn_sub_norm, n_q);
     attention_run(st, l, lc->layer_i);
     rows_share(st, finish_attention, lc, st->n_rows, st->n_rows * n_embd < ALONE_FLOATS);
     profile_part(st, PART_NORM);
     const struct input att = rows_input(st, st->att, n_q);
+    rows_expect(l->ffn_norm, n_embd);
     products_run(st->engine, &att, st->n_rows, &o, 1);
     profile_part(st, PART_O);
 }
@@ -212,16 +216,19 @@ static void feed_forward_half(struct layer_ctx *lc)
 {
     struct stepper *st = lc->st;
     const struct layer *l = lc->l;
-    const size_t n_embd = st->model->shape.n_embd, n_ff = st->model->shape.n_ff;
+    const struct model *m = st->model;
+    const size_t n_embd = m->shape.n_embd, n_ff = m->shape.n_ff;
     const struct product gate_up[] = {{&l->gate, st->gate, n_ff}, {&l->up, st->up, n_ff}};
     const struct product down = {&l->down, st->h, n_embd};
 
     norm_rows(st, l->ffn_norm, act_wanted(&l->gate) | act_wanted(&l->up), true);
     const struct input h = rows_input(st, st->h, n_embd);
+    rows_expect(l->ffn_sub_norm, n_ff);
     products_run(st->engine, &h, st->n_rows, gate_up, ARRAY_SIZE(gate_up));
     profile_part(st, PART_GATE_UP);
     activate_rows(st, l);
     const struct input act = rows_input(st, st->gate, n_ff);
+    rows_expect(lc->layer_i + 1 < m->shape.n_layer ? l[1].attn_norm : m->output_norm, n_embd);
     products_run(st->engine, &act, st->n_rows, &down, 1);
     profile_part(st, PART_DOWN);
 }

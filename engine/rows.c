@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <math.h>
 
+#define LINE_FLOATS 16u /* of a cache line */
+
 void rows_share(struct stepper *st, threads_fn *fn, void *ctx, size_t n_items, bool alone)
 {
     if (alone) {
@@ -14,13 +16,24 @@ void rows_share(struct stepper *st, threads_fn *fn, void *ctx, size_t n_items, b
     }
 }
 
+float rms_scale(const struct kernels *k, const float *x, size_t n, float eps)
+{
+    const float mean = k->dot_f32(x, x, n) / (float)n;
+
+    return 1.0f / sqrtf(mean + eps);
+}
+
 void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n, float eps,
               float *ret)
 {
-    const float mean = k->dot_f32(x, x, n) / (float)n;
-    const float scale = 1.0f / sqrtf(mean + eps);
+    k->scale_mul(x, rms_scale(k, x, n, eps), w, ret, n);
+}
 
-    k->scale_mul(x, scale, w, ret, n);
+void rows_expect(const float *x, size_t n)
+{
+    for (size_t i = 0; x && i < n; i += LINE_FLOATS) {
+        __builtin_prefetch(x + i);
+    }
 }
 
 void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,

@@ -14,7 +14,10 @@
 /** rows_share() - call fn for every item, on the pool unless there is too little to do (`alone`) */
 void rows_share(struct stepper *st, threads_fn *fn, void *ctx, size_t n_items, bool alone);
 
-/** rms_norm() - x / sqrt(mean(x^2) + eps) * w (arXiv 1910.07467); ret may be x */
+/** rms_scale() - 1 / sqrt(mean(x^2) + eps), what RMS norm multiplies x by (arXiv 1910.07467) */
+float rms_scale(const struct kernels *k, const float *x, size_t n, float eps);
+
+/** rms_norm() - x * rms_scale() * w; ret may be x */
 void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n, float eps,
               float *ret);
 
@@ -25,6 +28,13 @@ void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n,
  */
 void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,
                    unsigned kinds);
+
+/**
+ * rows_expect() - n floats will be read soon: a norm's weights, which nobody has read since the
+ * last step, come from memory while a product or attention runs
+ * @x: may be NULL
+ */
+void rows_expect(const float *x, size_t n);
 
 /** rows_input() - the input of a product: floats with this stride, and what rows_quantize() made of
  * them */

@@ -47,28 +47,21 @@ def trouble(claim, runs=30):
 
 
 MUTATIONS = [
-    Mutation('q norm after rope',
-             '''        if (a->l->q_norm) {
-            rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
-        }
-        rotate(x, cosines, sines, half);
+    Mutation('the norm of a head after rope',
+             '''            if (w) {
+                k->scale_mul(x, scales[i], w, x, hd);
+            }
+            rotate(x, cosines, sines, half);
 ''',
-             '''        rotate(x, cosines, sines, half);
-        if (a->l->q_norm) {
-            rms_norm(k, x, a->l->q_norm, hd, s->eps, x);
-        }
+             '''            rotate(x, cosines, sines, half);
+            if (w) {
+                k->scale_mul(x, scales[i], w, x, hd);
+            }
 ''', (GRAPH, QWEN3)),
-    Mutation('k norm after rope',
-             '''        if (a->l->k_norm) {
-            rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
-        }
-        rotate(x, cosines, sines, half);
-''',
-             '''        rotate(x, cosines, sines, half);
-        if (a->l->k_norm) {
-            rms_norm(k, x, a->l->k_norm, hd, s->eps, x);
-        }
-''', (GRAPH,)),
+    Mutation('the norm of a head with the scale of its neighbour', 'scale_mul(x, scales[i], w, x, hd);',
+             'scale_mul(x, scales[i ^ 1], w, x, hd);', (GRAPH, QWEN3)),
+    Mutation('keys with the norm of queries', 'norm_and_rotate(a, row, a->l->k_norm,', 'norm_and_rotate(a, row, a->l->q_norm,',
+             (GRAPH,)),
     Mutation('epsilon of another model', 'sqrtf(mean + eps)', 'sqrtf(mean + 1e-5f)', (GRAPH,)),
     Mutation('epsilon outside the root', 'sqrtf(mean + eps)', '(sqrtf(mean) + eps)', (GRAPH,)),
     Mutation('heads share keys in turn', 'head / (s->n_head / s->n_head_kv)', 'head % s->n_head_kv', (GRAPH,)),
