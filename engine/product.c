@@ -4,6 +4,11 @@
  * its own. Products too small to hand out stay with the caller: waking a thread costs some
  * microseconds, and a one-token product of a small model takes less.
  *
+ * Many tokens go by wide products where the level has them for the matrices: an item is then a long
+ * run of panels for a wide batch, since each of its calls makes tables of its own, and items go by
+ * panels first, so that these are in the cache for the next batch. What is too little for that, the
+ * last tokens or the end of a matrix, goes the other way within the same item.
+ *
  * Items are small, so that no thread waits long for another's last one, and yet a thread reads
  * memory in one stream: each has a share of neighbouring items and takes them in order; who is
  * through with its own helps with the next one's. */
@@ -22,6 +27,8 @@
 #define ITEM_MOST ((size_t)16 << 20)     /* and at most, unless it is one panel */
 #define ALONE_WORK ((size_t)160 << 10)   /* below this the caller works alone */
 #define ITEMS_PER_THREAD 24u             /* where ITEM_LEAST allows so many */
+#define WIDE_TOKENS_LEAST 12u            /* of a wide product: with fewer, panels are faster */
+#define WIDE_PANELS_LEAST 12u            /* likewise */
 
 /* Items that a thread takes first, on a line of the cache of its own. */
 struct share {
@@ -36,17 +43,20 @@ struct job {
     size_t n_tokens;
     size_t n_panels; /* of all products together */
     size_t item_panels;
-    size_t batch;                    /* tokens */
+    bool wide;
+    size_t batch; /* tokens */
+    size_t n_batches;
     size_t n_pieces;                 /* items of a batch */
     const struct matrix *binary;     /* one that wants tables; NULL: none does */
-    uint32_t tables_of[THREADS_MAX]; /* the batch + 1 whose tables a thread has; 0: none */
+    uint32_t tables_of[THREADS_MAX]; /* the token + 1 from which on a thread has them; 0: none */
     unsigned n_shares;
     struct share shares[THREADS_MAX];
 };
 
 /* A batch of tokens, in the hands of one thread. */
 struct part {
-    size_t first, n;       /* tokens */
+    size_t first, n; /* tokens */
+    unsigned thread_i;
     const uint8_t *tables; /* of them; NULL: none wanted */
 };
 
@@ -127,24 +137,33 @@ static size_t tables_tokens(size_t n_cols)
     return n < TABLES_TOKENS_MIN ? TABLES_TOKENS_MIN : n > TOKENS_AT_ONCE ? TOKENS_AT_ONCE : n;
 }
 
-size_t product_tables_bytes(const struct matrix *m)
+/* All that a level may want, so that plans do not depend on it. */
+size_t product_room_bytes(const struct matrix *m)
 {
-    return is_binary(m) ? tables_tokens(m->n_cols) * tables_bytes(m->n_cols) : 0;
+    const enum panel_kind kind = m->panel_bytes != 0 ? format_info(m->format)->panel : PANEL_NONE;
+    const size_t tables = is_binary(m) ? tables_tokens(m->n_cols) * tables_bytes(m->n_cols) : 0;
+    const bool wide = kind == PANEL_B1 || kind == PANEL_T256 || kind == PANEL_TROW;
+
+    return wide && tables < WIDE_ROOM_BYTES ? WIDE_ROOM_BYTES : tables;
 }
 
-static const uint8_t *make_tables(struct job *j, size_t batch, const struct part *p,
-                                  unsigned thread_i)
+static uint8_t *room_of(const struct job *j, unsigned thread_i)
+{
+    return j->in->room + thread_i * j->in->room_stride;
+}
+
+static const uint8_t *make_tables(struct job *j, const struct part *p)
 {
     const struct matrix *m = j->binary;
     const struct act_q8 *act = &j->in->act[m->act];
     const size_t bytes = tables_bytes(m->n_cols);
-    uint8_t *ret = j->in->tables + thread_i * j->in->tables_stride;
+    uint8_t *ret = room_of(j, p->thread_i);
 
-    if (j->tables_of[thread_i] != batch + 1) {
+    if (j->tables_of[p->thread_i] != p->first + 1) {
         for (size_t t = 0; t < p->n; t++) {
             j->k->quad_sums(act->q + (p->first + t) * act->q_stride, m->n_cols, ret + t * bytes);
         }
-        j->tables_of[thread_i] = (uint32_t)batch + 1;
+        j->tables_of[p->thread_i] = (uint32_t)p->first + 1;
     }
     return ret;
 }
@@ -170,19 +189,25 @@ static size_t some_panels(const struct job *j, const struct matrix *m, size_t pa
     return 1;
 }
 
+static struct act_q8 act_of(const struct job *j, const struct matrix *m, const struct part *part)
+{
+    const struct act_q8 *in = &j->in->act[m->act];
+
+    return (struct act_q8){.q = in->q + part->first * in->q_stride,
+                           .d = in->d + part->first * in->d_stride,
+                           .s = in->s + part->first * in->d_stride,
+                           .q_stride = in->q_stride,
+                           .d_stride = in->d_stride,
+                           .n_tokens = part->n,
+                           .sums = wants_tables(j->k, m) ? part->tables : NULL,
+                           .sums_stride = tables_bytes(m->n_cols)};
+}
+
 static void panels_quantized(const struct job *j, const struct product *p, size_t begin, size_t end,
                              const struct part *part)
 {
     const struct matrix *m = p->m;
-    const struct act_q8 *in = &j->in->act[m->act];
-    const struct act_q8 act = {.q = in->q + part->first * in->q_stride,
-                               .d = in->d + part->first * in->d_stride,
-                               .s = in->s + part->first * in->d_stride,
-                               .q_stride = in->q_stride,
-                               .d_stride = in->d_stride,
-                               .n_tokens = part->n,
-                               .sums = wants_tables(j->k, m) ? part->tables : NULL,
-                               .sums_stride = tables_bytes(m->n_cols)};
+    const struct act_q8 act = act_of(j, m, part);
     const size_t n_whole = m->n_rows / PANEL_ROWS, rows = m->n_rows % PANEL_ROWS;
     const size_t whole_end = end < n_whole ? end : n_whole;
     float *out = p->out + part->first * p->stride;
@@ -276,22 +301,70 @@ static void do_panels(const struct job *j, const struct product *p, size_t begin
     }
 }
 
+/* Panels [begin, *ret_next) by a wide product, if there are enough and tokens, too. */
+static bool do_wide(struct job *j, const struct product *p, size_t begin, size_t end,
+                    const struct part *part, size_t *ret_next)
+{
+    const struct matrix *m = p->m;
+    const size_t n_whole = m->n_rows / PANEL_ROWS, last = end < n_whole ? end : n_whole;
+
+    if (begin + WIDE_PANELS_LEAST > last || part->n < WIDE_TOKENS_LEAST) {
+        return false;
+    }
+    const size_t n_calls = (last - begin + WIDE_PANELS - 1) / WIDE_PANELS;
+    const size_t n = (last - begin + n_calls - 1) / n_calls;
+    const struct act_q8 act = act_of(j, m, part);
+    j->k->wide[format_info(m->format)->panel](m->data + begin * m->panel_bytes, n, m->n_cols, &act,
+                                              p->out + part->first * p->stride + begin * PANEL_ROWS,
+                                              p->stride, room_of(j, part->thread_i));
+    j->tables_of[part->thread_i] = 0; /* they lay in the same room */
+    *ret_next = begin + n;
+    return true;
+}
+
+/* A part of one matrix. */
+static void do_product(struct job *j, const struct product *p, size_t begin, size_t end,
+                       const struct part *part)
+{
+    if (j->wide) {
+        const size_t from = begin;
+        while (do_wide(j, p, begin, end, part, &begin)) {
+        }
+        if (begin > from && (p->m->scale != 1.0f || p->m->bias)) {
+            finish_panels(p, from, begin, part);
+        }
+    }
+    if (begin >= end) {
+        return;
+    }
+    const size_t most = j->binary ? tables_tokens(p->m->n_cols) : part->n;
+    for (size_t t = 0; t < part->n; t += most) {
+        struct part some = {.first = part->first + t,
+                            .n = part->n - t < most ? part->n - t : most,
+                            .thread_i = part->thread_i};
+        if (j->binary) {
+            some.tables = make_tables(j, &some);
+        }
+        do_panels(j, p, begin, end, &some);
+    }
+}
+
 static void do_item(struct job *j, size_t item, unsigned thread_i)
 {
-    const size_t batch = item / j->n_pieces, begin = item % j->n_pieces * j->item_panels;
+    const size_t batch = j->wide ? item % j->n_batches : item / j->n_pieces;
+    const size_t piece = j->wide ? item / j->n_batches : item % j->n_pieces;
+    const size_t begin = piece * j->item_panels;
     const size_t end = begin + j->item_panels < j->n_panels ? begin + j->item_panels : j->n_panels;
     const size_t first = batch * j->batch, left = j->n_tokens - first;
-    struct part part = {.first = first, .n = left < j->batch ? left : j->batch};
+    const struct part part = {
+        .first = first, .n = left < j->batch ? left : j->batch, .thread_i = thread_i};
     size_t base = 0; /* panels of the products before p */
 
-    if (j->binary) {
-        part.tables = make_tables(j, batch, &part, thread_i);
-    }
     for (const struct product *p = j->products; base < end; p++) {
         const size_t next = base + panels_of(p->m);
         if (begin < next) {
-            do_panels(j, p, begin > base ? begin - base : 0, (end < next ? end : next) - base,
-                      &part);
+            do_product(j, p, begin > base ? begin - base : 0, (end < next ? end : next) - base,
+                       &part);
         }
         base = next;
     }
@@ -340,6 +413,27 @@ static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batche
     return j->binary ? (n + B1_PANELS_BEST - 1) / B1_PANELS_BEST * B1_PANELS_BEST : n;
 }
 
+/* Wide items: as long as the calls can be, in equal shares of the threads. */
+static size_t wide_item_size(const struct job *j, unsigned n_threads)
+{
+    const size_t least = (j->n_panels + WIDE_PANELS - 1) / WIDE_PANELS;
+    const size_t even = (n_threads + j->n_batches - 1) / j->n_batches;
+    const size_t n = least > even ? least : even;
+
+    return (j->n_panels + n - 1) / n;
+}
+
+static bool all_wide(const struct kernels *k, const struct product *products, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct matrix *m = products[i].m;
+        if (m->panel_bytes == 0 || !k->wide[format_info(m->format)->panel]) {
+            return false;
+        }
+    }
+    return true;
+}
+
 void products_run(const struct engine *e, const struct input *in, size_t n_tokens,
                   const struct product *products, size_t n)
 {
@@ -353,26 +447,27 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
     j.products = products;
     j.n_tokens = n_tokens;
     j.n_panels = 0;
-    j.batch = TOKENS_AT_ONCE;
+    j.wide = n_tokens >= WIDE_TOKENS_LEAST && all_wide(j.k, products, n);
+    j.batch = j.wide ? WIDE_TOKENS : TOKENS_AT_ONCE;
     j.binary = NULL;
     for (size_t i = 0; i < n; i++) {
         j.n_panels += panels_of(products[i].m);
         if (wants_tables(j.k, products[i].m)) {
             j.binary = products[i].m;
-            j.batch = tables_tokens(n_cols);
+            j.batch = j.wide ? WIDE_TOKENS : tables_tokens(n_cols);
         }
     }
     memset(j.tables_of, 0, n_threads * sizeof(j.tables_of[0]));
-    const size_t n_batches = (n_tokens + j.batch - 1) / j.batch;
+    j.n_batches = (n_tokens + j.batch - 1) / j.batch;
     if (PANEL_ROWS * n_cols * n_tokens * j.n_panels < ALONE_WORK || n_threads == 1) {
         j.item_panels = j.n_panels;
         j.n_pieces = 1;
-        for (size_t i = n_batches; i-- > 0;) {
+        for (size_t i = j.n_batches; i-- > 0;) {
             do_item(&j, i, 0);
         }
         return;
     }
-    j.item_panels = item_size(&j, n_threads, n_batches);
+    j.item_panels = j.wide ? wide_item_size(&j, n_threads) : item_size(&j, n_threads, j.n_batches);
     j.n_pieces = (j.n_panels + j.item_panels - 1) / j.item_panels;
-    share_out(&j, e->threads, n_batches * j.n_pieces);
+    share_out(&j, e->threads, j.n_batches * j.n_pieces);
 }

@@ -22,9 +22,8 @@ struct input {
     const float *x; /* (token, n_cols) */
     size_t stride;  /* floats between tokens */
     struct act_q8 act[ACT_KINDS];
-    uint8_t
-        *tables; /* (thread, tables_stride) scratch, 64-byte aligned; NULL: no matrix wants it */
-    size_t tables_stride;
+    uint8_t *room; /* (thread, room_stride) scratch, 64-byte aligned; NULL: no matrix wants it */
+    size_t room_stride;
 };
 
 struct product {
@@ -52,9 +51,9 @@ size_t act_block(enum act_kind kind, size_t n);
 /** act_of_token() - one scale for all columns of a token, so that all must be there to find it */
 bool act_of_token(enum act_kind kind);
 
-/** product_tables_bytes() - the scratch that each thread may need for this matrix; 0: none. Not all
+/** product_room_bytes() - the scratch that each thread may need for this matrix; 0: none. Not all
  * CPU levels use it. */
-size_t product_tables_bytes(const struct matrix *m);
+size_t product_room_bytes(const struct matrix *m);
 
 /** products_run() - out = (m * input) * m->scale + m->bias for each of n matrices with the same
  * columns */

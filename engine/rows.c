@@ -56,8 +56,8 @@ struct input rows_input(const struct stepper *st, const float *x, size_t stride)
 {
     struct input in = {.x = x,
                        .stride = stride,
-                       .tables = st->mem + st->plan.tables,
-                       .tables_stride = st->plan.tables_stride};
+                       .room = st->mem + st->plan.product_room,
+                       .room_stride = st->plan.room_stride};
 
     for (unsigned kind = 0; kind < ACT_KINDS; kind++) {
         in.act[kind] = (struct act_q8){.q = st->act[kind].q,

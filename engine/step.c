@@ -44,15 +44,15 @@ static size_t max_of(size_t a, size_t b)
 }
 
 /* What a thread keeps of tables, for the matrix that needs most. */
-static size_t tables_of(const struct model *m)
+static size_t product_room_of(const struct model *m)
 {
-    size_t ret = product_tables_bytes(&m->head);
+    size_t ret = product_room_bytes(&m->head);
 
     for (size_t i = 0; i < m->shape.n_layer; i++) {
         const struct layer *l = &m->layers[i];
         const struct matrix *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
         for (size_t a = 0; a < ARRAY_SIZE(all); a++) {
-            ret = max_of(ret, product_tables_bytes(all[a]));
+            ret = max_of(ret, product_room_bytes(all[a]));
         }
     }
     return ret;
@@ -89,7 +89,7 @@ bool step_plan(struct step_plan *ret, const struct model *model,
     struct step_plan p = {.act_cols = (widest + 511) & ~(size_t)511,
                           .act_kinds = kinds_of(model),
                           .score_stride = (size_t)s->n_ctx + SCORE_GAP,
-                          .tables_stride = tables_of(model)};
+                          .room_stride = product_room_of(model)};
     const size_t room = model->head_low.rows.data ? head_floats(s->n_vocab) : 0;
     size_t begin, attention_end;
 
@@ -110,7 +110,7 @@ bool step_plan(struct step_plan *ret, const struct model *model,
     p.total = max_of(p.total, attention_end);
     if (!place_acts(&p, n_act) || !place(&p.total, n * (s->n_rot / 2), f, &p.cos) ||
         !place(&p.total, n * (s->n_rot / 2), f, &p.sin) ||
-        !place(&p.total, n_threads, p.tables_stride, &p.tables) ||
+        !place(&p.total, n_threads, p.room_stride, &p.product_room) ||
         !place(&p.total, (size_t)n_threads * KERN_QUERIES * p.score_stride, f, &p.scores) ||
         !place(&p.total, limits->n_logits_max * s->n_embd, f, &p.wanted) ||
         !place(&p.total, limits->n_logits_max * s->n_vocab, f, &p.logits) ||

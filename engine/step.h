@@ -27,17 +27,17 @@ struct step_plan {
     size_t q, k, v, att; /* (token, heads * head_dim) */
     size_t gate, up;     /* (token, n_ff) */
     size_t act_q[ACT_KINDS], act_d[ACT_KINDS], act_s[ACT_KINDS];
-    size_t tables;   /* (thread, tables_stride) of binary products */
-    size_t cos, sin; /* (token, n_rot / 2) */
-    size_t scores;   /* (thread, KERN_QUERIES, score_stride) */
-    size_t wanted;   /* (logits row, n_embd) */
-    size_t logits;   /* (logits row, n_vocab) */
-    size_t rows;     /* (token) struct row */
-    size_t wants;    /* (logits row) struct head_want */
-    size_t room;     /* (logits row, head_floats()); none without a copy of the head */
+    size_t product_room; /* (thread, room_stride) */
+    size_t cos, sin;     /* (token, n_rot / 2) */
+    size_t scores;       /* (thread, KERN_QUERIES, score_stride) */
+    size_t wanted;       /* (logits row, n_embd) */
+    size_t logits;       /* (logits row, n_vocab) */
+    size_t rows;         /* (token) struct row */
+    size_t wants;        /* (logits row) struct head_want */
+    size_t room;         /* (logits row, head_floats()); none without a copy of the head */
     size_t total;
     size_t score_stride; /* n_ctx and a gap */
-    size_t tables_stride;
+    size_t room_stride;
     size_t act_cols;    /* widest input of a product, rounded up to 256 */
     unsigned act_kinds; /* bits: kinds that this model's matrices want */
 };

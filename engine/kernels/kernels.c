@@ -3,6 +3,7 @@
 #include "engine/kernels/levels.h"
 
 #include <assert.h>
+#include <string.h>
 
 static const struct panel_info infos[PANELS] = {
     [PANEL_B1] = {"b1", B1_GROUP, B1_GROUP_BYTES, 0, ACT_BLOCK},
@@ -38,6 +39,9 @@ static void take_avx2(struct kernels *k)
     k->panel[PANEL_B1] = panel_b1_avx2;
     k->quad_sums = quad_sums_avx2;
     k->b1_panels = b1_panels_avx2;
+    k->wide[PANEL_B1] = wide_b1_avx2;
+    k->wide[PANEL_T256] = wide_t256_avx2;
+    k->wide[PANEL_TROW] = wide_trow_avx2;
     k->panel[PANEL_I8] = panel_i8_avx2;
     k->panel[PANEL_T64] = panel_t64_avx2;
     k->panel[PANEL_T128] = panel_t128_avx2;
@@ -76,6 +80,7 @@ static void take_avx512(struct kernels *k)
     k->panel[PANEL_B1] = panel_b1_avx512;
     k->quad_sums = NULL;
     k->b1_panels = NULL;
+    memset(k->wide, 0, sizeof(k->wide));
     k->panel[PANEL_I8] = panel_i8_avx512;
     k->panel[PANEL_T64] = panel_t64_avx512;
     k->panel[PANEL_T128] = panel_t128_avx512;

@@ -157,6 +157,22 @@ typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, const uint8_t *next,
                           size_t n_cols, const struct act_q8 *act, float *out, size_t out_stride);
 
+#define WIDE_TOKENS 32 /* of a wide product, at most */
+#define WIDE_PANELS 128
+#define WIDE_ROOM_BYTES ((size_t)600 << 10) /* scratch of a call */
+
+/**
+ * wide_fn - panels that lie one after the other times many tokens, by tables of the tokens' sums;
+ * the same bits as by panel_fn. Worth its tables from about WIDE_TOKENS_LEAST tokens and
+ * WIDE_PANELS_LEAST panels on.
+ * @n_panels: 1..WIDE_PANELS
+ * @act:      at most WIDE_TOKENS tokens; quantized with the kind's block; sums unused
+ * @out:      (token, panel, 16) written; row stride out_stride floats. Any alignment.
+ * @room:     WIDE_ROOM_BYTES of scratch, 64-byte aligned
+ */
+typedef void wide_fn(const uint8_t *panels, size_t n_panels, size_t n_cols,
+                     const struct act_q8 *act, float *out, size_t out_stride, void *room);
+
 /**
  * quant_fn - quantize one token's activations
  * @x:     n floats
@@ -256,6 +272,7 @@ struct kernels {
     panel_fn *panel[PANELS]; /* NULL at PANEL_NONE */
     quad_sums_fn *quad_sums; /* this and the next: both, or NULL where the level has faster ways */
     b1_panels_fn *b1_panels;
+    wide_fn *wide[PANELS]; /* NULL where the level has none, or faster ways */
     quant_fn *quant;
     quant_fn *quant_token;
     dot_f32_fn *dot_f32;

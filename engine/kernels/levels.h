@@ -86,6 +86,7 @@ panel_fn panel_b1_avx2, panel_i8_avx2, panel_t64_avx2, panel_t128_avx2, panel_t2
     panel_trow_avx2, panel_n4_avx2, panel_n4m_avx2, panel_k4_avx2, panel_k5_avx2, panel_k6_avx2;
 quad_sums_fn quad_sums_avx2;
 b1_panels_fn b1_panels_avx2;
+wide_fn wide_b1_avx2, wide_t256_avx2, wide_trow_avx2;
 quant_fn quant_avx2, quant_token_avx2;
 dot_f32_fn dot_f32_avx2;
 dot_half_fn dot_f16_avx2, dot_bf16_avx2;

@@ -1,7 +1,6 @@
 /* Every slot of the kernel table against its scalar twin, at one CPU level, in the manner of
- * dav1d's checkasm: check_panels.c, check_binary.c,
- * check_floats.c and check_rows.c compare, check_input.c has what
- * they compare on.
+ * dav1d's checkasm: check_panels.c, check_binary.c, check_wide.c, check_floats.c and check_rows.c
+ * compare, check_input.c has what they compare on.
  *
  *   check --level NAME [--seed N]
  *
@@ -64,6 +63,10 @@ static bool check_all(const struct kernels *want, const struct kernels *got)
         (void)snprintf(slot, sizeof(slot), "panel_%s", panel_info(kind)->name);
         ok &= say(slot, check_panel(kind, want->panel[i], got->panel[i]) &&
                             check_batch(kind, got->panel[i]));
+        if (got->wide[i]) {
+            (void)snprintf(slot, sizeof(slot), "wide_%s", panel_info(kind)->name);
+            ok &= say(slot, check_wide(kind, want->panel[i], got->wide[i]));
+        }
     }
     CHECK_IF(quad_sums, "quad_sums", check_quad_sums(got->quad_sums))
     CHECK_IF(b1_panels, "b1_panels",

@@ -63,10 +63,10 @@ static void acts_init(struct acts *a, const struct kernels *k, const struct matr
                        .d = calloc(TOKENS_MAX * stride, sizeof(float)),
                        .s = calloc(TOKENS_MAX * stride, sizeof(int32_t))};
     assert_true(a->q && a->d && a->s);
-    a->in.tables_stride = (product_tables_bytes(m) + 63) & ~(size_t)63;
-    a->tables = aligned_alloc(64, POOL_MAX * (a->in.tables_stride + 64));
+    a->in.room_stride = (product_room_bytes(m) + 63) & ~(size_t)63;
+    a->tables = aligned_alloc(64, POOL_MAX * (a->in.room_stride + 64));
     assert_non_null(a->tables);
-    a->in.tables = a->tables;
+    a->in.room = a->tables;
     for (size_t t = 0; t < TOKENS_MAX; t++) {
         for (size_t c = 0; c < N_COLS; c++) {
             x[c] = ((float)(draw(&seed) % 2001) - 1000) * 1e-3f;
@@ -105,12 +105,12 @@ static void matrices_init(struct matrix *m, enum format f, const size_t *rows, s
 /* Goal: a product is the same bits however many threads share it and at every CPU level, every row
  * written. Method: three matrices whose rows are no whole panels, one of them less than a panel,
  * over pools of 1 to 7, beside the scalar kernels on one thread; one token takes many threads'
- * pieces from few panels, 130 come in several passes. The outputs begin as something that no
+ * pieces from few panels, 77 and 130 come in several passes, the last of them short. The outputs begin as something that no
  * product gives. */
 static void share_and_compare(const struct matrix *m, const size_t *rows, size_t n_rows)
 {
     static const unsigned threads[] = {1, 2, 3, POOL_MAX};
-    static const size_t tokens[] = {1, 8, TOKENS_MAX};
+    static const size_t tokens[] = {1, 8, 77, TOKENS_MAX};
     const size_t all = rows[0] + rows[1] + rows[2], bytes = TOKENS_MAX * all * sizeof(float);
     float *want = malloc(bytes), *got = malloc(bytes);
 
