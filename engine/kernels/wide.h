@@ -21,7 +21,7 @@
  * Sums are kept 32,768 up, so that they count as unsigned: under the upper half of the float 2^23
  * they are the lower half of a float, from which one subtraction leaves the sum.
  *
- * The file that includes this one names a level's registers:
+ * A level's registers have names here, from avx2_lanes.h:
  *
  *   LANES                tokens in a register of int16, half of them in one of floats
  *   ivec, fvec           such registers
@@ -43,6 +43,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "engine/kernels/avx2_lanes.h"
 #include "engine/kernels/levels.h"
 
 #define WIDE_VECS (WIDE_TOKENS / LANES) /* registers of a full batch */

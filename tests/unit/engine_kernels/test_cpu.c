@@ -57,6 +57,11 @@ static void no_panels(const uint8_t *panels, size_t n_panels, const uint8_t *nex
 {
 }
 
+static void no_wide(const uint8_t *panels, size_t n_panels, size_t n_cols, const struct act_q8 *act,
+                    float *out, size_t out_stride, void *room)
+{
+}
+
 static void the_table_has_no_empty_slot_at_any_level_present(void **state)
 {
     for (int i = 0; i < CPU_LEVELS; i++) {
@@ -69,6 +74,9 @@ static void the_table_has_no_empty_slot_at_any_level_present(void **state)
         assert_int_equal(k.quad_sums == NULL, k.b1_panels == NULL); /* a level may have neither */
         k.quad_sums = quad_sums_scalar;
         k.b1_panels = k.b1_panels ? k.b1_panels : no_panels;
+        for (int j = 0; j < PANELS; j++) { /* nor these, and none but for some kinds */
+            k.wide[j] = no_wide;
+        }
         void *slots[sizeof(k) / sizeof(void *)];
         memcpy(slots, &k, sizeof(k));
         assert_null(slots[PANEL_NONE]); /* the panels come first */
