@@ -1,10 +1,11 @@
 /* bench: prompt and generation speed, load time and peak memory.
  *
  * Tokens are pseudo-random and nothing is sampled: a round feeds each stream its prompt, in steps
- * of --chunk tokens over all streams, then n single tokens, all streams in one step and a row of
- * logits for each: the largest, as greedy generation wants it, or with --head full all. Rates count
- * the tokens of all streams; with several rounds they are the median. With -d each stream begins
- * with so many positions that were not computed. --profile also picks a token from each row,
+ * of --chunk tokens over all streams; then, without that prompt, n single tokens, all streams in
+ * one step and a row of logits for each: the largest, as greedy generation wants it, or with --head
+ * full all. So both phases are measured apart, as llama-bench does, each from the -d positions on
+ * that were not computed. Rates count the tokens of all streams; with several rounds they are the
+ * median. --profile also picks a token from each row,
  * greedily, so that what this takes is seen. */
 #include <errno.h>
 #include <stdlib.h>
@@ -135,19 +136,23 @@ static double rate_since(uint64_t start, uint64_t n)
     return ns > 0 ? (double)n * 1e9 / (double)ns : 0;
 }
 
-/* Both phases over n_streams sequences that have a->d positions. */
+/* All streams as they were before anything was computed. */
+static void begin_again(const struct lab_args *a, struct bench *b)
+{
+    for (size_t s = 0; s < b->run.n_seqs; s++) {
+        seq_rewind(b->run.seqs[s], (size_t)a->d);
+    }
+}
+
 static int one_round(const struct lab_args *a, struct bench *b, const int32_t *ids, size_t round,
                      struct result *res)
 {
-    struct lab_run *run = &b->run;
-
-    for (size_t s = 0; s < run->n_seqs; s++) {
-        seq_rewind(run->seqs[s], (size_t)a->d);
-    }
+    begin_again(a, b);
     uint64_t start = phase_begin(b, &res->profiles[PHASE_PROMPT]);
     int r = prompts(a, b, ids);
     res->prompt_rates[round] = rate_since(start, a->p * a->b);
     phase_end(b, start);
+    begin_again(a, b);
     start = phase_begin(b, &res->profiles[PHASE_GENERATE]);
     if (r == LAB_OK) {
         r = tokens(a, b, ids);
@@ -161,7 +166,7 @@ static int measure(const struct lab_args *a, const struct model *model, struct r
 {
     const size_t most = a->p > a->n ? (size_t)a->p : (size_t)a->n;
     const struct lab_need need = {.n_seqs = (size_t)a->b,
-                                  .n_ctx = (size_t)(a->d + a->p + a->n) + 1,
+                                  .n_ctx = (size_t)a->d + most + 1,
                                   .n_tokens = a->chunk > a->b ? (size_t)a->chunk : (size_t)a->b,
                                   .n_logits = (size_t)a->b};
     const uint32_t n_vocab = vocab_size(model_vocab(model));
