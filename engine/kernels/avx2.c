@@ -140,14 +140,13 @@ INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
     return ret;
 }
 
-/* Four blocks of 32 values together: their maxima are found, and divided, side by side. False, and
- * nothing written, when a block is not finite or as good as zero. */
-INLINE bool quant_four(const float *x, int8_t *q, float *d, int32_t *s)
+/* Of four blocks of 32 values: what they are divided by, and the factors that do it. False when a
+ * block is not finite or as good as zero. */
+INLINE bool scales_of_four(const float *x, float *d, float *inverse)
 {
     const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
     const __m128 most = _mm_set1_ps(127.0f);
-    __m256i top[4], sum[4];
-    float inverse[4];
+    __m256i top[4];
 
     UNROLL for (size_t b = 0; b < 4; b++)
     {
@@ -161,35 +160,58 @@ INLINE bool quant_four(const float *x, int8_t *q, float *d, int32_t *s)
     const __m128i bits = largest_of_four(top); /* as signed numbers they are not negative */
     const __m128i usual = _mm_and_si128(_mm_cmpgt_epi32(_mm_set1_epi32(0x7f800000), bits),
                                         _mm_cmpgt_epi32(bits, _mm_set1_epi32(0x0d7fffff)));
-    if (_mm_movemask_epi8(usual) != 0xffff) { /* 0x0d800000 is 2^-100 */
-        return false;
-    }
     const __m128 amax = _mm_castsi128_ps(bits);
     _mm_storeu_ps(d, _mm_div_ps(amax, most));
     _mm_storeu_ps(inverse, _mm_div_ps(most, amax));
+    return _mm_movemask_epi8(usual) == 0xffff; /* 0x0d800000 is 2^-100 */
+}
+
+INLINE void quant_four(const float *x, const float *inverse, int8_t *q, int32_t *s)
+{
+    __m256i sum[4];
+
     UNROLL for (size_t b = 0; b < 4; b++)
     {
         sum[b] = quant32(x + b * 32, _mm256_set1_ps(inverse[b]), q + b * 32);
     }
     _mm_storeu_si128((__m128i *)s, sums_of_four(sum));
-    return true;
 }
 
 /* Any blocks. */
 static quant_fn quant_one_by_one;
 QUANT(quant_one_by_one, quant_token_avx2, top_bits, quant_block)
 
+/* The scales of some blocks are found before the first is quantized: a block's own would have to be
+ * waited for. */
+#define SCALES_AHEAD 16
+
 void quant_avx2(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s)
 {
     assert(block >= 1 && n % block == 0 && n <= KERN_COLS_MAX);
 
+    const size_t fours = n / 128 * 4; /* blocks that go four by four */
+    float inverse[SCALES_AHEAD];
     size_t b = 0; /* blocks that are done */
-    for (; block == 32 && (b + 4) * 32 <= n; b += 4) {
-        if (!quant_four(x + b * 32, q + b * 32, d + b, s + b)) {
-            quant_one_by_one(x + b * 32, 128, 32, q + b * 32, d + b, s + b);
-        }
+
+    if (block != 32) {
+        quant_one_by_one(x, n, block, q, d, s);
+        return;
     }
-    quant_one_by_one(x + b * block, n - b * block, block, q + b * block, d + b, s + b);
+    while (b < fours) {
+        const size_t some = fours - b < SCALES_AHEAD ? fours - b : SCALES_AHEAD;
+        bool usual = true;
+        for (size_t i = 0; i < some; i += 4) {
+            usual &= scales_of_four(x + (b + i) * 32, d + b + i, inverse + i);
+        }
+        for (size_t i = 0; usual && i < some; i += 4) {
+            quant_four(x + (b + i) * 32, inverse + i, q + (b + i) * 32, s + b + i);
+        }
+        if (!usual) {
+            quant_one_by_one(x + b * 32, some * 32, 32, q + b * 32, d + b, s + b);
+        }
+        b += some;
+    }
+    quant_one_by_one(x + b * 32, n - b * 32, 32, q + b * 32, d + b, s + b);
 }
 
 INLINE float tree(__m256 low, __m256 high)
