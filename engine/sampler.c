@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/kernels/kernels.h"
 #include "engine/mathf.h"
 
 struct candidate {
@@ -25,12 +26,14 @@ struct candidate {
 
 struct sampler {
     uint32_t n_vocab;
+    largest_fn *largest;
     float *logits;           /* owned: (n_vocab) after the penalty */
     struct candidate *found; /* owned: room for n_vocab */
 };
 
 int sampler_new(struct sampler **ret, uint32_t n_vocab)
 {
+    struct kernels kernels;
     struct sampler *s;
 
     if (n_vocab == 0 || n_vocab > MODEL_VOCAB_MAX) {
@@ -40,7 +43,9 @@ int sampler_new(struct sampler **ret, uint32_t n_vocab)
     if (!s) {
         return -ENOMEM;
     }
+    kernels_init(&kernels, cpu_level_best()); /* all levels say the same */
     s->n_vocab = n_vocab;
+    s->largest = kernels.largest;
     s->logits = calloc(n_vocab, sizeof(*s->logits));
     s->found = calloc(n_vocab, sizeof(*s->found));
     if (!s->logits || !s->found) {
@@ -106,65 +111,44 @@ static double draw(uint64_t seed, uint64_t position)
 
 /* ---- the whole vocabulary ---- */
 
-/* The vocabulary is walked in runs of LANES: what goes on in one lane waits for no other, and a
- * compiler sees registers in them. */
-#define LANES 16u
-#define RUN 256u /* ids whose best logit is found before anybody asks which one it is */
+#define RUN 1024u /* ids whose largest logit is found before anybody asks which one it is */
 
-static bool all_finite(const float *x, uint32_t n)
+static float max_of_run(const float *x, uint32_t n)
 {
-    uint32_t top[LANES] = {0}; /* bit 31: an exponent of all ones was there */
-    uint32_t i = 0, any = 0;
+    float top = -INFINITY;
 
-    for (; i + LANES <= n; i += LANES) {
-        uint32_t bits[LANES];
-        memcpy(bits, x + i, sizeof(bits));
-        for (uint32_t j = 0; j < LANES; j++) {
-            top[j] |= (bits[j] & 0x7fffffff) + 0x00800000;
-        }
+    for (uint32_t i = 0; i < n; i++) {
+        top = x[i] > top ? x[i] : top;
     }
-    for (uint32_t j = 0; j < LANES; j++) {
-        any |= top[j];
-    }
-    for (; i < n; i++) {
-        any |= isfinite(x[i]) ? 0 : UINT32_C(1) << 31;
-    }
-    return any >> 31 == 0;
+    return top;
 }
 
-static float max_of_run(const float *x)
+/* The lowest id of the largest logit; none is a NaN, or ret_finite says so. */
+static int32_t best_of(const struct sampler *s, const float *logits, bool *ret_finite)
 {
-    float top[LANES];
+    float best = -INFINITY;
+    uint32_t at = 0;
+    bool finite = true;
 
-    memcpy(top, x, sizeof(top));
-    for (uint32_t i = LANES; i < RUN; i += LANES) {
-        for (uint32_t j = 0; j < LANES; j++) {
-            top[j] = x[i + j] > top[j] ? x[i + j] : top[j];
+    for (uint32_t i = 0; i < s->n_vocab; i += RUN) {
+        const uint32_t n = s->n_vocab - i < RUN ? s->n_vocab - i : RUN;
+        float top = s->largest(logits + i, n);
+        if (top != top) {
+            finite = false;
+            top = max_of_run(logits + i, n);
+        }
+        if (top > best) {
+            best = top;
+            at = i;
         }
     }
-    for (uint32_t j = 1; j < LANES; j++) {
-        top[0] = top[j] > top[0] ? top[j] : top[0];
+    while (logits[at] != best && at + 1 < s->n_vocab) {
+        at++;
     }
-    return top[0];
-}
-
-/* The lowest id of the largest logit; none is a NaN. */
-static int32_t best_of(const float *logits, uint32_t n)
-{
-    uint32_t best = 0, i = 0;
-
-    for (; i + RUN <= n; i += RUN) {
-        if (max_of_run(logits + i) > logits[best]) {
-            best = i; /* the run's largest is above all before it */
-            for (uint32_t id = i + 1; id < i + RUN; id++) {
-                best = logits[id] > logits[best] ? id : best;
-            }
-        }
+    if (ret_finite) {
+        *ret_finite = finite;
     }
-    for (; i < n; i++) {
-        best = logits[i] > logits[best] ? i : best;
-    }
-    return (int32_t)best;
+    return (int32_t)at;
 }
 
 /* ---- log-probabilities ---- */
@@ -206,10 +190,11 @@ static double log_sum(const float *logits, uint32_t n, float max)
     return (double)max + math_log(sum);
 }
 
-static void fill_logprobs(const float *logits, uint32_t n_vocab, size_t n_top,
+static void fill_logprobs(const struct sampler *s, const float *logits, int32_t best, size_t n_top,
                           struct sampler_choice *ret)
 {
-    const double all = log_sum(logits, n_vocab, logits[best_of(logits, n_vocab)]);
+    const uint32_t n_vocab = s->n_vocab;
+    const double all = log_sum(logits, n_vocab, logits[best]);
 
     ret->logprob = (float)((double)logits[ret->id] - all);
     top_of(logits, n_vocab, n_top < SAMPLER_LOGPROBS_MAX ? n_top : SAMPLER_LOGPROBS_MAX, ret);
@@ -362,7 +347,8 @@ static size_t filter(struct sampler *s, const struct sampler_params *params, flo
 
 static int32_t pick(struct sampler *s, const struct sampler_params *params, uint64_t position)
 {
-    const float max = s->logits[best_of(s->logits, s->n_vocab)];
+    const int32_t best = best_of(s, s->logits, NULL);
+    const float max = s->logits[best];
     size_t n = filter(s, params, max), kept = 0;
 
     if (params->min_p > 0) { /* the best has weight 1 */
@@ -374,7 +360,7 @@ static int32_t pick(struct sampler *s, const struct sampler_params *params, uint
         n = kept;
     }
     if (n == 0) { /* a penalty has driven the best logit to infinity: no weight is a number */
-        return best_of(s->logits, s->n_vocab);
+        return best;
     }
     const double goal = draw(params->seed, position) * weigh(s->found, n);
     double sum = 0;
@@ -395,20 +381,22 @@ int sampler_pick(struct sampler *s, const struct sampler_params *params, const f
                  const int32_t *history, size_t n_history, uint64_t position, size_t n_top,
                  struct sampler_choice *ret)
 {
-    if (!all_finite(logits, s->n_vocab)) {
+    bool finite;
+    const int32_t best = best_of(s, logits, &finite);
+
+    if (!finite) {
         return SAMPLER_NOT_FINITE;
     }
     if (params->temperature > 0 || params->repeat_penalty != 1.0f) {
         penalize(s, logits, params->repeat_penalty, history, n_history);
-        ret->id =
-            params->temperature > 0 ? pick(s, params, position) : best_of(s->logits, s->n_vocab);
+        ret->id = params->temperature > 0 ? pick(s, params, position) : best_of(s, s->logits, NULL);
     } else {
-        ret->id = best_of(logits, s->n_vocab); /* no copy of them is changed */
+        ret->id = best; /* no copy of them is changed */
     }
     ret->logprob = 0;
     ret->n_top = 0;
     if (n_top > 0) {
-        fill_logprobs(logits, s->n_vocab, n_top, ret);
+        fill_logprobs(s, logits, best, n_top, ret);
     }
     return SAMPLER_OK;
 }

@@ -129,7 +129,7 @@ INLINE void silu_run(__m256 x[REGS])
     }
 }
 
-static float largest(const float *x, size_t n)
+static float largest_number(const float *x, size_t n)
 {
     float each[8], max = -INFINITY;
     __m256 top = _mm256_set1_ps(-INFINITY);
@@ -166,7 +166,7 @@ INLINE void exp_below(float *x, float max)
 /* What fills no run goes through one, too: a run costs as much as four values one by one. */
 void exp_below_max_avx2(float *x, size_t n)
 {
-    const float max = largest(x, n);
+    const float max = largest_number(x, n);
     size_t i = 0;
 
     for (; i + RUN <= n; i += RUN) {
@@ -217,6 +217,40 @@ void relu2_mul_avx2(float *gate, const float *up, size_t n)
         _mm256_storeu_ps(gate + i, y);
     }
     relu2_mul_scalar(gate + i, up + i, n - i);
+}
+
+/* x - x is 0, or a NaN where x is not finite. */
+float largest_avx2(const float *x, size_t n)
+{
+    __m256 top[4], bad = _mm256_setzero_ps();
+    float each[8], rest = x[0];
+    size_t i = 0;
+
+    assert(n >= 1);
+    UNROLL for (size_t j = 0; j < 4; j++)
+    {
+        top[j] = _mm256_set1_ps(-INFINITY);
+    }
+    for (; i < n - n % 32; i += 32) {
+        UNROLL for (size_t j = 0; j < 4; j++)
+        {
+            const __m256 v = _mm256_loadu_ps(x + i + j * 8);
+            top[j] = _mm256_max_ps(top[j], v);
+            bad = _mm256_or_ps(bad, _mm256_sub_ps(v, v));
+        }
+    }
+    top[0] = _mm256_max_ps(_mm256_max_ps(top[0], top[1]), _mm256_max_ps(top[2], top[3]));
+    _mm256_storeu_ps(each, top[0]);
+    if (i < n) {
+        rest = largest_scalar(x + i, n - i);
+    }
+    if (_mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) != 0 || rest != rest) {
+        return NAN;
+    }
+    for (size_t j = 0; j < 8; j++) {
+        rest = each[j] > rest ? each[j] : rest;
+    }
+    return rest + 0.0f;
 }
 
 void scale_mul_avx2(const float *x, float scale, const float *w, float *ret, size_t n)

@@ -67,6 +67,7 @@ static void take_avx2(struct kernels *k)
     k->exp_below_max = exp_below_max_avx2;
     k->silu_mul = silu_mul_avx2;
     k->relu2_mul = relu2_mul_avx2;
+    k->largest = largest_avx2;
     k->scale_mul = scale_mul_avx2;
     k->add_scaled = add_scaled_avx2;
     k->rotate_halves = rotate_halves_avx2;
@@ -135,6 +136,7 @@ static void take_neon(struct kernels *k)
     k->exp_below_max = exp_below_max_neon;
     k->silu_mul = silu_mul_neon;
     k->relu2_mul = relu2_mul_neon;
+    k->largest = largest_neon;
     k->scale_mul = scale_mul_neon;
     k->add_scaled = add_scaled_neon;
     k->rotate_halves = rotate_halves_neon;
@@ -204,6 +206,7 @@ static void take_scalar(struct kernels *k)
         .exp_below_max = exp_below_max_scalar,
         .silu_mul = silu_mul_scalar,
         .relu2_mul = relu2_mul_scalar,
+        .largest = largest_scalar,
         .scale_mul = scale_mul_scalar,
         .add_scaled = add_scaled_scalar,
         .rotate_halves = rotate_halves_scalar,

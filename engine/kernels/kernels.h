@@ -255,6 +255,9 @@ typedef void exp_below_max_fn(float *x, size_t n);
  * gate[i] = (r * r) * up[i] */
 typedef void gate_mul_fn(float *gate, const float *up, size_t n);
 
+/** largest: of n >= 1, the largest; +0 for a zero; NaN unless all are finite */
+typedef float largest_fn(const float *x, size_t n);
+
 /** scale_mul: ret[i] = (x[i] * scale) * w[i]; ret may be x */
 typedef void scale_mul_fn(const float *x, float scale, const float *w, float *ret, size_t n);
 
@@ -283,6 +286,7 @@ struct kernels {
     exp_below_max_fn *exp_below_max;
     gate_mul_fn *silu_mul;
     gate_mul_fn *relu2_mul;
+    largest_fn *largest;
     scale_mul_fn *scale_mul;
     add_scaled_fn *add_scaled;
     rotate_fn *rotate_halves;

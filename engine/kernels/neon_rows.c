@@ -119,7 +119,7 @@ INLINE void silu8(float32x4_t x[2])
     }
 }
 
-static float largest(const float *x, size_t n)
+static float largest_number(const float *x, size_t n)
 {
     float32x4_t top = vdupq_n_f32(-INFINITY);
     float each[4], max = -INFINITY;
@@ -141,7 +141,7 @@ static float largest(const float *x, size_t n)
 
 void exp_below_max_neon(float *x, size_t n)
 {
-    const float max = largest(x, n);
+    const float max = largest_number(x, n);
     size_t i = 0;
 
     for (; i < n - n % 8; i += 8) {
@@ -180,6 +180,37 @@ void relu2_mul_neon(float *gate, const float *up, size_t n)
         vst1q_f32(gate + i, vmulq_f32(vmulq_f32(r, r), vld1q_f32(up + i)));
     }
     relu2_mul_scalar(gate + i, up + i, n - i);
+}
+
+/* x - x is 0, or a NaN where x is not finite; a NaN stays in a maximum and in a sum. */
+float largest_neon(const float *x, size_t n)
+{
+    float32x4_t top[4], bad = vdupq_n_f32(0.0f);
+    float rest = x[0];
+    size_t i = 0;
+
+    assert(n >= 1);
+    UNROLL for (size_t j = 0; j < 4; j++)
+    {
+        top[j] = vdupq_n_f32(-INFINITY);
+    }
+    for (; i < n - n % 16; i += 16) {
+        UNROLL for (size_t j = 0; j < 4; j++)
+        {
+            const float32x4_t v = vld1q_f32(x + i + j * 4);
+            top[j] = vmaxq_f32(top[j], v);
+            bad = vaddq_f32(bad, vsubq_f32(v, v));
+        }
+    }
+    const float all = vmaxvq_f32(
+        vmaxq_f32(vmaxq_f32(top[0], top[1]), vmaxq_f32(top[2], top[3]))); /* of the registers */
+    if (i < n) {
+        rest = largest_scalar(x + i, n - i);
+    }
+    if (vaddvq_f32(bad) != 0.0f || rest != rest) {
+        return NAN;
+    }
+    return (all > rest ? all : rest) + 0.0f;
 }
 
 void scale_mul_neon(const float *x, float scale, const float *w, float *ret, size_t n)

@@ -136,6 +136,19 @@ void relu2_mul_scalar(float *gate, const float *up, size_t n)
     }
 }
 
+float largest_scalar(const float *x, size_t n)
+{
+    float top = -INFINITY;
+    bool finite = true;
+
+    assert(n >= 1);
+    for (size_t i = 0; i < n; i++) {
+        finite = finite && isfinite(x[i]);
+        top = x[i] > top ? x[i] : top;
+    }
+    return finite ? top + 0.0f : NAN;
+}
+
 void scale_mul_scalar(const float *x, float scale, const float *w, float *ret, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -41,6 +41,7 @@ static bool check_rows(const struct kernels *want, const struct kernels *got)
     CHECK_IF(exp_below_max, "exp_below_max", check_exp(want->exp_below_max, got->exp_below_max))
     CHECK_IF(silu_mul, "silu_mul", check_gate_mul("silu_mul", want->silu_mul, got->silu_mul))
     CHECK_IF(relu2_mul, "relu2_mul", check_gate_mul("relu2_mul", want->relu2_mul, got->relu2_mul))
+    CHECK_IF(largest, "largest", check_largest(want->largest, got->largest))
     CHECK_IF(scale_mul, "scale_mul", check_scale_mul(want->scale_mul, got->scale_mul))
     CHECK_IF(add_scaled, "add_scaled", check_add_scaled(want->add_scaled, got->add_scaled))
     CHECK_IF(rotate_halves, "rotate_halves",

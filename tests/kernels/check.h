@@ -77,6 +77,7 @@ bool check_scores(enum row_kind kind, scores_fn *want_fn, scores_fn *got_fn);
 bool check_mix(enum row_kind kind, mix_fn *want_fn, mix_fn *got_fn);
 bool check_exp(exp_below_max_fn *want_fn, exp_below_max_fn *got_fn);
 bool check_gate_mul(const char *name, gate_mul_fn *want_fn, gate_mul_fn *got_fn);
+bool check_largest(largest_fn *want_fn, largest_fn *got_fn);
 bool check_scale_mul(scale_mul_fn *want_fn, scale_mul_fn *got_fn);
 bool check_add_scaled(add_scaled_fn *want_fn, add_scaled_fn *got_fn);
 bool check_rotate(const char *name, rotate_fn *want_fn, rotate_fn *got_fn);

@@ -239,6 +239,43 @@ bool check_gate_mul(const char *name, gate_mul_fn *want_fn, gate_mul_fn *got_fn)
     return ok;
 }
 
+/* Finite numbers, zeros of either sign alone, and one number among them that is not finite. */
+static void largest_input(float *x, size_t n, size_t round)
+{
+    static const float broken[] = {INFINITY, -INFINITY, NAN};
+
+    float_input(x, n, round);
+    for (size_t i = 0; i < n; i++) {
+        const bool zero = round % 5 == 4;
+        x[i] = zero ? copysignf(0.0f, x[i]) : isfinite(x[i]) ? x[i] : -1.0f;
+        x[i] = round % 5 == 3 ? -fabsf(x[i]) : x[i];
+    }
+    if (round % 3 == 2) {
+        x[random_u32() % n] = broken[random_u32() % ARRAY_SIZE(broken)];
+    }
+}
+
+bool check_largest(largest_fn *want_fn, largest_fn *got_fn)
+{
+    bool ok = true;
+
+    for (size_t round = 0; round < 1200 && ok; round++) {
+        const size_t n = 1 + count_of(round % 300), off = round % 7 * 4;
+        float *x = buffer_new(n * sizeof(float), off);
+        size_t at = 0;
+
+        largest_input(x, n, round);
+        const float want = want_fn(x, n), got = got_fn(x, n);
+        ok = same_floats(&want, &got, 1, &at);
+        if (!ok) {
+            printf("largest: n=%zu round=%zu: want %a got %a\n", n, round, (double)want,
+                   (double)got);
+        }
+        buffer_free(x, off);
+    }
+    return ok;
+}
+
 /* ret = f(x, a, y), into another place and, every other round, into x's own. */
 #define CHECK_THREE(name, type, call)                                                              \
     bool name(type *want_fn, type *got_fn)                                                         \

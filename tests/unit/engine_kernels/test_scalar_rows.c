@@ -103,6 +103,20 @@ static void activations_multiply_what_goes_up(void **state)
     assert_true(relu[0] == 18 && relu[1] == 0 && relu[2] == 0 && isnan(relu[3]));
 }
 
+static void the_largest_is_a_number_only_where_all_are_finite(void **state)
+{
+    static const float x[] = {-3.0f, -0.0f, -1.0f, -0.0f}, low[] = {-3.0f, -2.5f};
+    static const float broken[] = {INFINITY, -INFINITY, NAN};
+
+    assert_true(k.largest(x, 4) == 0 && !signbit(k.largest(x, 4)));
+    assert_true(k.largest(low, 2) == -2.5f);
+    assert_true(k.largest(low, 1) == -3.0f);
+    for (size_t i = 0; i < ARRAY_SIZE(broken); i++) {
+        const float y[] = {1.0f, broken[i], 2.0f};
+        assert_true(isnan(k.largest(y, 3)));
+    }
+}
+
 /* Goal: which operations round. Method: factors whose products do not fit. */
 static void scaling_and_adding_round_twice(void **state)
 {
@@ -142,6 +156,7 @@ int main(void)
         cmocka_unit_test(values_are_mixed_in_the_order_of_their_rows),
         cmocka_unit_test(exp_is_taken_below_the_largest_that_is_a_number),
         cmocka_unit_test(activations_multiply_what_goes_up),
+        cmocka_unit_test(the_largest_is_a_number_only_where_all_are_finite),
         cmocka_unit_test(scaling_and_adding_round_twice),
         cmocka_unit_test(pairs_turn_together_as_halves_and_as_neighbours),
     };
