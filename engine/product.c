@@ -413,12 +413,12 @@ static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batche
     return j->binary ? (n + B1_PANELS_BEST - 1) / B1_PANELS_BEST * B1_PANELS_BEST : n;
 }
 
-/* Wide items: as long as the calls can be, in equal shares of the threads. */
+/* Wide items are as long as a call may be, and as many as all threads can be busy with. */
 static size_t wide_item_size(const struct job *j, unsigned n_threads)
 {
     const size_t least = (j->n_panels + WIDE_PANELS - 1) / WIDE_PANELS;
-    const size_t even = (n_threads + j->n_batches - 1) / j->n_batches;
-    const size_t n = least > even ? least : even;
+    const size_t n_items = (least * j->n_batches + n_threads - 1) / n_threads * n_threads;
+    const size_t n = (n_items + j->n_batches - 1) / j->n_batches;
 
     return (j->n_panels + n - 1) / n;
 }

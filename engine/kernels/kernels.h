@@ -157,9 +157,9 @@ typedef void panel_fn(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, const uint8_t *next,
                           size_t n_cols, const struct act_q8 *act, float *out, size_t out_stride);
 
-#define WIDE_TOKENS 32 /* of a wide product, at most */
-#define WIDE_PANELS 128
-#define WIDE_ROOM_BYTES ((size_t)600 << 10) /* scratch of a call */
+#define WIDE_TOKENS 64 /* of a wide product, at most */
+#define WIDE_PANELS 96
+#define WIDE_ROOM_BYTES ((size_t)660 << 10) /* scratch of a call */
 
 /**
  * wide_fn - panels that lie one after the other times many tokens, by tables of the tokens' sums;

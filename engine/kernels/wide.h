@@ -46,7 +46,9 @@
 #include "engine/kernels/avx2_lanes.h"
 #include "engine/kernels/levels.h"
 
-#define WIDE_VECS (WIDE_TOKENS / LANES) /* registers of a full batch */
+#define PASS_TOKENS 32 /* that share the tables */
+#define PASSES (WIDE_TOKENS / PASS_TOKENS)
+#define WIDE_VECS (PASS_TOKENS / LANES) /* registers of a full pass */
 #define HALF (LANES / 2)                /* tokens in a register of floats */
 #define ZERO_SUM INT16_MIN              /* 32,768 up */
 
@@ -57,6 +59,7 @@
 #define TILE_COLS 64 /* the most */
 #define PANELS_AHEAD 4
 #define INT16 sizeof(int16_t)
+#define WIDE_ROWS (WIDE_PANELS * PANEL_ROWS)
 
 /* Before a loop whose body is long enough: unrolled it would not fit the decoder's cache. */
 #if defined(__clang__)
@@ -68,14 +71,15 @@
 /* The memory of a call. A number that is not one of three's, at most 255, finds its entry within
  * the tables, too, and is refused afterwards. */
 struct wide_room {
-    _Alignas(64) uint8_t tables[(7 * QUAD_ENTRIES + 256) * WIDE_TOKENS * 2];
-    _Alignas(64) int16_t q[TILE_COLS][WIDE_TOKENS];
-    _Alignas(64) float d[B1_GROUP / ACT_BLOCK][WIDE_TOKENS];
+    _Alignas(64) uint8_t tables[(7 * QUAD_ENTRIES + 256) * PASS_TOKENS * INT16];
+    _Alignas(64) int16_t q[TILE_COLS][PASS_TOKENS];
+    _Alignas(64) float d[B1_GROUP / ACT_BLOCK][PASS_TOKENS];
+    _Alignas(64) uint8_t digits[WIDE_ROWS][TILE_QUADS]; /* ternary: numbers to the base of three */
     union {
-        _Alignas(64) float part[WIDE_PANELS * PANEL_ROWS][WIDE_TOKENS];   /* binary */
-        _Alignas(64) int16_t sums[WIDE_PANELS * PANEL_ROWS][WIDE_TOKENS]; /* ternary */
+        _Alignas(64) float part[WIDE_ROWS][PASS_TOKENS];           /* binary, of one pass */
+        _Alignas(64) int16_t sums[PASSES][WIDE_ROWS][PASS_TOKENS]; /* ternary */
     } u;
-    _Alignas(64) float acc[WIDE_PANELS * PANEL_ROWS][WIDE_TOKENS];
+    _Alignas(64) float acc[PASSES][WIDE_ROWS][PASS_TOKENS];
 };
 
 _Static_assert(sizeof(struct wide_room) <= WIDE_ROOM_BYTES, "room");
@@ -87,11 +91,45 @@ struct wide_work {
     const struct act_q8 *act;
 };
 
+/* Tokens that pass together. */
+struct pass {
+    size_t i, first, n;
+    bool full; /* WIDE_VECS registers are taken, otherwise half of them */
+};
+
+INLINE struct pass pass_of(const struct wide_work *w, size_t i)
+{
+    const size_t first = i * PASS_TOKENS, left = w->act->n_tokens - first;
+    const size_t n = left < PASS_TOKENS ? left : PASS_TOKENS;
+
+    return (struct pass){.i = i, .first = first, .n = n, .full = n > PASS_TOKENS / 2};
+}
+
+INLINE size_t n_passes(const struct wide_work *w)
+{
+    return (w->act->n_tokens + PASS_TOKENS - 1) / PASS_TOKENS;
+}
+
 /* x, computed once: gcc 12 computes an entry's place again for each of its registers. */
 INLINE size_t once(size_t x)
 {
     __asm__("" : "+r"(x));
     return x;
+}
+
+/* The same for the place of a row's sums. Where two arrays are walked in step, gcc 12 may count one
+ * address in multiples of the other, takes what it then stores through for no object's memory, and
+ * leaves out calls of a function that stores nothing else. */
+INLINE float *floats_at(float *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+INLINE int16_t *sums_at(int16_t *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
 }
 
 /* n bytes of a panel some way ahead of p: they lie too far apart for the hardware to foresee. */
@@ -125,17 +163,17 @@ INLINE struct wide_work wide_work(enum panel_kind kind, const uint8_t *panels, s
 
 /* ---- activations by column ---- */
 
-/* Columns [first, first + n) of all tokens as (column, token); what is past the last token is 0. */
-INLINE void by_column(struct wide_room *room, const struct act_q8 *act, size_t first, size_t n,
-                      const size_t n_vecs)
+/* Columns [first, first + n) of a pass as (column, token); what is past its last token is 0. */
+INLINE void by_column(struct wide_room *room, const struct act_q8 *act, const struct pass *pass,
+                      size_t first, size_t n)
 {
     static const int8_t none[TILE_COLS];
 
-    for (size_t v = 0; v < n_vecs; v++) {
+    for (size_t v = 0; v < (pass->full ? WIDE_VECS : WIDE_VECS / 2); v++) {
         const int8_t *q[LANES];
         for (size_t lane = 0; lane < LANES; lane++) {
             const size_t t = v * LANES + TOKEN_OF(lane);
-            q[lane] = t < act->n_tokens ? act->q + t * act->q_stride + first : none;
+            q[lane] = t < pass->n ? act->q + (pass->first + t) * act->q_stride + first : none;
         }
         for (size_t c = 0; c < n; c += 8) {
             ivec columns[8];
@@ -147,31 +185,33 @@ INLINE void by_column(struct wide_room *room, const struct act_q8 *act, size_t f
     }
 }
 
-/* Scales of n blocks from `first` on; past the last token 0. */
-INLINE void scales_of_tokens(struct wide_room *room, const struct act_q8 *act, size_t first,
-                             size_t n)
+/* A pass's scales of n blocks from `first` on; past its last token 0. */
+INLINE void scales_of_tokens(struct wide_room *room, const struct act_q8 *act,
+                             const struct pass *pass, size_t first, size_t n)
 {
     for (size_t b = 0; b < n; b++) {
-        for (size_t t = 0; t < WIDE_TOKENS; t++) {
-            room->d[b][t] = t < act->n_tokens ? act->d[t * act->d_stride + first + b] : 0;
+        for (size_t t = 0; t < PASS_TOKENS; t++) {
+            room->d[b][t] = t < pass->n ? act->d[(pass->first + t) * act->d_stride + first + b] : 0;
         }
     }
 }
 
 INLINE void clear_acc(struct wide_room *room, const struct wide_work *w)
 {
-    memset(room->acc, 0, w->n_panels * PANEL_ROWS * sizeof(room->acc[0]));
+    for (size_t i = 0; i < n_passes(w); i++) {
+        memset(room->acc[i], 0, w->n_panels * PANEL_ROWS * sizeof(room->acc[i][0]));
+    }
 }
 
-/* (row, token) to (token, row), for all rows. */
-INLINE void hand_out(const struct wide_room *room, const struct wide_work *w, float *out,
+/* (row, token) to (token, row), for all rows and passes. */
+INLINE void hand_out(struct wide_room *room, const struct wide_work *w, float *out,
                      size_t out_stride)
 {
     for (size_t row = 0; row < w->n_panels * PANEL_ROWS; row += HALF) {
         for (size_t t = 0; t < w->act->n_tokens; t += HALF) {
             const size_t left = w->act->n_tokens - t;
-            turn(&room->acc[row][t], WIDE_TOKENS, out + t * out_stride + row, out_stride,
-                 left < HALF ? left : HALF);
+            turn(&room->acc[t / PASS_TOKENS][row][t % PASS_TOKENS], PASS_TOKENS,
+                 out + t * out_stride + row, out_stride, left < HALF ? left : HALF);
         }
     }
 }

@@ -5,7 +5,7 @@
 #include "engine/kernels/wide.h"
 
 /* All signed sums of n columns, a bit set meaning +, on top of `least`; n is 5 or 6. */
-INLINE void binary_table(int16_t (*q)[WIDE_TOKENS], const int n, int16_t least, const size_t n_vecs,
+INLINE void binary_table(int16_t (*q)[PASS_TOKENS], const int n, int16_t least, const size_t n_vecs,
                          uint8_t *ret)
 {
     const size_t stride = n_vecs * LANES * INT16;
@@ -47,12 +47,12 @@ INLINE void binary_tables(struct wide_room *room, const size_t n_vecs)
     const size_t stride = n_vecs * LANES * INT16;
 
     for (size_t b = 0; b < TILE_BLOCKS; b++) {
-        int16_t(*q)[WIDE_TOKENS] = room->q + b * ACT_BLOCK;
+        int16_t(*q)[PASS_TOKENS] = room->q + b * ACT_BLOCK;
         uint8_t *to = room->tables + b * BLOCK_ENTRIES * stride;
-        for (int i = 0; i < 4; i++) {
+        for (size_t i = 0; i < 4; i++) {
             binary_table(q + 5 * i, 5, i == 0 ? ZERO_SUM : 0, n_vecs, to + 32 * i * stride);
         }
-        for (int i = 0; i < 2; i++) {
+        for (size_t i = 0; i < 2; i++) {
             binary_table(q + 20 + 6 * i, 6, 0, n_vecs, to + (128 + 64 * i) * stride);
         }
     }
@@ -81,7 +81,7 @@ INLINE void look_up_block(const uint8_t *tables, uint32_t word, const size_t n_v
 
 /* One tile of one panel: blocks [first, first + TILE_BLOCKS) of a group. */
 INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t panel,
-                         const size_t first, const size_t n_vecs)
+                         float (*acc)[PASS_TOKENS], const size_t first, const size_t n_vecs)
 {
     const size_t n_floats = 2 * n_vecs;
     _Alignas(64) uint32_t words[TILE_BLOCKS][PANEL_ROWS];
@@ -99,8 +99,8 @@ INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t pa
     scales_of_rows(group, scale);
     ONCE for (size_t r = 0; r < PANEL_ROWS; r++)
     {
-        float *part_at = room->u.part[panel * PANEL_ROWS + r];
-        float *acc_at = room->acc[panel * PANEL_ROWS + r];
+        float *part_at = floats_at(room->u.part[panel * PANEL_ROWS + r]);
+        float *acc_at = floats_at(acc[panel * PANEL_ROWS + r]);
         fvec part[2 * WIDE_VECS];
         UNROLL for (size_t i = 0; i < n_floats; i++)
         {
@@ -127,8 +127,8 @@ INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t pa
             if (first == 0) {
                 fv_store(part_at + i * HALF, part[i]);
             } else {
-                const fvec acc = fv_load(acc_at + i * HALF);
-                fv_store(acc_at + i * HALF, fv_fma(fv_all(scale[r]), part[i], acc));
+                const fvec before = fv_load(acc_at + i * HALF);
+                fv_store(acc_at + i * HALF, fv_fma(fv_all(scale[r]), part[i], before));
             }
         }
     }
@@ -137,12 +137,12 @@ INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t pa
 /* One tile of all panels, each way of going compiled for itself. */
 #define BINARY_TILE(name, first, n_vecs)                                                           \
     static __attribute__((noinline)) void name(struct wide_room *room, const struct wide_work *w,  \
-                                               size_t g)                                           \
+                                               size_t pass, size_t g)                              \
     {                                                                                              \
         for (size_t p = 0; p < w->n_panels; p++) {                                                 \
             const uint8_t *group = w->panels + p * w->panel_bytes + g * B1_GROUP_BYTES;            \
             prefetch_panel(w, p, g *B1_GROUP_BYTES, B1_GROUP_BYTES);                               \
-            binary_panel(room, group, p, first, n_vecs);                                           \
+            binary_panel(room, group, p, room->acc[pass], first, n_vecs);                          \
         }                                                                                          \
     }
 
@@ -151,22 +151,20 @@ BINARY_TILE(binary_second_full, 2, WIDE_VECS)
 BINARY_TILE(binary_first_half, 0, WIDE_VECS / 2)
 BINARY_TILE(binary_second_half, 2, WIDE_VECS / 2)
 
-INLINE void binary_all(const struct wide_work *w, const size_t n_vecs, struct wide_room *room)
+INLINE void binary_group(struct wide_room *room, const struct wide_work *w, const struct pass *pass,
+                         size_t g)
 {
     const size_t blocks = B1_GROUP / ACT_BLOCK;
-    const bool full = n_vecs == WIDE_VECS;
 
-    clear_acc(room, w);
-    for (size_t g = 0; g < w->n_cols / B1_GROUP; g++) {
-        scales_of_tokens(room, w->act, g * blocks, blocks);
-        for (size_t b = 0; b < blocks; b += TILE_BLOCKS) {
-            by_column(room, w->act, g * B1_GROUP + b * ACT_BLOCK, TILE_BLOCKS * ACT_BLOCK, n_vecs);
-            binary_tables(room, n_vecs);
-            if (b == 0) {
-                (full ? binary_first_full : binary_first_half)(room, w, g);
-            } else {
-                (full ? binary_second_full : binary_second_half)(room, w, g);
-            }
+    scales_of_tokens(room, w->act, pass, g * blocks, blocks);
+    for (size_t b = 0; b < blocks; b += TILE_BLOCKS) {
+        by_column(room, w->act, pass, (g * blocks + b) * ACT_BLOCK, TILE_BLOCKS * ACT_BLOCK);
+        if (pass->full) {
+            binary_tables(room, WIDE_VECS);
+            (b == 0 ? binary_first_full : binary_second_full)(room, w, pass->i, g);
+        } else {
+            binary_tables(room, WIDE_VECS / 2);
+            (b == 0 ? binary_first_half : binary_second_half)(room, w, pass->i, g);
         }
     }
 }
@@ -174,10 +172,12 @@ INLINE void binary_all(const struct wide_work *w, const size_t n_vecs, struct wi
 INLINE void wide_b1(const struct wide_work *w, float *out, size_t out_stride,
                     struct wide_room *room)
 {
-    if (w->act->n_tokens > WIDE_TOKENS / 2) {
-        binary_all(w, WIDE_VECS, room);
-    } else {
-        binary_all(w, WIDE_VECS / 2, room);
+    clear_acc(room, w);
+    for (size_t i = 0; i < n_passes(w); i++) {
+        const struct pass pass = pass_of(w, i);
+        for (size_t g = 0; g < w->n_cols / B1_GROUP; g++) {
+            binary_group(room, w, &pass, g);
+        }
     }
     hand_out(room, w, out, out_stride);
 }

@@ -92,54 +92,65 @@ INLINE void use_sums(ivec sum, const enum then then, const float *d, fvec scale,
     }
 }
 
-/* One tile of one panel. Returns the bits that a code of 3 leaves, or 0. */
-INLINE unsigned ternary_panel(struct wide_room *room, const uint8_t *lines, const float *scale,
-                              size_t panel, const bool begin, const enum then then,
-                              const size_t n_vecs)
+/* A tile's weights of all panels, `lines` bytes into each. Returns the bits that a code of 3
+ * leaves, or 0. */
+static __attribute__((noinline)) unsigned tile_digits(struct wide_room *room,
+                                                      const struct wide_work *w, size_t lines)
 {
-    _Alignas(64) uint8_t digits[PANEL_ROWS][TILE_QUADS];
-    const unsigned bad = line_digits(lines, digits);
+    unsigned bad = 0;
 
-    ONCE for (size_t r = 0; r < PANEL_ROWS; r++)
-    {
-        const size_t row = panel * PANEL_ROWS + r;
-        ivec sum[WIDE_VECS];
-        UNROLL for (size_t v = 0; v < n_vecs; v++)
-        {
-            sum[v] = begin ? iv_all(ZERO_SUM) : iv_load(&room->u.sums[row][v * LANES]);
-        }
-        look_up_tile(room->tables, digits[r], n_vecs, sum);
-        UNROLL for (size_t v = 0; v < n_vecs; v++)
-        {
-            if (then == THEN_KEEP) {
-                iv_store(&room->u.sums[row][v * LANES], sum[v]);
-            } else {
-                use_sums(sum[v], then, room->d[0] + v * LANES,
-                         then == THEN_GROUP ? fv_all(scale[r]) : fv_all(0),
-                         room->acc[row] + v * LANES);
-            }
-        }
+    for (size_t p = 0; p < w->n_panels; p++) {
+        prefetch_panel(w, p, lines, TILE_LINES * T_LINE_BYTES);
+        bad |= line_digits(w->panels + p * w->panel_bytes + lines, room->digits + p * PANEL_ROWS);
     }
     return bad;
 }
 
-/* One tile of all panels, `lines` bytes into each; the scales of T256's rows stand `scales` bytes
- * into it. Each way of going is compiled for itself. */
+/* One tile of one row. */
+INLINE void ternary_row(struct wide_room *room, size_t row, size_t pass, const bool begin,
+                        const enum then then, float scale, const size_t n_vecs)
+{
+    int16_t *at = sums_at(room->u.sums[pass][row]);
+    float *acc = floats_at(room->acc[pass][row]);
+    ivec sum[WIDE_VECS];
+
+    UNROLL for (size_t v = 0; v < n_vecs; v++)
+    {
+        sum[v] = begin ? iv_all(ZERO_SUM) : iv_load(at + v * LANES);
+    }
+    look_up_tile(room->tables, room->digits[row], n_vecs, sum);
+    UNROLL for (size_t v = 0; v < n_vecs; v++)
+    {
+        if (then == THEN_KEEP) {
+            iv_store(at + v * LANES, sum[v]);
+        } else {
+            use_sums(sum[v], then, room->d[0] + v * LANES, fv_all(scale), acc + v * LANES);
+        }
+    }
+}
+
+INLINE void ternary_rows(struct wide_room *room, const struct wide_work *w, size_t pass,
+                         size_t scales, const bool begin, const enum then then, const size_t n_vecs)
+{
+    for (size_t p = 0; p < w->n_panels; p++) {
+        float scale[PANEL_ROWS] = {0};
+        if (then == THEN_GROUP) {
+            scales_of_rows(w->panels + p * w->panel_bytes + scales, scale);
+        }
+        ONCE for (size_t r = 0; r < PANEL_ROWS; r++)
+        {
+            ternary_row(room, p * PANEL_ROWS + r, pass, begin, then, scale[r], n_vecs);
+        }
+    }
+}
+
+/* One tile of all rows; the scales of T256's stand `scales` bytes into each panel. Each way of
+ * going is compiled for itself. */
 #define TERNARY_TILE(name, begin, then, n_vecs)                                                    \
-    static __attribute__((noinline)) unsigned name(                                                \
-        struct wide_room *room, const struct wide_work *w, size_t lines, size_t scales)            \
+    static __attribute__((noinline)) void name(struct wide_room *room, const struct wide_work *w,  \
+                                               size_t pass, size_t scales)                         \
     {                                                                                              \
-        unsigned bad = 0;                                                                          \
-        for (size_t p = 0; p < w->n_panels; p++) {                                                 \
-            const uint8_t *panel = w->panels + p * w->panel_bytes;                                 \
-            prefetch_panel(w, p, lines, TILE_LINES *T_LINE_BYTES);                                 \
-            float scale[PANEL_ROWS] = {0};                                                         \
-            if ((then) == THEN_GROUP) {                                                            \
-                scales_of_rows(panel + scales, scale);                                             \
-            }                                                                                      \
-            bad |= ternary_panel(room, panel + lines, scale, p, begin, then, n_vecs);              \
-        }                                                                                          \
-        return bad;                                                                                \
+        ternary_rows(room, w, pass, scales, begin, then, n_vecs);                                  \
     }
 
 TERNARY_TILE(ternary_begin_full, true, THEN_KEEP, WIDE_VECS)
@@ -151,28 +162,61 @@ TERNARY_TILE(ternary_more_half, false, THEN_KEEP, WIDE_VECS / 2)
 TERNARY_TILE(ternary_group_half, false, THEN_GROUP, WIDE_VECS / 2)
 TERNARY_TILE(ternary_add_half, false, THEN_ADD, WIDE_VECS / 2)
 
+/* Where a tile is: the columns, and what becomes of the sums. */
+struct tile {
+    size_t col;
+    bool begin, end;
+    enum then then; /* at the end */
+    size_t scales;  /* bytes into a panel */
+};
+
+INLINE void tile_rows(struct wide_room *room, const struct wide_work *w, const struct tile *tile,
+                      size_t pass, const bool full)
+{
+    if (tile->begin) {
+        (full ? ternary_begin_full : ternary_begin_half)(room, w, pass, 0);
+    } else if (!tile->end) {
+        (full ? ternary_more_full : ternary_more_half)(room, w, pass, 0);
+    } else if (tile->then == THEN_GROUP) {
+        (full ? ternary_group_full : ternary_group_half)(room, w, pass, tile->scales);
+    } else {
+        (full ? ternary_add_full : ternary_add_half)(room, w, pass, 0);
+    }
+}
+
+INLINE void tile_tokens(struct wide_room *room, const struct wide_work *w, const struct tile *tile)
+{
+    for (size_t i = 0; i < n_passes(w); i++) {
+        const struct pass pass = pass_of(w, i);
+        by_column(room, w->act, &pass, tile->col, TILE_TERNARY);
+        if (tile->then == THEN_GROUP) {
+            scales_of_tokens(room, w->act, &pass, tile->col / T256_GROUP, 1);
+        }
+        if (pass.full) {
+            ternary_tables(room, WIDE_VECS);
+            tile_rows(room, w, tile, i, true);
+        } else {
+            ternary_tables(room, WIDE_VECS / 2);
+            tile_rows(room, w, tile, i, false);
+        }
+    }
+}
+
 /* Columns [first, first + n), n at least two tiles and at most LEVEL_COLS, whose lines are `lines`
  * bytes into each panel. */
 INLINE unsigned ternary_columns(struct wide_room *room, const struct wide_work *w, size_t first,
-                                size_t n, size_t lines, size_t scales, const enum then then,
-                                const size_t n_vecs)
+                                size_t n, size_t lines, size_t scales, enum then then)
 {
-    const bool full = n_vecs == WIDE_VECS;
     unsigned bad = 0;
 
     for (size_t c = 0; c < n; c += TILE_TERNARY) {
-        const size_t at = lines + c / T_LINE * T_LINE_BYTES;
-        by_column(room, w->act, first + c, TILE_TERNARY, n_vecs);
-        ternary_tables(room, n_vecs);
-        if (c == 0) {
-            bad |= (full ? ternary_begin_full : ternary_begin_half)(room, w, at, scales);
-        } else if (c + TILE_TERNARY < n) {
-            bad |= (full ? ternary_more_full : ternary_more_half)(room, w, at, scales);
-        } else if (then == THEN_GROUP) {
-            bad |= (full ? ternary_group_full : ternary_group_half)(room, w, at, scales);
-        } else {
-            bad |= (full ? ternary_add_full : ternary_add_half)(room, w, at, scales);
-        }
+        const struct tile tile = {.col = first + c,
+                                  .begin = c == 0,
+                                  .end = c + TILE_TERNARY >= n,
+                                  .then = then,
+                                  .scales = scales};
+        bad |= tile_digits(room, w, lines + c / T_LINE * T_LINE_BYTES);
+        tile_tokens(room, w, &tile);
     }
     return bad;
 }
@@ -187,43 +231,16 @@ INLINE bool has_lowest(const struct act_q8 *act, size_t n_cols)
     return lowest;
 }
 
-INLINE bool t256_all(const struct wide_work *w, const size_t n_vecs, struct wide_room *room)
-{
-    unsigned bad = 0;
-
-    clear_acc(room, w);
-    for (size_t g = 0; g < w->n_cols / T256_GROUP && bad == 0; g++) {
-        const size_t group = g * T256_GROUP_BYTES;
-        scales_of_tokens(room, w->act, g, 1);
-        bad = ternary_columns(room, w, g * T256_GROUP, T256_GROUP, group + 32, group, THEN_GROUP,
-                              n_vecs);
-    }
-    return bad == 0;
-}
-
-INLINE bool trow_all(const struct wide_work *w, const size_t n_vecs, struct wide_room *room)
-{
-    unsigned bad = 0;
-
-    clear_acc(room, w);
-    for (size_t c = 0; c < w->n_cols && bad == 0; c += LEVEL_COLS) {
-        const size_t n = w->n_cols - c < LEVEL_COLS ? w->n_cols - c : LEVEL_COLS;
-        bad = ternary_columns(room, w, c, n, TROW_HEAD_BYTES + c / T_LINE * T_LINE_BYTES, 0,
-                              THEN_ADD, n_vecs);
-    }
-    return bad == 0;
-}
-
 /* (sum * scale) / r */
-INLINE void trow_end(struct wide_room *room, const struct wide_work *w)
+INLINE void trow_end(struct wide_room *room, const struct wide_work *w, const struct pass *pass)
 {
-    scales_of_tokens(room, w->act, 0, 1);
+    scales_of_tokens(room, w->act, pass, 0, 1);
     for (size_t p = 0; p < w->n_panels; p++) {
         float scale[PANEL_ROWS];
         memcpy(scale, w->panels + p * w->panel_bytes, sizeof(scale));
         for (size_t r = 0; r < PANEL_ROWS; r++) {
-            float *acc = room->acc[p * PANEL_ROWS + r];
-            for (size_t t = 0; t < WIDE_TOKENS; t += HALF) {
+            float *acc = floats_at(room->acc[pass->i][p * PANEL_ROWS + r]);
+            for (size_t t = 0; t < pass->n; t += HALF) {
                 const fvec part = fv_mul(fv_load(acc + t), fv_all(scale[r]));
                 fv_store(acc + t, fv_div(part, fv_load(room->d[0] + t)));
             }
@@ -235,27 +252,38 @@ INLINE void trow_end(struct wide_room *room, const struct wide_work *w)
 INLINE bool wide_t256(const struct wide_work *w, float *out, size_t out_stride,
                       struct wide_room *room)
 {
-    const bool full = w->act->n_tokens > WIDE_TOKENS / 2;
+    unsigned bad = has_lowest(w->act, w->n_cols);
 
-    if (has_lowest(w->act, w->n_cols) ||
-        !(full ? t256_all(w, WIDE_VECS, room) : t256_all(w, WIDE_VECS / 2, room))) {
-        return false;
+    clear_acc(room, w);
+    for (size_t g = 0; g < w->n_cols / T256_GROUP && bad == 0; g++) {
+        const size_t group = g * T256_GROUP_BYTES;
+        bad = ternary_columns(room, w, g * T256_GROUP, T256_GROUP, group + 32, group, THEN_GROUP);
     }
-    hand_out(room, w, out, out_stride);
-    return true;
+    if (bad == 0) {
+        hand_out(room, w, out, out_stride);
+    }
+    return bad == 0;
 }
 
 /* Likewise; with more columns a sum might not fit a float's 24 bits. */
 INLINE bool wide_trow(const struct wide_work *w, float *out, size_t out_stride,
                       struct wide_room *room)
 {
-    const bool full = w->act->n_tokens > WIDE_TOKENS / 2;
+    unsigned bad = w->n_cols > ((size_t)1 << 24) / 128 || has_lowest(w->act, w->n_cols);
 
-    if (w->n_cols > ((size_t)1 << 24) / 128 || has_lowest(w->act, w->n_cols) ||
-        !(full ? trow_all(w, WIDE_VECS, room) : trow_all(w, WIDE_VECS / 2, room))) {
+    clear_acc(room, w);
+    for (size_t c = 0; c < w->n_cols && bad == 0; c += LEVEL_COLS) {
+        const size_t n = w->n_cols - c < LEVEL_COLS ? w->n_cols - c : LEVEL_COLS;
+        const size_t lines = TROW_HEAD_BYTES + c / T_LINE * T_LINE_BYTES;
+        bad = ternary_columns(room, w, c, n, lines, 0, THEN_ADD);
+    }
+    if (bad != 0) {
         return false;
     }
-    trow_end(room, w);
+    for (size_t i = 0; i < n_passes(w); i++) {
+        const struct pass pass = pass_of(w, i);
+        trow_end(room, w, &pass);
+    }
     hand_out(room, w, out, out_stride);
     return true;
 }
