@@ -3,9 +3,9 @@
  * scalar functions; what fills no register goes through those.
  *
  * exp works on doubles, four to a register. Adding 1.5 * 2^52 leaves the nearest integer k in the
- * low bits, from where a shift puts it into the exponent. The special cases of mathf.c come by
+ * low bits, from where a shift puts it into the exponent. The special cases of exp come by
  * themselves: beyond the limits the argument is held at them, where the result, rounded to float,
- * is the same (0, -0 or infinity); NaN is put back at the end. */
+ * is the same (0 or infinity); NaN is put back at the end. Those of SiLU are looked for. */
 #include "engine/kernels/avx2_common.h"
 
 #include <math.h>
@@ -33,41 +33,57 @@ INLINE __m256d line(double a, __m256d x, double b)
     return add(_mm256_set1_pd(a), mul(x, _mm256_set1_pd(b)));
 }
 
-/* Registers that go through exp together, stage by stage: one alone waits for itself, and so do
- * four. Between the stages they lie in memory. */
-#define AT_ONCE 8
+/* e^x in two steps. Inside one step a register waits for itself and several side by side fill the
+ * time; more than the 16 there are lie in memory between the steps. */
+
+/* Between the steps: x without the nearest multiple k of ln 2, and k where the exponent is. */
+struct reduced {
+    __m256d r;
+    __m256i exponent;
+};
+
+/* exp_short() of mathf.c, up to r. k * LN2_HIGH is exact, so that taking it away at once rounds as
+ * the two operations there. */
+INLINE struct reduced reduce(__m256d x)
+{
+    const __m256d rounder = _mm256_set1_pd(ROUNDER);
+    const __m256d shifted = add(mul(x, _mm256_set1_pd(LOG2_E)), rounder);
+    const __m256d k = _mm256_sub_pd(shifted, rounder);
+    const __m256d most = _mm256_fnmadd_pd(k, _mm256_set1_pd(LN2_HIGH), x);
+
+    return (struct reduced){.r = _mm256_sub_pd(most, mul(k, _mm256_set1_pd(LN2_LOW))),
+                            .exponent = _mm256_slli_epi64(_mm256_castpd_si256(shifted), 52)};
+}
+
+/* The rest of it. The series is near 1, and times 2^k is k added to its exponent. */
+INLINE __m256d raise(struct reduced x)
+{
+    const __m256d r = x.r, r2 = mul(r, r), r4 = mul(r2, r2);
+    const __m256d low = add(add(_mm256_set1_pd(1.0), r), mul(r2, line(0.5, r, 1.0 / 6)));
+    const __m256d mid = add(line(1.0 / 24, r, 1.0 / 120), mul(r2, line(1.0 / 720, r, 1.0 / 5040)));
+    const __m256d p = add(low, mul(r4, add(mid, mul(r4, _mm256_set1_pd(1.0 / 40320)))));
+
+    return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(p), x.exponent));
+}
+
+/* ---- exp ---- */
+
+#define AT_ONCE 8         /* registers that go through exp together */
 #define RUN (AT_ONCE * 4) /* floats of one go */
 #define REGS (RUN / 8)    /* their registers */
 #define EACH UNROLL for (size_t j = 0; j < AT_ONCE; j++)
 
-/* exp_short() of mathf.c */
 INLINE void exp_short(__m256d x[AT_ONCE])
 {
-    const __m256d rounder = _mm256_set1_pd(ROUNDER);
-    __m256d power[AT_ONCE], low[AT_ONCE], mid[AT_ONCE];
+    struct reduced between[AT_ONCE];
 
     EACH
     {
-        const __m256d shifted = add(mul(x[j], _mm256_set1_pd(LOG2_E)), rounder);
-        const __m256i biased =
-            _mm256_add_epi64(_mm256_castpd_si256(shifted), _mm256_set1_epi64x(1023));
-        const __m256d k = _mm256_sub_pd(shifted, rounder);
-        power[j] = _mm256_castsi256_pd(_mm256_slli_epi64(biased, 52));
-        x[j] = _mm256_sub_pd(x[j], mul(k, _mm256_set1_pd(LN2_HIGH)));
-        x[j] = _mm256_sub_pd(x[j], mul(k, _mm256_set1_pd(LN2_LOW)));
+        between[j] = reduce(x[j]);
     }
     EACH
     {
-        const __m256d r = x[j];
-        const __m256d r2 = mul(r, r);
-        low[j] = add(add(_mm256_set1_pd(1.0), r), mul(r2, line(0.5, r, 1.0 / 6)));
-        mid[j] = add(line(1.0 / 24, r, 1.0 / 120), mul(r2, line(1.0 / 720, r, 1.0 / 5040)));
-        x[j] = mul(r2, r2);
-    }
-    EACH
-    {
-        mid[j] = add(mid[j], mul(x[j], _mm256_set1_pd(1.0 / 40320)));
-        x[j] = mul(add(low[j], mul(x[j], mid[j])), power[j]);
+        x[j] = raise(between[j]);
     }
 }
 
@@ -103,29 +119,6 @@ INLINE void exp_run(__m256 x[REGS])
     {
         const __m256 nan = _mm256_cmp_ps(x[i], x[i], _CMP_UNORD_Q);
         x[i] = _mm256_blendv_ps(narrow8(e[2 * i], e[2 * i + 1]), x[i], nan);
-    }
-}
-
-/* math_siluf() */
-INLINE void silu_run(__m256 x[REGS])
-{
-    const __m256d sign = _mm256_set1_pd(-0.0);
-    __m256d in[AT_ONCE], e[AT_ONCE];
-
-    to_doubles(x, -120.0f, 120.0f, in);
-    EACH
-    {
-        e[j] = _mm256_xor_pd(in[j], sign);
-    }
-    exp_short(e);
-    EACH
-    {
-        e[j] = _mm256_div_pd(in[j], add(_mm256_set1_pd(1.0), e[j]));
-    }
-    UNROLL for (size_t i = 0; i < REGS; i++)
-    {
-        const __m256 same = _mm256_cmp_ps(x[i], _mm256_set1_ps(120.0f), _CMP_NLE_UQ);
-        x[i] = _mm256_blendv_ps(narrow8(e[2 * i], e[2 * i + 1]), x[i], same);
     }
 }
 
@@ -180,27 +173,103 @@ void exp_below_max_avx2(float *x, size_t n)
     }
 }
 
-INLINE void silu_times(float *gate, const float *up)
-{
-    __m256 y[REGS];
+/* ---- SiLU ---- */
 
-    UNROLL for (size_t i = 0; i < REGS; i++)
+/* Sixteen values take the first step while the sixteen before them take the second and those before
+ * these are divided: none waits for what was just begun. */
+#define SILU_REGS 4
+#define SILU_STEP (SILU_REGS * 4)
+#define SILU_RUN (SILU_STEP * 4)
+#define OF_STEP UNROLL for (size_t j = 0; j < SILU_REGS; j++)
+
+struct silu_reduced {
+    struct reduced x[SILU_REGS];
+};
+
+struct silu_raised {
+    __m256d e[SILU_REGS];
+};
+
+INLINE __m256d four(const float *x)
+{
+    return _mm256_cvtps_pd(_mm_loadu_ps(x));
+}
+
+INLINE struct silu_reduced silu_reduce(const float *gate)
+{
+    struct silu_reduced ret;
+
+    OF_STEP
     {
-        y[i] = _mm256_loadu_ps(gate + i * 8);
+        ret.x[j] = reduce(_mm256_xor_pd(four(gate + j * 4), _mm256_set1_pd(-0.0)));
     }
-    silu_run(y);
-    UNROLL for (size_t i = 0; i < REGS; i++)
+    return ret;
+}
+
+INLINE struct silu_raised silu_raise(struct silu_reduced between)
+{
+    struct silu_raised ret;
+
+    OF_STEP
     {
-        _mm256_storeu_ps(gate + i * 8, _mm256_mul_ps(y[i], _mm256_loadu_ps(up + i * 8)));
+        ret.e[j] = raise(between.x[j]);
     }
+    return ret;
+}
+
+INLINE void silu_end(struct silu_raised power, float *gate, const float *up)
+{
+    OF_STEP
+    {
+        const __m256d below = add(_mm256_set1_pd(1.0), power.e[j]);
+        const __m128 silu = _mm256_cvtpd_ps(_mm256_div_pd(four(gate + j * 4), below));
+        _mm_storeu_ps(gate + j * 4, _mm_mul_ps(silu, _mm_loadu_ps(up + j * 4)));
+    }
+}
+
+/* Is every value of a run where math_siluf() computes, within +-120? Magnitudes order like their
+ * bits, NaN above infinity. */
+INLINE bool silu_usual(const float *gate)
+{
+    const __m256i most = _mm256_castps_si256(_mm256_set1_ps(120.0f));
+    __m256i top = most;
+
+    UNROLL for (size_t i = 0; i < SILU_RUN; i += 8)
+    {
+        const __m256i magnitude = _mm256_and_si256(load(gate + i), _mm256_set1_epi32(0x7fffffff));
+        top = _mm256_max_epu32(top, magnitude);
+    }
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(top, most)) == -1;
+}
+
+INLINE void silu_run(float *gate, const float *up)
+{
+    struct silu_reduced between = silu_reduce(gate);
+    struct silu_raised power = silu_raise(between);
+    size_t i = 0;
+
+    between = silu_reduce(gate + SILU_STEP);
+    for (; i < SILU_RUN - 2 * SILU_STEP; i += SILU_STEP) {
+        const struct silu_reduced next = silu_reduce(gate + i + 2 * SILU_STEP);
+        const struct silu_raised next_power = silu_raise(between);
+        silu_end(power, gate + i, up + i);
+        between = next;
+        power = next_power;
+    }
+    silu_end(power, gate + i, up + i);
+    silu_end(silu_raise(between), gate + i + SILU_STEP, up + i + SILU_STEP);
 }
 
 void silu_mul_avx2(float *gate, const float *up, size_t n)
 {
     size_t i = 0;
 
-    for (; i + RUN <= n; i += RUN) {
-        silu_times(gate + i, up + i);
+    for (; i + SILU_RUN <= n; i += SILU_RUN) {
+        if (silu_usual(gate + i)) {
+            silu_run(gate + i, up + i);
+        } else {
+            silu_mul_scalar(gate + i, up + i, SILU_RUN);
+        }
     }
     silu_mul_scalar(gate + i, up + i, n - i);
 }
