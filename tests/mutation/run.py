@@ -69,11 +69,13 @@ def texts(kinds):
 
 
 def users(source):
-    """The files to compile: a header stands for those that include it."""
+    """The files to compile: a header stands for those of this build that include it, themselves or by another."""
     if source.suffix == '.c':
         return [source]
     line = f'#include "{source.relative_to(SOURCE)}"'
-    return [path for path in texts('c') if line in path.read_text(encoding='utf-8')]
+    direct = [path for path in texts('ch') if line in path.read_text(encoding='utf-8')]
+    built = {(BUILD / e['file']).resolve() for e in json.loads((BUILD / 'compile_commands.json').read_text(encoding='utf-8'))}
+    return sorted({user for path in direct for user in users(path) if user in built})
 
 
 def compiled(source, text, folder):
