@@ -6,7 +6,8 @@
  *
  * Panels of 2,048 columns, from the cache (as many as fit 192 KiB) and from memory (96 MiB, walked
  * from one end to the other, in huge pages where the system has them). Cycles are time times the
- * core's clock, which is measured before. The scalar level takes four panels in both places.
+ * core's clock, which is measured before. The scalar level takes four panels in both places. Wide
+ * products (NAME/wide) are of 80 panels, their tables' making included, for 16 and more tokens.
  * Without a choice: every level that is present, every kind, 1, 2, 4, 8, 16 and 64 tokens, both
  * places; and then everything that is no panel.
  *
@@ -27,6 +28,8 @@
 #define MEMORY_BYTES ((size_t)96 << 20)
 #define SLOW_PANELS 4u /* of the scalar level, which reads memory no faster than the cache */
 #define TOKENS_MAX 64u
+#define FOR_WIDE 80u            /* panels of a wide product */
+#define WIDE_LEAST 16u          /* tokens of one */
 #define N_VALUES ((size_t)4096) /* of what is no panel */
 
 enum place { PLACE_CACHE, PLACE_MEMORY, PLACES };
@@ -56,6 +59,7 @@ struct panel_run {
     enum panel_kind kind;
     enum place place;
     size_t n_tokens, n_panels;
+    bool wide;
 };
 
 static void print_panel(const struct args *a, const struct panel_run *run, uint64_t ns)
@@ -63,8 +67,11 @@ static void print_panel(const struct args *a, const struct panel_run *run, uint6
     const double weights = (double)(run->n_panels * PANEL_ROWS * N_COLS);
     const double macs = weights * (double)run->n_tokens, each = (double)ns * 128 / macs;
     const double rate = (double)(run->n_panels * panel_bytes(run->kind, N_COLS)) / (double)ns;
-    const char *level = cpu_level_name(run->level), *kind = panel_info(run->kind)->name;
+    const char *level = cpu_level_name(run->level);
+    char kind[16];
 
+    (void)snprintf(kind, sizeof(kind), "%s%s", panel_info(run->kind)->name,
+                   run->wide ? "/wide" : "");
     if (a->json) {
         (void)printf("%s\n {\"level\": \"%s\", \"kind\": \"%s\", \"in\": \"%s\", \"tokens\": %zu, "
                      "\"ns\": %.4f, \"cycles\": %.3f, \"gb_per_s\": %.3f, \"g_mac_per_s\": %.2f}",
@@ -72,7 +79,7 @@ static void print_panel(const struct args *a, const struct panel_run *run, uint6
                      each * cycles_per_ns, rate, macs / (double)ns);
         separator = ",";
     } else {
-        (void)printf("%-8s %-5s %-6s %6zu %10.3f %10.2f %10.2f %10.1f\n", level, kind,
+        (void)printf("%-8s %-9s %-6s %6zu %10.3f %10.2f %10.2f %10.1f\n", level, kind,
                      place_names[run->place], run->n_tokens, each, each * cycles_per_ns, rate,
                      macs / (double)ns);
     }
@@ -83,8 +90,13 @@ static void print_panel(const struct args *a, const struct panel_run *run, uint6
 static void multiply(const struct panel_run *run, const struct kernels *k, const uint8_t *panels,
                      const struct act_q8 *act, float *out)
 {
+    static uint8_t room[WIDE_ROOM_BYTES] __attribute__((aligned(64)));
     const size_t bytes = panel_bytes(run->kind, N_COLS);
 
+    if (run->wide) {
+        k->wide[run->kind](panels, run->n_panels, N_COLS, act, out, FOR_WIDE * PANEL_ROWS, room);
+        return;
+    }
     if (run->kind == PANEL_B1 && act->sums) {
         for (size_t p = 0; p < run->n_panels; p += B1_PANELS_BEST) {
             const size_t left = run->n_panels - p;
@@ -130,6 +142,22 @@ static void time_panels(const struct args *a, const struct panel_run *run, const
     print_panel(a, run, best ? best : 1);
 }
 
+static void bench_wide(const struct args *a, enum cpu_level level, const struct kernels *k,
+                       enum panel_kind kind, const struct panel_case *c, uint8_t *room, float *out)
+{
+    const size_t bytes = panel_bytes(kind, N_COLS);
+
+    for (size_t p = 0; p < FOR_WIDE; p++) {
+        memcpy(room + p * bytes, c->panel, bytes);
+    }
+    for (size_t n = WIDE_LEAST; n <= TOKENS_MAX; n++) {
+        const struct panel_run run = {level, kind, PLACE_CACHE, n, FOR_WIDE, true};
+        if (a->tokens[n]) {
+            time_panels(a, &run, k, &c->act, room, out);
+        }
+    }
+}
+
 static void bench_kind(const struct args *a, enum cpu_level level, const struct kernels *k,
                        enum panel_kind kind, uint8_t *room, float *out)
 {
@@ -138,6 +166,8 @@ static void bench_kind(const struct args *a, enum cpu_level level, const struct 
     struct panel_case c;
 
     panel_case_init(&c, kind, N_COLS, TOKENS_MAX, 0); /* round 0: nothing extreme */
+    panel_case_without_3(&c, kind, N_COLS);
+    panel_case_without_lowest(&c, kind, N_COLS);
     if (kind == PANEL_B1) {
         tables = tables_of(k, &c.act);
         c.act.sums = tables;
@@ -153,11 +183,14 @@ static void bench_kind(const struct args *a, enum cpu_level level, const struct 
             memcpy(room + p * bytes, c.panel, bytes);
         }
         for (size_t n = 1; n <= TOKENS_MAX; n++) {
-            const struct panel_run run = {level, kind, (enum place)place, n, n_panels};
+            const struct panel_run run = {level, kind, (enum place)place, n, n_panels, false};
             if (a->tokens[n]) {
                 time_panels(a, &run, k, &c.act, room, out);
             }
         }
+    }
+    if (k->wide[kind] && a->places[PLACE_CACHE]) {
+        bench_wide(a, level, k, kind, &c, room, out);
     }
     free(tables);
     panel_case_deinit(&c);
@@ -469,7 +502,7 @@ int main(int argc, char **argv)
     }
     uint8_t *room =
         mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    float *out = malloc(TOKENS_MAX * B1_PANELS_BEST * PANEL_ROWS * sizeof(*out));
+    float *out = malloc(TOKENS_MAX * FOR_WIDE * PANEL_ROWS * sizeof(*out));
     if (room == MAP_FAILED || !out) {
         (void)fputs("kernels: no memory\n", stderr);
         return 71;
@@ -482,7 +515,7 @@ int main(int argc, char **argv)
     } else {
         (void)printf(
             "core at %.2f GHz; times are of one thread's own, for 128 weights and a token\n"
-            "%-8s %-5s %-6s %6s %10s %10s %10s %10s\n",
+            "%-8s %-9s %-6s %6s %10s %10s %10s %10s\n",
             cycles_per_ns, "level", "kind", "in", "tokens", "ns", "cycles", "GB/s", "G MAC/s");
     }
     for (int level = 0; level < CPU_LEVELS; level++) {

@@ -58,8 +58,12 @@ def kernels(args, _home):
     by = {}
     for r in found['rows']:
         by.setdefault((r['level'], r['kind']), {})[r['in'], r['tokens']] = r
-    rows = [(level, kind, *(f"{number(f['cache', n]['cycles'])}" for n in TOKENS), number(f['memory', 1]['gb_per_s']),
-             number(f['cache', 64]['g_mac_per_s'])) for (level, kind), f in by.items()]
+
+    def figure(of, place, tokens, unit):  # a wide product is of many tokens
+        return number(of[place, tokens][unit]) if (place, tokens) in of else ''
+
+    rows = [(level, kind, *(figure(f, 'cache', n, 'cycles') for n in TOKENS), figure(f, 'memory', 1, 'gb_per_s'),
+             figure(f, 'cache', 64, 'g_mac_per_s')) for (level, kind), f in by.items()]
     return (f"Core at {found['core_ghz']:.2f} GHz, one thread; cycles for 128 weights and a token, from the cache.\n\n" +
             table(['Level', 'Panel', *(f'{n} token{"s" * (n > 1)}' for n in TOKENS), 'GB/s from memory, 1 token',
                    'G MAC/s, 64 tokens'], rows))

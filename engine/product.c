@@ -27,8 +27,10 @@
 #define ITEM_MOST ((size_t)16 << 20)     /* and at most, unless it is one panel */
 #define ALONE_WORK ((size_t)160 << 10)   /* below this the caller works alone */
 #define ITEMS_PER_THREAD 24u             /* where ITEM_LEAST allows so many */
-#define WIDE_TOKENS_LEAST 12u            /* of a wide product: with fewer, panels are faster */
-#define WIDE_PANELS_LEAST 12u            /* likewise */
+#define WIDE_PASS 32u                    /* tokens that a wide product takes at once, or half */
+#define WIDE_PASS_LEAST 23u              /* with fewer, half a pass and panels are faster */
+#define WIDE_HALF_LEAST 15u              /* than half a pass, likewise */
+#define WIDE_PANELS_LEAST 12u            /* panels that are worth the tables */
 
 /* Items that a thread takes first, on a line of the cache of its own. */
 struct share {
@@ -301,44 +303,50 @@ static void do_panels(const struct job *j, const struct product *p, size_t begin
     }
 }
 
-/* Panels [begin, *ret_next) by a wide product, if there are enough and tokens, too. */
-static bool do_wide(struct job *j, const struct product *p, size_t begin, size_t end,
-                    const struct part *part, size_t *ret_next)
+/* How many of n tokens go by a wide product: the last ones may be too few for it. */
+static size_t wide_tokens(size_t n)
+{
+    const size_t rest = n % WIDE_PASS, whole = n - rest;
+
+    return rest < WIDE_HALF_LEAST                           ? whole
+           : rest > WIDE_PASS / 2 && rest < WIDE_PASS_LEAST ? whole + WIDE_PASS / 2
+                                                            : n;
+}
+
+/* Panels from `begin` on by wide products. Returns where they end, which may be where they begin. */
+static size_t do_wide(struct job *j, const struct product *p, size_t begin, size_t end,
+                      const struct part *part)
 {
     const struct matrix *m = p->m;
     const size_t n_whole = m->n_rows / PANEL_ROWS, last = end < n_whole ? end : n_whole;
-
-    if (begin + WIDE_PANELS_LEAST > last || part->n < WIDE_TOKENS_LEAST) {
-        return false;
-    }
-    const size_t n_calls = (last - begin + WIDE_PANELS - 1) / WIDE_PANELS;
-    const size_t n = (last - begin + n_calls - 1) / n_calls;
     const struct act_q8 act = act_of(j, m, part);
-    j->k->wide[format_info(m->format)->panel](m->data + begin * m->panel_bytes, n, m->n_cols, &act,
-                                              p->out + part->first * p->stride + begin * PANEL_ROWS,
-                                              p->stride, room_of(j, part->thread_i));
-    j->tables_of[part->thread_i] = 0; /* they lay in the same room */
-    *ret_next = begin + n;
-    return true;
+    size_t at = begin;
+
+    while (at + WIDE_PANELS_LEAST <= last) {
+        const size_t n_calls = (last - at + WIDE_PANELS - 1) / WIDE_PANELS;
+        const size_t n = (last - at + n_calls - 1) / n_calls;
+        j->k->wide[format_info(m->format)->panel](m->data + at * m->panel_bytes, n, m->n_cols, &act,
+                                                  p->out + part->first * p->stride +
+                                                      at * PANEL_ROWS,
+                                                  p->stride, room_of(j, part->thread_i));
+        at += n;
+    }
+    if (at > begin) {
+        j->tables_of[part->thread_i] = 0; /* they lay in the same room */
+        if (m->scale != 1.0f || m->bias) {
+            finish_panels(p, begin, at, part);
+        }
+    }
+    return at;
 }
 
-/* A part of one matrix. */
-static void do_product(struct job *j, const struct product *p, size_t begin, size_t end,
-                       const struct part *part)
+/* Panels one after the other, in batches whose tables fit. */
+static void do_narrow(struct job *j, const struct product *p, size_t begin, size_t end,
+                      const struct part *part)
 {
-    if (j->wide) {
-        const size_t from = begin;
-        while (do_wide(j, p, begin, end, part, &begin)) {
-        }
-        if (begin > from && (p->m->scale != 1.0f || p->m->bias)) {
-            finish_panels(p, from, begin, part);
-        }
-    }
-    if (begin >= end) {
-        return;
-    }
-    const size_t most = j->binary ? tables_tokens(p->m->n_cols) : part->n;
-    for (size_t t = 0; t < part->n; t += most) {
+    const size_t most = j->binary ? tables_tokens(p->m->n_cols) : TOKENS_AT_ONCE;
+
+    for (size_t t = 0; begin < end && t < part->n; t += most) {
         struct part some = {.first = part->first + t,
                             .n = part->n - t < most ? part->n - t : most,
                             .thread_i = part->thread_i};
@@ -347,6 +355,21 @@ static void do_product(struct job *j, const struct product *p, size_t begin, siz
         }
         do_panels(j, p, begin, end, &some);
     }
+}
+
+/* A part of one matrix. */
+static void do_product(struct job *j, const struct product *p, size_t begin, size_t end,
+                       const struct part *part)
+{
+    const size_t n = j->wide ? wide_tokens(part->n) : 0;
+    const struct part wide = {.first = part->first, .n = n, .thread_i = part->thread_i};
+    const struct part rest = {
+        .first = part->first + n, .n = part->n - n, .thread_i = part->thread_i};
+
+    if (n > 0) {
+        do_narrow(j, p, do_wide(j, p, begin, end, &wide), end, &wide);
+    }
+    do_narrow(j, p, begin, end, &rest);
 }
 
 static void do_item(struct job *j, size_t item, unsigned thread_i)
@@ -447,7 +470,7 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
     j.products = products;
     j.n_tokens = n_tokens;
     j.n_panels = 0;
-    j.wide = n_tokens >= WIDE_TOKENS_LEAST && all_wide(j.k, products, n);
+    j.wide = wide_tokens(n_tokens) > 0 && all_wide(j.k, products, n);
     j.batch = j.wide ? WIDE_TOKENS : TOKENS_AT_ONCE;
     j.binary = NULL;
     for (size_t i = 0; i < n; i++) {

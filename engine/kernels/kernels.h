@@ -163,8 +163,7 @@ typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, const uint8_t 
 
 /**
  * wide_fn - panels that lie one after the other times many tokens, by tables of the tokens' sums;
- * the same bits as by panel_fn. Worth its tables from about WIDE_TOKENS_LEAST tokens and
- * WIDE_PANELS_LEAST panels on.
+ * the same bits as by panel_fn. Tokens pass 32 or 16 together, fewer take as long.
  * @n_panels: 1..WIDE_PANELS
  * @act:      at most WIDE_TOKENS tokens; quantized with the kind's block; sums unused
  * @out:      (token, panel, 16) written; row stride out_stride floats. Any alignment.

@@ -49,6 +49,11 @@ void panel_case_init(struct panel_case *c, enum panel_kind kind, size_t n_cols, 
                      size_t round);
 void panel_case_deinit(struct panel_case *c);
 
+/** panel_case_without_3() - two-bit codes of 3, which no encoder writes, become others */
+void panel_case_without_3(struct panel_case *c, enum panel_kind kind, size_t n_cols);
+/** panel_case_without_lowest() - activations of -128, which quantizing never writes, become -127 */
+void panel_case_without_lowest(struct panel_case *c, enum panel_kind kind, size_t n_cols);
+
 bool check_panel(enum panel_kind kind, panel_fn *want, panel_fn *got);
 bool check_batch(enum panel_kind kind, panel_fn *fn);
 

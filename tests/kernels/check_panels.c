@@ -65,6 +65,21 @@ static void put_scales(struct panel_case *c, enum panel_kind kind, size_t n_cols
     }
 }
 
+static void sum_blocks(struct panel_case *c, enum panel_kind kind, size_t n_cols)
+{
+    const size_t block = block_of(kind, n_cols);
+
+    for (size_t t = 0; t < c->act.n_tokens; t++) {
+        for (size_t b = 0; b < n_cols / block; b++) {
+            int32_t sum = 0;
+            for (size_t i = 0; i < block; i++) {
+                sum += c->q[t * c->act.q_stride + b * block + i];
+            }
+            c->s[t * c->act.d_stride + b] = sum;
+        }
+    }
+}
+
 /* The panel starts 32 bytes past a 64-byte boundary, as its contract allows. */
 void panel_case_init(struct panel_case *c, enum panel_kind kind, size_t n_cols, size_t n_tokens,
                      size_t round)
@@ -84,11 +99,6 @@ void panel_case_init(struct panel_case *c, enum panel_kind kind, size_t n_cols, 
     fill_bytes(c->q, (n_tokens - 1) * q_stride + n_cols, fill_value(acts, 0x80, 0x7f));
     for (size_t t = 0; t < n_tokens; t++) {
         for (size_t b = 0; b < n_blocks; b++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < block; i++) {
-                sum += c->q[t * q_stride + b * block + i];
-            }
-            c->s[t * d_stride + b] = sum;
             c->d[t * d_stride + b] = scales == SCALE_EXTREME && random_u32() % 8 == 0
                                          ? extreme_float()
                                          : random_float(8);
@@ -100,6 +110,29 @@ void panel_case_init(struct panel_case *c, enum panel_kind kind, size_t n_cols, 
                              .q_stride = q_stride,
                              .d_stride = d_stride,
                              .n_tokens = n_tokens};
+    sum_blocks(c, kind, n_cols);
+}
+
+void panel_case_without_3(struct panel_case *c, enum panel_kind kind, size_t n_cols)
+{
+    const struct panel_info *info = panel_info(kind);
+    const size_t head = kind == PANEL_TROW ? 0 : 32; /* of a group: its scales */
+    const bool codes = kind == PANEL_TROW || (kind >= PANEL_T64 && kind <= PANEL_T256);
+
+    for (size_t g = 0; codes && g < n_cols / info->group; g++) {
+        uint8_t *group = c->panel + info->head_bytes + g * info->group_bytes;
+        for (size_t i = head; i < info->group_bytes; i++) {
+            group[i] &= (uint8_t) ~(group[i] & group[i] >> 1 & 0x55);
+        }
+    }
+}
+
+void panel_case_without_lowest(struct panel_case *c, enum panel_kind kind, size_t n_cols)
+{
+    for (size_t i = 0; i < (c->act.n_tokens - 1) * c->act.q_stride + n_cols; i++) {
+        c->q[i] = c->q[i] == INT8_MIN ? -127 : c->q[i];
+    }
+    sum_blocks(c, kind, n_cols);
 }
 
 void panel_case_deinit(struct panel_case *c)

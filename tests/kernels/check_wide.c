@@ -7,41 +7,17 @@
 /* What the rounds of every eight have. */
 enum { ROUND_CODE_3 = 5, ROUND_LOWEST = 6, ROUND_ONE_CODE_3 = 7 };
 
-/* Codes of two bits: 3 becomes 2. */
-static void leave_out_3(uint8_t *codes, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        codes[i] &= (uint8_t) ~(codes[i] & codes[i] >> 1 & 0x55);
-    }
-}
-
 /* What encoders and quantizing write, or in some rounds what they do not. */
 static void tame(struct panel_case *c, enum panel_kind kind, size_t n_cols, size_t round)
 {
-    const struct panel_info *info = panel_info(kind);
-    const size_t head = kind == PANEL_TROW ? 0 : 32; /* of a group: its scales */
-
-    for (size_t g = 0; kind != PANEL_B1 && round % 8 != ROUND_CODE_3 && g < n_cols / info->group;
-         g++) {
-        leave_out_3(c->panel + info->head_bytes + g * info->group_bytes + head,
-                    info->group_bytes - head);
+    if (round % 8 != ROUND_CODE_3) {
+        panel_case_without_3(c, kind, n_cols);
     }
     if (kind != PANEL_B1 && round % 8 == ROUND_ONE_CODE_3) {
         c->panel[panel_bytes(kind, n_cols) - 1 - random_u32() % 64] |= 3 << random_u32() % 4 * 2;
     }
-    for (size_t i = 0;
-         round % 8 != ROUND_LOWEST && i < (c->act.n_tokens - 1) * c->act.q_stride + n_cols; i++) {
-        c->q[i] = c->q[i] == INT8_MIN ? -127 : c->q[i];
-    }
-    for (size_t t = 0; t < c->act.n_tokens; t++) { /* the sums of what they are now */
-        const size_t block = info->act_block ? info->act_block : n_cols;
-        for (size_t b = 0; b < n_cols / block; b++) {
-            int32_t sum = 0;
-            for (size_t i = 0; i < block; i++) {
-                sum += c->q[t * c->act.q_stride + b * block + i];
-            }
-            c->s[t * c->act.d_stride + b] = sum;
-        }
+    if (round % 8 != ROUND_LOWEST) {
+        panel_case_without_lowest(c, kind, n_cols);
     }
 }
 

@@ -105,12 +105,12 @@ static void matrices_init(struct matrix *m, enum format f, const size_t *rows, s
 /* Goal: a product is the same bits however many threads share it and at every CPU level, every row
  * written. Method: three matrices whose rows are no whole panels, one of them less than a panel,
  * over pools of 1 to 7, beside the scalar kernels on one thread; one token takes many threads'
- * pieces from few panels, 77 and 130 come in several passes, the last of them short. The outputs
+ * pieces from few panels, 52, 79 and 130 come in several passes, the last of them short. The outputs
  * begin as something that no product gives. */
 static void share_and_compare(const struct matrix *m, const size_t *rows, size_t n_rows)
 {
     static const unsigned threads[] = {1, 2, 3, POOL_MAX};
-    static const size_t tokens[] = {1, 8, 77, TOKENS_MAX};
+    static const size_t tokens[] = {1, 8, 52, 79, TOKENS_MAX};
     const size_t all = rows[0] + rows[1] + rows[2], bytes = TOKENS_MAX * all * sizeof(float);
     float *want = malloc(bytes), *got = malloc(bytes);
 
