@@ -313,22 +313,22 @@ static size_t wide_tokens(size_t n)
                                                             : n;
 }
 
-/* Panels from `begin` on by wide products. Returns where they end, which may be where they begin. */
+/* Panels from `begin` on by wide products. Returns where these end, which may be at once. */
 static size_t do_wide(struct job *j, const struct product *p, size_t begin, size_t end,
                       const struct part *part)
 {
     const struct matrix *m = p->m;
     const size_t n_whole = m->n_rows / PANEL_ROWS, last = end < n_whole ? end : n_whole;
     const struct act_q8 act = act_of(j, m, part);
+    wide_fn *const fn = j->k->wide[format_info(m->format)->panel];
+    float *out = p->out + part->first * p->stride;
     size_t at = begin;
 
     while (at + WIDE_PANELS_LEAST <= last) {
         const size_t n_calls = (last - at + WIDE_PANELS - 1) / WIDE_PANELS;
         const size_t n = (last - at + n_calls - 1) / n_calls;
-        j->k->wide[format_info(m->format)->panel](m->data + at * m->panel_bytes, n, m->n_cols, &act,
-                                                  p->out + part->first * p->stride +
-                                                      at * PANEL_ROWS,
-                                                  p->stride, room_of(j, part->thread_i));
+        fn(m->data + at * m->panel_bytes, n, m->n_cols, &act, out + at * PANEL_ROWS, p->stride,
+           room_of(j, part->thread_i));
         at += n;
     }
     if (at > begin) {

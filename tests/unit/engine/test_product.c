@@ -105,8 +105,8 @@ static void matrices_init(struct matrix *m, enum format f, const size_t *rows, s
 /* Goal: a product is the same bits however many threads share it and at every CPU level, every row
  * written. Method: three matrices whose rows are no whole panels, one of them less than a panel,
  * over pools of 1 to 7, beside the scalar kernels on one thread; one token takes many threads'
- * pieces from few panels, 52, 79 and 130 come in several passes, the last of them short. The outputs
- * begin as something that no product gives. */
+ * pieces from few panels, 52, 79 and 130 come in several passes, the last of them short. The
+ * outputs begin as something that no product gives. */
 static void share_and_compare(const struct matrix *m, const size_t *rows, size_t n_rows)
 {
     static const unsigned threads[] = {1, 2, 3, POOL_MAX};
