@@ -17,16 +17,19 @@
  * thread had still to subtract its item, after it had read them.
  *
  * The caller sees what items wrote. Every subtraction from `left` releases, none but subtractions
- * follow the caller's own store, and the load that yields 0 acquires them all.
+ * follow the caller's own store, which whoever takes an item sees with the ticket, and the load
+ * that yields 0 acquires them all.
  *
  * No wake-up is lost. Both sleeps are one pattern: the sleeper announces itself (caller_sleeps,
  * n_sleeping), then compares the word (left, bell) and sleeps in one act of the kernel; the waker
  * changes the word, then looks for an announcement. All four are sequentially consistent, and the
  * futex call has a full barrier before it compares, so either the waker sees the announcement and
  * wakes, or the sleeper sees the changed word and does not sleep. A waker that comes late wakes
- * somebody for nothing: both sleepers look again. A worker that misses a job costs time, not
- * answers, as the caller takes whatever is left; only the end must reach everyone, and it does: a
- * worker reads `bell` before `stop`, which is set before the bell rings for the last time.
+ * somebody for nothing: both sleepers look again. The bell rings just before the ticket is there,
+ * so that both go to the other cores in one line; a worker that is as quick finds no item and goes
+ * on to spin. A worker that misses a job costs time, not answers, as the caller takes whatever is
+ * left; only the end must reach everyone, and it does: a worker reads `bell` before `stop`, which
+ * is set before the bell rings for the last time.
  *
  * A job may be for the first n_used threads only. That number is written where fn and ctx are and
  * read where they are, so what was proved of them holds of it: who takes an item of job j has seen
@@ -58,14 +61,16 @@ struct worker {
     unsigned thread_i;
 };
 
+/* What changes with every job lies in two lines of the cache, and what does not in a third: a line
+ * that goes from core to core takes as long as hundreds of instructions. */
 struct threads {
     _Atomic uint64_t ticket;
     _Atomic(threads_fn *) fn;
     _Atomic(void *) ctx;
+    _Atomic uint32_t bell;              /* counts jobs; workers sleep on it */
     _Alignas(64) _Atomic uint32_t left; /* items not finished; the caller sleeps on it */
     _Atomic uint32_t caller_sleeps;
-    _Alignas(64) _Atomic uint32_t bell; /* counts jobs; workers sleep on it */
-    _Atomic uint32_t n_sleeping;
+    _Alignas(64) _Atomic uint32_t n_sleeping;
     atomic_bool stop;
     _Atomic uint32_t n_used; /* threads that take items; parked workers sleep on it */
     unsigned n_threads;
@@ -152,9 +157,8 @@ static void *worker_main(void *arg)
     }
 }
 
-static void ring(struct threads *t)
+static void wake_sleepers(struct threads *t)
 {
-    atomic_fetch_add(&t->bell, 1);
     if (atomic_load(&t->n_sleeping) != 0) {
         futex_wake(&t->bell, INT_MAX);
     }
@@ -192,7 +196,8 @@ void threads_free(struct threads *t)
     }
     atomic_store(&t->stop, true);
     threads_use(t, t->n_threads);
-    ring(t);
+    atomic_fetch_add(&t->bell, 1);
+    wake_sleepers(t);
     for (unsigned i = 0; i < t->n_started; i++) {
         (void)pthread_join(t->workers[i].thread, NULL);
     }
@@ -218,6 +223,19 @@ unsigned threads_used(const struct threads *t)
     return atomic_load_explicit(&t->n_used, memory_order_relaxed);
 }
 
+static void sleep_until_done(struct threads *t)
+{
+    for (;;) {
+        atomic_store(&t->caller_sleeps, 1);
+        const uint32_t left = atomic_load(&t->left);
+        if (left == 0) {
+            break;
+        }
+        futex_wait(&t->left, left);
+    }
+    atomic_store(&t->caller_sleeps, 0);
+}
+
 void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items)
 {
     assert(n_items <= UINT32_MAX);
@@ -230,24 +248,20 @@ void threads_run(struct threads *t, threads_fn *fn, void *ctx, size_t n_items)
     const uint64_t job = (atomic_load_explicit(&t->ticket, memory_order_relaxed) >> 32) + 1;
     atomic_store_explicit(&t->fn, fn, memory_order_relaxed);
     atomic_store_explicit(&t->ctx, ctx, memory_order_relaxed);
-    atomic_store(&t->left, (uint32_t)n_items);
+    atomic_store_explicit(&t->left, (uint32_t)n_items, memory_order_relaxed);
+    atomic_fetch_add(&t->bell, 1);
     atomic_store_explicit(&t->ticket, job << 32 | n_items, memory_order_release);
-    ring(t);
+    wake_sleepers(t);
 
     work(t, 0);
     const uint64_t begin = t->timed ? clock_now_ns() : 0;
-    for (unsigned spins = 0; atomic_load(&t->left) != 0 && spins < SPIN_ROUNDS; spins++) {
+    unsigned spins = 0;
+    for (; atomic_load(&t->left) != 0 && spins < SPIN_ROUNDS; spins++) {
         pause_cpu();
     }
-    for (;;) {
-        atomic_store(&t->caller_sleeps, 1);
-        const uint32_t left = atomic_load(&t->left);
-        if (left == 0) {
-            break;
-        }
-        futex_wait(&t->left, left);
+    if (spins == SPIN_ROUNDS) {
+        sleep_until_done(t);
     }
-    atomic_store(&t->caller_sleeps, 0);
     if (t->timed) {
         t->waited_ns += clock_now_ns() - begin;
     }
