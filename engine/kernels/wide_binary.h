@@ -9,6 +9,7 @@ INLINE void binary_table(int16_t (*q)[PASS_TOKENS], const int n, int16_t least, 
                          uint8_t *ret)
 {
     const size_t stride = n_vecs * LANES * INT16;
+    const int n_high = n == 6 ? 8 : 4; /* ways of the columns from the fourth on */
 
     for (size_t v = 0; v < n_vecs; v++) {
         ivec all = iv_all(least), twice[6], low[8];
@@ -26,7 +27,7 @@ INLINE void binary_table(int16_t (*q)[PASS_TOKENS], const int n, int16_t least, 
                 low[i] = i >> b & 1 ? iv_add(low[i], twice[b]) : low[i];
             }
         }
-        UNROLL for (int h = 0; h < 1 << (n - 3); h++)
+        UNROLL for (int h = 0; h < n_high; h++)
         {
             UNROLL for (int i = 0; i < 8; i++)
             {
