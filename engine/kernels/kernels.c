@@ -111,6 +111,9 @@ static void take_neon(struct kernels *k)
     k->panel[PANEL_B1] = panel_b1_neon;
     k->quad_sums = quad_sums_neon;
     k->b1_panels = b1_panels_neon;
+    k->wide[PANEL_B1] = wide_b1_neon;
+    k->wide[PANEL_T256] = wide_t256_neon;
+    k->wide[PANEL_TROW] = wide_trow_neon;
     k->panel[PANEL_I8] = panel_i8_neon;
     k->panel[PANEL_T64] = panel_t64_neon;
     k->panel[PANEL_T128] = panel_t128_neon;

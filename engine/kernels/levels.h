@@ -115,6 +115,7 @@ panel_fn panel_b1_neon, panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t2
     panel_trow_neon, panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;
 quad_sums_fn quad_sums_neon;
 b1_panels_fn b1_panels_neon;
+wide_fn wide_b1_neon, wide_t256_neon, wide_trow_neon;
 quant_fn quant_neon, quant_token_neon;
 dot_f32_fn dot_f32_neon;
 dot_half_fn dot_f16_neon, dot_bf16_neon;

@@ -21,7 +21,7 @@
  * Sums are kept 32,768 up, so that they count as unsigned: under the upper half of the float 2^23
  * they are the lower half of a float, from which one subtraction leaves the sum.
  *
- * A level's registers have names here, from avx2_lanes.h:
+ * A level's registers have names here, from avx2_lanes.h or neon_lanes.h:
  *
  *   LANES                tokens in a register of int16, half of them in one of floats
  *   ivec, fvec           such registers
@@ -43,8 +43,12 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "engine/kernels/avx2_lanes.h"
 #include "engine/kernels/levels.h"
+#if defined(__aarch64__)
+#include "engine/kernels/neon_lanes.h"
+#else
+#include "engine/kernels/avx2_lanes.h"
+#endif
 
 #define PASS_TOKENS 32 /* that share the tables */
 #define PASSES (WIDE_TOKENS / PASS_TOKENS)

@@ -23,6 +23,7 @@ MACHINE_HEADERS = {  # compile on one machine alone, with these flags
     'engine/kernels/dotprod_common.h': ('aarch64', ['-march=armv8.2-a+dotprod']),
     'engine/kernels/i8mm_common.h': ('aarch64', ['-march=armv8.2-a+dotprod+i8mm']),
     'engine/kernels/neon_common.h': ('aarch64', []),
+    'engine/kernels/neon_lanes.h': ('aarch64', []),
 }
 KERNELS = 'engine/kernels/'  # kernels and flat tables may be longer
 UNFINISHED = re.compile(r'\b(TODO|FIXME|XXX|HACK)\b')
