@@ -95,10 +95,11 @@ def arm(_args, home):
     if done.returncode != 0:
         sys.exit(f'bench/mca.py: exit {done.returncode}')
     rows = [(r['core'], r['level'], r['kind'], r['tokens'], number(r['instructions']), number(r['cycles']),
-             number(r['bound']), f"{r['ratio']:.2f}", number(r['dots']) if r['dots'] else '',
-             f"{r['ratio_dots']:.2f}" if r['dots'] else '') for r in json.loads(path.read_text())['rows']]
-    return table(['Core', 'Level', 'Panel', 'Tokens', 'Instructions', 'Cycles', 'Bound of the pipes', 'Ratio',
-                  'Dot products alone', 'Ratio'], rows)
+             number(r['tables']) if r['tables'] else '', number(r['bound']), f"{r['ratio']:.2f}",
+             number(r['dots']) if r['dots'] else '', f"{r['ratio_dots']:.2f}" if r['dots'] else '')
+            for r in json.loads(path.read_text())['rows']]
+    return table(['Core', 'Level', 'Panel', 'Tokens', 'Instructions', 'Cycles', 'Of them tables', 'Bound of the pipes',
+                  'Ratio', 'Dot products alone', 'Ratio'], rows)
 
 
 MEASURE = {'limits': limits, 'kernels': kernels, 'table': targets, 'profile': profile, 'arm': arm}

@@ -292,11 +292,12 @@ def sweep(run, model):
 
 def row_arm(run):
     """Cycles of the inner loops on a cortex-a76, as a static analyser counts them."""
-    done = subprocess.run([sys.executable, ROOT / 'bench/mca.py', '--json', '-'], stdout=subprocess.PIPE)
+    done = subprocess.run([sys.executable, ROOT / 'bench/mca.py', '--core', 'cortex-a76', '--json', '-'], stdout=subprocess.PIPE)
     if done.returncode != 0:
         print('arm: SKIPPED: bench/mca.py says why', flush=True)
         return
-    rows = [row for row in json.loads(done.stdout)['rows'] if row['core'] == 'cortex-a76' and row['level'] == 'dotprod']
+    rows = [row for row in json.loads(done.stdout)['rows'] if row['core'] == 'cortex-a76' and
+            (row['level'] == 'dotprod' or row['kind'].startswith('wide-'))]
     for row in rows:
         print(f"arm  {row['kind']:<6} {row['tokens']} tokens: {row['cycles']:.2f} cycles for 128 weights, bound "
               f"{row['bound']:.2f}", flush=True)

@@ -150,6 +150,10 @@ class Instructions(unittest.TestCase):
         self.assertEqual(mca.plain(look_up, 'cortex-a72'), look_up)
         self.assertEqual(mca.plain(look_up, 'cortex-a76'), 'orr\tv28.16b, v6.16b, v0.16b')
 
+    def test_what_tables_take_is_told_from_what_panels_take(self):
+        few, many = ([1000 + n * 70, n * 12] for n in mca.WIDE_PANELS)
+        self.assertEqual(mca.panels_and_tables(few, many), ([70, 12], [1000, 0]))
+
 
 if __name__ == '__main__':
     unittest.main()
