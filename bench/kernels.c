@@ -389,7 +389,7 @@ static void bench_values(const struct args *a, enum cpu_level level, const struc
             const uint64_t ns = (cpu_ns() - start) / 8;
             best = ns < best ? ns : best;
         }
-        const double each = (double)(best ? best : 1) * 128 / (double)(N_VALUES * slots[i].queries);
+        const double each = (double)best * 128 / (double)(N_VALUES * slots[i].queries);
         const double rate = 128.0 * slots[i].bytes / (each * slots[i].queries);
         if (a->json) {
             (void)printf(
