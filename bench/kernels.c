@@ -137,9 +137,9 @@ static void time_panels(const struct args *a, const struct panel_run *run, const
         const uint64_t start = cpu_ns();
         multiply(run, k, panels, &act, out);
         const uint64_t ns = cpu_ns() - start;
-        best = ns < best ? ns : best;
+        best = ns > 0 && ns < best ? ns : best; /* 0: the clock stood still */
     }
-    print_panel(a, run, best ? best : 1);
+    print_panel(a, run, best);
 }
 
 static void bench_wide(const struct args *a, enum cpu_level level, const struct kernels *k,
@@ -387,7 +387,7 @@ static void bench_values(const struct args *a, enum cpu_level level, const struc
                 slots[i].run(k, &v);
             }
             const uint64_t ns = (cpu_ns() - start) / 8;
-            best = ns < best ? ns : best;
+            best = ns > 0 && ns < best ? ns : best; /* 0: the clock stood still */
         }
         const double each = (double)best * 128 / (double)(N_VALUES * slots[i].queries);
         const double rate = 128.0 * slots[i].bytes / (each * slots[i].queries);
