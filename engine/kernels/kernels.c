@@ -81,7 +81,9 @@ static void take_avx512(struct kernels *k)
     k->panel[PANEL_B1] = panel_b1_avx512;
     k->quad_sums = NULL;
     k->b1_panels = NULL;
-    memset(k->wide, 0, sizeof(k->wide));
+    k->wide[PANEL_B1] = wide_b1_avx512;
+    k->wide[PANEL_T256] = wide_t256_avx512;
+    k->wide[PANEL_TROW] = wide_trow_avx512;
     k->panel[PANEL_I8] = panel_i8_avx512;
     k->panel[PANEL_T64] = panel_t64_avx512;
     k->panel[PANEL_T128] = panel_t128_avx512;

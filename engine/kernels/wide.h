@@ -46,6 +46,8 @@
 #include "engine/kernels/levels.h"
 #if defined(__aarch64__)
 #include "engine/kernels/neon_lanes.h"
+#elif defined(__AVX512BW__) || defined(AVX512_INTRIN_HEADER)
+#include "engine/kernels/avx512_lanes.h"
 #else
 #include "engine/kernels/avx2_lanes.h"
 #endif
@@ -53,6 +55,7 @@
 #define PASS_TOKENS 32 /* that share the tables */
 #define PASSES (WIDE_TOKENS / PASS_TOKENS)
 #define WIDE_VECS (PASS_TOKENS / LANES) /* registers of a full pass */
+#define HALF_VECS ((WIDE_VECS + 1) / 2) /* of one with few tokens */
 #define HALF (LANES / 2)                /* tokens in a register of floats */
 #define ZERO_SUM INT16_MIN              /* 32,768 up */
 
@@ -98,7 +101,7 @@ struct wide_work {
 /* Tokens that pass together. */
 struct pass {
     size_t i, first, n;
-    bool full; /* WIDE_VECS registers are taken, otherwise half of them */
+    bool full; /* WIDE_VECS registers are taken, otherwise HALF_VECS */
 };
 
 INLINE struct pass pass_of(const struct wide_work *w, size_t i)
@@ -106,7 +109,7 @@ INLINE struct pass pass_of(const struct wide_work *w, size_t i)
     const size_t first = i * PASS_TOKENS, left = w->act->n_tokens - first;
     const size_t n = left < PASS_TOKENS ? left : PASS_TOKENS;
 
-    return (struct pass){.i = i, .first = first, .n = n, .full = n > PASS_TOKENS / 2};
+    return (struct pass){.i = i, .first = first, .n = n, .full = n > HALF_VECS * LANES};
 }
 
 INLINE size_t n_passes(const struct wide_work *w)
@@ -173,7 +176,7 @@ INLINE void by_column(struct wide_room *room, const struct act_q8 *act, const st
 {
     static const int8_t none[TILE_COLS];
 
-    for (size_t v = 0; v < (pass->full ? WIDE_VECS : WIDE_VECS / 2); v++) {
+    for (size_t v = 0; v < (pass->full ? WIDE_VECS : HALF_VECS); v++) {
         const int8_t *q[LANES];
         for (size_t lane = 0; lane < LANES; lane++) {
             const size_t t = v * LANES + TOKEN_OF(lane);

@@ -149,8 +149,8 @@ INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t pa
 
 BINARY_TILE(binary_first_full, 0, WIDE_VECS)
 BINARY_TILE(binary_second_full, 2, WIDE_VECS)
-BINARY_TILE(binary_first_half, 0, WIDE_VECS / 2)
-BINARY_TILE(binary_second_half, 2, WIDE_VECS / 2)
+BINARY_TILE(binary_first_half, 0, HALF_VECS)
+BINARY_TILE(binary_second_half, 2, HALF_VECS)
 
 INLINE void binary_group(struct wide_room *room, const struct wide_work *w, const struct pass *pass,
                          size_t g)
@@ -164,7 +164,7 @@ INLINE void binary_group(struct wide_room *room, const struct wide_work *w, cons
             binary_tables(room, WIDE_VECS);
             (b == 0 ? binary_first_full : binary_second_full)(room, w, pass->i, g);
         } else {
-            binary_tables(room, WIDE_VECS / 2);
+            binary_tables(room, HALF_VECS);
             (b == 0 ? binary_first_half : binary_second_half)(room, w, pass->i, g);
         }
     }

@@ -157,10 +157,10 @@ TERNARY_TILE(ternary_begin_full, true, THEN_KEEP, WIDE_VECS)
 TERNARY_TILE(ternary_more_full, false, THEN_KEEP, WIDE_VECS)
 TERNARY_TILE(ternary_group_full, false, THEN_GROUP, WIDE_VECS)
 TERNARY_TILE(ternary_add_full, false, THEN_ADD, WIDE_VECS)
-TERNARY_TILE(ternary_begin_half, true, THEN_KEEP, WIDE_VECS / 2)
-TERNARY_TILE(ternary_more_half, false, THEN_KEEP, WIDE_VECS / 2)
-TERNARY_TILE(ternary_group_half, false, THEN_GROUP, WIDE_VECS / 2)
-TERNARY_TILE(ternary_add_half, false, THEN_ADD, WIDE_VECS / 2)
+TERNARY_TILE(ternary_begin_half, true, THEN_KEEP, HALF_VECS)
+TERNARY_TILE(ternary_more_half, false, THEN_KEEP, HALF_VECS)
+TERNARY_TILE(ternary_group_half, false, THEN_GROUP, HALF_VECS)
+TERNARY_TILE(ternary_add_half, false, THEN_ADD, HALF_VECS)
 
 /* Where a tile is: the columns, and what becomes of the sums. */
 struct tile {
@@ -196,7 +196,7 @@ INLINE void tile_tokens(struct wide_room *room, const struct wide_work *w, const
             ternary_tables(room, WIDE_VECS);
             tile_rows(room, w, tile, i, true);
         } else {
-            ternary_tables(room, WIDE_VECS / 2);
+            ternary_tables(room, HALF_VECS);
             tile_rows(room, w, tile, i, false);
         }
     }
