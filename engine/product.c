@@ -27,7 +27,6 @@
 #define ITEM_MOST ((size_t)16 << 20)     /* and at most, unless it is one panel */
 #define ALONE_WORK ((size_t)160 << 10)   /* below this the caller works alone */
 #define ITEMS_PER_THREAD 24u             /* where ITEM_LEAST allows so many */
-#define WIDE_PASS 32u                    /* tokens that a wide product takes at once, or half */
 #define WIDE_PASS_LEAST 23u              /* with fewer, half a pass and panels are faster */
 #define WIDE_HALF_LEAST 15u              /* than half a pass, likewise */
 #define WIDE_PANELS_LEAST 12u            /* panels that are worth the tables */

@@ -132,7 +132,7 @@ INLINE void scales_of_rows(const uint8_t *group, float *ret)
 }
 
 /* Byte i of a row stands at [i][row]. */
-INLINE void block_words(const uint8_t *line, uint32_t ret[PANEL_ROWS])
+INLINE void line_words(const uint8_t *line, __m128i ret[4])
 {
     const __m128i *at = (const __m128i *)line;
     const __m128i a = _mm_loadu_si128(at), b = _mm_loadu_si128(at + 1);
@@ -140,10 +140,24 @@ INLINE void block_words(const uint8_t *line, uint32_t ret[PANEL_ROWS])
     const __m128i ab[2] = {_mm_unpacklo_epi8(a, b), _mm_unpackhi_epi8(a, b)};
     const __m128i cd[2] = {_mm_unpacklo_epi8(c, d), _mm_unpackhi_epi8(c, d)};
 
-    for (int i = 0; i < 2; i++) {
-        __m128i *to = (__m128i *)(ret + 8 * i);
-        _mm_store_si128(to, _mm_unpacklo_epi16(ab[i], cd[i]));
-        _mm_store_si128(to + 1, _mm_unpackhi_epi16(ab[i], cd[i]));
+    UNROLL for (int i = 0; i < 2; i++)
+    {
+        ret[2 * i] = _mm_unpacklo_epi16(ab[i], cd[i]);
+        ret[2 * i + 1] = _mm_unpackhi_epi16(ab[i], cd[i]);
+    }
+}
+
+INLINE void tile_words(const uint8_t *lines, uint64_t ret[PANEL_ROWS])
+{
+    __m128i a[4], b[4];
+
+    line_words(lines, a);
+    line_words(lines + B1_LINE_BYTES, b);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        __m128i *to = (__m128i *)(ret + 4 * i);
+        _mm_store_si128(to, _mm_unpacklo_epi32(a[i], b[i]));
+        _mm_store_si128(to + 1, _mm_unpackhi_epi32(a[i], b[i]));
     }
 }
 

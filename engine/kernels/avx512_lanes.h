@@ -130,7 +130,7 @@ INLINE void iv_columns(const int8_t *const q[LANES], size_t at, ivec ret[8])
 INLINE bool q_has_lowest(const int8_t *q, size_t n)
 {
     const __m512i lowest = _mm512_set1_epi8(INT8_MIN);
-    __mmask64 seen = 0;
+    uint64_t seen = 0;
 
     for (size_t i = 0; i < n; i += 64) {
         seen |= _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(q + i), lowest);
@@ -144,14 +144,26 @@ INLINE void scales_of_rows(const uint8_t *group, float *ret)
 }
 
 /* Byte i of a row stands at [i][row]: four rows to a quarter, then their bytes side by side. */
-INLINE void block_words(const uint8_t *line, uint32_t ret[PANEL_ROWS])
+INLINE __m512i line_words(const uint8_t *line)
 {
-    const __m512i quarters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i bytes = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const __m512i quarters =
+        _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i bytes =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
     const __m512i rows = _mm512_permutexvar_epi32(quarters, _mm512_loadu_si512(line));
 
-    _mm512_store_si512(ret, _mm512_shuffle_epi8(rows, bytes));
+    return _mm512_shuffle_epi8(rows, bytes);
+}
+
+INLINE void tile_words(const uint8_t *lines, uint64_t ret[PANEL_ROWS])
+{
+    const __m512i first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    const __m512i second =
+        _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    const __m512i a = line_words(lines), b = line_words(lines + B1_LINE_BYTES);
+
+    _mm512_store_si512(ret, _mm512_permutex2var_epi32(a, first, b));
+    _mm512_store_si512(ret + 8, _mm512_permutex2var_epi32(a, second, b));
 }
 
 /* The codes of a byte, a + 4b + 16c + 64d, as a + 3b + 9c + 27d; with a 3 among them 128 at least:
@@ -207,8 +219,8 @@ INLINE void turn(const float *from, size_t from_stride, float *to, size_t to_str
     }
     UNROLL for (int i = 0; i < 4; i++)
     {
-        const __m512 a = _mm512_shuffle_f32x4(y[i], y[i + 4], 0x44);       /* 0, 4 of eight rows */
-        const __m512 b = _mm512_shuffle_f32x4(y[i], y[i + 4], 0xee);       /* 8, 12 */
+        const __m512 a = _mm512_shuffle_f32x4(y[i], y[i + 4], 0x44); /* 0, 4 of eight rows */
+        const __m512 b = _mm512_shuffle_f32x4(y[i], y[i + 4], 0xee); /* 8, 12 */
         const __m512 c = _mm512_shuffle_f32x4(y[i + 8], y[i + 12], 0x44);
         const __m512 d = _mm512_shuffle_f32x4(y[i + 8], y[i + 12], 0xee);
         x[i] = _mm512_shuffle_f32x4(a, c, 0x88);

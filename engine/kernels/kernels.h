@@ -158,12 +158,14 @@ typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, const uint8_t 
                           size_t n_cols, const struct act_q8 *act, float *out, size_t out_stride);
 
 #define WIDE_TOKENS 64 /* of a wide product, at most */
+#define WIDE_PASS 32   /* of them that pass together */
 #define WIDE_PANELS 96
 #define WIDE_ROOM_BYTES ((size_t)660 << 10) /* scratch of a call */
 
 /**
  * wide_fn - panels that lie one after the other times many tokens, by tables of the tokens' sums;
- * the same bits as by panel_fn. Tokens pass 32 or 16 together, fewer take as long.
+ * the same bits as by panel_fn. Tokens pass WIDE_PASS together or, but for AVX-512, half as many;
+ * fewer take as long.
  * @n_panels: 1..WIDE_PANELS
  * @act:      at most WIDE_TOKENS tokens; quantized with the kind's block; sums unused
  * @out:      (token, panel, 16) written; row stride out_stride floats. Any alignment.

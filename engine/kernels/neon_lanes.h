@@ -139,7 +139,7 @@ INLINE void scales_of_rows(const uint8_t *group, float *ret)
 }
 
 /* Byte i of a row stands at [i][row]. */
-INLINE void block_words(const uint8_t *line, uint32_t ret[PANEL_ROWS])
+INLINE void line_words(const uint8_t *line, uint32x4_t ret[4])
 {
     const uint8x16_t a = vld1q_u8(line), b = vld1q_u8(line + 16);
     const uint8x16_t c = vld1q_u8(line + 32), d = vld1q_u8(line + 48);
@@ -149,8 +149,21 @@ INLINE void block_words(const uint8_t *line, uint32_t ret[PANEL_ROWS])
     UNROLL for (int i = 0; i < 2; i++)
     {
         const uint16x8_t low = vreinterpretq_u16_u8(ab[i]), high = vreinterpretq_u16_u8(cd[i]);
-        vst1q_u32(ret + 8 * i, vreinterpretq_u32_u16(vzip1q_u16(low, high)));
-        vst1q_u32(ret + 8 * i + 4, vreinterpretq_u32_u16(vzip2q_u16(low, high)));
+        ret[2 * i] = vreinterpretq_u32_u16(vzip1q_u16(low, high));
+        ret[2 * i + 1] = vreinterpretq_u32_u16(vzip2q_u16(low, high));
+    }
+}
+
+INLINE void tile_words(const uint8_t *lines, uint64_t ret[PANEL_ROWS])
+{
+    uint32x4_t a[4], b[4];
+
+    line_words(lines, a);
+    line_words(lines + B1_LINE_BYTES, b);
+    UNROLL for (int i = 0; i < 4; i++)
+    {
+        vst1q_u64(ret + 4 * i, vreinterpretq_u64_u32(vzip1q_u32(a[i], b[i])));
+        vst1q_u64(ret + 4 * i + 2, vreinterpretq_u64_u32(vzip2q_u32(a[i], b[i])));
     }
 }
 

@@ -31,7 +31,8 @@
  *   iv_floats(sum, ret)  what 32,768 up is, as two registers of floats
  *   iv_columns(q, ret)   eight columns of LANES tokens, q[lane] -> ret[column]
  *   q_has_lowest(q, n)   is there a -128 among them? n a multiple of 64
- *   block_words(line, ret)       16 rows' bits of a block of B1, a word a row
+ *   tile_words(lines, ret)       16 rows' bits of two lines of B1, a word a row: the first line's
+ *                                are the lower half
  *   line_digits(lines, ret)      two lines of codes as (row, 8) numbers to the base of three;
  *                                the ones with a code of 3 have bit 7 set; returns all of them ored
  *   turn(from, from_stride, to, to_stride, n)     LANES / 2 rows of as many tokens to (token, row),
@@ -52,9 +53,8 @@
 #include "engine/kernels/avx2_lanes.h"
 #endif
 
-#define PASS_TOKENS 32 /* that share the tables */
-#define PASSES (WIDE_TOKENS / PASS_TOKENS)
-#define WIDE_VECS (PASS_TOKENS / LANES) /* registers of a full pass */
+#define PASSES (WIDE_TOKENS / WIDE_PASS)
+#define WIDE_VECS (WIDE_PASS / LANES)   /* registers of a full pass */
 #define HALF_VECS ((WIDE_VECS + 1) / 2) /* of one with few tokens */
 #define HALF (LANES / 2)                /* tokens in a register of floats */
 #define ZERO_SUM INT16_MIN              /* 32,768 up */
@@ -78,15 +78,15 @@
 /* The memory of a call. A number that is not one of three's, at most 255, finds its entry within
  * the tables, too, and is refused afterwards. */
 struct wide_room {
-    _Alignas(64) uint8_t tables[(7 * QUAD_ENTRIES + 256) * PASS_TOKENS * INT16];
-    _Alignas(64) int16_t q[TILE_COLS][PASS_TOKENS];
-    _Alignas(64) float d[B1_GROUP / ACT_BLOCK][PASS_TOKENS];
+    _Alignas(64) uint8_t tables[(7 * QUAD_ENTRIES + 256) * WIDE_PASS * INT16];
+    _Alignas(64) int16_t q[TILE_COLS][WIDE_PASS];
+    _Alignas(64) float d[B1_GROUP / ACT_BLOCK][WIDE_PASS];
     _Alignas(64) uint8_t digits[WIDE_ROWS][TILE_QUADS]; /* ternary: numbers to the base of three */
     union {
-        _Alignas(64) float part[WIDE_ROWS][PASS_TOKENS];           /* binary, of one pass */
-        _Alignas(64) int16_t sums[PASSES][WIDE_ROWS][PASS_TOKENS]; /* ternary */
+        _Alignas(64) float part[WIDE_ROWS][WIDE_PASS];           /* binary, of one pass */
+        _Alignas(64) int16_t sums[PASSES][WIDE_ROWS][WIDE_PASS]; /* ternary */
     } u;
-    _Alignas(64) float acc[PASSES][WIDE_ROWS][PASS_TOKENS];
+    _Alignas(64) float acc[PASSES][WIDE_ROWS][WIDE_PASS];
 };
 
 _Static_assert(sizeof(struct wide_room) <= WIDE_ROOM_BYTES, "room");
@@ -106,15 +106,15 @@ struct pass {
 
 INLINE struct pass pass_of(const struct wide_work *w, size_t i)
 {
-    const size_t first = i * PASS_TOKENS, left = w->act->n_tokens - first;
-    const size_t n = left < PASS_TOKENS ? left : PASS_TOKENS;
+    const size_t first = i * WIDE_PASS, left = w->act->n_tokens - first;
+    const size_t n = left < WIDE_PASS ? left : WIDE_PASS;
 
     return (struct pass){.i = i, .first = first, .n = n, .full = n > HALF_VECS * LANES};
 }
 
 INLINE size_t n_passes(const struct wide_work *w)
 {
-    return (w->act->n_tokens + PASS_TOKENS - 1) / PASS_TOKENS;
+    return (w->act->n_tokens + WIDE_PASS - 1) / WIDE_PASS;
 }
 
 /* x, computed once: gcc 12 computes an entry's place again for each of its registers. */
@@ -197,7 +197,7 @@ INLINE void scales_of_tokens(struct wide_room *room, const struct act_q8 *act,
                              const struct pass *pass, size_t first, size_t n)
 {
     for (size_t b = 0; b < n; b++) {
-        for (size_t t = 0; t < PASS_TOKENS; t++) {
+        for (size_t t = 0; t < WIDE_PASS; t++) {
             room->d[b][t] = t < pass->n ? act->d[(pass->first + t) * act->d_stride + first + b] : 0;
         }
     }
@@ -217,7 +217,7 @@ INLINE void hand_out(struct wide_room *room, const struct wide_work *w, float *o
     for (size_t row = 0; row < w->n_panels * PANEL_ROWS; row += HALF) {
         for (size_t t = 0; t < w->act->n_tokens; t += HALF) {
             const size_t left = w->act->n_tokens - t;
-            turn(&room->acc[t / PASS_TOKENS][row][t % PASS_TOKENS], PASS_TOKENS,
+            turn(&room->acc[t / WIDE_PASS][row][t % WIDE_PASS], WIDE_PASS,
                  out + t * out_stride + row, out_stride, left < HALF ? left : HALF);
         }
     }

@@ -5,7 +5,7 @@
 #include "engine/kernels/wide.h"
 
 /* All signed sums of n columns, a bit set meaning +, on top of `least`; n is 5 or 6. */
-INLINE void binary_table(int16_t (*q)[PASS_TOKENS], const int n, int16_t least, const size_t n_vecs,
+INLINE void binary_table(int16_t (*q)[WIDE_PASS], const int n, int16_t least, const size_t n_vecs,
                          uint8_t *ret)
 {
     const size_t stride = n_vecs * LANES * INT16;
@@ -48,7 +48,7 @@ INLINE void binary_tables(struct wide_room *room, const size_t n_vecs)
     const size_t stride = n_vecs * LANES * INT16;
 
     for (size_t b = 0; b < TILE_BLOCKS; b++) {
-        int16_t(*q)[PASS_TOKENS] = room->q + b * ACT_BLOCK;
+        int16_t(*q)[WIDE_PASS] = room->q + b * ACT_BLOCK;
         uint8_t *to = room->tables + b * BLOCK_ENTRIES * stride;
         for (size_t i = 0; i < 4; i++) {
             binary_table(q + 5 * i, 5, i == 0 ? ZERO_SUM : 0, n_vecs, to + 32 * i * stride);
@@ -59,8 +59,9 @@ INLINE void binary_tables(struct wide_room *room, const size_t n_vecs)
     }
 }
 
-/* The sums of one row's block. */
-INLINE void look_up_block(const uint8_t *tables, uint32_t word, const size_t n_vecs, ivec *sum)
+/* The sums of block b of one row of a tile. */
+INLINE void look_up_block(const uint8_t *tables, uint64_t word, const size_t b, const size_t n_vecs,
+                          ivec *sum)
 {
     static const int first_bit[] = {0, 5, 10, 15, 20, 26}, n_bits[] = {5, 5, 5, 5, 6, 6};
     static const int first_entry[] = {0, 32, 64, 96, 128, 192};
@@ -69,7 +70,7 @@ INLINE void look_up_block(const uint8_t *tables, uint32_t word, const size_t n_v
     UNROLL for (int i = 0; i < 6; i++)
     {
         const uint32_t mask = ((1u << n_bits[i]) - 1) << entry;
-        const int shift = first_bit[i] - entry;
+        const int shift = (int)b * ACT_BLOCK + first_bit[i] - entry;
         const size_t at = once((shift < 0 ? word << -shift : word >> shift) & mask);
         const uint8_t *from = tables + ((size_t)first_entry[i] << entry) + at;
         UNROLL for (size_t v = 0; v < n_vecs; v++)
@@ -80,18 +81,17 @@ INLINE void look_up_block(const uint8_t *tables, uint32_t word, const size_t n_v
     }
 }
 
-/* One tile of one panel: blocks [first, first + TILE_BLOCKS) of a group. */
-INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t panel,
-                         float (*acc)[PASS_TOKENS], const size_t first, const size_t n_vecs)
+/* One tile of one panel: blocks [first, first + TILE_BLOCKS) of a group, whose bits are `words`. */
+INLINE void binary_panel(struct wide_room *room, const uint8_t *group, const uint64_t *words,
+                         size_t panel, float (*acc)[WIDE_PASS], const size_t first,
+                         const size_t n_vecs)
 {
     const size_t n_floats = 2 * n_vecs;
-    _Alignas(64) uint32_t words[TILE_BLOCKS][PANEL_ROWS];
     float scale[PANEL_ROWS];
     fvec d[TILE_BLOCKS][2 * WIDE_VECS];
 
     UNROLL for (size_t b = 0; b < TILE_BLOCKS; b++)
     {
-        block_words(group + 32 + (first + b) * B1_LINE_BYTES, words[b]);
         UNROLL for (size_t i = 0; i < n_floats; i++)
         {
             d[b][i] = fv_load(room->d[first + b] + i * HALF);
@@ -110,7 +110,7 @@ INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t pa
         UNROLL for (size_t b = 0; b < TILE_BLOCKS; b++)
         {
             ivec sum[WIDE_VECS];
-            look_up_block(room->tables + b * BLOCK_ENTRIES * n_vecs * LANES * INT16, words[b][r],
+            look_up_block(room->tables + b * BLOCK_ENTRIES * n_vecs * LANES * INT16, words[r], b,
                           n_vecs, sum);
             UNROLL for (size_t v = 0; v < n_vecs; v++)
             {
@@ -135,16 +135,30 @@ INLINE void binary_panel(struct wide_room *room, const uint8_t *group, size_t pa
     }
 }
 
+INLINE void binary_panels(struct wide_room *room, const struct wide_work *w, size_t pass, size_t g,
+                          const size_t first, const size_t n_vecs)
+{
+    const size_t lines = 32 + first * B1_LINE_BYTES;
+    const uint8_t *group = w->panels + g * B1_GROUP_BYTES;
+    /* Made one panel ahead: parts of what was just stored as a whole are slow to be read. */
+    _Alignas(64) uint64_t words[2][PANEL_ROWS];
+
+    tile_words(group + lines, words[0]);
+    for (size_t p = 0; p < w->n_panels; p++) {
+        const uint8_t *next = p + 1 < w->n_panels ? group + w->panel_bytes : group;
+        prefetch_panel(w, p, g * B1_GROUP_BYTES, B1_GROUP_BYTES);
+        tile_words(next + lines, words[(p + 1) % 2]);
+        binary_panel(room, group, words[p % 2], p, room->acc[pass], first, n_vecs);
+        group = next;
+    }
+}
+
 /* One tile of all panels, each way of going compiled for itself. */
 #define BINARY_TILE(name, first, n_vecs)                                                           \
     static __attribute__((noinline)) void name(struct wide_room *room, const struct wide_work *w,  \
                                                size_t pass, size_t g)                              \
     {                                                                                              \
-        for (size_t p = 0; p < w->n_panels; p++) {                                                 \
-            const uint8_t *group = w->panels + p * w->panel_bytes + g * B1_GROUP_BYTES;            \
-            prefetch_panel(w, p, g *B1_GROUP_BYTES, B1_GROUP_BYTES);                               \
-            binary_panel(room, group, p, room->acc[pass], first, n_vecs);                          \
-        }                                                                                          \
+        binary_panels(room, w, pass, g, first, n_vecs);                                            \
     }
 
 BINARY_TILE(binary_first_full, 0, WIDE_VECS)

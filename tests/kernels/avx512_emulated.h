@@ -20,7 +20,7 @@
 #include "engine/kernels/kernels.h"
 
 /* Vectors of 16 lanes as arrays. */
-#define LANES(type, name, vector)                                                                  \
+#define EACH(type, name, vector)                                                                   \
     type name[sizeof(vector) / sizeof(type)];                                                      \
     memcpy(name, &(vector), sizeof(vector))
 
@@ -33,9 +33,9 @@ static inline simde__m512 emulated_ps(const float lanes[16])
 
 static inline simde__m512 emulated_fmadd_ps(simde__m512 a, simde__m512 b, simde__m512 c)
 {
-    LANES(float, x, a);
-    LANES(float, y, b);
-    LANES(float, z, c);
+    EACH(float, x, a);
+    EACH(float, y, b);
+    EACH(float, z, c);
     for (int i = 0; i < 16; i++) {
         z[i] = fmaf(x[i], y[i], z[i]); /* one rounding, unlike a product and a sum */
     }
@@ -44,7 +44,7 @@ static inline simde__m512 emulated_fmadd_ps(simde__m512 a, simde__m512 b, simde_
 
 static inline simde__m512 emulated_fnmadd_ps(simde__m512 a, simde__m512 b, simde__m512 c)
 {
-    LANES(float, x, a);
+    EACH(float, x, a);
     for (int i = 0; i < 16; i++) {
         x[i] = -x[i];
     }
@@ -53,7 +53,7 @@ static inline simde__m512 emulated_fnmadd_ps(simde__m512 a, simde__m512 b, simde
 
 static inline simde__m512 emulated_cvtepi32_ps(simde__m512i a)
 {
-    LANES(int32_t, v, a);
+    EACH(int32_t, v, a);
     float ret[16];
     for (int i = 0; i < 16; i++) {
         ret[i] = (float)v[i];
@@ -63,7 +63,7 @@ static inline simde__m512 emulated_cvtepi32_ps(simde__m512i a)
 
 static inline simde__m512i emulated_cvtps_epi32(simde__m512 a)
 {
-    LANES(float, x, a);
+    EACH(float, x, a);
     int32_t v[16];
     for (int i = 0; i < 16; i++) {
         v[i] = (int32_t)lrintf(x[i]);
@@ -75,7 +75,7 @@ static inline simde__m512i emulated_cvtps_epi32(simde__m512 a)
 
 static inline simde__m512 emulated_cvtph_ps(simde__m256i a)
 {
-    LANES(uint16_t, h, a);
+    EACH(uint16_t, h, a);
     float ret[16];
     for (int i = 0; i < 16; i++) {
         ret[i] = f16_to_f32(h[i]);
@@ -85,7 +85,7 @@ static inline simde__m512 emulated_cvtph_ps(simde__m256i a)
 
 static inline simde__m256i emulated_cvtps_ph(simde__m512 a)
 {
-    LANES(float, x, a);
+    EACH(float, x, a);
     uint16_t h[16];
     for (int i = 0; i < 16; i++) {
         h[i] = f16_from_f32(x[i]);
@@ -97,7 +97,7 @@ static inline simde__m256i emulated_cvtps_ph(simde__m512 a)
 
 static inline simde__m512i emulated_cvtepu16_epi32(simde__m256i a)
 {
-    LANES(uint16_t, h, a);
+    EACH(uint16_t, h, a);
     uint32_t v[16];
     for (int i = 0; i < 16; i++) {
         v[i] = h[i];
@@ -109,7 +109,7 @@ static inline simde__m512i emulated_cvtepu16_epi32(simde__m256i a)
 
 static inline simde__m512i emulated_cvtepu8_epi32(simde__m128i a)
 {
-    LANES(uint8_t, bytes, a);
+    EACH(uint8_t, bytes, a);
     int32_t v[16];
     for (int i = 0; i < 16; i++) {
         v[i] = bytes[i];
@@ -121,7 +121,7 @@ static inline simde__m512i emulated_cvtepu8_epi32(simde__m128i a)
 
 static inline simde__m512i emulated_cvtepi8_epi32(simde__m128i a)
 {
-    LANES(int8_t, bytes, a);
+    EACH(int8_t, bytes, a);
     int32_t v[16];
     for (int i = 0; i < 16; i++) {
         v[i] = bytes[i];
@@ -133,7 +133,7 @@ static inline simde__m512i emulated_cvtepi8_epi32(simde__m128i a)
 
 static inline simde__m512i emulated_srai_epi32(simde__m512i a, unsigned bits)
 {
-    LANES(int32_t, v, a);
+    EACH(int32_t, v, a);
     for (int i = 0; i < 16; i++) {
         v[i] >>= bits;
     }
@@ -144,7 +144,7 @@ static inline simde__m512i emulated_srai_epi32(simde__m512i a, unsigned bits)
 
 static inline int32_t emulated_reduce_add_epi32(simde__m512i a)
 {
-    LANES(int32_t, v, a);
+    EACH(int32_t, v, a);
     int32_t ret = 0;
     for (int i = 0; i < 16; i++) {
         ret += v[i];
@@ -154,7 +154,7 @@ static inline int32_t emulated_reduce_add_epi32(simde__m512i a)
 
 static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
 {
-    LANES(uint32_t, v, a);
+    EACH(uint32_t, v, a);
     uint32_t ret = 0;
     for (int i = 0; i < 16; i++) {
         ret = v[i] > ret ? v[i] : ret;
@@ -175,6 +175,9 @@ static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
 #undef _mm512_reduce_add_epi32
 #undef _mm512_reduce_max_epu32
 #define _mm512_fmadd_ps emulated_fmadd_ps
+#define _mm512_shuffle_f32x4(a, b, which)                                                          \
+    _mm512_castsi512_ps(                                                                           \
+        _mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), which))
 #define _mm512_fnmadd_ps emulated_fnmadd_ps
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32

@@ -20,6 +20,8 @@ MACHINE_HEADERS = {  # compile on one machine alone, with these flags
     'engine/kernels/wide_ternary.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c']),
     'engine/kernels/avx512_common.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c', '-mavx512f', '-mavx512bw', '-mavx512dq',
                                                   '-mavx512vl', '-mavx512vnni']),
+    'engine/kernels/avx512_lanes.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c', '-mavx512f', '-mavx512bw', '-mavx512dq',
+                                                 '-mavx512vl', '-mavx512vnni']),
     'engine/kernels/dotprod_common.h': ('aarch64', ['-march=armv8.2-a+dotprod']),
     'engine/kernels/i8mm_common.h': ('aarch64', ['-march=armv8.2-a+dotprod+i8mm']),
     'engine/kernels/neon_common.h': ('aarch64', []),

@@ -86,6 +86,28 @@ static void the_table_has_no_empty_slot_at_any_level_present(void **state)
     }
 }
 
+/* Goal: no level loses its wide products unseen. The scalar one is what they are checked against. */
+static void wide_products_are_where_they_pay(void **state)
+{
+    static const enum panel_kind with[] = {PANEL_B1, PANEL_T256, PANEL_TROW};
+
+    for (int i = 0; i < CPU_LEVELS; i++) {
+        if (!cpu_level_present((enum cpu_level)i)) {
+            continue;
+        }
+        struct kernels k;
+        size_t n = 0;
+        kernels_init(&k, (enum cpu_level)i);
+        for (size_t j = 0; j < PANELS; j++) {
+            n += k.wide[j] != NULL;
+        }
+        assert_int_equal(n, i == CPU_SCALAR ? 0 : ARRAY_SIZE(with));
+        for (size_t j = 0; j < n; j++) {
+            assert_non_null(k.wide[with[j]]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -94,6 +116,7 @@ int main(void)
         cmocka_unit_test(the_levels_present_are_a_chain_of_one_architecture),
         cmocka_unit_test(the_best_level_is_present_and_none_above_it_is),
         cmocka_unit_test(the_table_has_no_empty_slot_at_any_level_present),
+        cmocka_unit_test(wide_products_are_where_they_pay),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
