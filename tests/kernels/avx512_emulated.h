@@ -176,8 +176,7 @@ static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
 #undef _mm512_reduce_max_epu32
 #define _mm512_fmadd_ps emulated_fmadd_ps
 #define _mm512_shuffle_f32x4(a, b, which)                                                          \
-    _mm512_castsi512_ps(                                                                           \
-        _mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), which))
+    _mm512_castsi512_ps(_mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), which))
 #define _mm512_fnmadd_ps emulated_fnmadd_ps
 #define _mm512_cvtepi32_ps emulated_cvtepi32_ps
 #define _mm512_cvtps_epi32 emulated_cvtps_epi32

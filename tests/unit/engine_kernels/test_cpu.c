@@ -86,7 +86,7 @@ static void the_table_has_no_empty_slot_at_any_level_present(void **state)
     }
 }
 
-/* Goal: no level loses its wide products unseen. The scalar one is what they are checked against. */
+/* Goal: no level loses its wide products unseen. Scalar has none: it is what they are checked by. */
 static void wide_products_are_where_they_pay(void **state)
 {
     static const enum panel_kind with[] = {PANEL_B1, PANEL_T256, PANEL_TROW};
