@@ -15,10 +15,9 @@
 #define BLOCKS 4   /* of activations in a group */
 #define QUADS 8    /* in a block */
 #define AT_ONCE 64 /* tokens whose results wait beside the nibbles */
-#define PAIRS 2    /* of panels, at most: B1_PANELS_BEST */
-#define FOURS 4    /* rows of a panel in a lane of floats: part[.][i] has rows 4i..4i+3 of both */
-
-_Static_assert(B1_PANELS_BEST == 2 * PAIRS, "pairs of panels");
+#define PAIRS 2    /* of panels that share a reading of the tables, at most */
+#define SHARE ((size_t)2 * PAIRS)
+#define FOURS 4 /* rows of a panel in a lane of floats: part[.][i] has rows 4i..4i+3 of both */
 
 /* ---- the tables ---- */
 
@@ -378,19 +377,31 @@ static __attribute__((noinline)) void many_tokens(const struct work *w, size_t n
     }
 }
 
+static void some_panels(const struct work *w, size_t n_panels, const struct act_q8 *act, float *out,
+                        size_t out_stride)
+{
+    if (act->n_tokens == 1) {
+        __m256 acc[PAIRS][FOURS];
+        (n_panels <= 2 ? token_1 : token_2)(w, act, acc);
+        store_token(n_panels, acc, out);
+    } else {
+        many_tokens(w, n_panels, act, out, out_stride);
+    }
+}
+
 void b1_panels_avx2(const uint8_t *panels, size_t n_panels, const uint8_t *next, size_t n_cols,
                     const struct act_q8 *act, float *out, size_t out_stride)
 {
+    const size_t bytes = n_cols / B1_GROUP * B1_GROUP_BYTES;
+
     assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX && act->sums);
     assert(n_panels >= 1 && n_panels <= B1_PANELS_BEST);
 
-    const struct work w = work_of(panels, n_panels, next, n_cols);
-    if (act->n_tokens == 1) {
-        __m256 acc[PAIRS][FOURS];
-        (n_panels <= 2 ? token_1 : token_2)(&w, act, acc);
-        store_token(n_panels, acc, out);
-    } else {
-        many_tokens(&w, n_panels, act, out, out_stride);
+    for (size_t p = 0; p < n_panels; p += SHARE) {
+        const size_t left = n_panels - p, n = left < SHARE ? left : SHARE;
+        const uint8_t *at = panels + p * bytes;
+        const struct work w = work_of(at, n, left > n ? at + n * bytes : next, n_cols);
+        some_panels(&w, n, act, out + p * PANEL_ROWS, out_stride);
     }
 }
 

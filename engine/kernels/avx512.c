@@ -1,67 +1,9 @@
-/* AVX-512 with VNNI: B1, I8 and everything that is no panel.
+/* AVX-512 with VNNI: I8 and everything that is no panel.
  *
- * B1: every row's byte is copied to its lane's four, of which each tests its own column's bit; they
- * become bytes of 0 or 2, the lanes start at -sum(all), and what stands there after a block is 2 *
- * sum(kept) - sum(all), the sum over +1 and -1 weights. I8: weight + 128
- * is the byte, lanes start at -128 * sum(all). No signed byte is negated anywhere. */
+ * I8: weight + 128 is the byte, lanes start at -128 * sum(all). No signed byte is negated
+ * anywhere. */
 #include "engine/kernels/avx512_common.h"
 #include "engine/kernels/quant.h"
-
-/* The byte of each row in all four bytes of its lane. */
-INLINE __m512i b1_lanes(const uint8_t *rows)
-{
-    const __m512i spread =
-        _mm512_set_epi32(0x0f0f0f0f, 0x0e0e0e0e, 0x0d0d0d0d, 0x0c0c0c0c, 0x0b0b0b0b, 0x0a0a0a0a,
-                         0x09090909, 0x08080808, 0x07070707, 0x06060606, 0x05050505, 0x04040404,
-                         0x03030303, 0x02020202, 0x01010101, 0x00000000);
-    const __m128i all = _mm_loadu_si128((const __m128i *)rows);
-
-    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(all), spread);
-}
-
-INLINE void b1_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                      const size_t n, float *out, size_t out_stride)
-{
-    const __m512i twos = _mm512_set1_epi8(2);
-    const __m512i bits[2] = {_mm512_set1_epi32(0x08040201), _mm512_set1_epi32((int)0x80402010)};
-    __m512 acc[TOKENS], part[TOKENS];
-
-    clear_rows(acc, n);
-    for (size_t g = 0; g < n_cols / B1_GROUP; g++) {
-        const uint8_t *group = panel + g * B1_GROUP_BYTES;
-        const __m512 scale = scales(group);
-        clear_rows(part, n);
-        for (size_t b = 0; b < 4; b++) {
-            const uint8_t *line = group + 32 + b * B1_LINE_BYTES;
-            const int8_t *q = act->q + t0 * act->q_stride + g * B1_GROUP + b * ACT_BLOCK;
-            __m512i sum[TOKENS];
-
-            prefetch(line);
-            start_sums(act, t0, n, g * 4 + b, -1, sum);
-            UNROLL for (int k = 0; k < 8; k++)
-            {
-                const __m512i lanes = b1_lanes(line + k / 2 * PANEL_ROWS);
-                const __m512i w =
-                    _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(lanes, bits[k % 2]), twos);
-                UNROLL for (size_t t = 0; t < n; t++)
-                {
-                    const __m512i x = broadcast4(q + t * act->q_stride + (size_t)k * 4);
-                    sum[t] = _mm512_dpbusd_epi32(sum[t], w, x);
-                }
-            }
-            UNROLL for (size_t t = 0; t < n; t++)
-            {
-                const float d = act->d[(t0 + t) * act->d_stride + g * 4 + b];
-                part[t] = add_block(d, sum[t], part[t]);
-            }
-        }
-        UNROLL for (size_t t = 0; t < n; t++)
-        {
-            acc[t] = _mm512_fmadd_ps(scale, part[t], acc[t]);
-        }
-    }
-    store_rows(out + t0 * out_stride, out_stride, acc, n);
-}
 
 INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
@@ -91,7 +33,6 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
     store_rows(out + t0 * out_stride, out_stride, acc, n);
 }
 
-PANEL(panel_b1_avx512, B1_GROUP, b1_tokens)
 PANEL(panel_i8_avx512, I8_GROUP, i8_tokens)
 
 INLINE uint32_t top_bits(const float *x, size_t n)

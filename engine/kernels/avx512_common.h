@@ -27,6 +27,16 @@
 #define TOKENS 8
 #define AHEAD 2048 /* bytes of software prefetch */
 
+/* The same value, which the compiler does not look through: sums that are made one after the other
+ * stay so, where a tree of them would want more registers than there are. */
+INLINE __m512i in_order(__m512i x)
+{
+#ifndef AVX512_INTRIN_HEADER
+    __asm__("" : "+v"(x));
+#endif
+    return x;
+}
+
 /* Four neighbouring activations in every lane. */
 INLINE __m512i broadcast4(const int8_t *q)
 {

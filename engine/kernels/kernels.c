@@ -79,8 +79,8 @@ static void take_avx2(struct kernels *k)
 static void take_avx512(struct kernels *k)
 {
     k->panel[PANEL_B1] = panel_b1_avx512;
-    k->quad_sums = NULL;
-    k->b1_panels = NULL;
+    k->quad_sums = quad_sums_avx512;
+    k->b1_panels = b1_panels_avx512;
     k->wide[PANEL_B1] = wide_b1_avx512;
     k->wide[PANEL_T256] = wide_t256_avx512;
     k->wide[PANEL_TROW] = wide_trow_avx512;

@@ -73,7 +73,7 @@ enum panel_kind {
 #define B1_GROUP 128
 #define B1_GROUP_BYTES 288
 #define B1_LINE_BYTES 64  /* ACT_BLOCK columns */
-#define B1_PANELS_BEST 4u /* panels that share one reading of the tables */
+#define B1_PANELS_BEST 8u /* panels of a call by tables, at most */
 #define I8_GROUP 32
 #define I8_GROUP_BYTES 544
 #define T256_GROUP 256
@@ -274,7 +274,7 @@ typedef void f32_to_f16_fn(const float *x, uint16_t *ret, size_t n);
 
 struct kernels {
     panel_fn *panel[PANELS]; /* NULL at PANEL_NONE */
-    quad_sums_fn *quad_sums; /* this and the next: both, or NULL where the level has faster ways */
+    quad_sums_fn *quad_sums; /* this and the next: both, or NULL: the level has none */
     b1_panels_fn *b1_panels;
     wide_fn *wide[PANELS]; /* NULL where the level has none, or faster ways */
     quant_fn *quant;

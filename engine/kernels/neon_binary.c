@@ -15,6 +15,7 @@
 #define GROUP_SUMS_BYTES (BLOCKS * BLOCK_SUMS_BYTES)
 #define BYTES 4 /* of a row in a line; byte i has quads 2i and 2i + 1 */
 #define TILE 2  /* panels that share the registers of a table */
+#define SHARE 4 /* panels of a pass over the tables */
 #define MANY 12 /* tokens for which a group's nibbles are laid out in memory */
 
 /* ---- the tables ---- */
@@ -258,7 +259,7 @@ static void multiply_few(const struct work *w, const struct act_q8 *act, float *
 static void multiply_many(const struct work *w, const struct act_q8 *act, float *out,
                           size_t out_stride)
 {
-    struct laid_out groups[B1_PANELS_BEST];
+    struct laid_out groups[SHARE];
 
     for (size_t g = 0; g < w->n_groups; g++) {
         prefetch_next(w, g);
@@ -283,17 +284,21 @@ static void multiply_many(const struct work *w, const struct act_q8 *act, float 
 void b1_panels_neon(const uint8_t *panels, size_t n_panels, const uint8_t *next, size_t n_cols,
                     const struct act_q8 *act, float *out, size_t out_stride)
 {
-    const struct work w = {
-        .panels = panels, .next = next, .n_panels = n_panels, .n_groups = n_cols / B1_GROUP};
+    const size_t n_groups = n_cols / B1_GROUP, bytes = n_groups * B1_GROUP_BYTES;
 
     assert(n_panels >= 1 && n_panels <= B1_PANELS_BEST);
     assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX);
 
     clear(act, n_panels * PANEL_ROWS, out, out_stride);
-    if (act->n_tokens < MANY) {
-        multiply_few(&w, act, out, out_stride);
-    } else {
-        multiply_many(&w, act, out, out_stride);
+    for (size_t p = 0; p < n_panels; p += SHARE) {
+        const size_t left = n_panels - p, n = left < SHARE ? left : SHARE;
+        const uint8_t *at = panels + p * bytes;
+        const struct work w = {.panels = at,
+                               .next = left > n ? at + n * bytes : next,
+                               .n_panels = n,
+                               .n_groups = n_groups};
+        (act->n_tokens < MANY ? multiply_few : multiply_many)(&w, act, out + p * PANEL_ROWS,
+                                                              out_stride);
     }
 }
 

@@ -99,6 +99,8 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
                   [PANEL_K4] = panel_k4_avx512,
                   [PANEL_K5] = panel_k5_avx512,
                   [PANEL_K6] = panel_k6_avx512},
+        .quad_sums = quad_sums_avx512,
+        .b1_panels = b1_panels_avx512,
         .quant = quant_avx512,
         .quant_token = quant_token_avx512,
         .dot_f32 = dot_f32_avx512,
