@@ -25,7 +25,7 @@
 #endif
 
 #define TOKENS 8
-#define AHEAD 2048 /* bytes of software prefetch */
+#define AHEAD 4096 /* bytes of software prefetch */
 
 /* The same value, which the compiler does not look through: sums that are made one after the other
  * stay so, where a tree of them would want more registers than there are. */
