@@ -86,7 +86,7 @@ static void print_panel(const struct args *a, const struct panel_run *run, uint6
     (void)fflush(stdout);
 }
 
-/* All panels once: B1 several at a time where the level does it so. */
+/* All panels once: several at a time where the level does it so. */
 static void multiply(const struct panel_run *run, const struct kernels *k, const uint8_t *panels,
                      const struct act_q8 *act, float *out)
 {
@@ -107,8 +107,10 @@ static void multiply(const struct panel_run *run, const struct kernels *k, const
         }
         return;
     }
-    for (size_t p = 0; p < run->n_panels; p++) {
-        k->panel[run->kind](panels + p * bytes, N_COLS, act, out, PANEL_ROWS);
+    for (size_t p = 0; p < run->n_panels;) {
+        const bool two = act->n_tokens > 1 && run->n_panels - p > 1 && k->pair[run->kind];
+        (two ? k->pair : k->panel)[run->kind](panels + p * bytes, N_COLS, act, out, 2 * PANEL_ROWS);
+        p += two ? 2 : 1;
     }
 }
 

@@ -186,8 +186,9 @@ static size_t some_panels(const struct job *j, const struct matrix *m, size_t pa
                         m->n_cols, act, out, stride);
         return n;
     }
-    j->k->panel[kind](data, m->n_cols, act, out, stride);
-    return 1;
+    const bool two = act->n_tokens > 1 && end - panel > 1 && j->k->pair[kind];
+    (two ? j->k->pair : j->k->panel)[kind](data, m->n_cols, act, out, stride);
+    return two ? 2 : 1;
 }
 
 static struct act_q8 act_of(const struct job *j, const struct matrix *m, const struct part *part)
@@ -432,7 +433,8 @@ static size_t item_size(const struct job *j, unsigned n_threads, size_t n_batche
     const size_t least = (ITEM_LEAST + unit_work - 1) / unit_work, most = ITEM_MOST / unit_work;
     const size_t fit = fair < most ? fair : most, n = fit > least ? fit : least;
 
-    return j->binary ? (n + B1_PANELS_BEST - 1) / B1_PANELS_BEST * B1_PANELS_BEST : n;
+    const size_t together = j->binary ? B1_PANELS_BEST : 2; /* of some kinds, with some tokens */
+    return (n + together - 1) / together * together;
 }
 
 /* Wide items are as long as a call may be, and as many as all threads can be busy with. */

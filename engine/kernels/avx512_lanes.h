@@ -1,8 +1,7 @@
-/* AVX-512's registers for wide products (wide.h says what each of these does): 32 tokens in one. */
+/* AVX-512's registers for wide products (wide.h says what each of these does): 32 tokens in one.
+ * Ternary products do not go this way here, and what they alone want is left out. */
 #ifndef ENGINE_KERNELS_AVX512_LANES_H
 #define ENGINE_KERNELS_AVX512_LANES_H
-
-#include <stdbool.h>
 
 #include "engine/kernels/avx512_common.h"
 
@@ -51,21 +50,6 @@ INLINE void fv_store(float *p, fvec x)
 INLINE fvec fv_all(float x)
 {
     return _mm512_set1_ps(x);
-}
-
-INLINE fvec fv_add(fvec a, fvec b)
-{
-    return _mm512_add_ps(a, b);
-}
-
-INLINE fvec fv_mul(fvec a, fvec b)
-{
-    return _mm512_mul_ps(a, b);
-}
-
-INLINE fvec fv_div(fvec a, fvec b)
-{
-    return _mm512_div_ps(a, b);
 }
 
 INLINE fvec fv_fma(fvec a, fvec b, fvec c)
@@ -127,17 +111,6 @@ INLINE void iv_columns(const int8_t *const q[LANES], size_t at, ivec ret[8])
     }
 }
 
-INLINE bool q_has_lowest(const int8_t *q, size_t n)
-{
-    const __m512i lowest = _mm512_set1_epi8(INT8_MIN);
-    uint64_t seen = 0;
-
-    for (size_t i = 0; i < n; i += 64) {
-        seen |= _mm512_cmpeq_epi8_mask(_mm512_loadu_si512(q + i), lowest);
-    }
-    return seen != 0;
-}
-
 INLINE void scales_of_rows(const uint8_t *group, float *ret)
 {
     _mm512_storeu_ps(ret, scales(group));
@@ -164,36 +137,6 @@ INLINE void tile_words(const uint8_t *lines, uint64_t ret[PANEL_ROWS])
 
     _mm512_store_si512(ret, _mm512_permutex2var_epi32(a, first, b));
     _mm512_store_si512(ret + 8, _mm512_permutex2var_epi32(a, second, b));
-}
-
-/* The codes of a byte, a + 4b + 16c + 64d, as a + 3b + 9c + 27d; with a 3 among them 128 at least:
- * either half of it is 128 then, and the sum of both stops at 255. */
-INLINE __m512i digits_of(__m512i codes)
-{
-    const __m512i nibble = _mm512_set1_epi8(15);
-    const __m512i low = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 1, 2, -128, 3, 4, 5, -128, 6, 7, 8, -128, -128, -128, -128, -128));
-    const __m512i high = _mm512_broadcast_i32x4(
-        _mm_setr_epi8(0, 9, 18, -128, 27, 36, 45, -128, 54, 63, 72, -128, -128, -128, -128, -128));
-    const __m512i a = _mm512_shuffle_epi8(low, _mm512_and_si512(codes, nibble));
-    const __m512i b =
-        _mm512_shuffle_epi8(high, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
-
-    return _mm512_adds_epu8(a, b);
-}
-
-/* A row's four bytes of each line, side by side. */
-INLINE unsigned line_digits(const uint8_t *lines, uint8_t (*ret)[8])
-{
-    const __m512i first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-    const __m512i second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    const __m512i a = digits_of(_mm512_loadu_si512(lines));
-    const __m512i b = digits_of(_mm512_loadu_si512(lines + T_LINE_BYTES));
-    const __m512i low = _mm512_unpacklo_epi32(a, b), high = _mm512_unpackhi_epi32(a, b);
-
-    _mm512_store_si512(ret[0], _mm512_permutex2var_epi64(low, first, high));
-    _mm512_store_si512(ret[8], _mm512_permutex2var_epi64(low, second, high));
-    return _mm512_movepi8_mask(_mm512_or_si512(a, b)) != 0 ? 128 : 0;
 }
 
 /* Sixteen rows of sixteen tokens, to n tokens of sixteen rows: by pairs and fours within the

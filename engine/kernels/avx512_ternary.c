@@ -8,27 +8,39 @@
  * the codes, which is exact. */
 #include "engine/kernels/avx512_common.h"
 
-/* Adds sum(code * q) over n_lines lines to sum. */
-INLINE void lines_shifted(const uint8_t *line, const int8_t *q, size_t q_stride, const size_t n,
-                          const size_t n_lines, __m512i *sum)
+#define PAIR 2 /* panels, at most */
+
+/* Sums of one panel after the other. */
+#define SUMS (PAIR * TOKENS)
+
+/* Adds sum(code * q) over n_lines lines to sum. The next panel's lines lie `bytes` further on. */
+INLINE void lines_shifted(const uint8_t *line, size_t bytes, const size_t n_panels, const int8_t *q,
+                          size_t q_stride, const size_t n, const size_t n_lines, __m512i *sum)
 {
     const __m512i threes = _mm512_set1_epi8(3);
 
     for (size_t l = 0; l < n_lines; l++) {
-        const __m512i codes = _mm512_loadu_si512(line + l * T_LINE_BYTES);
-        const __m512i w[4] = {
-            _mm512_and_si512(codes, threes),
-            _mm512_and_si512(_mm512_srli_epi16(codes, 2), threes),
-            _mm512_and_si512(_mm512_srli_epi16(codes, 4), threes),
-            _mm512_and_si512(_mm512_srli_epi16(codes, 6), threes),
-        };
-        prefetch(line + l * T_LINE_BYTES);
+        __m512i w[PAIR][4];
+        UNROLL for (size_t i = 0; i < n_panels; i++)
+        {
+            const uint8_t *at = line + i * bytes + l * T_LINE_BYTES;
+            const __m512i codes = _mm512_loadu_si512(at);
+            prefetch(at);
+            w[i][0] = _mm512_and_si512(codes, threes);
+            w[i][1] = _mm512_and_si512(_mm512_srli_epi16(codes, 2), threes);
+            w[i][2] = _mm512_and_si512(_mm512_srli_epi16(codes, 4), threes);
+            w[i][3] = _mm512_and_si512(_mm512_srli_epi16(codes, 6), threes);
+        }
         UNROLL for (size_t p = 0; p < 4; p++)
         {
             UNROLL for (size_t t = 0; t < n; t++)
             {
                 const __m512i x = broadcast4(q + t * q_stride + l * T_LINE + p * 4);
-                sum[t] = _mm512_dpbusd_epi32(sum[t], w[p], x);
+                UNROLL for (size_t i = 0; i < n_panels; i++)
+                {
+                    __m512i *to = &sum[i * TOKENS + t];
+                    *to = _mm512_dpbusd_epi32(*to, w[i][p], x);
+                }
             }
         }
     }
@@ -56,100 +68,153 @@ INLINE __m512i lines_kept(const uint8_t *line, const int8_t *q, size_t n_lines, 
 }
 
 /* T64 and T128: groups of several blocks. */
-INLINE void blocks_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                          const size_t n, float *out, size_t out_stride, const size_t group_cols)
+INLINE void blocks_tokens(const uint8_t *panel, const size_t n_panels, size_t n_cols,
+                          const struct act_q8 *act, size_t t0, const size_t n, float *out,
+                          size_t out_stride, const size_t group_cols)
 {
     const size_t blocks = group_cols / ACT_BLOCK;
-    __m512 acc[TOKENS], part[TOKENS];
+    const size_t group_bytes = 32 + group_cols / T_LINE * T_LINE_BYTES;
+    const size_t bytes = n_cols / group_cols * group_bytes;
+    __m512 acc[SUMS], part[SUMS];
 
-    clear_rows(acc, n);
+    clear_rows(acc, SUMS);
     for (size_t g = 0; g < n_cols / group_cols; g++) {
-        const uint8_t *group = panel + g * (32 + group_cols / T_LINE * T_LINE_BYTES);
-        const __m512 scale = scales(group);
+        const uint8_t *group = panel + g * group_bytes;
 
-        clear_rows(part, n);
+        clear_rows(part, SUMS);
         for (size_t b = g * blocks; b < (g + 1) * blocks; b++) {
             const uint8_t *line = group + 32 + b % blocks * 2 * T_LINE_BYTES;
             const int8_t *q = act->q + t0 * act->q_stride + b * ACT_BLOCK;
-            __m512i sum[TOKENS];
+            __m512i sum[SUMS];
 
-            start_sums(act, t0, n, b, -1, sum);
-            lines_shifted(line, q, act->q_stride, n, 2, sum);
-            UNROLL for (size_t t = 0; t < n; t++)
+            UNROLL for (size_t i = 0; i < n_panels; i++)
             {
-                part[t] = add_block(act->d[(t0 + t) * act->d_stride + b], sum[t], part[t]);
+                start_sums(act, t0, n, b, -1, sum + i * TOKENS);
+            }
+            lines_shifted(line, bytes, n_panels, q, act->q_stride, n, 2, sum);
+            UNROLL for (size_t i = 0; i < n_panels * TOKENS; i++)
+            {
+                if (i % TOKENS < n) {
+                    const float d = act->d[(t0 + i % TOKENS) * act->d_stride + b];
+                    part[i] = add_block(d, sum[i], part[i]);
+                }
             }
         }
-        UNROLL for (size_t t = 0; t < n; t++)
+        UNROLL for (size_t i = 0; i < n_panels * TOKENS; i++)
         {
-            acc[t] = _mm512_fmadd_ps(scale, part[t], acc[t]);
+            if (i % TOKENS < n) {
+                acc[i] = _mm512_fmadd_ps(scales(group + i / TOKENS * bytes), part[i], acc[i]);
+            }
         }
     }
-    store_rows(out + t0 * out_stride, out_stride, acc, n);
+    UNROLL for (size_t i = 0; i < n_panels; i++)
+    {
+        store_rows(out + t0 * out_stride + i * PANEL_ROWS, out_stride, acc + i * TOKENS, n);
+    }
 }
 
-INLINE void t64_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                       const size_t n, float *out, size_t out_stride)
+INLINE void t64_tokens(const uint8_t *panel, const size_t n_panels, size_t n_cols,
+                       const struct act_q8 *act, size_t t0, const size_t n, float *out,
+                       size_t out_stride)
 {
-    blocks_tokens(panel, n_cols, act, t0, n, out, out_stride, 64);
+    blocks_tokens(panel, n_panels, n_cols, act, t0, n, out, out_stride, 64);
 }
 
-INLINE void t128_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                        const size_t n, float *out, size_t out_stride)
+INLINE void t128_tokens(const uint8_t *panel, const size_t n_panels, size_t n_cols,
+                        const struct act_q8 *act, size_t t0, const size_t n, float *out,
+                        size_t out_stride)
 {
-    blocks_tokens(panel, n_cols, act, t0, n, out, out_stride, 128);
+    blocks_tokens(panel, n_panels, n_cols, act, t0, n, out, out_stride, 128);
 }
 
-INLINE void t256_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                        const size_t n, float *out, size_t out_stride)
+INLINE void t256_tokens(const uint8_t *panel, const size_t n_panels, size_t n_cols,
+                        const struct act_q8 *act, size_t t0, const size_t n, float *out,
+                        size_t out_stride)
 {
-    __m512 acc[TOKENS];
+    const size_t bytes = n_cols / T256_GROUP * T256_GROUP_BYTES;
+    __m512 acc[SUMS];
 
-    clear_rows(acc, n);
+    clear_rows(acc, SUMS);
     for (size_t g = 0; g < n_cols / T256_GROUP; g++) {
         const uint8_t *group = panel + g * T256_GROUP_BYTES;
         const int8_t *q = act->q + t0 * act->q_stride + g * T256_GROUP;
-        __m512i sum[TOKENS];
+        __m512i sum[SUMS];
 
-        start_sums(act, t0, n, g, -1, sum);
-        if (n == 1) {
+        UNROLL for (size_t i = 0; i < n_panels; i++)
+        {
+            start_sums(act, t0, n, g, -1, sum + i * TOKENS);
+        }
+        if (n == 1 && n_panels == 1) {
             sum[0] = lines_kept(group + 32, q, 16, sum[0]);
         } else {
-            lines_shifted(group + 32, q, act->q_stride, n, 16, sum);
+            lines_shifted(group + 32, bytes, n_panels, q, act->q_stride, n, 16, sum);
         }
-        add_group(act, t0, n, g, scales(group), sum, acc);
+        UNROLL for (size_t i = 0; i < n_panels; i++)
+        {
+            add_group(act, t0, n, g, scales(group + i * bytes), sum + i * TOKENS, acc + i * TOKENS);
+        }
     }
-    store_rows(out + t0 * out_stride, out_stride, acc, n);
+    UNROLL for (size_t i = 0; i < n_panels; i++)
+    {
+        store_rows(out + t0 * out_stride + i * PANEL_ROWS, out_stride, acc + i * TOKENS, n);
+    }
 }
 
-INLINE void trow_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
-                        const size_t n, float *out, size_t out_stride)
+INLINE void trow_tokens(const uint8_t *panel, const size_t n_panels, size_t n_cols,
+                        const struct act_q8 *act, size_t t0, const size_t n, float *out,
+                        size_t out_stride)
 {
-    const __m512 scale = _mm512_loadu_ps((const float *)panel);
     const uint8_t *lines = panel + TROW_HEAD_BYTES;
     const int8_t *q = act->q + t0 * act->q_stride;
-    const size_t n_lines = n_cols / T_LINE;
-    __m512i sum[TOKENS];
+    const size_t n_lines = n_cols / T_LINE, bytes = TROW_HEAD_BYTES + n_lines * T_LINE_BYTES;
+    __m512i sum[SUMS];
 
-    start_sums(act, t0, n, 0, -1, sum);
-    if (n == 1) {
+    UNROLL for (size_t i = 0; i < n_panels; i++)
+    {
+        start_sums(act, t0, n, 0, -1, sum + i * TOKENS);
+    }
+    if (n == 1 && n_panels == 1) {
         for (size_t l = 0; l < n_lines; l += 16) {
             const size_t left = n_lines - l;
             sum[0] =
                 lines_kept(lines + l * T_LINE_BYTES, q + l * T_LINE, left < 16 ? left : 16, sum[0]);
         }
     } else {
-        lines_shifted(lines, q, act->q_stride, n, n_lines, sum);
+        lines_shifted(lines, bytes, n_panels, q, act->q_stride, n, n_lines, sum);
     }
-    UNROLL for (size_t t = 0; t < n; t++)
+    UNROLL for (size_t i = 0; i < n_panels; i++)
     {
-        const __m512 r = _mm512_set1_ps(act->d[(t0 + t) * act->d_stride]);
-        const __m512 part = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[t]), scale);
-        _mm512_storeu_ps(out + (t0 + t) * out_stride, _mm512_div_ps(part, r));
+        const __m512 scale = _mm512_loadu_ps((const float *)(panel + i * bytes));
+        UNROLL for (size_t t = 0; t < n; t++)
+        {
+            const __m512 r = _mm512_set1_ps(act->d[(t0 + t) * act->d_stride]);
+            const __m512 part = _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i * TOKENS + t]), scale);
+            _mm512_storeu_ps(out + (t0 + t) * out_stride + i * PANEL_ROWS, _mm512_div_ps(part, r));
+        }
     }
 }
 
-PANEL(panel_t64_avx512, 64, t64_tokens)
-PANEL(panel_t128_avx512, 128, t128_tokens)
-PANEL(panel_t256_avx512, T256_GROUP, t256_tokens)
-PANEL(panel_trow_avx512, TROW_GROUP, trow_tokens)
+/* Each kind for one panel, and for two that share the reading of the activations: by as many tokens
+ * as leave room for their sums in the registers. */
+#define ONE_AND_TWO(kind, group, by_eights)                                                        \
+    INLINE void kind##_one(const uint8_t *panel, size_t n_cols, const struct act_q8 *act,          \
+                           size_t t0, const size_t n, float *out, size_t out_stride)               \
+    {                                                                                              \
+        kind##_tokens(panel, 1, n_cols, act, t0, n, out, out_stride);                              \
+    }                                                                                              \
+    INLINE void kind##_two(const uint8_t *panel, size_t n_cols, const struct act_q8 *act,          \
+                           size_t t0, const size_t n, float *out, size_t out_stride)               \
+    {                                                                                              \
+        kind##_tokens(panel, PAIR, n_cols, act, t0, n, out, out_stride);                           \
+    }                                                                                              \
+    PANEL(panel_##kind##_avx512, group, kind##_one)                                                \
+    PANEL_FN(pair_##kind##_avx512, group,                                                          \
+             by_eights(TOKENS, kind##_two, out, out_stride) BY(4, kind##_two, out, out_stride)     \
+                 BY(2, kind##_two, out, out_stride) BY(1, kind##_two, out, out_stride))
+
+#define NOT_BY(...)
+
+ONE_AND_TWO(t64, 64, NOT_BY)
+ONE_AND_TWO(t128, 128, NOT_BY)
+ONE_AND_TWO(t256, T256_GROUP, BY)
+ONE_AND_TWO(trow, TROW_GROUP, BY)

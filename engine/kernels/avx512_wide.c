@@ -1,7 +1,5 @@
-/* AVX-512: wide products, 32 tokens to a register. */
+/* AVX-512: wide products, 32 tokens to a register. Ternary ones would be no faster than vpdpbusd on
+ * two panels at once (avx512_ternary.c). */
 #include "engine/kernels/wide_binary.h"
-#include "engine/kernels/wide_ternary.h"
 
 WIDE_B1(wide_b1_avx512)
-WIDE_TERNARY(wide_t256_avx512, PANEL_T256, wide_t256, panel_t256_avx512)
-WIDE_TERNARY(wide_trow_avx512, PANEL_TROW, wide_trow, panel_trow_avx512)

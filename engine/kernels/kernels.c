@@ -81,9 +81,12 @@ static void take_avx512(struct kernels *k)
     k->panel[PANEL_B1] = panel_b1_avx512;
     k->quad_sums = quad_sums_avx512;
     k->b1_panels = b1_panels_avx512;
+    memset(k->wide, 0, sizeof(k->wide));
     k->wide[PANEL_B1] = wide_b1_avx512;
-    k->wide[PANEL_T256] = wide_t256_avx512;
-    k->wide[PANEL_TROW] = wide_trow_avx512;
+    k->pair[PANEL_T64] = pair_t64_avx512;
+    k->pair[PANEL_T128] = pair_t128_avx512;
+    k->pair[PANEL_T256] = pair_t256_avx512;
+    k->pair[PANEL_TROW] = pair_trow_avx512;
     k->panel[PANEL_I8] = panel_i8_avx512;
     k->panel[PANEL_T64] = panel_t64_avx512;
     k->panel[PANEL_T128] = panel_t128_avx512;

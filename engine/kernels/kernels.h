@@ -274,6 +274,8 @@ typedef void f32_to_f16_fn(const float *x, uint16_t *ret, size_t n);
 
 struct kernels {
     panel_fn *panel[PANELS]; /* NULL at PANEL_NONE */
+    panel_fn *pair[PANELS];  /* the same for two panels that lie one after the other; out: (token,
+                              * 2, 16). NULL where that gains nothing */
     quad_sums_fn *quad_sums; /* this and the next: both, or NULL: the level has none */
     b1_panels_fn *b1_panels;
     wide_fn *wide[PANELS]; /* NULL where the level has none, or faster ways */

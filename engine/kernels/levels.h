@@ -104,9 +104,10 @@ rotate_fn rotate_halves_avx2, rotate_pairs_avx2;
 panel_fn panel_b1_avx512, panel_i8_avx512, panel_t64_avx512, panel_t128_avx512, panel_t256_avx512,
     panel_trow_avx512, panel_n4_avx512, panel_n4m_avx512, panel_k4_avx512, panel_k5_avx512,
     panel_k6_avx512;
+panel_fn pair_t64_avx512, pair_t128_avx512, pair_t256_avx512, pair_trow_avx512;
 quad_sums_fn quad_sums_avx512;
 b1_panels_fn b1_panels_avx512;
-wide_fn wide_b1_avx512, wide_t256_avx512, wide_trow_avx512;
+wide_fn wide_b1_avx512;
 quant_fn quant_avx512, quant_token_avx512;
 dot_f32_fn dot_f32_avx512;
 dot_half_fn dot_f16_avx512, dot_bf16_avx512;

@@ -21,7 +21,7 @@
  * Sums are kept 32,768 up, so that they count as unsigned: under the upper half of the float 2^23
  * they are the lower half of a float, from which one subtraction leaves the sum.
  *
- * A level's registers have names here, from avx2_lanes.h or neon_lanes.h:
+ * A level's registers have names here, from avx2_lanes.h, avx512_lanes.h or neon_lanes.h:
  *
  *   LANES                tokens in a register of int16, half of them in one of floats
  *   ivec, fvec           such registers

@@ -64,6 +64,10 @@ static bool check_all(const struct kernels *want, const struct kernels *got)
         (void)snprintf(slot, sizeof(slot), "panel_%s", panel_info(kind)->name);
         ok &= say(slot, check_panel(kind, want->panel[i], got->panel[i]) &&
                             check_batch(kind, got->panel[i]));
+        if (got->pair[i]) {
+            (void)snprintf(slot, sizeof(slot), "pair_%s", panel_info(kind)->name);
+            ok &= say(slot, check_pair(kind, want->panel[i], got->pair[i]));
+        }
         if (got->wide[i]) {
             (void)snprintf(slot, sizeof(slot), "wide_%s", panel_info(kind)->name);
             ok &= say(slot, check_wide(kind, want->panel[i], got->wide[i]));
@@ -101,6 +105,11 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
                   [PANEL_K6] = panel_k6_avx512},
         .quad_sums = quad_sums_avx512,
         .b1_panels = b1_panels_avx512,
+        .pair = {[PANEL_T64] = pair_t64_avx512,
+                 [PANEL_T128] = pair_t128_avx512,
+                 [PANEL_T256] = pair_t256_avx512,
+                 [PANEL_TROW] = pair_trow_avx512},
+        .wide = {[PANEL_B1] = wide_b1_avx512},
         .quant = quant_avx512,
         .quant_token = quant_token_avx512,
         .dot_f32 = dot_f32_avx512,

@@ -64,10 +64,11 @@ bool check_quad_sums(quad_sums_fn *fn);
  * @quad_sums: of the same level */
 bool check_b1_panels(quad_sums_fn *quad_sums, b1_panels_fn *fn, panel_fn *one);
 
-/* ---- wide products (check_wide.c) ---- */
+/* ---- several panels at once (check_wide.c) ---- */
 
 /** check_wide() - @one: the scalar function of the kind */
 bool check_wide(enum panel_kind kind, panel_fn *one, wide_fn *fn);
+bool check_pair(enum panel_kind kind, panel_fn *one, panel_fn *pair);
 
 /* ---- plain vectors (check_floats.c) ---- */
 

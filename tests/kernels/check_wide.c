@@ -1,4 +1,5 @@
-/* Wide products, against the scalar panel functions, one panel after the other. */
+/* Several panels at once, against the scalar panel functions, one panel after the other: wide
+ * products, and pairs. */
 #include <stdio.h>
 #include <string.h>
 
@@ -23,8 +24,8 @@ static void tame(struct panel_case *c, enum panel_kind kind, size_t n_cols, size
 
 /* n panels side by side, each of its own case; all get the first one's activations. What stands
  * between the rows of `out`, and in the room behind what it may use, belongs to somebody else. */
-static bool check_once(enum panel_kind kind, panel_fn *one, wide_fn *fn, size_t n, size_t n_cols,
-                       size_t n_tokens, size_t round)
+static bool check_once(const char *name, enum panel_kind kind, panel_fn *one, wide_fn *fn, size_t n,
+                       size_t n_cols, size_t n_tokens, size_t round)
 {
     const size_t bytes = panel_bytes(kind, n_cols), stride = n * PANEL_ROWS + round % 3;
     const size_t n_out = (n_tokens - 1) * stride + n * PANEL_ROWS;
@@ -52,9 +53,9 @@ static bool check_once(enum panel_kind kind, panel_fn *one, wide_fn *fn, size_t 
     fn(panels, n, n_cols, &c.act, got, stride, room);
     const bool ok = same_floats(want, got, n_out, &at);
     if (!ok) {
-        printf("wide_%s: n=%zu n_cols=%zu n_tokens=%zu round=%zu token %zu row %zu: want %a got "
+        printf("%s_%s: n=%zu n_cols=%zu n_tokens=%zu round=%zu token %zu row %zu: want %a got "
                "%a\n",
-               panel_info(kind)->name, n, n_cols, n_tokens, round, at / stride, at % stride,
+               name, panel_info(kind)->name, n, n_cols, n_tokens, round, at / stride, at % stride,
                (double)want[at], (double)got[at]);
     }
     buffer_free(want, 4);
@@ -72,11 +73,33 @@ bool check_wide(enum panel_kind kind, panel_fn *one, wide_fn *fn)
 
     for (size_t round = 0; round < 96; round++) {
         const size_t n = round % 5 + 1, n_tokens = round % WIDE_TOKENS + 1;
-        if (!check_once(kind, one, fn, n, groups[round % 5] * group, n_tokens, round)) {
+        if (!check_once("wide", kind, one, fn, n, groups[round % 5] * group, n_tokens, round)) {
             return false;
         }
     }
-    return check_once(kind, one, fn, WIDE_PANELS, 2 * group, WIDE_TOKENS, 0) &&
-           check_once(kind, one, fn, 1, 16384, WIDE_TOKENS, 1) &&
-           check_once(kind, one, fn, 1, (size_t)1 << 18, 2, 8);
+    return check_once("wide", kind, one, fn, WIDE_PANELS, 2 * group, WIDE_TOKENS, 0) &&
+           check_once("wide", kind, one, fn, 1, 16384, WIDE_TOKENS, 1) &&
+           check_once("wide", kind, one, fn, 1, (size_t)1 << 18, 2, 8);
+}
+
+static panel_fn *pair_in_check;
+
+static void as_wide(const uint8_t *panels, size_t n_panels, size_t n_cols, const struct act_q8 *act,
+                    float *out, size_t out_stride, void *room)
+{
+    pair_in_check(panels, n_cols, act, out, out_stride);
+}
+
+bool check_pair(enum panel_kind kind, panel_fn *one, panel_fn *pair)
+{
+    static const size_t groups[] = {1, 2, 3, 5, 8};
+
+    pair_in_check = pair;
+    for (size_t round = 0; round < 96; round++) {
+        const size_t n_cols = groups[round % 5] * panel_info(kind)->group;
+        if (!check_once("pair", kind, one, as_wide, 2, n_cols, round % 23 + 1, round)) {
+            return false;
+        }
+    }
+    return check_once("pair", kind, one, as_wide, 2, 16384, 13, 0);
 }
