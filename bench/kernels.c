@@ -2,14 +2,14 @@
  * neighbour takes does not count, and the best of many rounds does.
  *
  *   kernels [--level NAME]... [--kind NAME]... [--tokens N]... [--in cache|memory] [--ms N]
- *           [--json]
+ *           [--values] [--json]
  *
  * Panels of 2,048 columns, from the cache (as many as fit 192 KiB) and from memory (96 MiB, walked
  * from one end to the other, in huge pages where the system has them). Cycles are time times the
  * core's clock, which is measured before. The scalar level takes four panels in both places. Wide
  * products (NAME/wide) are of 80 panels, their tables' making included, for 16 and more tokens.
  * Without a choice: every level that is present, every kind, 1, 2, 4, 8, 16 and 64 tokens, both
- * places; and then everything that is no panel.
+ * places; and then everything that is no panel, which is all there is with --values.
  *
  * Exit: 0, 64 usage, 71 no memory. */
 #include <errno.h>
@@ -36,7 +36,7 @@ enum place { PLACE_CACHE, PLACE_MEMORY, PLACES };
 
 struct args {
     bool levels[CPU_LEVELS], kinds[PANELS], tokens[TOKENS_MAX + 1], places[PLACES];
-    bool json, all_kinds;
+    bool json, values, panels; /* of what is no panel, of what is one */
     unsigned ms;
 };
 
@@ -464,13 +464,16 @@ static bool parse(struct args *a, int n, char **argv)
     for (int i = 1; i < n; i++) {
         if (strcmp(argv[i], "--json") == 0) {
             a->json = true;
+        } else if (strcmp(argv[i], "--values") == 0) {
+            a->values = true;
         } else if (i + 1 < n && take(a, argv[i], argv[i + 1])) {
             i++;
         } else {
             return false;
         }
     }
-    a->all_kinds = !any(a->kinds, PANELS, NULL);
+    a->panels = !a->values;
+    a->values = !any(a->kinds, PANELS, NULL);
     (void)any(a->levels, CPU_LEVELS, NULL);
     (void)any(a->tokens, TOKENS_MAX + 1, tokens);
     (void)any(a->places, PLACES, NULL);
@@ -483,11 +486,11 @@ static void bench_level(const struct args *a, enum cpu_level level, uint8_t *roo
 
     kernels_init(&k, level);
     for (unsigned i = PANEL_NONE + 1; i < PANELS; i++) {
-        if (a->kinds[i]) {
+        if (a->panels && a->kinds[i]) {
             bench_kind(a, level, &k, (enum panel_kind)i, room, out);
         }
     }
-    if (a->all_kinds) {
+    if (a->values) {
         bench_values(a, level, &k);
     }
 }
@@ -498,7 +501,7 @@ int main(int argc, char **argv)
 
     if (!parse(&a, argc, argv)) {
         (void)fputs("usage: kernels [--level NAME]... [--kind NAME]... [--tokens N]... "
-                    "[--in cache|memory] [--ms N] [--json]\n",
+                    "[--in cache|memory] [--ms N] [--values] [--json]\n",
                     stderr);
         return 64;
     }

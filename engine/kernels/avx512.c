@@ -3,7 +3,6 @@
  * I8: weight + 128 is the byte, lanes start at -128 * sum(all). No signed byte is negated
  * anywhere. */
 #include "engine/kernels/avx512_common.h"
-#include "engine/kernels/quant.h"
 
 INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *act, size_t t0,
                       const size_t n, float *out, size_t out_stride)
@@ -34,42 +33,6 @@ INLINE void i8_tokens(const uint8_t *panel, size_t n_cols, const struct act_q8 *
 }
 
 PANEL(panel_i8_avx512, I8_GROUP, i8_tokens)
-
-INLINE uint32_t top_bits(const float *x, size_t n)
-{
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    __m512i top = _mm512_setzero_si512();
-    size_t i = 0;
-
-    for (; i < n - n % 16; i += 16) {
-        top = _mm512_max_epu32(top, _mm512_and_si512(_mm512_loadu_si512(x + i), magnitude));
-    }
-    return top_of_rest(x + i, n - i, _mm512_reduce_max_epu32(top));
-}
-
-INLINE int32_t quant_block(const float *x, size_t n, float factor, int8_t *q)
-{
-    const __m512 inverse = _mm512_set1_ps(factor);
-    const __m512i most = _mm512_set1_epi32(127), least = _mm512_set1_epi32(-127);
-    __m512i sum = _mm512_setzero_si512();
-    size_t i = 0;
-
-    for (; i < n - n % 16; i += 16) {
-        __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), inverse));
-        v = _mm512_max_epi32(_mm512_min_epi32(v, most), least);
-        sum = _mm512_add_epi32(sum, v);
-        _mm_storeu_si128((__m128i *)(q + i), _mm512_cvtsepi32_epi8(v));
-    }
-    int32_t ret = _mm512_reduce_add_epi32(sum);
-    for (; i < n; i++) {
-        const int v = _mm_cvtss_si32(_mm_set_ss(x[i] * factor)); /* to nearest even */
-        q[i] = (int8_t)(v > 127 ? 127 : v < -127 ? -127 : v);
-        ret += q[i];
-    }
-    return ret;
-}
-
-QUANT(quant_avx512, quant_token_avx512, top_bits, quant_block)
 
 INLINE float tree(__m512 p)
 {

@@ -107,6 +107,13 @@ static void take_avx512(struct kernels *k)
     k->mix[ROW_F32] = mix_f32_avx512;
     k->mix[ROW_F16] = mix_f16_avx512;
     k->mix[ROW_I8] = mix_i8_avx512;
+    k->exp_below_max = exp_below_max_avx512;
+    k->silu_mul = silu_mul_avx512;
+    k->relu2_mul = relu2_mul_avx512;
+    k->scale_mul = scale_mul_avx512;
+    k->add_scaled = add_scaled_avx512;
+    k->rotate_halves = rotate_halves_avx512;
+    k->rotate_pairs = rotate_pairs_avx512;
 }
 #endif
 

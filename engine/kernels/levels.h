@@ -114,6 +114,11 @@ dot_half_fn dot_f16_avx512, dot_bf16_avx512;
 f32_to_f16_fn f32_to_f16_avx512;
 scores_fn scores_i8_avx512;
 mix_fn mix_f32_avx512, mix_f16_avx512, mix_i8_avx512;
+exp_below_max_fn exp_below_max_avx512;
+gate_mul_fn silu_mul_avx512, relu2_mul_avx512;
+scale_mul_fn scale_mul_avx512;
+add_scaled_fn add_scaled_avx512;
+rotate_fn rotate_halves_avx512, rotate_pairs_avx512;
 
 panel_fn panel_b1_neon, panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t256_neon,
     panel_trow_neon, panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;

@@ -162,6 +162,81 @@ static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
     return ret;
 }
 
+static inline simde__m512d emulated_cvtps_pd(simde__m256 a)
+{
+    EACH(float, x, a);
+    double each[8];
+    for (int i = 0; i < 8; i++) {
+        each[i] = x[i];
+    }
+    simde__m512d ret;
+    memcpy(&ret, each, sizeof(ret));
+    return ret;
+}
+
+static inline simde__m256 emulated_cvtpd_ps(simde__m512d a)
+{
+    EACH(double, x, a);
+    float each[8];
+    for (int i = 0; i < 8; i++) {
+        each[i] = (float)x[i];
+    }
+    simde__m256 ret;
+    memcpy(&ret, each, sizeof(ret));
+    return ret;
+}
+
+static inline simde__m256 emulated_extractf32x8_ps(simde__m512 a, int half)
+{
+    EACH(float, x, a);
+    simde__m256 ret;
+    memcpy(&ret, x + 8 * half, sizeof(ret));
+    return ret;
+}
+
+/* Lanes that are not in the mask are not touched in memory. */
+static inline simde__m512 emulated_mask_loadu_ps(simde__m512 rest, unsigned mask, const float *p)
+{
+    EACH(float, x, rest);
+    for (int i = 0; i < 16; i++) {
+        if (mask >> i & 1) {
+            x[i] = p[i];
+        }
+    }
+    return emulated_ps(x);
+}
+
+static inline void emulated_mask_storeu_ps(float *p, unsigned mask, simde__m512 a)
+{
+    EACH(float, x, a);
+    for (int i = 0; i < 16; i++) {
+        if (mask >> i & 1) {
+            p[i] = x[i];
+        }
+    }
+}
+
+/* The second operand when one is NaN, or both are zeros. */
+static inline simde__m512 emulated_max_ps(simde__m512 a, simde__m512 b)
+{
+    EACH(float, x, a);
+    EACH(float, y, b);
+    for (int i = 0; i < 16; i++) {
+        x[i] = x[i] > y[i] ? x[i] : y[i];
+    }
+    return emulated_ps(x);
+}
+
+static inline simde__m512 emulated_min_ps(simde__m512 a, simde__m512 b)
+{
+    EACH(float, x, a);
+    EACH(float, y, b);
+    for (int i = 0; i < 16; i++) {
+        x[i] = x[i] < y[i] ? x[i] : y[i];
+    }
+    return emulated_ps(x);
+}
+
 #undef _mm512_fmadd_ps
 #undef _mm512_fnmadd_ps
 #undef _mm512_cvtepi32_ps
@@ -174,6 +249,9 @@ static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
 #undef _mm512_srai_epi32
 #undef _mm512_reduce_add_epi32
 #undef _mm512_reduce_max_epu32
+#undef _mm512_max_ps
+#undef _mm512_min_ps
+typedef simde__mmask16 __mmask16;
 #define _mm512_fmadd_ps emulated_fmadd_ps
 #define _mm512_shuffle_f32x4(a, b, which)                                                          \
     _mm512_castsi512_ps(_mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), which))
@@ -188,5 +266,13 @@ static inline uint32_t emulated_reduce_max_epu32(simde__m512i a)
 #define _mm512_srai_epi32 emulated_srai_epi32
 #define _mm512_reduce_add_epi32 emulated_reduce_add_epi32
 #define _mm512_reduce_max_epu32 emulated_reduce_max_epu32
+#define _mm512_cvtps_pd emulated_cvtps_pd
+#define _mm512_cvtpd_ps emulated_cvtpd_ps
+#define _mm512_extractf32x8_ps emulated_extractf32x8_ps
+#define _mm512_mask_loadu_ps emulated_mask_loadu_ps
+#define _mm512_maskz_loadu_ps(mask, p) emulated_mask_loadu_ps(_mm512_setzero_ps(), mask, p)
+#define _mm512_mask_storeu_ps emulated_mask_storeu_ps
+#define _mm512_max_ps emulated_max_ps
+#define _mm512_min_ps emulated_min_ps
 
 #endif

@@ -118,6 +118,13 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
         .f32_to_f16 = f32_to_f16_avx512,
         .scores = {[ROW_I8] = scores_i8_avx512},
         .mix = {mix_f32_avx512, mix_f16_avx512, mix_i8_avx512},
+        .exp_below_max = exp_below_max_avx512,
+        .silu_mul = silu_mul_avx512,
+        .relu2_mul = relu2_mul_avx512,
+        .scale_mul = scale_mul_avx512,
+        .add_scaled = add_scaled_avx512,
+        .rotate_halves = rotate_halves_avx512,
+        .rotate_pairs = rotate_pairs_avx512,
     };
     return level == CPU_AVX512;
 }

@@ -38,7 +38,9 @@ bool check_quant(quant_fn *want_fn, quant_fn *got_fn)
         /* every third round: all of it one block, of any length */
         const size_t whole = round % 3 == 2 ? 1 + random_u32() % 600 : 0;
         const size_t block = whole ? whole : round / 8 % 2 ? ACT_BLOCK_T256 : ACT_BLOCK;
-        const size_t n_blocks = whole ? 1 : round % 5 + 1, n = block * n_blocks;
+        /* levels take several blocks at once, and some broken ones among them */
+        const size_t most = round % 7 == 6 ? 40 : 6;
+        const size_t n_blocks = whole ? 1 : 1 + random_u32() % most, n = block * n_blocks;
         float *x = buffer_new(n * sizeof(float), 4);
         int8_t *q = buffer_new(2 * n, 1);
         float *d = buffer_new(2 * n_blocks * sizeof(float), 4);
