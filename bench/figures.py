@@ -3,12 +3,14 @@ the ratio of what both machines can do; targets; where more streams do not pay a
 import statistics
 
 # Two threads of an AMD Zen 5 server with AVX-512 VNNI: the machine of all figures below. What it can do: bytes read
-# per second with 2 MiB pages, and int8 multiply-adds per second of prototypes that hold nothing but the product.
+# per second with 2 MiB pages, as published with them, and int8 multiply-adds per second by the best instructions of a
+# level, as bench/limits.c measures on a machine of that kind, where ik_llama.cpp reaches its published prompt to a
+# hundredth.
 THERE = {
     'machine': 'two cores of an AMD Zen 5 server (AVX-512 VNNI)',
-    'read': 49.0,                              # GB/s
-    'mac': {'binary': 751.0, 'ternary': 886.0},  # G MAC/s; formats of four and eight bits count as ternary
-    'mac_one_thread': {'binary': 377.0, 'ternary': 431.0},
+    'read': 49.0,                                # GB/s
+    'mac': {'avx512': 1091.0, 'avx2': 488.0},    # G MAC/s
+    'mac_one_thread': {'avx512': 544.5, 'avx2': 243.5},
 }
 
 # (model, peer): tokens/s of a prompt of 128 and of generating 24.
@@ -22,8 +24,6 @@ PUBLISHED = {
     ('avx2-bitnet', 'llama.cpp'): (78.5, 23.3),
     ('home', 'llama.cpp'): (7700.0, 5300.0),       # the shipped model on one core
 }
-WEIGHTS = {'q1': 'binary', 'avx2-q1': 'binary', 'home': 'binary', 'bitnet': 'ternary', 'avx2-bitnet': 'ternary',
-           'q4': 'ternary', 'q8': 'ternary'}
 
 # row: [(against, at least)]. Against a peer: times its figure. 'read', 'mac': of the limit measured beside it.
 # Another row: times that row's figure of the same run. 'bound': the figure itself, which may be at most so much.
@@ -53,20 +53,21 @@ TARGETS = {
 NO_SMALL_DIFFERENCE = 0.10  # of the best rate: what more streams may still bring at the saturation point
 
 
-def scaled(model, peer, phase, read, mac, one_thread=False, by_mac=False):
+def scaled(model, peer, phase, read, mac, level='avx512', one_thread=False, by_mac=False):
     """A published figure times what this machine can do over what that one can, or None where there is none.
 
     phase: 'prompt' or 'generate'. Generating reads every weight for each token, and is scaled by reading; a prompt is
     scaled by multiply-adds, and so is a model that lies in the cache (one_thread), and generating, too, where that is
-    asked (by_mac): for an engine that unpacks more slowly than it reads. read: GB/s; mac: G MAC/s."""
+    asked (by_mac): for an engine that unpacks more slowly than it reads. read: GB/s; mac: G MAC/s by the instructions
+    of `level`, which are compared with the same ones there, or with AVX2's where that machine has not got them: the
+    peers hardly gain by AVX-512."""
     found = PUBLISHED.get((model, peer))
     if not found:
         return None
     figure = found[0] if phase == 'prompt' else found[1]
-    if one_thread:
-        return figure * mac / THERE['mac_one_thread'][WEIGHTS[model]]
-    if phase == 'prompt' or by_mac:
-        return figure * mac / THERE['mac'][WEIGHTS[model]]
+    if one_thread or phase == 'prompt' or by_mac:
+        there = THERE['mac_one_thread' if one_thread else 'mac']
+        return figure * mac / there.get(level, there['avx2'])
     return figure * read / THERE['read']
 
 

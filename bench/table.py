@@ -164,12 +164,12 @@ def speeds(run, model, prefix, level):
     for phase, limit in (('prompt', 'mac'), ('generate', 'read')):
         values = [o[f'{phase}_tokens_per_second'] for o in ours]
         peer_values = [p[0 if phase == 'prompt' else 1] for p in peers if p]
-        against = {'llama.cpp': median(peer_values)} if peer_values else \
-            {'llama.cpp': figures.scaled(prefix, 'llama.cpp', phase, read, mac)} if mac else {}
+        published = {'llama.cpp': figures.scaled(prefix, 'llama.cpp', phase, read, mac, level)} if mac else {}
+        against = {'llama.cpp': median(peer_values)} if peer_values else dict(published)
         source = {'llama.cpp': 'measured' if peer_values else 'scaled', 'ik_llama.cpp': 'scaled'}
         if prefix == 'bitnet' and mac:
-            against['ik_llama.cpp'] = figures.scaled('bitnet', 'ik_llama.cpp', phase, read, mac)
-        slow = {peer: figures.scaled(prefix, peer, phase, read, mac, by_mac=True) for peer in against
+            against['ik_llama.cpp'] = figures.scaled('bitnet', 'ik_llama.cpp', phase, read, mac, level)
+        slow = {peer: figures.scaled(prefix, peer, phase, read, mac, level, by_mac=True) for peer in against
                 if mac and phase == 'generate' and source.get(peer) == 'scaled'}
         if phase == 'generate':
             against['read'] = read * 1e9 / facts['bytes']
@@ -181,7 +181,7 @@ def speeds(run, model, prefix, level):
             reached = median(values) * macs * 1e-9
             bound = f'{reached:.0f} of {mac:.0f} G MAC/s (on average {mac_mean:.0f})' if mac else f'{reached:.0f} G MAC/s'
         run.add(f'{prefix}-{phase}', f'{name}, {"prompt 128" if phase == "prompt" else "generate 24"}', 'tok/s', values,
-                against, source=source, by_mac=slow, level=level, threads=run.args.threads, bound=bound, limit=limit,
+                against, source=source, by_mac=slow, published=published if peer_values else {}, level=level, threads=run.args.threads, bound=bound, limit=limit,
                 limits={'read': read, 'mac': mac, 'read_mean': read_mean, 'mac_mean': mac_mean}, load_seconds=median([o['load_seconds'] for o in ours]),
                 peak_bytes=max(o['peak_bytes'] for o in ours))
     if streams and prefix == model:
@@ -220,7 +220,7 @@ def row_home(run):
     for i, phase in enumerate(('prompt', 'generate')):
         values = [o[f'{phase}_tokens_per_second'] for o in ours]
         peer = median([p[i] for p in peers if p])
-        scaled = figures.scaled('home', 'llama.cpp', phase, 1, mac, one_thread=True) if mac else None
+        scaled = figures.scaled('home', 'llama.cpp', phase, 1, mac, level, one_thread=True) if mac else None
         run.add(f'home-{phase}', f'shipped model, one core, {phase}', 'tok/s', values, {'llama.cpp': peer or scaled},
                 source={'llama.cpp': 'measured' if peer else 'scaled'}, level=level, threads=1,
                 bound=f"{median(values) * facts['macs'] * 1e-9:.0f} of {mac or 0:.0f} G MAC/s")
@@ -350,6 +350,8 @@ def verdict_words(row):
         else:
             what = {'read': 'of the read limit', 'mac': 'of the int8 limit'}.get(v['against'], v['against'])
             mark = ' (scaled)' if row.get('source', {}).get(v['against']) == 'scaled' else ''
+            if row.get('published', {}).get(v['against']):
+                mark = f" (measured; {number(row['figure'] / row['published'][v['against']])} x what was published, scaled)"
             if row.get('by_mac', {}).get(v['against']):
                 mark = f" (scaled; {number(row['figure'] / row['by_mac'][v['against']])} if by multiply-adds)"
             said.append(f"{number(v['reached'])} x {what}{mark}, wanted {v['at_least']:g}")

@@ -17,18 +17,23 @@ class Scaling(unittest.TestCase):
 
     def test_on_a_machine_like_theirs_a_figure_is_what_was_published(self):
         self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'generate', 49.0, 1.0), 33.0)
-        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'prompt', 1.0, 751.0), 50.3)
-        self.assertAlmostEqual(figures.scaled('bitnet', 'ik_llama.cpp', 'prompt', 1.0, 886.0), 134.0)
-        self.assertAlmostEqual(figures.scaled('home', 'llama.cpp', 'generate', 1.0, 377.0, one_thread=True), 5300.0)
+        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'prompt', 1.0, 1091.0), 50.3)
+        self.assertAlmostEqual(figures.scaled('bitnet', 'ik_llama.cpp', 'prompt', 1.0, 1091.0), 134.0)
+        self.assertAlmostEqual(figures.scaled('home', 'llama.cpp', 'generate', 1.0, 544.5, one_thread=True), 5300.0)
 
     def test_generating_follows_reading_and_a_prompt_follows_multiply_adds(self):
         self.assertAlmostEqual(figures.scaled('bitnet', 'llama.cpp', 'generate', 24.5, 999.0), 10.4)
-        self.assertAlmostEqual(figures.scaled('bitnet', 'llama.cpp', 'prompt', 999.0, 443.0), 27.0)
+        self.assertAlmostEqual(figures.scaled('bitnet', 'llama.cpp', 'prompt', 999.0, 545.5), 27.0)
         self.assertIsNone(figures.scaled('q4', 'ik_llama.cpp', 'prompt', 49.0, 886.0))
 
+    def test_instructions_are_compared_with_the_same_ones_there(self):
+        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'prompt', 1.0, 488.0, 'avx2'), 50.3)
+        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'prompt', 1.0, 48.8, 'dotprod'), 5.03)
+        self.assertAlmostEqual(figures.scaled('home', 'llama.cpp', 'prompt', 1.0, 243.5, 'avx2', one_thread=True), 7700.0)
+
     def test_who_unpacks_slowly_is_scaled_by_multiply_adds_on_request(self):
-        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'generate', 10.0, 375.5, by_mac=True), 16.5)
-        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'prompt', 10.0, 375.5, by_mac=True), 25.15)
+        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'generate', 10.0, 545.5, by_mac=True), 16.5)
+        self.assertAlmostEqual(figures.scaled('q1', 'llama.cpp', 'prompt', 10.0, 545.5, by_mac=True), 25.15)
 
     def test_every_peer_of_a_target_has_a_published_figure(self):
         for row, targets in figures.TARGETS.items():
