@@ -13,6 +13,16 @@
 /* Sums of one panel after the other. */
 #define SUMS (PAIR * TOKENS)
 
+/* Two panels are read side by side, so what is asked for is the same place of the next two. */
+INLINE void prefetch_pair(const uint8_t *at, size_t bytes, const size_t n_panels)
+{
+    if (n_panels == 1) {
+        prefetch(at);
+    } else {
+        _mm_prefetch((const char *)at + PAIR * bytes, _MM_HINT_T1);
+    }
+}
+
 /* Adds sum(code * q) over n_lines lines to sum. The next panel's lines lie `bytes` further on. */
 INLINE void lines_shifted(const uint8_t *line, size_t bytes, const size_t n_panels, const int8_t *q,
                           size_t q_stride, const size_t n, const size_t n_lines, __m512i *sum)
@@ -25,7 +35,7 @@ INLINE void lines_shifted(const uint8_t *line, size_t bytes, const size_t n_pane
         {
             const uint8_t *at = line + i * bytes + l * T_LINE_BYTES;
             const __m512i codes = _mm512_loadu_si512(at);
-            prefetch(at);
+            prefetch_pair(at, bytes, n_panels);
             w[i][0] = _mm512_and_si512(codes, threes);
             w[i][1] = _mm512_and_si512(_mm512_srli_epi16(codes, 2), threes);
             w[i][2] = _mm512_and_si512(_mm512_srli_epi16(codes, 4), threes);
