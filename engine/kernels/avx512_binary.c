@@ -1,16 +1,23 @@
-/* AVX-512, B1, by the tables of quad_sums (kernels.h): a byte shuffle looks a quad up for 64 rows
- * of four panels, one in each lane of 128 bits. As in AVX2's file otherwise, down to the arithmetic
- * of a block: the two byte sums, low and high, are woven together and multiplied by 2 and 64, and
- * the int16 becomes the lower half of a float between 2^23 and 2^24, of which 2^23 + 8,192 + sum(q)
- * is taken off.
+/* AVX-512, B1, by the tables of quad_sums (kernels.h): a byte shuffle looks quads up for 64 rows at
+ * once. The arithmetic of a block is that of AVX2's file: the two byte sums, low and high, are
+ * woven together and multiplied by 2 and 64, and the int16 becomes the lower half of a float
+ * between 2^23 and 2^24, of which 2^23 + 8,192 + sum(q) is taken off.
  *
- * - One token: the weights' nibbles are used where they stand.
- * - More: a group's nibbles are laid out as bytes that stay in the first cache, and the tokens pass
- *   over them, each with its own tables. */
+ * What takes a shuffle's port is dear, and to put 16 bytes of memory into all four lanes of a
+ * register does.
+ *
+ * - One token: a panel's line of a block is used as it stands, with columns 8l..8l+7 in lane l, by
+ *   tables that have their quads in the lanes, too. Then the sums of four panels are added up over
+ *   their lanes and come to lie in one register, a panel in each lane.
+ * - More: a group's nibbles are laid out as bytes with a panel in each lane, which stay in the
+ *   first cache, and the tokens pass over them, each with its own tables in all lanes.
+ *
+ * A block's tables of 16 bytes: low ones of quads 0, 2, 4, 6, then of 1, 3, 5, 7; the high ones. */
 #include "engine/kernels/avx512_common.h"
 
 #define BLOCKS 4   /* of activations in a group */
 #define QUADS 8    /* in a block */
+#define HIGH 128   /* bytes from a table of low bytes to the high ones' */
 #define AT_ONCE 16 /* tokens whose results wait beside the nibbles */
 #define IN_ONE 4   /* panels in a register */
 #define FOURS 2    /* registers of panels, at most: B1_PANELS_BEST */
@@ -32,18 +39,31 @@ INLINE __m512i ways(const int8_t *q)
     return _mm512_dpbusd_epi32(_mm512_set1_epi32(512), kept, broadcast4(q));
 }
 
-/* Packing leaves four ways of a quad side by side, the quads' low bytes and then their high ones in
- * every lane. */
+/* A table of four quads, bytes of the words in `a` and `b`: packing left four ways of each of them
+ * side by side in every lane. */
+INLINE __m512i in_lanes(__m512i a, __m512i b)
+{
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+
+    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(a, b));
+}
+
 void quad_sums_avx512(const int8_t *q, size_t n_cols, uint8_t *ret)
 {
-    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 13, 9, 5, 1, 14, 10, 6, 2, 12, 8, 4, 0);
     const __m512i five = _mm512_set1_epi16(31);
 
-    for (size_t c = 0; c < n_cols; c += 8) {
-        const __m512i two = _mm512_packus_epi32(ways(q + c), ways(q + c + 4));
-        const __m512i bytes =
-            _mm512_packus_epi16(_mm512_and_si512(two, five), _mm512_srli_epi16(two, 5));
-        _mm512_storeu_si512(ret + c / 4 * QUAD_SUMS_BYTES, _mm512_permutexvar_epi32(order, bytes));
+    for (size_t c = 0; c < n_cols; c += ACT_BLOCK) {
+        UNROLL for (size_t odd = 0; odd < 2; odd++)
+        {
+            const int8_t *x = q + c + 4 * odd;
+            uint8_t *to = ret + c / 4 * QUAD_SUMS_BYTES + 64 * odd;
+            const __m512i a = _mm512_packus_epi32(ways(x), ways(x + 8));
+            const __m512i b = _mm512_packus_epi32(ways(x + 16), ways(x + 24));
+            const __m512i low = in_lanes(_mm512_and_si512(a, five), _mm512_and_si512(b, five));
+            const __m512i high = in_lanes(_mm512_srli_epi16(a, 5), _mm512_srli_epi16(b, 5));
+            _mm512_storeu_si512(to, low);
+            _mm512_storeu_si512(to + HIGH, high);
+        }
     }
 }
 
@@ -188,14 +208,6 @@ INLINE void store_lanes(__m512 x, size_t n, float *out)
     }
 }
 
-INLINE void clear(__m512 (*x)[ROWS], const size_t n)
-{
-    UNROLL for (size_t i = 0; i < n; i++)
-    {
-        clear_rows(x[i], ROWS);
-    }
-}
-
 /* ---- one token ---- */
 
 INLINE void split(__m512i w, __m512i ret[2])
@@ -206,60 +218,81 @@ INLINE void split(__m512i w, __m512i ret[2])
     ret[1] = _mm512_and_si512(_mm512_srli_epi16(w, 4), low);
 }
 
-INLINE void line_token(const struct four *fours, const size_t n, size_t at, const uint8_t *tables,
-                       struct sums s[FOURS])
-{
-    UNROLL for (size_t i = 0; i < QUADS / 2; i++)
-    {
-        const uint8_t *table = tables + 2 * i * QUAD_SUMS_BYTES;
-        const __m512i low[2] = {in_all(table), in_all(table + QUAD_SUMS_BYTES)};
-        const __m512i high[2] = {in_all(table + 16), in_all(table + QUAD_SUMS_BYTES + 16)};
+/* The even quads' nibbles of a line and the odd ones', four in each; sums not yet across lanes. */
+struct line {
+    __m512i low[IN_ONE], high[IN_ONE];
+};
 
-        UNROLL for (size_t p = 0; p < n; p++)
-        {
-            __m512i nibbles[2];
-            split(of_all(&fours[p], at + i * PANEL_ROWS), nibbles);
-            look_up(low[0], high[0], nibbles[0], i == 0, &s[p]);
-            look_up(low[1], high[1], nibbles[1], false, &s[p]);
-        }
+INLINE void look_up_line(const struct four *f, size_t at, const uint8_t *tables, struct line *ret)
+{
+    const __m512i low[2] = {_mm512_loadu_si512(tables), _mm512_loadu_si512(tables + 64)};
+    const __m512i high[2] = {_mm512_loadu_si512(tables + HIGH),
+                             _mm512_loadu_si512(tables + HIGH + 64)};
+
+    UNROLL for (size_t p = 0; p < IN_ONE; p++)
+    {
+        __m512i n[2];
+        split(in_order(_mm512_loadu_si512(f->panel[p] + at)), n);
+        ret->low[p] =
+            _mm512_add_epi8(_mm512_shuffle_epi8(low[0], n[0]), _mm512_shuffle_epi8(low[1], n[1]));
+        ret->high[p] =
+            _mm512_add_epi8(_mm512_shuffle_epi8(high[0], n[0]), _mm512_shuffle_epi8(high[1], n[1]));
     }
 }
 
-INLINE void token(const struct work *w, const size_t n, const struct act_q8 *act,
-                  __m512 (*acc)[ROWS])
+/* Sums of two lanes each: a's in the first two lanes, b's in the others. */
+INLINE __m512i add_halves(__m512i a, __m512i b)
 {
-    clear(acc, n);
-    for (size_t g = 0; g < w->n_cols / B1_GROUP; g++) {
-        const size_t group = g * B1_GROUP_BYTES;
-        __m512 part[FOURS][ROWS];
+    return _mm512_add_epi8(_mm512_mask_blend_epi64(0xf0, a, b), _mm512_shuffle_i32x4(a, b, 0x4e));
+}
 
-        clear(part, n);
+/* Each panel's sum over its lanes in the panel's own lane. */
+INLINE __m512i add_lanes(const __m512i x[IN_ONE])
+{
+    const __m512i a = add_halves(x[0], x[1]), b = add_halves(x[2], x[3]);
+
+    return _mm512_add_epi8(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+/* Not inlined: it has the registers for itself. */
+static __attribute__((noinline)) void token(const struct work *w, const struct act_q8 *act,
+                                            __m512 acc[ROWS])
+{
+    const struct four *f = &w->fours[0];
+
+    clear_rows(acc, ROWS);
+    for (size_t g = 0; g < w->n_cols / B1_GROUP; g++) {
+        __m512 part[ROWS], scale[ROWS];
+
+        clear_rows(part, ROWS);
         for (size_t b = 0; b < BLOCKS; b++) {
             const size_t at = g * BLOCKS + b;
+            const uint8_t *tables = act->sums + at * QUADS * QUAD_SUMS_BYTES;
             const struct block block = block_of(act, 0, at);
-            struct sums s[FOURS];
+            struct line line;
 
-            prefetch_next(w, n, at);
-            line_token(w->fours, n, group + 32 + b * B1_LINE_BYTES,
-                       act->sums + at * QUADS * QUAD_SUMS_BYTES, s);
-            UNROLL for (size_t p = 0; p < n; p++)
-            {
-                add_sums(&s[p], &block, part[p]);
-            }
+            prefetch_next(w, 1, at);
+            look_up_line(f, g * B1_GROUP_BYTES + 32 + b * B1_LINE_BYTES, tables, &line);
+            const struct sums s = {add_lanes(line.low), add_lanes(line.high)};
+            add_sums(&s, &block, part);
         }
-        UNROLL for (size_t p = 0; p < n; p++)
+        scales_of(f, g * B1_GROUP_BYTES, scale);
+        UNROLL for (int i = 0; i < ROWS; i++)
         {
-            __m512 scale[ROWS];
-            scales_of(&w->fours[p], group, scale);
-            UNROLL for (int i = 0; i < ROWS; i++)
-            {
-                acc[p][i] = _mm512_fmadd_ps(scale[i], part[p][i], acc[p][i]);
-            }
+            acc[i] = _mm512_fmadd_ps(scale[i], part[i], acc[i]);
         }
     }
 }
 
 /* ---- several tokens ---- */
+
+INLINE void clear(__m512 (*x)[ROWS], const size_t n)
+{
+    UNROLL for (size_t i = 0; i < n; i++)
+    {
+        clear_rows(x[i], ROWS);
+    }
+}
 
 /* A group's nibbles as bytes, (block, quad, four, 64). */
 INLINE void lay_out(const struct work *w, const size_t n, size_t g, uint8_t *ret)
@@ -296,8 +329,9 @@ INLINE void group_tokens(const uint8_t *nibbles, __m512 (*scale)[ROWS], const si
 
             UNROLL for (size_t i = 0; i < QUADS; i++)
             {
-                const uint8_t *table = tables + (b * QUADS + i) * QUAD_SUMS_BYTES;
-                const __m512i low = in_all(table), high = in_all(table + 16);
+                const uint8_t *table =
+                    tables + b * QUADS * QUAD_SUMS_BYTES + i % 2 * 64 + i / 2 * 16;
+                const __m512i low = in_all(table), high = in_all(table + HIGH);
                 UNROLL for (size_t p = 0; p < n; p++)
                 {
                     const uint8_t *at = nibbles + ((b * QUADS + i) * n + p) * 64;
@@ -343,11 +377,6 @@ INLINE void tokens(const struct work *w, const size_t n, const struct act_q8 *ac
 
 /* Each compiled for itself: each has the registers for itself. */
 #define BY_FOURS(n)                                                                                \
-    static __attribute__((noinline)) void token_##n(const struct work *w,                          \
-                                                    const struct act_q8 *act, __m512(*acc)[ROWS])  \
-    {                                                                                              \
-        token(w, n, act, acc);                                                                     \
-    }                                                                                              \
     static                                                                                         \
         __attribute__((noinline)) void tokens_##n(const struct work *w, const struct act_q8 *act,  \
                                                   size_t t0, size_t n_tokens, __m512(*acc)[ROWS])  \
@@ -368,20 +397,35 @@ static void store_token(size_t n_panels, __m512 (*acc)[ROWS], float *out)
     }
 }
 
-/* Apart from one token's, since it wants so much stack. */
-static __attribute__((noinline)) void many_tokens(const struct work *w, size_t n_panels,
-                                                  const struct act_q8 *act, float *out,
-                                                  size_t out_stride)
+static void many_tokens(const uint8_t *panels, size_t n_panels, const uint8_t *next, size_t n_cols,
+                        const struct act_q8 *act, float *out, size_t out_stride)
 {
+    const struct work w = work_of(panels, n_panels, next, n_cols);
     const size_t n_fours = (n_panels + IN_ONE - 1) / IN_ONE;
     __m512 acc[AT_ONCE * FOURS][ROWS];
 
     for (size_t t = 0; t < act->n_tokens; t += AT_ONCE) {
         const size_t left = act->n_tokens - t, n = left < AT_ONCE ? left : AT_ONCE;
-        (n_fours == 1 ? tokens_1 : tokens_2)(w, act, t, n, acc);
+        (n_fours == 1 ? tokens_1 : tokens_2)(&w, act, t, n, acc);
         for (size_t i = 0; i < n; i++) {
             store_token(n_panels, acc + i * n_fours, out + (t + i) * out_stride);
         }
+    }
+}
+
+/* Four panels after the other: with eight the first cache does not hold what was asked for. */
+static void one_token(const uint8_t *panels, size_t n_panels, const uint8_t *next, size_t n_cols,
+                      const struct act_q8 *act, float *out)
+{
+    const size_t bytes = n_cols / B1_GROUP * B1_GROUP_BYTES;
+
+    for (size_t p = 0; p < n_panels; p += IN_ONE) {
+        const size_t left = n_panels - p, n = left < IN_ONE ? left : IN_ONE;
+        const uint8_t *at = panels + p * bytes;
+        const struct work w = work_of(at, n, left > n ? at + n * bytes : next, n_cols);
+        __m512 acc[1][ROWS];
+        token(&w, act, acc[0]);
+        store_token(n, acc, out + p * PANEL_ROWS);
     }
 }
 
@@ -391,13 +435,10 @@ void b1_panels_avx512(const uint8_t *panels, size_t n_panels, const uint8_t *nex
     assert(n_cols % B1_GROUP == 0 && n_cols <= KERN_COLS_MAX && act->sums);
     assert(n_panels >= 1 && n_panels <= B1_PANELS_BEST);
 
-    const struct work w = work_of(panels, n_panels, next, n_cols);
     if (act->n_tokens == 1) {
-        __m512 acc[FOURS][ROWS];
-        (n_panels <= IN_ONE ? token_1 : token_2)(&w, act, acc);
-        store_token(n_panels, acc, out);
+        one_token(panels, n_panels, next, n_cols, act, out);
     } else {
-        many_tokens(&w, n_panels, act, out, out_stride);
+        many_tokens(panels, n_panels, next, n_cols, act, out, out_stride);
     }
 }
 

@@ -23,6 +23,7 @@ FORMATS = Test('tests/unit/engine/test-engine-graph', 'every_format_takes_its_ac
 LAYOUTS = Test('tests/unit/engine/test-engine-layouts', 'rows_decode_as_their_descriptions_read')
 PACKED = Test('tests/unit/engine/test-engine-format', 'packed_rows_decode_to_what_the_file_says')
 PANELS = Test('tests/unit/engine/test-engine-format', 'panels_multiply_as_their_rows_do')
+AVX512 = Test('tests/kernels/kernels-check', '', ('--level', 'avx512'))
 QUANT = Test('tests/oracle/oracle-quant')
 PRODUCT = Test('tests/unit/engine/test-engine-product', 'threads_share_a_product_without_a_trace')
 STEP = Test('tests/unit/engine/test-engine-step', 'a_long_step_is_many_short_ones')
@@ -101,6 +102,10 @@ MUTATIONS = [
     Mutation('the scales of the first pass for the second', 't < pass->n ? act->d[(pass->first + t) * act->d_stride + first + b] : 0;',
              't < pass->n ? act->d[t * act->d_stride + first + b] : 0;', (PRODUCT,)),
     Mutation('binary tables without what lies below them', 'i == 0 ? ZERO_SUM : 0', '0', (PRODUCT,)),
+    Mutation('the high tables of even quads for the odd ones', '_mm512_loadu_si512(tables + HIGH + 64)',
+             '_mm512_loadu_si512(tables + HIGH)', (AVX512,)),
+    Mutation('the sums of a panel in the lane of another', '_mm512_shuffle_i32x4(a, b, 0x88)',
+             '_mm512_shuffle_i32x4(b, a, 0x88)', (AVX512,)),
     Mutation('wide rows in the place of the first ones', '&act, out + at * PANEL_ROWS, p->stride,', '&act, out, p->stride,',
              (PRODUCT,)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
