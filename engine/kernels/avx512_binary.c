@@ -198,13 +198,19 @@ INLINE void scales_of(const struct four *f, size_t group, __m512 ret[ROWS])
     }
 }
 
+/* Rows 4i..4i+3 of n panels. Not by way of memory: what is read back there waits for all stores
+ * before it, and other threads have read those lines. */
 INLINE void store_lanes(__m512 x, size_t n, float *out)
 {
-    float each[IN_ONE][ROWS];
-
-    _mm512_storeu_ps(each, x);
-    for (size_t p = 0; p < n; p++) {
-        memcpy(out + p * PANEL_ROWS, each[p], sizeof(each[p]));
+    _mm_storeu_ps(out, _mm512_castps512_ps128(x));
+    if (n > 1) {
+        _mm_storeu_ps(out + PANEL_ROWS, _mm512_extractf32x4_ps(x, 1));
+    }
+    if (n > 2) {
+        _mm_storeu_ps(out + 2 * PANEL_ROWS, _mm512_extractf32x4_ps(x, 2));
+    }
+    if (n > 3) {
+        _mm_storeu_ps(out + 3 * PANEL_ROWS, _mm512_extractf32x4_ps(x, 3));
     }
 }
 
