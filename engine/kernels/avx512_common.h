@@ -27,11 +27,12 @@
 #define TOKENS 8
 #define AHEAD 4096 /* bytes of software prefetch */
 
-/* The same value, which the compiler does not look through: sums that are made one after the other
- * stay so, where a tree of them would want more registers than there are. */
+/* The same value, which gcc does not look through: sums that are made one after the other stay so,
+ * where it would make a tree of them that wants more registers than there are. clang does not, and
+ * leaves loops with such a thing as they are. */
 INLINE __m512i in_order(__m512i x)
 {
-#ifndef AVX512_INTRIN_HEADER
+#if !defined(AVX512_INTRIN_HEADER) && !defined(__clang__)
     __asm__("" : "+v"(x));
 #endif
     return x;
