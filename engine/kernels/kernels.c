@@ -103,6 +103,8 @@ static void take_avx512(struct kernels *k)
     k->dot_f16 = dot_f16_avx512;
     k->dot_bf16 = dot_bf16_avx512;
     k->f32_to_f16 = f32_to_f16_avx512;
+    k->scores[ROW_F32] = scores_f32_avx512;
+    k->scores[ROW_F16] = scores_f16_avx512;
     k->scores[ROW_I8] = scores_i8_avx512;
     k->mix[ROW_F32] = mix_f32_avx512;
     k->mix[ROW_F16] = mix_f16_avx512;

@@ -112,7 +112,7 @@ quant_fn quant_avx512, quant_token_avx512;
 dot_f32_fn dot_f32_avx512;
 dot_half_fn dot_f16_avx512, dot_bf16_avx512;
 f32_to_f16_fn f32_to_f16_avx512;
-scores_fn scores_i8_avx512;
+scores_fn scores_f32_avx512, scores_f16_avx512, scores_i8_avx512;
 mix_fn mix_f32_avx512, mix_f16_avx512, mix_i8_avx512;
 exp_below_max_fn exp_below_max_avx512;
 gate_mul_fn silu_mul_avx512, relu2_mul_avx512;

@@ -116,7 +116,7 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
         .dot_f16 = dot_f16_avx512,
         .dot_bf16 = dot_bf16_avx512,
         .f32_to_f16 = f32_to_f16_avx512,
-        .scores = {[ROW_I8] = scores_i8_avx512},
+        .scores = {scores_f32_avx512, scores_f16_avx512, scores_i8_avx512},
         .mix = {mix_f32_avx512, mix_f16_avx512, mix_i8_avx512},
         .exp_below_max = exp_below_max_avx512,
         .silu_mul = silu_mul_avx512,
