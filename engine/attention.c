@@ -10,6 +10,7 @@
 
 #define ALONE_ATTENTION ((size_t)64 << 10)
 #define HEADS_AT_ONCE 16u /* whose sums of squares run side by side */
+#define BLOCKS_AHEAD 2u   /* what is asked for early: one is read faster than memory answers */
 
 struct attention {
     struct stepper *st;
@@ -131,19 +132,24 @@ _Static_assert((int)KV_F32 == (int)ROW_F32 && (int)KV_F16 == (int)ROW_F16 &&
                    (int)KV_I8 == (int)ROW_I8 && KV_BLOCK <= KERN_ROWS,
                "a cache's rows are what the kernels take");
 
-/* What is read after block i of the keys, or of the values: the values follow the keys, and then
- * come the keys of the item that this thread is likely to take next. NULL: nobody knows. */
+/* What is read BLOCKS_AHEAD after block i of the keys, or of the values: the values follow the keys,
+ * and then come the keys of the item that this thread is likely to take next. NULL: nobody knows. */
 static const uint8_t *block_after(const struct party *p, size_t i, bool is_value)
 {
     const size_t offset = p->seq->pool->head_bytes;
+    const size_t n = (p->n_seen[p->queries.n - 1] + KV_BLOCK - 1) / KV_BLOCK;
+    size_t at = i + BLOCKS_AHEAD + (is_value ? n : 0); /* in the row of all that is read */
 
-    if ((i + 1) * KV_BLOCK < p->n_seen[p->queries.n - 1]) {
-        return kv_keys(p->seq, p->layer_i, p->kv_head, i + 1) + (is_value ? offset : 0);
+    if (at < n) {
+        return kv_keys(p->seq, p->layer_i, p->kv_head, at);
     }
-    if (!is_value) {
-        return kv_keys(p->seq, p->layer_i, p->kv_head, 0) + offset;
+    if (at < 2 * n) {
+        return kv_keys(p->seq, p->layer_i, p->kv_head, at - n) + offset;
     }
-    return p->next_seq ? kv_keys(p->next_seq, p->layer_i, p->next_head, 0) : NULL;
+    at -= 2 * n;
+    return p->next_seq && at < p->next_seq->n_blocks
+               ? kv_keys(p->next_seq, p->layer_i, p->next_head, at)
+               : NULL;
 }
 
 /* Keys, or values, of positions [first, end), which lie in one block. Scales that are read later

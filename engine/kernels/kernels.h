@@ -215,7 +215,7 @@ enum row_kind { ROW_F32 = 0, ROW_F16, ROW_I8, ROW_KINDS };
 struct kv_rows {
     const void *rows; /* (n, n_cols) of the slot's kind, borrowed. Any alignment. */
     const float *d;   /* (n) scales of ROW_I8, borrowed; else unused */
-    const void *next; /* what is read after this: (KERN_ROWS, n_cols), only prefetched; or NULL */
+    const void *next; /* what is read soon: (KERN_ROWS, n_cols), only prefetched; or NULL */
     size_t n;         /* 1..KERN_ROWS */
     size_t n_cols;    /* of the head, at most 65,536 */
 };
