@@ -8,7 +8,7 @@
 #include "engine/mathf.h"
 #include "engine/rows.h"
 
-#define ALONE_ATTENTION ((size_t)64 << 10)
+#define ALONE_ATTENTION ((size_t)4 << 10) /* less than this stays with the caller */
 #define HEADS_AT_ONCE 16u /* whose sums of squares run side by side */
 #define BLOCKS_AHEAD 2u   /* what is asked for early: one is read faster than memory answers */
 
@@ -132,24 +132,33 @@ _Static_assert((int)KV_F32 == (int)ROW_F32 && (int)KV_F16 == (int)ROW_F16 &&
                    (int)KV_I8 == (int)ROW_I8 && KV_BLOCK <= KERN_ROWS,
                "a cache's rows are what the kernels take");
 
-/* What is read BLOCKS_AHEAD after block i of the keys, or of the values: the values follow the keys,
- * and then come the keys of the item that this thread is likely to take next. NULL: nobody knows. */
+/* Block `at` of all that is read of a head: n of keys, then as many of values. NULL: there are not
+ * so many. */
+static const uint8_t *nth_block(const struct party *p, const struct seq *seq, size_t head, size_t n,
+                                size_t at)
+{
+    if (at >= 2 * n) {
+        return NULL;
+    }
+    return kv_keys(seq, p->layer_i, head, at % n) + (at < n ? 0 : p->seq->pool->head_bytes);
+}
+
+/* What is read BLOCKS_AHEAD after block i of the keys, or of the values. Behind the values come the
+ * keys of the item that this thread is likely to take next. NULL: nobody knows. */
 static const uint8_t *block_after(const struct party *p, size_t i, bool is_value)
 {
-    const size_t offset = p->seq->pool->head_bytes;
     const size_t n = (p->n_seen[p->queries.n - 1] + KV_BLOCK - 1) / KV_BLOCK;
-    size_t at = i + BLOCKS_AHEAD + (is_value ? n : 0); /* in the row of all that is read */
+    const size_t at = i + BLOCKS_AHEAD + (is_value ? n : 0);
 
-    if (at < n) {
-        return kv_keys(p->seq, p->layer_i, p->kv_head, at);
-    }
     if (at < 2 * n) {
-        return kv_keys(p->seq, p->layer_i, p->kv_head, at - n) + offset;
+        return nth_block(p, p->seq, p->kv_head, n, at);
     }
-    at -= 2 * n;
-    return p->next_seq && at < p->next_seq->n_blocks
-               ? kv_keys(p->next_seq, p->layer_i, p->next_head, at)
-               : NULL;
+    if (!p->next_seq) {
+        return NULL;
+    }
+    /* of another sequence, as many as there are here */
+    const size_t n_next = p->next_seq->n_blocks < n ? p->next_seq->n_blocks : n;
+    return nth_block(p, p->next_seq, p->next_head, n_next, at - 2 * n);
 }
 
 /* Keys, or values, of positions [first, end), which lie in one block. Scales that are read later
