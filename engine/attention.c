@@ -8,9 +8,9 @@
 #include "engine/mathf.h"
 #include "engine/rows.h"
 
-#define ALONE_ATTENTION ((size_t)4 << 10) /* less than this stays with the caller */
-#define HEADS_AT_ONCE 16u /* whose sums of squares run side by side */
-#define BLOCKS_AHEAD 2u   /* what is asked for early: one is read faster than memory answers */
+#define ALONE_ATTENTION ((size_t)4 << 10) /* products; fewer of them stay with the caller */
+#define HEADS_AT_ONCE 16u                 /* whose sums of squares run side by side */
+#define BLOCKS_AHEAD 2u /* what is asked for early: one is read faster than memory answers */
 
 struct attention {
     struct stepper *st;
@@ -300,9 +300,12 @@ static struct split split_of(const struct stepper *st)
     return sp;
 }
 
+/* Items are numbered head by head, and for each by rows: what one head looks at is little enough to
+ * stay in a cache while the rows of a prompt come by. */
 struct sharing {
     struct attention a;
     struct split split;
+    size_t n_parts; /* of the step's rows, split.rows each */
 };
 
 /* What is likely to be looked at next. */
@@ -345,15 +348,14 @@ static void attend_rows(const struct sharing *sh, size_t row, size_t end, size_t
 static struct after after_item(const struct sharing *sh, size_t item)
 {
     const struct stepper *st = sh->a.st;
-    const size_t n_head_kv = st->model->shape.n_head_kv, per_rows = n_head_kv * sh->split.groups;
     const size_t n_threads = threads_used(st->engine->threads);
 
     if (item < n_threads) {
         return (struct after){0};
     }
     const size_t next = item - n_threads;
-    const struct row *row = &st->rows[next / per_rows * sh->split.rows];
-    return (struct after){.seq = row->seq, .kv_head = next % per_rows / sh->split.groups};
+    const struct row *row = &st->rows[next % sh->n_parts * sh->split.rows];
+    return (struct after){.seq = row->seq, .kv_head = next / sh->n_parts / sh->split.groups};
 }
 
 static void attend_item(void *ctx, size_t item, unsigned thread_i)
@@ -362,12 +364,12 @@ static void attend_item(void *ctx, size_t item, unsigned thread_i)
     const struct split *sp = &sh->split;
     const struct stepper *st = sh->a.st;
     const struct shape *s = &st->model->shape;
-    const size_t per_kv = s->n_head / s->n_head_kv, per_rows = s->n_head_kv * sp->groups;
-    const size_t kv_head = item % per_rows / sp->groups, group = item % sp->groups;
+    const size_t per_kv = s->n_head / s->n_head_kv, heads = item / sh->n_parts;
+    const size_t kv_head = heads / sp->groups, group = heads % sp->groups;
     const size_t head = kv_head * per_kv + group * sp->heads;
     const size_t left = (kv_head + 1) * per_kv - head;
     const size_t head_end = head + (left < sp->heads ? left : sp->heads);
-    const size_t begin = item / per_rows * sp->rows;
+    const size_t begin = item % sh->n_parts * sp->rows;
     const size_t end = st->n_rows - begin < sp->rows ? st->n_rows : begin + sp->rows;
 
     const struct after after = after_item(sh, item);
@@ -397,11 +399,11 @@ void attention_run(struct stepper *st, const struct layer *l, size_t layer_i)
 {
     const struct shape *s = &st->model->shape;
     struct sharing sh = {.a = {.st = st, .l = l, .layer_i = layer_i}, .split = split_of(st)};
-    const size_t n_items =
-        (st->n_rows + sh.split.rows - 1) / sh.split.rows * s->n_head_kv * sh.split.groups;
 
+    sh.n_parts = (st->n_rows + sh.split.rows - 1) / sh.split.rows;
     rows_share(st, place_row, &sh.a, st->n_rows, st->n_rows * s->n_embd < ALONE_FLOATS);
     profile_part(st, PART_ROPE);
-    rows_share(st, attend_item, &sh, n_items, attention_work(st) < ALONE_ATTENTION);
+    rows_share(st, attend_item, &sh, sh.n_parts * s->n_head_kv * sh.split.groups,
+               attention_work(st) < ALONE_ATTENTION);
     profile_part(st, PART_ATTENTION);
 }

@@ -4,6 +4,24 @@
 #include <math.h>
 
 #define LINE_FLOATS 16u /* of a cache line */
+#define SHARES 16u      /* for each thread: handing out one costs what hundreds of floats do */
+
+/* Neighbouring items that a thread takes at once. */
+struct runs {
+    threads_fn *fn;
+    void *ctx;
+    size_t n_items, size;
+};
+
+static void do_run(void *ctx, size_t i, unsigned thread_i)
+{
+    const struct runs *r = ctx;
+    const size_t begin = i * r->size, left = r->n_items - begin;
+
+    for (size_t item = begin + (left < r->size ? left : r->size); item-- > begin;) {
+        r->fn(r->ctx, item, thread_i);
+    }
+}
 
 void rows_share(struct stepper *st, threads_fn *fn, void *ctx, size_t n_items, bool alone)
 {
@@ -11,8 +29,14 @@ void rows_share(struct stepper *st, threads_fn *fn, void *ctx, size_t n_items, b
         for (size_t i = 0; i < n_items; i++) {
             fn(ctx, i, 0);
         }
-    } else {
+        return;
+    }
+    struct runs runs = {.fn = fn, .ctx = ctx, .n_items = n_items};
+    runs.size = n_items / (SHARES * threads_used(st->engine->threads));
+    if (runs.size <= 1) {
         threads_run(st->engine->threads, fn, ctx, n_items);
+    } else {
+        threads_run(st->engine->threads, do_run, &runs, (n_items - 1) / runs.size + 1);
     }
 }
 

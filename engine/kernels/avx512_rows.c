@@ -127,7 +127,6 @@ static float largest_number(const float *x, size_t n)
 {
     const __m512 none = _mm512_set1_ps(-INFINITY);
     __m512 top[4] = {none, none, none, none};
-    float each[16], max = -INFINITY;
     size_t i = 0;
 
     for (; i < n - n % 64; i += 64) {
@@ -139,12 +138,8 @@ static float largest_number(const float *x, size_t n)
     for (; i < n; i += 16) {
         top[0] = _mm512_max_ps(_mm512_mask_loadu_ps(none, lanes_of(n - i), x + i), top[0]);
     }
-    top[0] = _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3]));
-    _mm512_storeu_ps(each, top[0]);
-    for (size_t j = 0; j < 16; j++) {
-        max = each[j] > max ? each[j] : max;
-    }
-    return max;
+    return _mm512_reduce_max_ps(
+        _mm512_max_ps(_mm512_max_ps(top[0], top[1]), _mm512_max_ps(top[2], top[3])));
 }
 
 void exp_below_max_avx512(float *x, size_t n)

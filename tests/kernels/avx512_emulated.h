@@ -227,6 +227,16 @@ static inline simde__m512 emulated_max_ps(simde__m512 a, simde__m512 b)
     return emulated_ps(x);
 }
 
+static inline float emulated_reduce_max_ps(simde__m512 a)
+{
+    EACH(float, x, a);
+    float ret = x[0];
+    for (int i = 1; i < 16; i++) {
+        ret = x[i] > ret ? x[i] : ret;
+    }
+    return ret;
+}
+
 static inline simde__m512 emulated_min_ps(simde__m512 a, simde__m512 b)
 {
     EACH(float, x, a);
@@ -249,6 +259,7 @@ static inline simde__m512 emulated_min_ps(simde__m512 a, simde__m512 b)
 #undef _mm512_srai_epi32
 #undef _mm512_reduce_add_epi32
 #undef _mm512_reduce_max_epu32
+#undef _mm512_reduce_max_ps
 #undef _mm512_max_ps
 #undef _mm512_min_ps
 typedef simde__mmask16 __mmask16;
@@ -272,6 +283,7 @@ typedef simde__mmask16 __mmask16;
 #define _mm512_mask_loadu_ps emulated_mask_loadu_ps
 #define _mm512_maskz_loadu_ps(mask, p) emulated_mask_loadu_ps(_mm512_setzero_ps(), mask, p)
 #define _mm512_mask_storeu_ps emulated_mask_storeu_ps
+#define _mm512_reduce_max_ps emulated_reduce_max_ps
 #define _mm512_max_ps emulated_max_ps
 #define _mm512_min_ps emulated_min_ps
 
