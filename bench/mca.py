@@ -10,7 +10,7 @@ instructions can pass. `pipes`: the two vector pipes, which do the dot products 
 so that what a call takes once is not in them. LLVM 14 schedules a cortex-a76 like its predecessors: three
 instructions a cycle where the core takes four, so cycles are rather too many than too few. Its table look-ups of one
 register, three operations on those, are one on a cortex-a76, and go in as an `orr` of the same registers there.
-Binary panels go four at once, as the engine takes them; the tables, made once a token for all rows, are not counted.
+Binary panels go several at once, as the engine takes them; the tables, made once a token for all rows, are not counted.
 
 Kinds of which `wide-` goes before are wide products, of one file for all levels: the making of their tables is counted, shared
 by AMORTIZED panels, and told apart as `tables`. Everything lies in the first cache. Their bound is the busier of the vector
@@ -52,7 +52,7 @@ LOADS = {'cortex-a72': 1, 'cortex-a76': 2}  # such pipes that the core has
 DOTS = re.compile(r'^(?:sdot|udot|usdot|smmla|ummla|usmmla)\b')
 LOOK_UP = re.compile(r'^tbl\s+(v\d+\.16b), \{(v\d+\.16b)\}, (v\d+\.16b)$')
 PANEL_ROWS = 16
-PANELS = {'b1': 4}  # in one call of bench/trace, where more than one
+PANELS = {'b1': 8}  # in one call of bench/trace, where more than one: B1_PANELS_BEST
 
 
 def tools():

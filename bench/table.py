@@ -266,9 +266,9 @@ def row_overhead(run):
         for _ in range(max(3, run.rounds)):
             done = daemon.cli('bench', '-p', prompt, '-n', answer, '-r', 3, '--json')
             gaps.append(json.loads(done.stdout)['rows'][0]['between_tokens_ms']['p50'] * 1e3)
-            said = json.loads(run.say(run.lab, 'bench', HOME, '--json', '-r', 151, '-p', 1, '-n', 4, '-d',
-                                      prompt + answer // 2, '--threads', threads, '--profile'))
-            steps.append(1e6 / said['generate_tokens_per_second'])
+            tries = [json.loads(run.say(run.lab, 'bench', HOME, '--json', '-r', 151, '-p', 1, '-n', 4, '-d',
+                                        prompt + answer // 2, '--threads', threads, '--profile')) for _ in range(TRIES)]
+            steps.append(1e6 / max(said['generate_tokens_per_second'] for said in tries))
     more = [g - s for g, s in zip(gaps, steps)]
     if median(more) < 0:  # the engine alone was disturbed more than the daemon: nothing can be said
         more = [None]

@@ -304,13 +304,17 @@ static void do_panels(const struct job *j, const struct product *p, size_t begin
 }
 
 /* How many of n tokens go by a wide product: the last ones may be too few for it. */
-static size_t wide_tokens(size_t n)
+static size_t wide_tokens(const struct kernels *k, size_t n)
 {
     const size_t rest = n % WIDE_PASS, whole = n - rest;
 
-    return rest < WIDE_HALF_LEAST                           ? whole
-           : rest > WIDE_PASS / 2 && rest < WIDE_PASS_LEAST ? whole + WIDE_PASS / 2
-                                                            : n;
+    if (rest >= WIDE_PASS_LEAST) {
+        return n;
+    }
+    if (rest < WIDE_HALF_LEAST || k->wide_step == WIDE_PASS) {
+        return whole;
+    }
+    return rest > WIDE_PASS / 2 ? whole + WIDE_PASS / 2 : n;
 }
 
 /* Panels from `begin` on by wide products. Returns where these end, which may be at once. */
@@ -361,7 +365,7 @@ static void do_narrow(struct job *j, const struct product *p, size_t begin, size
 static void do_product(struct job *j, const struct product *p, size_t begin, size_t end,
                        const struct part *part)
 {
-    const size_t n = j->wide ? wide_tokens(part->n) : 0;
+    const size_t n = j->wide ? wide_tokens(j->k, part->n) : 0;
     const struct part wide = {.first = part->first, .n = n, .thread_i = part->thread_i};
     const struct part rest = {
         .first = part->first + n, .n = part->n - n, .thread_i = part->thread_i};
@@ -471,7 +475,7 @@ void products_run(const struct engine *e, const struct input *in, size_t n_token
     j.products = products;
     j.n_tokens = n_tokens;
     j.n_panels = 0;
-    j.wide = wide_tokens(n_tokens) > 0 && all_wide(j.k, products, n);
+    j.wide = wide_tokens(j.k, n_tokens) > 0 && all_wide(j.k, products, n);
     j.batch = j.wide ? WIDE_TOKENS : TOKENS_AT_ONCE;
     j.binary = NULL;
     for (size_t i = 0; i < n; i++) {

@@ -83,6 +83,7 @@ static void take_avx512(struct kernels *k)
     k->b1_panels = b1_panels_avx512;
     memset(k->wide, 0, sizeof(k->wide));
     k->wide[PANEL_B1] = wide_b1_avx512;
+    k->wide_step = WIDE_PASS;
     k->pair[PANEL_T64] = pair_t64_avx512;
     k->pair[PANEL_T128] = pair_t128_avx512;
     k->pair[PANEL_T256] = pair_t256_avx512;
@@ -212,6 +213,7 @@ static void take_scalar(struct kernels *k)
                 [PANEL_K5] = panel_k5_scalar,
                 [PANEL_K6] = panel_k6_scalar,
             },
+        .wide_step = WIDE_PASS / 2,
         .quant = quant_scalar,
         .quant_token = quant_token_scalar,
         .dot_f32 = dot_f32_scalar,

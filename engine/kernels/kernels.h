@@ -166,8 +166,7 @@ typedef void b1_panels_fn(const uint8_t *panels, size_t n_panels, const uint8_t 
 
 /**
  * wide_fn - panels that lie one after the other times many tokens, by tables of the tokens' sums;
- * the same bits as by panel_fn. Tokens pass WIDE_PASS together or, but for AVX-512, half as many;
- * fewer take as long.
+ * the same bits as by panel_fn. Tokens pass WIDE_PASS together, or wide_step; fewer take as long.
  * @n_panels: 1..WIDE_PANELS
  * @act:      at most WIDE_TOKENS tokens; quantized with the kind's block; sums unused
  * @out:      (token, panel, 16) written; row stride out_stride floats. Any alignment.
@@ -281,6 +280,7 @@ struct kernels {
     quad_sums_fn *quad_sums; /* this and the next: both, or NULL: the level has none */
     b1_panels_fn *b1_panels;
     wide_fn *wide[PANELS]; /* NULL where the level has none, or faster ways */
+    size_t wide_step;      /* tokens that take a wide product as long as fewer: WIDE_PASS or half */
     quant_fn *quant;
     quant_fn *quant_token;
     dot_f32_fn *dot_f32;
