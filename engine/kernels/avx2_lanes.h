@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "engine/kernels/avx2_common.h"
+#include "engine/kernels/x86_columns.h"
 
 #define LANES 16
 /* Unpacking works in halves of a register: these bring eight tokens in order to each. */
@@ -82,35 +83,14 @@ INLINE void iv_floats(ivec sum, fvec ret[2])
     ret[1] = _mm256_sub_ps(_mm256_castsi256_ps(_mm256_unpackhi_epi16(sum, two23)), less);
 }
 
-/* Pairs of rows woven together four times: each time a column's bytes are twice as close. */
 INLINE void iv_columns(const int8_t *const q[LANES], size_t at, ivec ret[8])
 {
-    __m128i x[16], y[16];
+    __m128i column[8];
 
-    UNROLL for (int i = 0; i < 16; i++)
-    {
-        x[i] = _mm_loadl_epi64((const __m128i *)(q[i] + at));
-    }
+    columns_of_16(q, at, column);
     UNROLL for (int i = 0; i < 8; i++)
     {
-        y[i] = _mm_unpacklo_epi8(x[i], x[i + 8]); /* columns 0..7 of lanes i, i + 8 */
-    }
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        x[i] = _mm_unpacklo_epi8(y[i], y[i + 4]); /* 0..3 of i, i + 4, i + 8, i + 12 */
-        x[i + 4] = _mm_unpackhi_epi8(y[i], y[i + 4]);
-    }
-    UNROLL for (int i = 0; i < 2; i++)
-    {
-        y[i] = _mm_unpacklo_epi8(x[i], x[i + 2]); /* 0..1 of every other lane from i on */
-        y[i + 2] = _mm_unpackhi_epi8(x[i], x[i + 2]);
-        y[i + 4] = _mm_unpacklo_epi8(x[i + 4], x[i + 6]);
-        y[i + 6] = _mm_unpackhi_epi8(x[i + 4], x[i + 6]);
-    }
-    UNROLL for (int i = 0; i < 8; i += 2)
-    {
-        ret[i] = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(y[i], y[i + 1]));
-        ret[i + 1] = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(y[i], y[i + 1]));
+        ret[i] = _mm256_cvtepi8_epi16(column[i]);
     }
 }
 

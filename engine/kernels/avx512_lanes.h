@@ -4,6 +4,7 @@
 #define ENGINE_KERNELS_AVX512_LANES_H
 
 #include "engine/kernels/avx512_common.h"
+#include "engine/kernels/x86_columns.h"
 
 #define LANES 32
 /* Unpacking works in quarters of a register: each brings four tokens to either half. */
@@ -66,45 +67,12 @@ INLINE void iv_floats(ivec sum, fvec ret[2])
     ret[1] = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_unpackhi_epi16(sum, two23)), less);
 }
 
-/* Columns 2i and 2i + 1 of 16 lanes: pairs of rows woven together four times, each of which brings
- * a column's bytes twice as close. */
-INLINE void columns16(const int8_t *const q[16], size_t at, __m128i ret[8])
-{
-    __m128i x[16], y[16];
-
-    UNROLL for (int i = 0; i < 16; i++)
-    {
-        x[i] = _mm_loadl_epi64((const __m128i *)(q[i] + at));
-    }
-    UNROLL for (int i = 0; i < 8; i++)
-    {
-        y[i] = _mm_unpacklo_epi8(x[i], x[i + 8]); /* columns 0..7 of lanes i, i + 8 */
-    }
-    UNROLL for (int i = 0; i < 4; i++)
-    {
-        x[i] = _mm_unpacklo_epi8(y[i], y[i + 4]); /* 0..3 of i, i + 4, i + 8, i + 12 */
-        x[i + 4] = _mm_unpackhi_epi8(y[i], y[i + 4]);
-    }
-    UNROLL for (int i = 0; i < 2; i++)
-    {
-        y[i] = _mm_unpacklo_epi8(x[i], x[i + 2]); /* 0..1 of every other lane from i on */
-        y[i + 2] = _mm_unpackhi_epi8(x[i], x[i + 2]);
-        y[i + 4] = _mm_unpacklo_epi8(x[i + 4], x[i + 6]);
-        y[i + 6] = _mm_unpackhi_epi8(x[i + 4], x[i + 6]);
-    }
-    UNROLL for (int i = 0; i < 8; i += 2)
-    {
-        ret[i] = _mm_unpacklo_epi8(y[i], y[i + 1]);
-        ret[i + 1] = _mm_unpackhi_epi8(y[i], y[i + 1]);
-    }
-}
-
 INLINE void iv_columns(const int8_t *const q[LANES], size_t at, ivec ret[8])
 {
     __m128i low[8], high[8];
 
-    columns16(q, at, low);
-    columns16(q + 16, at, high);
+    columns_of_16(q, at, low);
+    columns_of_16(q + 16, at, high);
     UNROLL for (int i = 0; i < 8; i++)
     {
         ret[i] = _mm512_cvtepi8_epi16(_mm256_set_m128i(high[i], low[i]));

@@ -142,6 +142,24 @@ static inline simde__m512i emulated_srai_epi32(simde__m512i a, unsigned bits)
     return ret;
 }
 
+/* Sums that wrap around, as the instructions' do: SIMDe's are signed, where that is undefined. */
+#define EMULATED_SUMS(name, type, sign)                                                            \
+    static inline simde__m512i name(simde__m512i a, simde__m512i b)                                \
+    {                                                                                              \
+        EACH(type, x, a);                                                                          \
+        EACH(type, y, b);                                                                          \
+        for (size_t i = 0; i < sizeof(x) / sizeof(x[0]); i++) {                                    \
+            x[i] = (type)(x[i] sign y[i]);                                                         \
+        }                                                                                          \
+        simde__m512i ret;                                                                          \
+        memcpy(&ret, x, sizeof(ret));                                                              \
+        return ret;                                                                                \
+    }
+
+EMULATED_SUMS(emulated_add_epi8, uint8_t, +)
+EMULATED_SUMS(emulated_add_epi16, uint16_t, +)
+EMULATED_SUMS(emulated_sub_epi16, uint16_t, -)
+
 static inline int32_t emulated_reduce_add_epi32(simde__m512i a)
 {
     EACH(int32_t, v, a);
@@ -248,6 +266,9 @@ static inline simde__m512 emulated_min_ps(simde__m512 a, simde__m512 b)
 }
 
 #undef _mm512_fmadd_ps
+#undef _mm512_add_epi8
+#undef _mm512_add_epi16
+#undef _mm512_sub_epi16
 #undef _mm512_fnmadd_ps
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtps_epi32
@@ -264,6 +285,9 @@ static inline simde__m512 emulated_min_ps(simde__m512 a, simde__m512 b)
 #undef _mm512_min_ps
 typedef simde__mmask16 __mmask16;
 #define _mm512_fmadd_ps emulated_fmadd_ps
+#define _mm512_add_epi8 emulated_add_epi8
+#define _mm512_add_epi16 emulated_add_epi16
+#define _mm512_sub_epi16 emulated_sub_epi16
 #define _mm512_shuffle_f32x4(a, b, which)                                                          \
     _mm512_castsi512_ps(_mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), which))
 #define _mm512_fnmadd_ps emulated_fnmadd_ps

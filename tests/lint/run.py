@@ -22,6 +22,7 @@ MACHINE_HEADERS = {  # compile on one machine alone, with these flags
                                                   '-mavx512vl', '-mavx512vnni']),
     'engine/kernels/avx512_lanes.h': ('x86_64', ['-mavx2', '-mfma', '-mf16c', '-mavx512f', '-mavx512bw', '-mavx512dq',
                                                  '-mavx512vl', '-mavx512vnni']),
+    'engine/kernels/x86_columns.h': ('x86_64', []),
     'engine/kernels/dotprod_common.h': ('aarch64', ['-march=armv8.2-a+dotprod']),
     'engine/kernels/i8mm_common.h': ('aarch64', ['-march=armv8.2-a+dotprod+i8mm']),
     'engine/kernels/neon_common.h': ('aarch64', []),
