@@ -34,20 +34,20 @@ class Continuity(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             undisturbed.append(done.stdout)
         dice = random.Random(20)
-        broker, kills, last, rounds = d.process.pid, 0, 0, 0
+        broker, kills, last, rounds = d.process.pid, 0, 0, 0  # last: the pid that was killed
         while kills < KILLS:
             rounds += 1
             self.assertLess(rounds, 200, 'the answers end before they can be disturbed')
             clients = [d.cli_start('run', *args) for args in requests]
             heads = [c.stdout.read(1) for c in clients]  # every one has begun to stream
             while kills < KILLS and all(c.poll() is None for c in clients):
-                last = wait_for_a_runner(d, last)
+                pid = wait_for_a_runner(d, last)
                 time.sleep(dice.uniform(0, pause))
                 running = json.loads(d.cli('ps', '--json').stdout)['requests']
                 if not any(r['state'] in ('prefill', 'decode', 'loading') for r in running):
                     break
-                os.kill(last, signal.SIGKILL)
-                kills += 1
+                os.kill(pid, signal.SIGKILL)
+                last, kills = pid, kills + 1
             for client, head, args, want in zip(clients, heads, requests, undisturbed):
                 out, err = client.communicate(timeout=PATIENCE * 4)
                 self.assertEqual(client.returncode, 0, err)
@@ -68,7 +68,7 @@ class Continuity(unittest.TestCase):
         with tempfile.TemporaryDirectory() as home:
             model = pathlib.Path(home) / 'llama-160m.gguf'
             subprocess.run([LAB, 'make', '--shape', 'llama-160m', '--format', 'Q1_0', '--seed', '3', model], check=True)
-            requests = [['--seed', 7 + i, '--temperature', '1.0', '-n', 250, '--ignore-eos', '--raw',
+            requests = [['--seed', 7 + i, '--temperature', '1.0', '-n', 600, '--ignore-eos', '--raw',
                          f'once upon a time {i}'] for i in range(3)]
             with Daemon(models=[model], runner=RUNNER) as d:
                 self.kill_in_mid_stream(d, requests, pause=0.5)

@@ -12,9 +12,10 @@ import termios
 import time
 import unittest
 
-from harness import CLI, PATIENCE, Daemon, Peer
+from harness import CLI, HOOKED_RUNNER, PATIENCE, Daemon, Peer
 
-LONG = {'type': 'generate', 'prompt': 'x', 'max_tokens': 900, 'ignore_eos': True, 'deadline_ms': 600000}
+LONG = {'type': 'generate', 'prompt': '@@sleep-ms-5-per-step@@', 'max_tokens': 900, 'ignore_eos': True,
+        'deadline_ms': 600000}
 CONTROL = re.compile(r'\x1b\[([?>]?)([0-9;]*)([A-Za-z])|\x1b[()][A-Za-z0-9]|\x1b[=>78]')
 LEAVE, SHOW_CURSOR = b'\x1b[?1049l', b'\x1b[?25h'  # what an xterm is told when a program gives it back
 
@@ -199,7 +200,7 @@ def shows(*texts):
 class TopTest(unittest.TestCase):
 
     def test_at_80_by_24_it_shows_what_runs_and_a_key_ends_it(self):
-        with Daemon(config='[engine]\nstreams_max = 2\n') as daemon, Peer(daemon) as peer:
+        with Daemon(config='[engine]\nstreams_max = 2\n', runner=HOOKED_RUNNER) as daemon, Peer(daemon) as peer:
             for number in range(1, 31):
                 peer.send({**LONG, 'id': number})
             with Top(daemon.socket) as top:
@@ -266,7 +267,7 @@ class TopTest(unittest.TestCase):
             daemon.clean()
 
     def test_once_prints_text_in_which_strangers_move_nothing(self):
-        with Daemon() as daemon, Peer(daemon, hello=False) as peer:
+        with Daemon(runner=HOOKED_RUNNER) as daemon, Peer(daemon, hello=False) as peer:
             peer.send({'type': 'hello', 'protocol': [1, 0], 'name': '\x1b[2J\x9bevil\u202e'})
             peer.receive()
             peer.send({**LONG, 'id': 1})
