@@ -127,15 +127,15 @@ struct act_q8 {
  * as two bytes, K & 31 and (K >> 5) + 16. Eight quads, a block of activations, add up to at most
  * 8 * 31 = 248 in either, so both are summed in bytes, sixteen or more rows in a register, and
  * kept = 32 * (high - 128) + low; the block's product is 2 * kept - sum(q). The sixteen tables of a
- * block, low and high, lie in the order that the level's registers want. */
+ * block lie quad by quad, the low bytes and then the high ones; at AVX-512 as its registers want
+ * them: low bytes of quads 0, 2, 4, 6, of 1, 3, 5, 7, then the high bytes likewise. */
 #define QUAD_SUMS_BYTES 32 /* of a quad: 16 low bytes and 16 high ones */
 
 /**
  * quad_sums_fn - one token's tables
  * @q:      n_cols values
  * @n_cols: a multiple of ACT_BLOCK
- * @ret:    (n_cols / 4, QUAD_SUMS_BYTES) written, for b1_panels of the same level; 32-byte aligned.
- *          A quad's low bytes, then its high ones, save at AVX-512.
+ * @ret:    (n_cols / 4, QUAD_SUMS_BYTES) written, for b1_panels of the same level; 32-byte aligned
  */
 typedef void quad_sums_fn(const int8_t *q, size_t n_cols, uint8_t *ret);
 

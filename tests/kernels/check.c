@@ -51,7 +51,7 @@ static bool check_rows(const struct kernels *want, const struct kernels *got)
     return ok;
 }
 
-static bool check_all(const struct kernels *want, const struct kernels *got)
+static bool check_all(enum cpu_level level, const struct kernels *want, const struct kernels *got)
 {
     bool ok = true;
 
@@ -73,7 +73,7 @@ static bool check_all(const struct kernels *want, const struct kernels *got)
             ok &= say(slot, check_wide(kind, want->panel[i], got->wide[i]));
         }
     }
-    CHECK_IF(quad_sums, "quad_sums", check_quad_sums(got->quad_sums))
+    CHECK_IF(quad_sums, "quad_sums", check_quad_sums(level, got->quad_sums))
     CHECK_IF(b1_panels, "b1_panels",
              check_b1_panels(got->quad_sums, got->b1_panels, got->panel[PANEL_B1]))
     ok &= say("quant", check_quant(want->quant, got->quant));
@@ -180,7 +180,7 @@ int main(int argc, char **argv)
     random_seed(seed);
     printf("%s:\n", cpu_level_name(level));
     kernels_init(&scalar, CPU_SCALAR);
-    if (!check_all(&scalar, &table)) {
+    if (!check_all(level, &scalar, &table)) {
         printf("seed %" PRIu64 "\n", seed);
         return 1;
     }

@@ -59,7 +59,8 @@ bool check_batch(enum panel_kind kind, panel_fn *fn);
 
 /* ---- binary weights by tables (check_binary.c) ---- */
 
-bool check_quad_sums(quad_sums_fn *fn);
+/** check_quad_sums() - fn is this level's, which has an order of its own */
+bool check_quad_sums(enum cpu_level level, quad_sums_fn *fn);
 /** check_b1_panels() - several panels at once, and one by the panel function with tables
  * @quad_sums: of the same level */
 bool check_b1_panels(quad_sums_fn *quad_sums, b1_panels_fn *fn, panel_fn *one);

@@ -169,7 +169,11 @@ def main():
     if os.environ.get('ONEBIT_SANITIZED') == '1':
         print('SKIPPED: mutations of the source are checked in the plain build')
         return SKIP
-    chosen = [m for m in MUTATIONS if (m.name in sys.argv[1:] or len(sys.argv) == 1) and any(map(wanted, m.tests))]
+    named = [m for m in MUTATIONS if m.name in sys.argv[1:] or len(sys.argv) == 1]
+    chosen = [m for m in named if any(map(wanted, m.tests))]
+    for mutation in named:
+        if mutation not in chosen:
+            print(f'SKIPPED {mutation.name}: none of its tests runs on this machine', flush=True)
     unchanged = {}
     for mutation in chosen:
         try:
