@@ -349,8 +349,9 @@ class Rates(unittest.TestCase):
 
     def test_what_was_not_used_comes_back(self):
         """An answer of one token was charged 900 of 1,000: more of them follow at once."""
-        with Daemon(config='[peer default]\ntokens_per_s = 20\nburst_s = 50\n') as d, Peer(d) as peer:
-            peer.send({'type': 'generate', 'id': 1, 'prompt': 'x', 'max_tokens': 900, 'ignore_eos': True, 'deadline_ms': LONG})
+        with Daemon(config='[peer default]\ntokens_per_s = 20\nburst_s = 50\n', runner=HOOKED_RUNNER) as d, Peer(d) as peer:
+            peer.send({'type': 'generate', 'id': 1, 'prompt': 'x', 'max_tokens': 900, 'ignore_eos': True, 'deadline_ms': LONG,
+                       'stop': ['@@sleep-ms-20-per-step@@']})  # a word to the engine's hooks: most is left when it ends
             while peer.receive()['type'] != 'delta':
                 pass
             end = ask(peer, 2, max_tokens=300, **HURRY)[0]
