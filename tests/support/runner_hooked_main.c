@@ -5,6 +5,8 @@
  *   @@crash-at-token-N@@     abort when the answer has N tokens, replayed ones included
  *   @@sleep-ms-N-per-step@@  sleep N ms in each step that works on the request
  *
+ * $ONEBIT_STEP_MS: so many ms for every request that says nothing of it.
+ *
  * And a packer that is killed in mid-write: $ONEBIT_DIE_AT names a file with a number N and a word.
  * The first packer that finds it takes it away and writes half of its Nth piece; then it is killed,
  * and with the word "both" the daemon is, too. */
@@ -45,7 +47,8 @@ static uint64_t on_start(struct strview request)
     static const char prefill[] = "@@crash-at-prefill@@";
     const long ms = number_between(request, "@@sleep-ms-", "-per-step@@");
     const long token = number_between(request, "@@crash-at-token-", "@@");
-    uint64_t mark = ms > 0 ? (uint64_t)ms : 0;
+    const char *always = getenv("ONEBIT_STEP_MS");
+    uint64_t mark = ms > 0 ? (uint64_t)ms : always ? strtoul(always, NULL, 10) & 0xffff : 0;
 
     if (token >= 0) {
         mark |= (uint64_t)token << MARK_TOKEN_SHIFT | MARK_CRASH_TOKEN;
