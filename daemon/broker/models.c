@@ -22,6 +22,7 @@
 #include "daemon/broker/packstore.h"
 #include "daemon/broker/prefix.h"
 #include "daemon/broker/request.h"
+#include "daemon/broker/residency.h"
 #include "daemon/broker/spill.h"
 
 #define REFUSED_MAX 64u  /* refusals remembered */
@@ -99,7 +100,7 @@ static const struct model_options *options_of(const struct model *m)
     return config_model(&m->broker->config, strview_of(m->name));
 }
 
-static bool pinned(const struct model *m)
+bool model_pinned(const struct model *m)
 {
     const struct model_options *o = options_of(m);
 
@@ -108,7 +109,7 @@ static bool pinned(const struct model *m)
 
 static bool wanted(const struct model *m)
 {
-    return !m->broker->stopping && (!list_empty(&m->users) || m->resident || pinned(m));
+    return !m->broker->stopping && (!list_empty(&m->users) || m->resident || model_pinned(m));
 }
 
 void model_refuse(struct model *m, const struct msg_error *e, bool sticky)
@@ -120,7 +121,7 @@ void model_refuse(struct model *m, const struct msg_error *e, bool sticky)
     m->slots.ready = false;
     /* A pinned model is always wanted: it rests until somebody asks, else it would be tried for
      * ever. */
-    m->state = sticky || pinned(m) ? MODEL_REFUSED : MODEL_IDLE;
+    m->state = sticky || model_pinned(m) ? MODEL_REFUSED : MODEL_IDLE;
     m->sticky = sticky;
     m->error = e->code;
     m->have = e->have;
@@ -296,25 +297,19 @@ void model_unload(struct model *m)
 /* Is there a place in the engine, or can one be made? */
 static bool make_room(struct broker *b)
 {
-    struct model *oldest = NULL;
     uint64_t n = 0;
 
     list_for_each (m, next, &b->models, struct model, link) {
-        if (m->state != MODEL_LOADED) {
-            continue;
-        }
-        n++;
-        if (list_empty(&m->users) && !pinned(m) && (!oldest || m->used_ns < oldest->used_ns)) {
-            oldest = m;
-        }
+        n += m->state == MODEL_LOADED;
     }
     if (n < b->config.models_max) {
         return true;
     }
-    if (oldest) {
-        model_unload(oldest);
+    struct model *victim = residency_victim(b, clock_now_ns());
+    if (victim) {
+        model_unload(victim);
     }
-    return oldest != NULL;
+    return victim != NULL;
 }
 
 static void load(struct model *m)

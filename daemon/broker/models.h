@@ -95,6 +95,9 @@ void model_retry(struct model *m);
 /** model_serve() - it is loaded, and the engine has what it needs: its requests may start */
 void model_serve(struct model *m);
 
+/** model_pinned() - the configuration wants it loaded, always */
+bool model_pinned(const struct model *m);
+
 /** model_unload() - drop it from the engine; no user may be left */
 void model_unload(struct model *m);
 
