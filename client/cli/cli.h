@@ -99,6 +99,7 @@ int verb_chat(struct args *args);
 int verb_list(struct args *args);
 int verb_ps(struct args *args);
 int verb_status(struct args *args);
+int verb_reload(struct args *args);
 int verb_load(struct args *args);
 int verb_unload(struct args *args);
 int verb_cancel(struct args *args);

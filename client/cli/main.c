@@ -36,6 +36,10 @@ const struct verb verbs[] = {
      OPTS_CONNECT | OPTS_JSON | OPTS_NAMES, NULL, 0, true, verb_ps},
     {"status", "status [options]", "Show the state of the daemon", NULL, OPTS_CONNECT | OPTS_JSON,
      NULL, 0, true, verb_status},
+    {"reload", "reload [options]", "Have the daemon read its configuration again",
+     "Sends the daemon SIGHUP, as its own user or root, and returns when it has taken the\n"
+     "configuration over, or refused it: exit code 1, its log says why.",
+     OPTS_CONNECT, NULL, 0, false, verb_reload},
     {"load", "load [options] MODEL", "Make a model resident", NULL, OPTS_CONNECT, "a MODEL", 1,
      false, verb_load},
     {"unload", "unload [options] MODEL", "Give the memory of a model back", NULL, OPTS_CONNECT,

@@ -98,6 +98,8 @@ struct broker {
     uint64_t n_suppressed; /* lines left out of the log, at the last look */
     uv_timer_t log_more;   /* runs while lines were left out of the log and not told of */
     bool draining, stopping;
+    uint32_t n_reloads;                /* times that the configuration was read again */
+    bool reload_refused;               /* the last of them */
     void (*stopped)(struct broker *b); /* the last handle may be closed now */
 
     uint64_t n_requests_ever, n_done, n_failed, n_tokens, n_prompt_tokens;

@@ -19,6 +19,7 @@
 #include "daemon/broker/notify.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/packstore.h"
+#include "daemon/broker/userns.h"
 
 #define OTHER_FILES 64 /* beside connections: the loop's, the engine's, models being packed */
 
@@ -114,7 +115,9 @@ static void on_read(uv_work_t *work, int status)
         config_deinit(&d->read);
         return;
     }
-    if (status == 0 && d->read_result == LOAD_OK) {
+    d->broker.reload_refused = status != 0 || d->read_result != LOAD_OK;
+    d->broker.n_reloads++;
+    if (!d->broker.reload_refused) {
         broker_reload(&d->broker, &d->read);
     } else {
         log_line(LOG_ERR, "the new configuration is refused; the old one stays");
@@ -351,6 +354,11 @@ static int serve(struct daemon *d, struct config *c)
 /* Where to listen is known, and the folders can be used: 0 or an exit status. */
 static int prepare(struct daemon *d, const struct config *c)
 {
+    const int seen = userns_check(getenv("RUNTIME_DIRECTORY") || getenv("STATE_DIRECTORY"));
+
+    if (seen < 0) {
+        return exit_status(seen);
+    }
     if (notify_sockets(&d->passed) < 0) {
         log_line(LOG_ERR, "what the service manager passed is not one listening Unix socket, and "
                           "perhaps another one named metrics");

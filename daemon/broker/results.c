@@ -389,7 +389,7 @@ void results_status(struct conn *c, uint32_t id)
 
     buf_init(&result, RESULT_MAX);
     struct packer p = packer_of(&result);
-    pack_map(&p, own ? 19 : 18);
+    pack_map(&p, own ? 21 : 20);
     text_pair(&p, "version", ONEBIT_VERSION);
     pack_z(&p, "protocol");
     pack_array(&p, 2);
@@ -410,6 +410,8 @@ void results_status(struct conn *c, uint32_t id)
     uint_pair(&p, "tokens", b->n_tokens);
     uint_pair(&p, "prompt_tokens", b->n_prompt_tokens);
     bool_pair(&p, "draining", b->draining);
+    uint_pair(&p, "reloads", b->n_reloads);
+    bool_pair(&p, "reload_refused", b->reload_refused);
     pack_z(&p, "memory");
     pack_memory(&p, b);
     if (own) {

@@ -16,7 +16,7 @@ _onebit_options()
         batch) echo "$generate raw jobs json" ;;
         list | ps) echo "$connect json names" ;;
         status) echo "$connect json" ;;
-        load | unload | cancel | metrics) echo "$connect" ;;
+        load | unload | cancel | metrics | reload) echo "$connect" ;;
         session) echo "$connect json names" ;;
         config) echo 'json help' ;;
         doctor) echo "$connect json" ;;
@@ -30,7 +30,7 @@ _onebit_options()
     esac
 }
 
-_onebit_verbs='run chat batch list ps status load unload cancel session metrics config doctor top bench
+_onebit_verbs='run chat batch list ps status reload load unload cancel session metrics config doctor top bench
     explain help'
 
 # Offer those lines of standard input that begin with $1.

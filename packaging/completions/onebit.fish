@@ -46,6 +46,7 @@ complete -c onebit -n __onebit_no_verb -a batch -d 'answer a file of requests in
 complete -c onebit -n __onebit_no_verb -a list -d 'list the models there are'
 complete -c onebit -n __onebit_no_verb -a ps -d 'show loaded models and running requests'
 complete -c onebit -n __onebit_no_verb -a status -d 'show the state of the daemon'
+complete -c onebit -n __onebit_no_verb -a reload -d 'have the daemon read its configuration again'
 complete -c onebit -n __onebit_no_verb -a load -d 'make a model resident'
 complete -c onebit -n __onebit_no_verb -a unload -d 'give the memory of a model back'
 complete -c onebit -n __onebit_no_verb -a cancel -d 'cancel requests by the numbers that ps shows'
@@ -59,7 +60,7 @@ complete -c onebit -n __onebit_no_verb -a explain -d 'say what an error means'
 complete -c onebit -n __onebit_no_verb -a help -d 'say how to use a verb'
 
 set -l generates run chat batch
-set -l connects run chat batch list ps status load unload cancel session metrics doctor top bench
+set -l connects run chat batch list ps status reload load unload cancel session metrics doctor top bench
 set -l prints_json run batch list ps status session config doctor explain bench
 
 complete -c onebit -n "not __onebit_no_verb" -l help -s h -d 'print what the verb does'
@@ -113,4 +114,4 @@ complete -c onebit -n "__onebit_verbs session show; or __onebit_verbs session dr
 complete -c onebit -n "__onebit_verb config" -a check
 complete -c onebit -n "__onebit_verbs config check" -F
 complete -c onebit -n "__onebit_verb explain" -a '(__onebit_errors)'
-complete -c onebit -n "__onebit_verb help" -a 'run chat batch list ps status load unload cancel session metrics config doctor top bench explain help'
+complete -c onebit -n "__onebit_verb help" -a 'run chat batch list ps status reload load unload cancel session metrics config doctor top bench explain help'

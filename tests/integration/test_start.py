@@ -139,6 +139,35 @@ class Start(unittest.TestCase):
                 for said in lines:
                     self.assertTrue(said.startswith(front), said)
 
+    @unittest.skipIf(os.geteuid() != 0 or not shutil.which('unshare'), 'only root can map one user into a namespace')
+    def test_a_service_whose_clients_are_all_nobody_is_refused(self):
+        """Goal: PrivateUsers=yes in a drop-in does not make all users one. Method: its namespace, made by hand."""
+        arguments = [f'--{name}={value}' for name, value in self.paths.items()]
+        for variable, code in ((f'STATE_DIRECTORY={self.home}', BAD_CONFIG), ('OTHER=1', None)):
+            command = ['unshare', '--user', '--map-root-user', 'env', variable, DAEMON, *arguments]
+            with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as p:
+                try:
+                    said = p.stderr.readline()
+                    if 'unshare' in said:
+                        self.skipTest(said.strip())
+                    self.assertIn('clients cannot be told apart', said)
+                    if code is not None:
+                        self.assertIn('PrivateUsers', said)
+                        self.assertEqual(p.wait(timeout=PATIENCE), code)
+                finally:
+                    p.kill()
+
+    def test_a_reload_by_the_command_ends_when_it_is_taken_over_or_refused(self):
+        with Daemon(config='[queue]\ntotal = 7\n') as d:
+            d.set_config('[queue]\ntotal = 8\n')
+            self.assertEqual(d.cli('reload').returncode, 0)
+            self.assertIn('configuration reloaded', d.read_log())
+            d.set_config('[queue]\ntotal = no\n')
+            refused = d.cli('reload')
+            self.assertEqual(refused.returncode, 1)
+            self.assertIn(b'refused', refused.stderr)
+            self.assertEqual((d.status()['reloads'], d.status()['reload_refused']), (2, True))
+
     def test_list_and_run_say_the_same_of_a_models_folder_that_went_away(self):
         with Daemon() as d, Peer(d) as peer:
             d.models.rename(d.home / 'gone')
