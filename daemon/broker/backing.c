@@ -96,7 +96,7 @@ static struct backing_room room_for(const struct model *m)
             room.copies += other->facts.weight_bytes;
         }
     }
-    backing_memory(&room, "");
+    backing_memory(&room, b->sysroot);
     const uint64_t left = less(room.total, room.copies);
     room.available = left < room.available ? left : room.available;
     return room;

@@ -371,9 +371,11 @@ void broker_pin(struct broker *b)
     }
 }
 
-int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *runner_path)
+int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *runner_path,
+                const char *sysroot)
 {
-    *b = (struct broker){.loop = loop, .config = *config, .runner_path = runner_path};
+    *b = (struct broker){
+        .loop = loop, .config = *config, .runner_path = runner_path, .sysroot = sysroot};
     *config = (struct config){0};
     b->own_uid = geteuid();
     b->started_ns = clock_now_ns();

@@ -49,6 +49,7 @@ struct broker {
     uv_loop_t *loop;      /* borrowed */
     struct config config; /* owned */
     char *runner_path;    /* owned */
+    const char *sysroot;  /* borrowed; before each /proc and /sys that the sensors read */
     uid_t own_uid;
     uint64_t started_ns;
 
@@ -111,11 +112,12 @@ struct broker {
 
 /**
  * broker_init() - ready to listen, engine started
- * @config: taken over, also on failure
+ * @config:  taken over, also on failure
+ * @sysroot: "" or a folder; borrowed for the broker's life
  * Return: 0 or a negative errno; broker_deinit() in either case, after the loop has run out.
  */
 MUST_USE int broker_init(struct broker *b, uv_loop_t *loop, struct config *config,
-                         char *runner_path);
+                         char *runner_path, const char *sysroot);
 void broker_deinit(struct broker *b);
 
 /** broker_listen() - serve an open listening socket; @fd is taken over */

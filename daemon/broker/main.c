@@ -40,17 +40,19 @@ struct daemon {
 
 static void usage(FILE *to)
 {
-    (void)fprintf(to,
-                  "usage: onebitd [--config FILE] [--socket PATH] [--models DIR] [--cache DIR]\n"
-                  "               [--sessions DIR] [--check | --paths] [--version] [--help]\n\n"
-                  "Serves low-bit language models to the programs of this machine.\n\n"
-                  "  --config FILE  read this configuration instead of the default one\n"
-                  "  --socket PATH  listen here\n"
-                  "  --models DIR   the folder of NAME.gguf files\n"
-                  "  --cache DIR    the folder of packed models; made when absent\n"
-                  "  --sessions DIR the folder of conversations; made when absent\n"
-                  "  --check        check the configuration and end: 0, or 78 and why\n"
-                  "  --paths        check it, print which socket and folders count, and end\n");
+    (void)fprintf(
+        to, "usage: onebitd [--config FILE] [--socket PATH] [--models DIR] [--cache DIR]\n"
+            "               [--sessions DIR] [--sysroot DIR] [--check | --paths] [--version]\n"
+            "               [--help]\n\n"
+            "Serves low-bit language models to the programs of this machine.\n\n"
+            "  --config FILE  read this configuration instead of the default one\n"
+            "  --socket PATH  listen here\n"
+            "  --models DIR   the folder of NAME.gguf files\n"
+            "  --cache DIR    the folder of packed models; made when absent\n"
+            "  --sessions DIR the folder of conversations; made when absent\n"
+            "  --sysroot DIR  read the sensors' /proc and /sys below it: for tests and containers\n"
+            "  --check        check the configuration and end: 0, or 78 and why\n"
+            "  --paths        check it, print which socket and folders count, and end\n");
 }
 
 /* What counts when file, command line and defaults are put together; `onebit doctor` reads it. */
@@ -324,7 +326,8 @@ static int serve(struct daemon *d, struct config *c)
     r = watch_signals(d, &loop);
     hold_signals(SIG_UNBLOCK);
     if (r == 0) {
-        r = broker_init(&d->broker, &loop, c, find_runner(c));
+        r = broker_init(&d->broker, &loop, c, find_runner(c),
+                        d->options.sysroot ? d->options.sysroot : "");
         d->broker.stopped = on_stopped;
         d->broker.conns_room = conns_room;
     }

@@ -26,11 +26,17 @@ static const char *path_argument(const char *name)
 int options_parse(struct options *ret, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},   {"socket", required_argument, NULL, 's'},
-        {"models", required_argument, NULL, 'm'},   {"cache", required_argument, NULL, 'k'},
-        {"sessions", required_argument, NULL, 'e'}, {"check", no_argument, NULL, 'n'},
-        {"paths", no_argument, NULL, 'p'},          {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},           {0},
+        {"config", required_argument, NULL, 'c'},
+        {"socket", required_argument, NULL, 's'},
+        {"models", required_argument, NULL, 'm'},
+        {"cache", required_argument, NULL, 'k'},
+        {"sessions", required_argument, NULL, 'e'},
+        {"sysroot", required_argument, NULL, 'r'},
+        {"check", no_argument, NULL, 'n'},
+        {"paths", no_argument, NULL, 'p'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
     };
     int option, at = 0;
 
@@ -52,6 +58,9 @@ int options_parse(struct options *ret, int argc, char **argv)
             break;
         case 'e':
             path = &ret->sessions;
+            break;
+        case 'r':
+            path = &ret->sysroot;
             break;
         case 'n':
             ret->check = true;

@@ -9,7 +9,7 @@
 
 struct options {
     const char *config, *socket, *models, *cache,
-        *sessions; /* borrowed from argv; NULL: not given */
+        *sessions, *sysroot; /* borrowed from argv; NULL: not given */
     bool check, paths, version, help;
 };
 

@@ -1,0 +1,27 @@
+/* What is known of the machine's memory: one look at whatever sensors it has. */
+#ifndef BROKER_MEMORY_SENSE_H
+#define BROKER_MEMORY_SENSE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What wakes the broker when memory runs short; each look reads whatever else there is, too. */
+enum memory_source { SOURCE_SYSTEMD, SOURCE_CGROUP_PSI, SOURCE_SYSTEM_PSI, SOURCE_POLL };
+
+struct memory_look { /* one look at the sensors, over the window since the last one */
+    enum memory_source source;
+    bool told; /* systemd's protocol (MEMORY_PRESSURE_WATCH) has spoken */
+    bool has_psi;
+    double some_ms, full_ms; /* stalled per second of the window */
+    bool has_available;
+    double available; /* 0..1 of all memory, limits of the cgroup and its ancestors included; page
+                       * cache counts as available */
+    uint64_t available_bytes, total_bytes;
+    double major_faults; /* of runner, per decode step in the window; 0 without steps */
+    double refaults;     /* workingset_refault_file a second */
+    double slow;         /* the runner's step time against its moving baseline; 0: not known */
+    uint64_t oom_kills;  /* in the window (vmstat oom_kill, memory.events oom_kill) */
+    bool high_events;    /* memory.events high rose in the window */
+};
+
+#endif
