@@ -433,6 +433,10 @@ enum { STEP_OK = 0, STEP_KV_FULL, STEP_CANCELLED };
 MUST_USE int stepper_run(struct stepper *st, struct step_item *items, size_t n_items,
                          const atomic_bool *cancel);
 
+/** stepper_beat() - add one to a number with every layer of a step, for whoever watches. @beats:
+ * borrowed until the stepper is freed */
+void stepper_beat(struct stepper *st, _Atomic uint64_t *beats);
+
 /* ---- what a model costs ---- */
 
 /* How a model is to be used. */

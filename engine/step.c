@@ -298,6 +298,11 @@ static void hand_out(struct stepper *st, struct step_item *items, size_t n_items
     }
 }
 
+void stepper_beat(struct stepper *st, _Atomic uint64_t *beats)
+{
+    st->beats = beats;
+}
+
 int stepper_run(struct stepper *st, struct step_item *items, size_t n_items,
                 const atomic_bool *cancel)
 {
@@ -316,6 +321,9 @@ int stepper_run(struct stepper *st, struct step_item *items, size_t n_items,
             return STEP_CANCELLED; /* the blocks stay, for when the sequence goes on */
         }
         graph_layer(st, layer);
+        if (st->beats) {
+            atomic_fetch_add_explicit(st->beats, 1, memory_order_relaxed);
+        }
     }
     const size_t n_wanted = gather_wanted(st, items, n_items);
     if (n_wanted > 0) {

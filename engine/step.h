@@ -55,6 +55,7 @@ struct stepper {
     bool best;               /* all of them are for the best logits alone */
     size_t n_rows;           /* of the step that runs */
     struct tuning tuning;
+    _Atomic uint64_t *beats; /* borrowed, one more with each layer; NULL: nobody watches */
 
     struct step_profile *profile;         /* borrowed; NULL: nobody measures */
     uint64_t profile_ns, profile_wait_ns; /* the clock and the pool's waiting at the last part */

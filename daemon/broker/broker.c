@@ -241,6 +241,7 @@ static void stop(struct broker *b)
     }
     pack_children_kill(b);
     runner_proc_close(&b->runner);
+    wedge_close(&b->wedge);
     close_timer(&b->restart);
     close_timer(&b->deadlines);
     close_timer(&b->sweep);
@@ -357,6 +358,7 @@ void broker_reload(struct broker *b, struct config *config)
     admission_reload(b);
     answer_cache_limit(&b->answers, b->config.answers_bytes);
     prefixes_reload(b);
+    wedge_settle(&b->wedge);
     broker_pin(b);
     broker_dirty(b);
     log_line(LOG_NOTICE, "configuration reloaded");
@@ -422,6 +424,7 @@ void broker_deinit(struct broker *b)
     models_free(b);
     metrics_deinit(&b->metrics);
     runner_proc_deinit(&b->runner);
+    wedge_deinit(&b->wedge);
     identities_deinit(&b->identities);
     session_store_deinit(&b->session_store);
     session_table_deinit(&b->sessions);

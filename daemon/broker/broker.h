@@ -26,6 +26,7 @@
 #include "daemon/broker/sched.h"
 #include "daemon/broker/session.h"
 #include "daemon/broker/session_store.h"
+#include "daemon/broker/wedge.h"
 #include "ipc/seam.h"
 
 struct request;
@@ -65,6 +66,7 @@ struct broker {
     uv_timer_t sweep;      /* of identities that nobody uses */
 
     struct runner_proc runner;
+    struct wedge wedge;
     struct backoff backoff;
     uv_timer_t restart; /* runs while a restart is due */
     bool restart_due;

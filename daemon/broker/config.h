@@ -63,7 +63,7 @@ struct config {
     uint64_t output_total_bytes, input_total_bytes; /* of all connections together */
     uint64_t max_tokens; /* of requests that name none; less where the context is used up */
     uint64_t deadline_ms;
-    uint64_t drain_ms;
+    uint64_t drain_ms, wedged_ms;
     char *metrics_socket, *metrics_group; /* either may be NULL */
     uint64_t metrics_mode;
     struct rates rates; /* of all identities together */

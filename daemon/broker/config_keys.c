@@ -70,6 +70,7 @@ const struct config_key config_keys[] = {
     {"sessions", "total_bytes", KEY_BYTES, AT(sessions_total_bytes), 0, BYTES_MAX, 64 << 20},
     {"sessions", "age_days", KEY_UINT, AT(sessions_age_days), 1, 36500, 30},
     {"daemon", "drain_ms", KEY_UINT, AT(drain_ms), 0, MS_MAX, 20000},
+    {"daemon", "wedged_ms", KEY_UINT, AT(wedged_ms), 0, MS_MAX, 30000},
 };
 /* clang-format on */
 const size_t config_n_keys = ARRAY_SIZE(config_keys);

@@ -34,10 +34,13 @@
 
 static void start_process(struct broker *b)
 {
-    const struct runner_options o = {
-        .path = b->runner_path, .cpu = b->config.cpu, .threads = b->config.threads};
+    const struct runner_options o = {.path = b->runner_path,
+                                     .cpu = b->config.cpu,
+                                     .threads = b->config.threads,
+                                     .pulse_fd = b->wedge.fd};
 
     b->sent.n_run = 0;
+    wedge_restart(&b->wedge);
     runner_proc_start(&b->runner, &o);
 }
 
@@ -586,8 +589,9 @@ static void on_gone(void *user, const char *how, bool killed)
 int engine_init(struct broker *b)
 {
     const struct runner_handlers handlers = {.message = on_message, .gone = on_gone};
-    const int e = runner_proc_init(&b->runner, b->loop, &handlers, b);
+    int e = runner_proc_init(&b->runner, b->loop, &handlers, b);
 
+    e = e == 0 ? wedge_init(&b->wedge, b) : e;
     if (e == 0) {
         start_process(b);
     }

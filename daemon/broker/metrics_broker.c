@@ -180,6 +180,7 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
         .draining = b->draining,
         .connections = b->n_conns,
         .restarts = b->n_restarts,
+        .stuck = b->wedge.n_killed,
         .given_back = b->sched.n_given_back,
         .drafted = b->n_drafted,
         .accepted = b->n_accepted,

@@ -23,6 +23,7 @@ enum family {
     F_ENGINE_UP_SECONDS,
     F_AVAILABILITY,
     F_RESTARTS,
+    F_STUCK,
     F_CONNECTIONS,
     F_ACCEPTED,
     F_CONN_ERRORS,
@@ -78,6 +79,7 @@ static const struct {
     [F_ENGINE_UP_SECONDS] = {"onebit_engine_up_seconds_total", "counter", "Time that the engine process has answered."},
     [F_AVAILABILITY] = {"onebit_availability_ratio", "gauge", "Share of the uptime that the engine process has answered."},
     [F_RESTARTS] = {"onebit_engine_restarts_total", "counter", "Ends of the engine process."},
+    [F_STUCK] = {"onebit_engine_stuck_total", "counter", "Engine processes that were killed because they made no progress."},
     [F_CONNECTIONS] = {"onebit_connections", "gauge", "Open connections of clients."},
     [F_ACCEPTED] = {"onebit_connections_accepted_total", "counter", "Connections that came."},
     [F_CONN_ERRORS] = {"onebit_connection_errors_total", "counter", "Connections that the daemon ended, by the error it sent."},
@@ -441,6 +443,7 @@ static void service(struct writer *w, const struct metrics *m, const struct metr
           now->uptime_ns > 0 && up < now->uptime_ns ? (double)up / (double)now->uptime_ns
                                                     : (double)(up > 0));
     single(w, F_RESTARTS, now->restarts);
+    single(w, F_STUCK, now->stuck);
     single(w, F_CONNECTIONS, now->connections);
     single(w, F_ACCEPTED, m->n_accepted);
     by_code(w, F_CONN_ERRORS, m->conn_errors);

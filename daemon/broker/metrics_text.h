@@ -28,7 +28,7 @@ struct metrics_now {
     uint64_t now_ns, uptime_ns;
     const char *version, *cpu; /* borrowed */
     bool draining;
-    uint64_t connections, restarts;
+    uint64_t connections, restarts, stuck;
     uint64_t running[CLASSES], queued[CLASSES], given_back;
     uint64_t drafted, accepted;          /* guesses at next tokens, and those that were right */
     uint64_t kv_used, kv_idle, kv_total; /* bytes: of sequences; kept after them; all there is */

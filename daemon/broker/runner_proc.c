@@ -181,18 +181,23 @@ void runner_proc_kill(struct runner_proc *r, const char *why)
 static int spawn(struct runner_proc *r, const struct runner_options *o, int child_fd)
 {
     char threads[24];
-    char *args[8] = {0};
+    char *args[10] = {0};
     size_t n = 0;
-    uv_stdio_container_t stdio[4] = {
+    uv_stdio_container_t stdio[5] = {
         {.flags = UV_IGNORE},
         {.flags = UV_IGNORE},
         {.flags = UV_INHERIT_FD, .data.fd = STDERR_FILENO},
         {.flags = UV_INHERIT_FD, .data.fd = child_fd},
+        {.flags = o->pulse_fd >= 0 ? UV_INHERIT_FD : UV_IGNORE, .data.fd = o->pulse_fd},
     };
     /* uv_spawn() does not write to its arguments; its type is older than const. */
     args[n++] = (char *)(uintptr_t)o->path;
     args[n++] = (char *)(uintptr_t) "--seam";
     args[n++] = (char *)(uintptr_t) "3";
+    if (o->pulse_fd >= 0) {
+        args[n++] = (char *)(uintptr_t) "--pulse";
+        args[n++] = (char *)(uintptr_t) "4";
+    }
     if (o->threads > 0) {
         (void)snprintf(threads, sizeof(threads), "%llu", (unsigned long long)o->threads);
         args[n++] = (char *)(uintptr_t) "--threads";
@@ -203,7 +208,12 @@ static int spawn(struct runner_proc *r, const struct runner_options *o, int chil
         args[n++] = (char *)(uintptr_t)o->cpu;
     }
     const uv_process_options_t options = {
-        .exit_cb = on_runner_exit, .file = o->path, .args = args, .stdio_count = 4, .stdio = stdio};
+        .exit_cb = on_runner_exit,
+        .file = o->path,
+        .args = args,
+        .stdio_count = o->pulse_fd >= 0 ? 5 : 4,
+        .stdio = stdio,
+    };
     return uv_spawn(r->loop, &r->process, &options);
 }
 

@@ -56,6 +56,7 @@ struct runner_options {
     const char *path;
     const char *cpu;  /* NULL: the best there is */
     uint64_t threads; /* 0: chosen by the runner */
+    int pulse_fd;     /* borrowed: a page of ipc/pulse.h; -1: none */
 };
 /** runner_proc_start() - from DOWN. Each start ends with one `gone`, also one that fails. */
 void runner_proc_start(struct runner_proc *r, const struct runner_options *o);

@@ -15,8 +15,9 @@ uint64_t userns_users(const char *text, size_t n);
  * userns_check() - whether this process sees its clients' users
  *
  * In a user namespace with a user or two (PrivateUsers=yes of a unit, before systemd 257) the
- * kernel shows every other client as 65534: all of them would share limits, sessions and cached prompts.
- * Said in the log. @service: a service manager started us for others; then that is refused.
+ * kernel shows every other client as 65534: all of them would share limits, sessions and cached
+ * prompts. Said in the log. @service: a service manager started us for others; then that is
+ * refused.
  *
  * Return: 0; -EPERM when it is refused.
  */

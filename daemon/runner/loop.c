@@ -69,7 +69,12 @@ static int hear(struct runner *rn)
     struct seam_item *item = NULL;
     int r;
 
+    if (wait) {
+        pulse_set(rn->pulse, PULSE_IDLE, 0);
+    }
     while ((r = seam_io_take(rn->io, wait, &item)) == SEAM_IO_ITEM) {
+        const bool starts = item->msg.type == SEAM_START;
+        pulse_set(rn->pulse, PULSE_ORDER, starts ? item->msg.start.seq : 0);
         carry_out(rn, item);
         seam_item_free(item);
         wait = false;
@@ -94,6 +99,7 @@ static int run(struct runner *rn)
         if (steps_work(rn)) {
             steps_run(rn);
         } else if (tuning_work(rn)) {
+            pulse_set(rn->pulse, PULSE_TUNE, 0);
             tuning_run(rn);
         }
         residents_spill(rn);
@@ -126,7 +132,9 @@ int loop_main(const struct runner_options *options, const struct runner_hooks *h
     const struct engine_options engine = {.cpu = options->cpu,
                                           .n_threads = options->n_threads,
                                           .n_threads_most = options->n_threads_most};
+    static struct pulse unseen;
     struct runner rn = {.hooks = hooks,
+                        .pulse = options->pulse ? options->pulse : &unseen,
                         .step_tokens_max = options->step_tokens_max,
                         .n_threads = options->n_threads};
     int status = EXIT_FAILED;

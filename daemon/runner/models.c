@@ -199,6 +199,7 @@ static int resident_build(struct runner *rn, struct resident *m)
         r = stepper_new(&m->stepper, rn->engine, m->model, &limits);
     }
     if (r == 0) {
+        stepper_beat(m->stepper, &rn->pulse->beats);
         r = sampler_new(&m->sampler, m->info.n_vocab);
     }
     if (r == 0) {
@@ -251,6 +252,7 @@ void residents_collect(struct runner *rn)
         if (!m || !m->loading || !atomic_load(&m->opened)) {
             continue;
         }
+        pulse_set(rn->pulse, PULSE_LOAD, 0);
         (void)pthread_join(m->loader, NULL);
         m->loading = false;
         if (!resident_ready(rn, m)) {

@@ -18,6 +18,7 @@ static void keep_error(struct runner *rn, int r)
 void report_flush(struct runner *rn)
 {
     if (rn->out.n > 0 && rn->error == 0) {
+        pulse_set(rn->pulse, PULSE_REPORT, 0);
         keep_error(rn, seam_io_flush(rn->io, &rn->out));
     }
 }

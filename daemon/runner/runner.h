@@ -16,6 +16,7 @@
 #include "daemon/runner/seam_io.h"
 #include "engine/engine.h"
 #include "ipc/frame.h"
+#include "ipc/pulse.h"
 #include "ipc/seam.h"
 
 #define RESIDENTS_MAX 16u     /* models at once; a device of this class holds two or three */
@@ -114,6 +115,7 @@ struct runner {
     struct engine *engine;            /* owned */
     struct seam_io *io;               /* owned */
     const struct runner_hooks *hooks; /* borrowed, may be NULL */
+    struct pulse *pulse;              /* borrowed */
     size_t step_tokens_max;
     unsigned n_threads;
     struct buf out;  /* reports not yet written */
@@ -274,6 +276,7 @@ uint64_t pace_expect(const struct pace *p, size_t n_decode, size_t n_prompt);
 
 struct runner_options {
     int seam_fd;
+    struct pulse *pulse; /* borrowed; NULL: nobody looks */
     enum cpu_level cpu;
     unsigned n_threads, n_threads_most; /* as in struct engine_options */
     size_t step_tokens_max;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -39,6 +40,19 @@ static bool parse_number(const char *text, uint64_t max, uint64_t *ret)
     return true;
 }
 
+/* The page that the broker watches. The descriptor is not needed any more. */
+static bool map_pulse(int fd, struct pulse **ret)
+{
+    void *page = mmap(NULL, sizeof(**ret), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    (void)close(fd);
+    if (page == MAP_FAILED) {
+        return false;
+    }
+    *ret = page; /* until the process ends */
+    return true;
+}
+
 static bool parse_option(struct arguments *a, int option, const char *value)
 {
     uint64_t n = 0;
@@ -56,6 +70,8 @@ static bool parse_option(struct arguments *a, int option, const char *value)
         }
         a->options.seam_fd = (int)n;
         return true;
+    case 'b':
+        return parse_number(value, 1u << 20, &n) && map_pulse((int)n, &a->options.pulse);
     case 'c':
         return cpu_level_parse(value, &a->options.cpu) && cpu_level_present(a->options.cpu);
     case 't':
@@ -78,13 +94,10 @@ static bool parse_option(struct arguments *a, int option, const char *value)
 static bool parse_arguments(struct arguments *a, int argc, char **argv)
 {
     static const struct option options[] = {
-        {"pack", no_argument, NULL, 'p'},
-        {"max-bytes", required_argument, NULL, 'm'},
-        {"seam", required_argument, NULL, 's'},
-        {"cpu", required_argument, NULL, 'c'},
-        {"threads", required_argument, NULL, 't'},
-        {"chunk", required_argument, NULL, 'k'},
-        {0},
+        {"pack", no_argument, NULL, 'p'},        {"max-bytes", required_argument, NULL, 'm'},
+        {"seam", required_argument, NULL, 's'},  {"pulse", required_argument, NULL, 'b'},
+        {"cpu", required_argument, NULL, 'c'},   {"threads", required_argument, NULL, 't'},
+        {"chunk", required_argument, NULL, 'k'}, {0},
     };
     int option, at = 0;
 
@@ -134,10 +147,11 @@ int runner_main(int argc, char **argv, const struct runner_hooks *hooks)
     log_init();
     ignore_signals();
     if (!parse_arguments(&a, argc, argv)) {
-        (void)fprintf(stderr,
-                      "usage: onebit-runner --pack [--max-bytes N]\n"
-                      "       onebit-runner --seam FD [--cpu LEVEL] [--threads N] [--chunk N]\n"
-                      "Started by onebitd; of no use by hand.\n");
+        (void)fprintf(
+            stderr,
+            "usage: onebit-runner --pack [--max-bytes N]\n"
+            "       onebit-runner --seam FD [--pulse FD] [--cpu LEVEL] [--threads N] [--chunk N]\n"
+            "Started by onebitd; of no use by hand.\n");
         return EXIT_USAGE;
     }
     if (!die_with_parent(parent)) {

@@ -236,6 +236,7 @@ static void step_run(struct runner *rn, struct step *st)
     if (!seam_io_step_begin(rn->io, st->numbers, st->n, step_stops_for_one(rn, st))) {
         return; /* the broker has said something: hear it first */
     }
+    pulse_set(rn->pulse, PULSE_STEP, st->numbers[0]);
     step_hooks(rn, st);
     const uint64_t begin_ns = clock_now_ns();
     int r = stepper_run(st->m->stepper, st->items, st->n, seam_io_cancel_flag(rn->io));

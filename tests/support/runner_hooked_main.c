@@ -3,6 +3,8 @@
  *
  *   @@crash-at-prefill@@     abort when the prompt is about to be computed
  *   @@crash-at-token-N@@     abort when the answer has N tokens, replayed ones included
+ *   @@wedge-at-token-N@@     do nothing any more when the answer has N tokens and goes on; one
+ *                            that is continued elsewhere has one more at once, and is not caught
  *   @@sleep-ms-N-per-step@@  sleep N ms in each step that works on the request
  *
  * $ONEBIT_STEP_MS: so many ms for every request that says nothing of it.
@@ -20,10 +22,11 @@
 #include "daemon/runner/hooks.h"
 
 /* A mark: bits 0..15 milliseconds, 16..31 the token to die at, bit 32 die there, bit 33 at
- * prefill. */
+ * prefill, bit 34 be stuck there instead. */
 #define MARK_TOKEN_SHIFT 16
 #define MARK_CRASH_TOKEN (UINT64_C(1) << 32)
 #define MARK_CRASH_PREFILL (UINT64_C(1) << 33)
+#define MARK_WEDGE_TOKEN (UINT64_C(1) << 34)
 
 /* The number between `before` and `after` in the request, or -1. */
 static long number_between(struct strview request, const char *before, const char *after)
@@ -47,11 +50,15 @@ static uint64_t on_start(struct strview request)
     static const char prefill[] = "@@crash-at-prefill@@";
     const long ms = number_between(request, "@@sleep-ms-", "-per-step@@");
     const long token = number_between(request, "@@crash-at-token-", "@@");
+    const long wedge = number_between(request, "@@wedge-at-token-", "@@");
     const char *always = getenv("ONEBIT_STEP_MS");
     uint64_t mark = ms > 0 ? (uint64_t)ms : always ? strtoul(always, NULL, 10) & 0xffff : 0;
 
     if (token >= 0) {
         mark |= (uint64_t)token << MARK_TOKEN_SHIFT | MARK_CRASH_TOKEN;
+    }
+    if (wedge >= 0) {
+        mark |= (uint64_t)wedge << MARK_TOKEN_SHIFT | MARK_WEDGE_TOKEN;
     }
     if (memmem(request.data, request.n, prefill, sizeof(prefill) - 1)) {
         mark |= MARK_CRASH_PREFILL;
@@ -67,6 +74,9 @@ static void on_step(uint64_t mark, bool prefill, size_t n_answer)
     if ((prefill && (mark & MARK_CRASH_PREFILL)) ||
         ((mark & MARK_CRASH_TOKEN) && n_answer >= token)) {
         abort();
+    }
+    while ((mark & MARK_WEDGE_TOKEN) && !prefill && n_answer == token) {
+        (void)pause();
     }
     if (ms > 0) {
         const struct timespec t = {.tv_sec = (time_t)(ms / 1000),
