@@ -109,7 +109,7 @@ static int take_frames(struct onebit_conn *conn)
                       diag.set ? diag.text : "no sound map");
             return 0;
         }
-        r = deliver(conn, &m, n);
+        r = deliver(conn, &m, body, n);
         if (r < 0) {
             return r;
         }

@@ -54,6 +54,9 @@ struct pending {
     bool hit;              /* scratch of one loss: it was concerned */
     bool push_back_ends;   /* a 429 or 503 is its user's to act on */
     struct buf frame;      /* owned: as packed, while it may have to be sent; else empty */
+    struct buf held;       /* owned: deltas that are not told yet; its ceiling is hold_bytes */
+    bool holds;            /* they are held back */
+    bool once;             /* it changes something: not again once it was begun to be answered */
     uint32_t retries;      /* times it was put off until now */
     uint64_t due_ns;
     uint64_t first_by_ns; /* the first token must come before; NEVER_NS: no deadline, or met */
@@ -135,7 +138,8 @@ MUST_USE int pending_packed(struct onebit_conn *conn, struct pending *p, size_t 
 /** pending_set_deadline() - before it is packed: the first token must come in that time */
 void pending_set_deadline(struct onebit_conn *conn, struct pending *p, uint32_t deadline_ms);
 
-/** pending_started() - its first token came: it is never sent again, and has met its deadline */
+/** pending_started() - its first token came: it has met its deadline, and unless its answer is held
+ * back it is never sent again */
 void pending_started(struct onebit_conn *conn, struct pending *p);
 
 /** pending_failed() - put p off to be sent again, or end it with this failure
@@ -232,10 +236,11 @@ void canceller_settle(struct onebit_canceller *c);
 
 /* ---- deliver.c ---- */
 
-/** deliver() - one message from the daemon to the callbacks it concerns. @body_n: bytes of the
- * frame
+/** deliver() - one message from the daemon to the callbacks it concerns. @body: (body_n) the frame
+ * that it was read from
  * Return: 0, -ENOMEM, or -EPROTO after conn->why has been set */
-MUST_USE int deliver(struct onebit_conn *conn, const struct message *m, size_t body_n);
+MUST_USE int deliver(struct onebit_conn *conn, const struct message *m, const uint8_t *body,
+                     size_t body_n);
 
 /** failure_describe() - name, number, hint and all that the table of errors says of its code, where
  * it knows it */

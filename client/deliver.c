@@ -196,7 +196,7 @@ static int copy_logprobs(struct onebit_conn *conn, const struct msg_delta *d)
     return r;
 }
 
-static int on_delta(struct onebit_conn *conn, struct pending *p, const struct msg_delta *d)
+static int show_delta(struct onebit_conn *conn, struct pending *p, const struct msg_delta *d)
 {
     int r = grow((void **)&conn->ids, &conn->ids_room, d->ids.n, sizeof(*conn->ids));
 
@@ -206,7 +206,6 @@ static int on_delta(struct onebit_conn *conn, struct pending *p, const struct ms
     if (r < 0) {
         return r;
     }
-    pending_started(conn, p);
     msg_ids_copy(&d->ids, conn->ids);
     const struct onebit_delta delta = {
         .text = copy(conn, d->text),
@@ -220,6 +219,68 @@ static int on_delta(struct onebit_conn *conn, struct pending *p, const struct ms
         p->handler.delta(conn, p->id, &delta, p->user);
     }
     return 0;
+}
+
+/* ---- answers that are held back ---- */
+
+/* Room for the strings of a message that came in a body of so many bytes. */
+static int scratch(struct onebit_conn *conn, size_t body_n)
+{
+    conn->text.n = 0;
+    return buf_reserve(&conn->text, body_n + STRINGS_MAX);
+}
+
+/* Tell what was held back of an answer, and hold nothing back any more. */
+static int let_go(struct onebit_conn *conn, struct pending *p)
+{
+    struct buf held = p->held;
+    int r = 0;
+
+    p->held = (struct buf){0};
+    p->holds = false;
+    for (size_t at = 0; r == 0 && at < held.n;) {
+        struct message m;
+        uint32_t n;
+        memcpy(&n, held.data + at, sizeof(n));
+        at += sizeof(n);
+        r = scratch(conn, n);
+        if (r == 0 && message_read(&m, held.data + at, n, NULL) == MESSAGE_OK) {
+            r = show_delta(conn, p, &m.delta); /* it was read before */
+        }
+        at += n;
+    }
+    buf_deinit(&held);
+    return r;
+}
+
+/* Frames as they came, each after its length: -E2BIG where there is no room for this one. */
+static int hold(struct pending *p, const uint8_t *body, size_t body_n)
+{
+    const uint32_t n = (uint32_t)body_n; /* FRAME_BODY_MAX is less */
+    int r = buf_reserve(&p->held, sizeof(n) + body_n);
+
+    if (r == 0) {
+        (void)!buf_append(&p->held, &n, sizeof(n)); /* there is room */
+        (void)!buf_append(&p->held, body, body_n);
+    }
+    return r;
+}
+
+static int on_delta(struct onebit_conn *conn, struct pending *p, const struct message *m,
+                    const uint8_t *body, size_t body_n)
+{
+    int r = p->holds ? hold(p, body, body_n) : -E2BIG;
+
+    if (r == -E2BIG && p->holds) {
+        r = let_go(conn, p);
+        r = r == 0 ? scratch(conn, body_n) : r;
+        r = r == 0 ? -E2BIG : r;
+    }
+    if (r != 0 && r != -E2BIG) {
+        return r;
+    }
+    pending_started(conn, p);
+    return r == 0 ? 0 : show_delta(conn, p, &m->delta);
 }
 
 static void on_accepted(struct onebit_conn *conn, struct pending *p, const struct msg_accepted *a)
@@ -284,9 +345,11 @@ static void on_hello(struct onebit_conn *conn, const struct msg_hello *h)
 }
 
 /* A message about one request; of one we do not know there is nothing to tell anybody. */
-static int on_reply(struct onebit_conn *conn, const struct message *m)
+static int on_reply(struct onebit_conn *conn, const struct message *m, const uint8_t *body,
+                    size_t body_n)
 {
     struct pending *p = pending_find(conn, m->id);
+    int r = 0;
 
     if (!p || p->waits) {
         return 0;
@@ -299,19 +362,23 @@ static int on_reply(struct onebit_conn *conn, const struct message *m)
         on_progress(conn, p, &m->progress);
         return 0;
     case MSG_DELTA:
-        return on_delta(conn, p, &m->delta);
+        return on_delta(conn, p, m, body, body_n);
     case MSG_DONE:
-        return on_done(conn, p, m);
+        if (p->holds) {
+            r = let_go(conn, p);
+            r = r == 0 ? scratch(conn, body_n) : r;
+        }
+        return r == 0 ? on_done(conn, p, m) : r;
     default:
         on_error(conn, p, &m->error);
         return 0;
     }
 }
 
-int deliver(struct onebit_conn *conn, const struct message *m, size_t body_n)
+int deliver(struct onebit_conn *conn, const struct message *m, const uint8_t *body, size_t body_n)
 {
-    conn->text.n = 0;
-    const int r = buf_reserve(&conn->text, body_n + STRINGS_MAX);
+    const int r = scratch(conn, body_n);
+
     if (r < 0) {
         return r;
     }
@@ -328,5 +395,5 @@ int deliver(struct onebit_conn *conn, const struct message *m, size_t body_n)
         conn_fail(conn, -EPROTO, "The daemon sent a message that is not its to send.");
         return 0;
     }
-    return on_reply(conn, m);
+    return on_reply(conn, m, body, body_n);
 }

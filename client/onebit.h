@@ -127,8 +127,8 @@ ONEBIT_API int onebit_socket_path(const char *path, char *ret);
 
 /* How often and when a request is sent again. It is, when the daemon refused or failed it with 429,
  * 500 or 503 and says that the same request may succeed later, or when the connection was lost;
- * never after its first token, never past its deadline, and never when sending it twice could do
- * harm (ONEBIT_UNLOAD, ONEBIT_SESSION_DROP, cancels). The n-th time comes after a random wait of 0
+ * never after its first token (but see hold_bytes of struct onebit_request), never past its
+ * deadline, and never when sending it twice could do harm (ONEBIT_UNLOAD, ONEBIT_SESSION_DROP, cancels). The n-th time comes after a random wait of 0
  * to first_ms 2^(n-1), at most most_ms; not before the daemon's retry_after_ms, and not at all when
  * that is past most_ms. */
 struct onebit_retry {
@@ -301,6 +301,11 @@ struct onebit_request {
     const char *session;
     bool trim; /* a session that does not fit the context any more: leave out its oldest turns */
     bool no_cache; /* compute everything anew, and keep nothing for later requests */
+    /* Hold the answer's pieces back until it is complete, as long as they take no more bytes than
+     * this: `delta` is then called for them just before `done`, and a connection that is lost in
+     * the midst of the answer has the request sent again like one that is lost before it. An answer
+     * that takes more comes as it does without. In a session what was begun is not sent again. */
+    size_t hold_bytes;
 };
 
 static inline void onebit_request_init(struct onebit_request *request)

@@ -64,6 +64,7 @@ static void drop_frame(struct onebit_conn *conn, struct pending *p)
 void pending_drop(struct onebit_conn *conn, struct pending *p)
 {
     drop_frame(conn, p);
+    buf_deinit(&p->held);
     list_remove(&p->link);
     conn->n_requests--;
     free(p);
@@ -88,7 +89,9 @@ static void watch_deadline(struct pending *p)
 
 void pending_started(struct onebit_conn *conn, struct pending *p)
 {
-    drop_frame(conn, p);
+    if (!p->holds || p->once) {
+        drop_frame(conn, p);
+    }
     p->first_by_ns = NEVER_NS;
     if (!p->cancelled) {
         p->give_up_ns = NEVER_NS;
@@ -217,6 +220,7 @@ static void put_off(struct onebit_conn *conn, struct pending *p,
 {
     const struct onebit_retrying retrying = {failure, (uint32_t)delay_ms};
     p->waits = true;
+    buf_deinit(&p->held);
     p->due_ns = now_ns + delay_ms * NS_PER_MS;
     p->retries++;
     watch_deadline(p);

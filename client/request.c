@@ -168,6 +168,9 @@ static int queue_generate(struct onebit_conn *conn, const struct onebit_request 
     if (r == 0) {
         const size_t mark = conn->out.n;
         p->repeatable = true;
+        p->holds = known.hold_bytes > 0;
+        p->once = known.session != NULL;
+        buf_init(&p->held, known.hold_bytes);
         if (g->has_deadline) {
             pending_set_deadline(conn, p, g->deadline_ms);
         }

@@ -302,6 +302,7 @@ static int read_request(struct batch_item *item, const struct args *args)
     json_t *value;
 
     item->request = args->request;
+    item->request.hold_bytes = HOLD_BYTES;
     if (!json_is_string(item->source) && !json_is_array(item->source) &&
         !json_is_object(item->source)) {
         problem(item, "a line must be a text, an array of messages or an object");

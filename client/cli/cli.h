@@ -251,6 +251,7 @@ struct answer {
 };
 
 #define ANSWER_BYTES_MAX ((size_t)64 << 20) /* of gathered text */
+#define HOLD_BYTES ((size_t)1 << 20)        /* of an answer that is printed at its end */
 
 void answer_init(struct answer *a, struct talk *talk, struct output *output, bool verbose);
 void answer_deinit(struct answer *a);

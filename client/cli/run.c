@@ -108,7 +108,8 @@ static int ask(struct args *args, struct talk *t)
 
     output_init(&output, t->signal_fd);
     answer_init(&a, t, args->json ? NULL : &output, args->verbose);
-    if (args->json) {
+    if (args->json) { /* nothing is printed before the end: then nothing need be lost, either */
+        args->request.hold_bytes = HOLD_BYTES;
         a.wants_end = true;
         a.ids = json_array();
         a.logprobs = args->request.n_logprobs > 0 ? json_array() : NULL;

@@ -231,11 +231,7 @@ static void stop(struct broker *b)
     metrics_server_stop(&b->metrics_server);
     list_for_each (c, next_c, &b->conns, struct conn, link) {
         list_for_each (r, next, &c->requests, struct request, conn_link) {
-            if (r->first_ns) {
-                request_fail(r, ERR_CANCELLED, "the daemon stops");
-            } else {
-                request_fail(r, ERR_DRAINING, "the daemon stops");
-            }
+            request_fail(r, ERR_DRAINING, "the daemon stops");
         }
         conn_finish(c);
     }

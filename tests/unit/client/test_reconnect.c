@@ -70,6 +70,106 @@ static void a_lost_connection_is_made_again_and_the_request_sent_anew(void **sta
     fake_stop(f);
 }
 
+/* Goal: who wants the answer whole gets it, whenever the connection is lost. */
+static void an_answer_that_is_held_back_is_asked_for_again_when_its_connection_is_lost(void **state)
+{
+    struct losses x = {.n = 2, .said = "ha"};
+    struct onebit_request request = ask("hi");
+    struct onebit_handler h = watch();
+    struct seen s = {0};
+    struct world w;
+
+    world_init(&w);
+    struct fake *f = fake_start(serve_losses, &x);
+    struct onebit_conn *conn = world_connect(&w, f, NULL);
+    request.hold_bytes = 4096;
+    assert_int_equal(onebit_run(conn, &request, &h, &s), 0);
+    assert_string_equal(s.order, "rrtd");
+    assert_string_equal(s.text, "whole"); /* not a word of what was lost */
+    assert_int_equal(s.retries, 2);
+    onebit_disconnect(conn);
+    fake_stop(f);
+}
+
+static void an_answer_that_is_longer_than_may_be_held_comes_as_any_other(void **state)
+{
+    struct losses x = {.n = 1, .said = "ha"};
+    struct onebit_request request = ask("hi");
+    struct onebit_handler h = watch();
+    struct seen s = {0};
+    struct world w;
+
+    world_init(&w);
+    struct fake *f = fake_start(serve_losses, &x);
+    struct onebit_conn *conn = world_connect(&w, f, NULL);
+    request.hold_bytes = 1;
+    assert_int_equal(onebit_run(conn, &request, &h, &s), -ECONNRESET);
+    assert_string_equal(s.order, "te");
+    assert_string_equal(s.text, "ha");
+    onebit_disconnect(conn);
+    fake_stop(f);
+}
+
+/* Goal: a turn that may be in the session already is not put into it twice. */
+static void a_turn_of_a_session_that_was_begun_is_not_sent_again(void **state)
+{
+    static const struct onebit_message hi = {"user", "hi"};
+    struct losses x = {.n = 1, .said = "ha"};
+    struct onebit_request request = {.size = sizeof(request)};
+    struct onebit_handler h = watch();
+    struct seen s = {0};
+    struct world w;
+
+    world_init(&w);
+    struct fake *f = fake_start(serve_losses, &x);
+    struct onebit_conn *conn = world_connect(&w, f, NULL);
+    request.hold_bytes = 4096;
+    request.messages = &hi;
+    request.n_messages = 1;
+    request.session = "kitchen";
+    assert_int_equal(onebit_run(conn, &request, &h, &s), -ECONNRESET);
+    assert_string_equal(s.order, "e");
+    onebit_disconnect(conn);
+    fake_stop(f);
+}
+
+static void serve_pieces(struct fake_conn *c, void *arg)
+{
+    struct message m;
+
+    (void)arg;
+    fake_greet(c);
+    while (fake_read(c, &m)) {
+        for (uint32_t i = 0; i < 5; i++) {
+            fake_text(c, m.id, i, i == 2 ? "" : "ab");
+        }
+        fake_done(c, m.id, 5);
+    }
+}
+
+static void pieces_that_were_held_back_are_told_in_order_before_the_end(void **state)
+{
+    struct onebit_request request = ask("hi");
+    struct onebit_handler h = watch();
+    struct fake *f = fake_start(serve_pieces, NULL);
+    struct onebit_conn *conn = connected(f);
+
+    /* The same whatever is held: all of it, some, nothing. */
+    for (size_t bytes = 0; bytes < 600; bytes += 7) {
+        struct seen s = {0};
+        request.hold_bytes = bytes;
+        assert_int_equal(onebit_run(conn, &request, &h, &s), 0);
+        assert_string_equal(s.order, "tttttd");
+        assert_string_equal(s.text, "abababab");
+        assert_int_equal(s.n_ids, 5);
+        for (int32_t i = 1; i < 5; i++) {
+            assert_true(s.ids[i] == s.ids[0] + i || s.ids[i] == s.ids[0]);
+        }
+    }
+    onebit_disconnect(conn);
+    fake_stop(f);
+}
+
 static void what_has_begun_to_be_answered_is_not_sent_again(void **state)
 {
     struct losses x = {.n = 1, .said = "ha"};
@@ -413,6 +513,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_lost_connection_is_made_again_and_the_request_sent_anew),
+        cmocka_unit_test(
+            an_answer_that_is_held_back_is_asked_for_again_when_its_connection_is_lost),
+        cmocka_unit_test(an_answer_that_is_longer_than_may_be_held_comes_as_any_other),
+        cmocka_unit_test(a_turn_of_a_session_that_was_begun_is_not_sent_again),
+        cmocka_unit_test(pieces_that_were_held_back_are_told_in_order_before_the_end),
         cmocka_unit_test(what_has_begun_to_be_answered_is_not_sent_again),
         cmocka_unit_test(a_refusal_after_the_first_token_is_final),
         cmocka_unit_test(each_request_of_a_lost_connection_goes_its_own_way),
