@@ -232,6 +232,24 @@ static uint64_t expected_ms(const struct request *r, uint64_t now_ns)
     return saved < (double)ms ? ms - (uint64_t)saved : 1;
 }
 
+/* Its model is not there, and something has to leave for it, which takes its time. */
+static bool room_in_time(struct request *r, uint64_t now, uint64_t left_ms)
+{
+    const uint64_t ms = residency_expected_ms(r->model, now);
+    char text[160];
+
+    if (ms <= left_ms) {
+        return true;
+    }
+    (void)snprintf(text, sizeof(text),
+                   "there is room for the model in %llu ms at the earliest, past the deadline of "
+                   "%llu ms",
+                   (unsigned long long)ms,
+                   (unsigned long long)((r->deadline_ns - r->arrived_ns) / NS_PER_MS));
+    refuse(r, ERR_OVERLOADED, (ms - left_ms) * NS_PER_MS, text);
+    return false;
+}
+
 static bool can_be_in_time(struct request *r, uint64_t now)
 {
     const uint64_t left_ms = r->deadline_ns > now ? (r->deadline_ns - now) / NS_PER_MS : 0;
@@ -239,6 +257,9 @@ static bool can_be_in_time(struct request *r, uint64_t now)
 
     if (r->deadline_ns == r->arrived_ns || r->deadline_ns == UINT64_MAX) {
         return true; /* at once or never: the next plan says; or nobody is in a hurry */
+    }
+    if (!room_in_time(r, now, left_ms)) {
+        return false;
     }
     const uint64_t ms = expected_ms(r, now);
     if (ms <= left_ms) {

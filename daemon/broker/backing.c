@@ -65,7 +65,8 @@ void backing_memory(struct backing_room *ret, const char *root)
 
     (void)snprintf(file, sizeof(file), "%s/proc/meminfo", root);
     (void)whole_file_head(text, sizeof(text), AT_FDCWD, file, 0);
-    ret->total = kilobytes(text, "MemTotal:");
+    ret->machine = ret->total = kilobytes(text, "MemTotal:");
+    ret->limit = UINT64_MAX;
     ret->available = kilobytes(text, "MemAvailable:");
     (void)snprintf(file, sizeof(file), "%s/proc/self/cgroup", root);
     (void)whole_file_head(text, sizeof(text), AT_FDCWD, file, 0);
@@ -76,6 +77,7 @@ void backing_memory(struct backing_room *ret, const char *root)
     path += strlen("0::");
     path[strcspn(path, "\n")] = '\0';
     const uint64_t limit = cgroup_limit(root, path);
+    ret->limit = limit;
     ret->total = limit < ret->total ? limit : ret->total;
     ret->available = limit < ret->available ? limit : ret->available;
 }

@@ -12,6 +12,8 @@ struct model;
 
 /* What is known when a model is about to be loaded, bytes. */
 struct backing_room {
+    uint64_t machine;    /* memory of the machine */
+    uint64_t limit;      /* of the daemon's cgroup and those above it; UINT64_MAX: none is known */
     uint64_t total;      /* memory of the machine, or of the daemon's cgroup where that is less */
     uint64_t available;  /* that could be had without swapping: MemAvailable; 0: not known */
     uint64_t copies;     /* of models that have copies already */

@@ -236,6 +236,7 @@ static void stop(struct broker *b)
         conn_finish(c);
     }
     pack_children_kill(b);
+    residency_close(b);
     runner_proc_close(&b->runner);
     wedge_close(&b->wedge);
     close_timer(&b->restart);
@@ -401,6 +402,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     uv_unref((uv_handle_t *)&b->log_more);
     (void)uv_prepare_init(loop, &b->prepare);
     (void)uv_prepare_start(&b->prepare, on_prepare);
+    residency_open(b);
     b->dirty = true;
     /* The only look at the folder on this thread: nobody is served yet. */
     const int e = model_listing_read(&b->listing, b->config.models_dir);

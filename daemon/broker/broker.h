@@ -20,6 +20,7 @@
 #include "daemon/broker/metrics_server.h"
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/queue.h"
+#include "daemon/broker/residency.h"
 #include "daemon/broker/runner_proc.h"
 #include "daemon/broker/salt_store.h"
 #include "daemon/broker/scan.h"
@@ -77,6 +78,7 @@ struct broker {
     struct queue queue;
     struct sched sched; /* over queue */
     struct list models; /* owned: struct model */
+    struct residency residency;
     uint32_t n_models_ever;
     struct priming primings[CONFIG_PREFIXES_MAX];
     struct list pack_children; /* owned: struct pack_child */

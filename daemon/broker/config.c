@@ -28,11 +28,12 @@ enum {
     MODEL_KEY_N_CTX,
     MODEL_KEY_KV,
     MODEL_KEY_CHAT_TEMPLATE,
+    MODEL_KEY_IDLE_S,
     MODEL_KEY_PINNED,
     MODEL_KEYS
 };
-static const char *const model_keys[MODEL_KEYS] = {"temperature", "n_ctx", "kv", "chat_template",
-                                                   "pinned"};
+static const char *const model_keys[MODEL_KEYS] = {"temperature",   "n_ctx",  "kv",
+                                                   "chat_template", "idle_s", "pinned"};
 
 struct reading {
     struct config *config; /* borrowed */
@@ -340,6 +341,13 @@ static void model_key(struct reading *r, const char *name, const char *value)
             return;
         }
         (void)set_string(r, &m->chat_template, value);
+        break;
+    case MODEL_KEY_IDLE_S:
+        m->has_idle = true;
+        if (!value_uint(value, &m->idle_s) || m->idle_s > CONFIG_IDLE_S_MAX) {
+            refuse(r, "idle_s: '%s' is no whole number in 0..%lu", value,
+                   (unsigned long)CONFIG_IDLE_S_MAX);
+        }
         break;
     default:
         if (!value_bool(value, &m->pinned)) {

@@ -15,7 +15,8 @@
 #define CONFIG_BYTES_MAX (256u << 10) /* of the file */
 #define CONFIG_MAX_TOKENS 2048u       /* what the engine takes by itself */
 #define CONFIG_LINE_MAX 1024u         /* bytes of one line */
-#define CONFIG_MODELS_MAX 64u         /* [model NAME] sections */
+#define CONFIG_IDLE_S_MAX (UINT64_C(366) * 24 * 3600)
+#define CONFIG_MODELS_MAX 64u  /* [model NAME] sections */
 #define CONFIG_PREFIXES_MAX 8u /* [prefix NAME] sections: the engine computes as many at once */
 #define PREFIX_NAME_MAX 64u    /* bytes */
 #define CONFIG_CHAT_TEMPLATES "bitnet chatml falcon3 llama3 minicpm qwen3 " /* the engine's */
@@ -29,7 +30,9 @@ struct model_options {
     uint64_t n_ctx;      /* 0: what the model was trained for, at most 4096 */
     char *kv;            /* owned: "f16" or "f32" */
     char *chat_template; /* owned: one of CONFIG_CHAT_TEMPLATES; NULL: the file's own */
-    bool pinned;         /* loaded at start, never unloaded to make room */
+    bool has_idle;
+    uint64_t idle_s; /* as memory_idle_s */
+    bool pinned;     /* loaded at start, never unloaded to make room */
 };
 
 /* What [prefix NAME] says about one public prefix. */
@@ -53,6 +56,9 @@ struct config {
     char *weights;          /* "auto", "shared" or "private"; NULL: auto */
     uint64_t private_bytes; /* that auto's private copies may take together */
     uint64_t kv_bytes, streams_max, models_max, pack_ms;
+    uint64_t memory_budget; /* bytes; 0: what the machine allows */
+    uint64_t memory_idle_s; /* after which a model that nobody asked for leaves; 0: never */
+    uint64_t memory_residency_min_s, memory_swaps_per_minute;
     uint64_t draft_tokens; /* guesses in a step of a sequence */
     uint64_t queue_per_identity, queue_total, queue_bytes, queue_bytes_per_identity;
     char *scheduler_mode; /* "fair" or "fifo"; NULL: fair */

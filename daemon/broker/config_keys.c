@@ -4,6 +4,7 @@
 
 #include "base/compiler.h"
 #include "daemon/broker/config.h"
+#include "daemon/broker/victim.h"
 #include "ipc/frame.h"
 #include "ipc/message.h"
 #include "ipc/seam.h"
@@ -34,6 +35,10 @@ const struct config_key config_keys[] = {
     {"engine", "draft_tokens", KEY_UINT, AT(draft_tokens), 0, SEAM_DRAFTS_MAX, 0},
     {"engine", "models_max", KEY_UINT, AT(models_max), 1, 16, 8},
     {"engine", "pack_ms", KEY_UINT, AT(pack_ms), 1000, MS_MAX, 600000},
+    {"memory", "budget", KEY_BYTES, AT(memory_budget), 0, BYTES_MAX, 0},
+    {"memory", "idle_s", KEY_UINT, AT(memory_idle_s), 0, CONFIG_IDLE_S_MAX, 1800},
+    {"memory", "residency_min_s", KEY_UINT, AT(memory_residency_min_s), 0, 3600, 10},
+    {"memory", "swaps_per_minute", KEY_UINT, AT(memory_swaps_per_minute), 0, SWAPS_MAX, 30},
     {"queue", "per_identity", KEY_UINT, AT(queue_per_identity), 0, 1000000, 64},
     {"queue", "total", KEY_UINT, AT(queue_total), 0, 1000000, 5000},
     {"queue", "bytes", KEY_BYTES, AT(queue_bytes), 0, BYTES_MAX, UINT64_C(64) << 20},

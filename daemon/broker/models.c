@@ -107,7 +107,7 @@ bool model_pinned(const struct model *m)
     return o && o->pinned;
 }
 
-static bool wanted(const struct model *m)
+bool model_wanted(const struct model *m)
 {
     return !m->broker->stopping && (!list_empty(&m->users) || m->resident || model_pinned(m));
 }
@@ -280,36 +280,32 @@ void model_pack_failed(struct model *m, const struct msg_error *e, bool sticky)
     model_refuse(m, e, sticky);
 }
 
+void model_forget(struct model *m)
+{
+    drop_pack(m);
+    m->state = MODEL_IDLE;
+    m->resident = false;
+    broker_dirty(m->broker);
+}
+
 void model_unload(struct model *m)
 {
     if (m->state == MODEL_LOADED) {
         const struct seam_message drop = {.type = SEAM_DROP, .drop = m->number};
         runner_proc_send(&m->broker->runner, &drop, NULL, 0, -1);
-        drop_pack(m);
-        m->state = MODEL_IDLE;
+        m->state = MODEL_PACKED; /* for those who wait for it */
+        if (list_empty(&m->users)) {
+            drop_pack(m);
+            m->state = MODEL_IDLE;
+        }
         log_client(LOG_MODELS, LOG_INFO, "model %s: unloaded", m->name);
     }
+    list_for_each (r, next, &m->users, struct request, model_link) {
+        request_progress(r, PHASE_LOADING, 0, 0);
+    }
     m->resident = false;
-    m->slots.ready = false;
+    m->slots.ready = m->slots.draining = false;
     broker_dirty(m->broker);
-}
-
-/* Is there a place in the engine, or can one be made? */
-static bool make_room(struct broker *b)
-{
-    uint64_t n = 0;
-
-    list_for_each (m, next, &b->models, struct model, link) {
-        n += m->state == MODEL_LOADED;
-    }
-    if (n < b->config.models_max) {
-        return true;
-    }
-    struct model *victim = residency_victim(b, clock_now_ns());
-    if (victim) {
-        model_unload(victim);
-    }
-    return victim != NULL;
 }
 
 static void load(struct model *m)
@@ -321,7 +317,7 @@ static void load(struct model *m)
         .name = strview_of(m->name),
         .kv = strview_of(o ? o->kv : NULL),
         .n_ctx = o ? (uint32_t)o->n_ctx : 0,
-        .kv_bytes_max = b->config.kv_bytes,
+        .kv_bytes_max = m->residency.kv_max,
         .n_streams_max = (uint32_t)b->config.streams_max,
         .has_default_temperature = o && o->has_temperature,
         .default_temperature = o ? (float)o->temperature : 0,
@@ -344,6 +340,20 @@ static void load(struct model *m)
     model_mark_set(m, o);
     answer_cache_forget(&b->answers, strview_of(m->name), m->answer_mark);
     runner_proc_send(&b->runner, &message, NULL, 0, fd);
+}
+
+/* One at a time, and nobody overtakes: a large model would never find room else. */
+static void load_next(struct broker *b)
+{
+    enum residency_room found = RESIDENCY_REFUSED;
+    struct model *m;
+
+    while (found == RESIDENCY_REFUSED && (m = residency_next(b))) {
+        found = residency_make_room(m);
+        if (found == RESIDENCY_ROOM) {
+            load(m);
+        }
+    }
 }
 
 static void forget_refusals(struct broker *b)
@@ -372,7 +382,7 @@ void models_advance(struct broker *b)
         n_preparing += busy->state >= MODEL_PROBING && busy->state <= MODEL_LOADING;
     }
     list_for_each (m, next, &b->models, struct model, link) {
-        const bool want = wanted(m);
+        const bool want = model_wanted(m);
 
         if (m->state == MODEL_IDLE && want && b->engine.known) {
             if (n_preparing < PREPARING_MAX) { /* else: each that leaves calls for another look */
@@ -383,14 +393,12 @@ void models_advance(struct broker *b)
                    breaker_calm(&m->breaker)) {
             model_free(m);
         } else if (m->state == MODEL_PACKED && !want) {
-            drop_pack(m);
-            m->state = MODEL_IDLE;
-            broker_dirty(b);
-        } else if (m->state == MODEL_PACKED && !loading && b->runner.state == RUNNER_UP &&
-                   make_room(b)) {
-            load(m);
-            loading = true;
+            model_forget(m);
         }
+    }
+    residency_advance(b);
+    if (!loading && b->runner.state == RUNNER_UP) {
+        load_next(b);
     }
     forget_refusals(b);
 }
@@ -431,7 +439,9 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     m->resident = true;
     m->load_deaths = 0;
     m->repacked = false;
-    m->used_ns = clock_now_ns();
+    m->used_ns = m->residency.loaded_ns = clock_now_ns();
+    m->residency.load_us = l->load_us;
+    m->slots.draining = false;
     m->slots.n_streams = l->n_streams;
     m->slots.kv_blocks = l->kv_blocks;
     m->slots.block_positions = l->kv_block_positions;
@@ -459,6 +469,13 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
         broker_dirty(b);
         return;
     }
+    if (f->code == ERR_MODEL_TOO_BIG && f->have > m->residency.kv_max &&
+        f->have > m->residency.kv_floor && f->have <= b->config.kv_bytes) {
+        m->residency.kv_floor = f->have; /* it was given a share: there may be more */
+        m->state = MODEL_PACKED;
+        broker_dirty(b);
+        return;
+    }
     const struct msg_error e = {
         .code = f->code, .message = f->message, .have = f->have, .limit = f->limit};
     model_refuse(m, &e, f->code == ERR_MODEL_MALFORMED || f->code == ERR_MODEL_UNSUPPORTED);
@@ -467,7 +484,7 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
 void models_on_engine_gone(struct broker *b, bool killed)
 {
     list_for_each (m, next, &b->models, struct model, link) {
-        m->slots.ready = false;
+        m->slots.ready = m->slots.draining = false;
         if (m->state == MODEL_LOADED) {
             m->state = MODEL_PACKED;
         } else if (m->state == MODEL_LOADING &&

@@ -11,6 +11,7 @@
 #include "daemon/broker/broker.h"
 #include "daemon/broker/config.h"
 #include "daemon/broker/queue.h"
+#include "daemon/broker/residency.h"
 #include "daemon/broker/scan.h"
 #include "ipc/error.h"
 #include "ipc/seam.h"
@@ -74,7 +75,8 @@ struct model {
     char error_text[256];
     uint64_t have, limit; /* of the error, where it is about two numbers */
     uint64_t used_ns;     /* when a request last ended */
-    unsigned n_works;     /* workers and children that point here */
+    struct model_residency residency;
+    unsigned n_works; /* workers and children that point here */
 };
 
 /** model_find() - by name, or NULL */
@@ -98,7 +100,13 @@ void model_serve(struct model *m);
 /** model_pinned() - the configuration wants it loaded, always */
 bool model_pinned(const struct model *m);
 
-/** model_unload() - drop it from the engine; no user may be left */
+/** model_wanted() - somebody waits for it or uses it, or it is to be there anyway */
+bool model_wanted(const struct model *m);
+/** model_forget() - of one that is packed and not loaded: nobody wants it */
+void model_forget(struct model *m);
+
+/** model_unload() - drop it from the engine, which may hold no request of it; those that have not
+ * begun wait for its return */
 void model_unload(struct model *m);
 
 /* The engine's reports. */

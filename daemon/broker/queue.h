@@ -25,6 +25,7 @@ struct sched_account;
 /* What scheduling knows of one model. */
 struct slots {
     bool ready;         /* the engine has the model */
+    bool draining;      /* what it holds goes on, nothing more is started: the model is to leave */
     uint32_t n_streams; /* whole contexts that its KV has room for */
     uint32_t n_held;    /* sequences that the engine holds */
     /* KV in blocks: sequences take them as they grow. 0: one stream a sequence, as n_streams

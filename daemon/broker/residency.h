@@ -1,19 +1,73 @@
-/* Residency: which models stay in the engine, which go to make room. */
+/* Residency: which models are in the engine, within one budget of bytes and a number of places; who
+ * comes next, who goes, who waits for how long. What is chosen is victim.h's and budget.h's pure
+ * code; here it is applied to the broker's models. */
 #ifndef BROKER_RESIDENCY_H
 #define BROKER_RESIDENCY_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <uv.h>
 
 #include "base/compiler.h"
+#include "daemon/broker/victim.h"
 
 struct broker;
 struct model;
 
+/* Of all models. */
+struct residency {
+    uv_timer_t timer;       /* the next time-out, or the end of a wait */
+    struct swaps swaps;     /* loads that made another model leave */
+    uint64_t n_idle;        /* models that left because nobody had asked for them for so long */
+    uint64_t memory, limit; /* of the machine and of the cgroup, as of the start */
+};
+
+/* Of one model. */
+struct model_residency {
+    struct use use;
+    uint64_t loaded_ns;    /* when its load ended */
+    uint64_t load_us;      /* what its last load took; 0: it had none */
+    uint64_t weight_bytes; /* of its packed file; 0: not known yet */
+    uint64_t kv_max;       /* that its pool may have, when it is loaded next */
+    uint64_t kv_floor;     /* that it was found to need */
+};
+
+void residency_open(struct broker *b);
+void residency_close(struct broker *b);
+
 /**
  * residency_victim() - the loaded model that is cheapest to lose; model_unload() then does it
  *
- * Never one that is pinned, or that a request uses or waits for. NULL: there is none.
+ * Never one that is pinned, or that a request uses or waits for. NULL: there is none. How long it
+ * has been there does not count: whoever asks has a reason that cannot wait.
  */
 MUST_USE struct model *residency_victim(struct broker *b, uint64_t now_ns);
+
+/** residency_budget() - bytes that everything together may take that the daemon answers for */
+uint64_t residency_budget(const struct broker *b);
+/** residency_charged() - of these, what models and the broker's own tables take now */
+uint64_t residency_charged(const struct broker *b);
+/** residency_charge() - of these, what one loaded model takes: weights, KV pool, scratch */
+uint64_t residency_charge(const struct model *m);
+
+/** residency_asked() - a request for the model came */
+void residency_asked(struct model *m);
+
+/** residency_next() - the packed model whose users have waited longest, or NULL */
+struct model *residency_next(const struct broker *b);
+
+enum residency_room { RESIDENCY_ROOM, RESIDENCY_WAITS, RESIDENCY_REFUSED };
+
+/** residency_make_room() - for a packed model: there is room and kv_max says for how much KV; or it
+ * waits, and models_advance() asks again; or it never fits and has been refused */
+MUST_USE enum residency_room residency_make_room(struct model *m);
+
+/** residency_advance() - unload what was not asked for in time, or is past the budget */
+void residency_advance(struct broker *b);
+
+/** residency_expected_ms() - until a model is loaded for which another has to leave; 0: none has
+ * to, or nobody knows */
+uint64_t residency_expected_ms(const struct model *m, uint64_t now_ns);
 
 #endif

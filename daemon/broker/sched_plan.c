@@ -50,8 +50,8 @@ static bool startable(const struct planner *p, const struct job *j)
     const struct sched_account *a = j->account;
     const struct slots *m = j->slots;
 
-    return (a->running_max == 0 || a->n_held < a->running_max) && j->bytes <= p->bytes_left &&
-           (m->plan != p->s->n_plans || !plan_closed(m, j));
+    return !m->draining && (a->running_max == 0 || a->n_held < a->running_max) &&
+           j->bytes <= p->bytes_left && (m->plan != p->s->n_plans || !plan_closed(m, j));
 }
 
 /* Could it work now? What can be said of it in one plan is never taken back in the same one. */
@@ -340,7 +340,7 @@ static struct job *the_suspect(const struct planner *p)
         if (j->held) {
             return j;
         }
-        if (!first &&
+        if (!first && !j->slots->draining &&
             !plan_short_of_room(p, j->slots, sched_blocks(j->slots, j->prompt + j->answer))) {
             first = j;
         }
