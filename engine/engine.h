@@ -399,6 +399,9 @@ struct stepper_limits {
 MUST_USE int stepper_new(struct stepper **ret, struct engine *engine, const struct model *model,
                          const struct stepper_limits *limits);
 void stepper_free(struct stepper *st);
+/** stepper_bytes_for() - what stepper_bytes() will say; 0 where stepper_new() would refuse */
+uint64_t stepper_bytes_for(const struct engine *engine, const struct model *model,
+                           const struct stepper_limits *limits);
 /** stepper_bytes() - what its scratch holds, bytes */
 uint64_t stepper_bytes(const struct stepper *st);
 

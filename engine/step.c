@@ -188,6 +188,18 @@ void stepper_free(struct stepper *st)
     free(st);
 }
 
+uint64_t stepper_bytes_for(const struct engine *engine, const struct model *model,
+                           const struct stepper_limits *limits)
+{
+    struct step_plan plan;
+
+    if (limits->n_tokens_max == 0 || limits->n_logits_max == 0 ||
+        !step_plan(&plan, model, limits, threads_count(engine->threads))) {
+        return 0;
+    }
+    return plan.total;
+}
+
 uint64_t stepper_bytes(const struct stepper *st)
 {
     return st->plan.total;

@@ -29,6 +29,7 @@ static const struct field load_rows[] = {
     {"kv", FIELD_TEXT, AT(kv), .max = MSG_NAME_MAX},
     {"n_ctx", FIELD_U32, FIELD_ALWAYS, AT(n_ctx), .max = MSG_TOKENS_MAX},
     {"kv_bytes_max", FIELD_U64, FIELD_ALWAYS, AT(kv_bytes_max), .max = UINT64_MAX},
+    {"beside_bytes_max", FIELD_U64, AT(beside_bytes_max), .max = UINT64_MAX},
     {"n_streams_max", FIELD_U32, FIELD_ALWAYS, AT(n_streams_max), .max = SEAM_STREAMS_MAX},
     {"default_temperature", FIELD_F32,
      .has_at = offsetof(struct seam_load, has_default_temperature), AT(default_temperature),

@@ -55,7 +55,8 @@ struct seam_load {
     struct strview name; /* for logs and reports only */
     struct strview kv;   /* type of the cache, by name; empty: f16 */
     uint32_t n_ctx; /* positions per sequence; 0: what the model was trained for, at most 4096 */
-    uint64_t kv_bytes_max; /* the pool's budget; n_streams follows from it */
+    uint64_t kv_bytes_max;     /* the pool's budget; n_streams follows from it */
+    uint64_t beside_bytes_max; /* pool and scratch together; 0: no bound but the pool's own */
     uint32_t n_streams_max;
     /* Temperature of a request that names none. Unset: what the file recommends, else 0.7. */
     bool has_default_temperature;

@@ -3,7 +3,7 @@
  * together. */
 #include "daemon/broker/budget.h"
 
-#define SCRATCH_LEAST (UINT64_C(4) << 20)
+#define SCRATCH_LEAST (UINT64_C(8) << 20)
 #define KV_LEAST (UINT64_C(1) << 20)
 #define KV_LEAST_MAX (UINT64_C(64) << 20)
 #define PART 16u /* of the weights: what is guessed or asked for at least */
@@ -39,7 +39,7 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-uint64_t kv_share(const struct kv_plan *p)
+uint64_t beside_share(const struct share_plan *p)
 {
     size_t n = p->n_models < p->n_max ? p->n_models : p->n_max;
     uint64_t share;
@@ -52,6 +52,6 @@ uint64_t kv_share(const struct kv_plan *p)
         }
         share = less(p->total / (n > 0 ? n : 1), p->bytes);
     }
-    share = min(min(share, p->kv_max), less(p->free, p->bytes));
+    share = min(share, less(p->free, p->bytes));
     return share > p->least ? share : p->least;
 }

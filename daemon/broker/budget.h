@@ -22,24 +22,23 @@ uint64_t scratch_guess(uint64_t weights);
 /** kv_least() - KV that a model of so many bytes is not loaded without */
 uint64_t kv_least(uint64_t weights, uint64_t kv_max);
 
-struct kv_plan {
+struct share_plan {
     uint64_t total;  /* of the budget, for models */
     uint64_t free;   /* of that, with the models that are loaded */
-    uint64_t bytes;  /* of this one: weights and scratch */
+    uint64_t bytes;  /* this one's weights */
     uint64_t all;    /* of all models in the folder together; this one is among them */
     size_t n_models; /* so many; at least 1 */
     size_t n_max;    /* models at once */
-    uint64_t least;  /* kv_least(), or what it was found to need */
-    uint64_t kv_max; /* as configured */
+    uint64_t least;  /* that this one needs beside its weights */
 };
 
 /**
- * kv_share() - how large the pool of a model is made that is about to be loaded
+ * beside_share() - KV and scratch together that a model may have which is about to be loaded
  *
- * As configured, as far as the other models of the folder still find room beside it: all of them,
- * where they fit together, else as many of its own size as do.
- * Return: at least `least`, and then no more than is free.
+ * As much as leaves the other models of the folder room beside it: all of them, where they fit
+ * together, else as many of its own size as do.
+ * Return: at least `least`, and beyond that no more than is free.
  */
-uint64_t kv_share(const struct kv_plan *p);
+uint64_t beside_share(const struct share_plan *p);
 
 #endif

@@ -317,7 +317,8 @@ static void load(struct model *m)
         .name = strview_of(m->name),
         .kv = strview_of(o ? o->kv : NULL),
         .n_ctx = o ? (uint32_t)o->n_ctx : 0,
-        .kv_bytes_max = m->residency.kv_max,
+        .kv_bytes_max = b->config.kv_bytes,
+        .beside_bytes_max = m->residency.beside_max,
         .n_streams_max = (uint32_t)b->config.streams_max,
         .has_default_temperature = o && o->has_temperature,
         .default_temperature = o ? (float)o->temperature : 0,
@@ -390,7 +391,7 @@ void models_advance(struct broker *b)
                 probe(m);
             }
         } else if (m->state == MODEL_IDLE && !want && m->n_works == 0 &&
-                   breaker_calm(&m->breaker)) {
+                   breaker_calm(&m->breaker) && !residency_remembered(m)) {
             model_free(m);
         } else if (m->state == MODEL_PACKED && !want) {
             model_forget(m);
@@ -469,9 +470,9 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
         broker_dirty(b);
         return;
     }
-    if (f->code == ERR_MODEL_TOO_BIG && f->have > m->residency.kv_max &&
-        f->have > m->residency.kv_floor && f->have <= b->config.kv_bytes) {
-        m->residency.kv_floor = f->have; /* it was given a share: there may be more */
+    if (f->code == ERR_MODEL_TOO_BIG && f->have > m->residency.beside_max &&
+        f->have > m->residency.beside_floor) {
+        m->residency.beside_floor = f->have; /* it was given a share: there may be more */
         m->state = MODEL_PACKED;
         broker_dirty(b);
         return;

@@ -131,7 +131,6 @@ void request_attach(struct request *r, struct model *m)
     r->model = m;
     sched_bind(&r->job, &m->slots);
     list_push(&m->users, &r->model_link);
-    residency_asked(m);
 }
 
 void request_progress(struct request *r, enum progress_phase phase, uint64_t done, uint64_t total)

@@ -18,6 +18,7 @@
 #include "daemon/broker/request.h"
 
 #define CANDIDATES_MAX 32u /* more than models_max can be */
+#define REMEMBERED_S 3600u /* what loading a model took and how often it was asked for */
 #define TIMER_MAX_MS (UINT64_C(3600) * 1000)
 
 static bool in_engine(const struct model *m)
@@ -38,13 +39,6 @@ uint64_t residency_budget(const struct broker *b)
                                        : budget_default(b->residency.memory, b->residency.limit);
 }
 
-static uint64_t weights_and_scratch(const struct model *m)
-{
-    const uint64_t weights = m->residency.weight_bytes;
-
-    return weights + (m->facts.scratch_bytes > 0 ? m->facts.scratch_bytes : scratch_guess(weights));
-}
-
 uint64_t residency_charge(const struct model *m)
 {
     const struct model_facts *f = &m->facts;
@@ -53,7 +47,7 @@ uint64_t residency_charge(const struct model *m)
         return f->weight_bytes + f->scratch_bytes +
                f->kv_bytes_per_position * m->slots.kv_blocks * m->slots.block_positions;
     }
-    return in_engine(m) ? weights_and_scratch(m) + m->residency.kv_max : 0;
+    return in_engine(m) ? m->residency.weight_bytes + m->residency.beside_max : 0;
 }
 
 /* What the broker holds for its clients, and the programs themselves. */
@@ -132,9 +126,18 @@ struct model *residency_victim(struct broker *b, uint64_t now_ns)
 
 /* ---- who comes ---- */
 
-void residency_asked(struct model *m)
+void residency_asked(struct model *m, uint64_t file_bytes)
 {
     use_count(&m->residency.use, clock_now_ns());
+    if (m->residency.weight_bytes == 0) {
+        m->residency.weight_bytes = file_bytes; /* about: until it is packed */
+    }
+}
+
+bool residency_remembered(const struct model *m)
+{
+    return m->residency.loaded_ns > 0 &&
+           clock_now_ns() - m->residency.use.at_ns < REMEMBERED_S * NS_PER_S;
 }
 
 /* Pinned models first, then by the first who waits; what nobody waits for (it was there before the
@@ -163,11 +166,14 @@ struct model *residency_next(const struct broker *b)
     return first;
 }
 
-static uint64_t kv_needed(const struct model *m)
+/* The least beside its weights. */
+static uint64_t beside_needed(const struct model *m)
 {
-    const uint64_t least = kv_least(m->residency.weight_bytes, m->broker->config.kv_bytes);
+    const uint64_t weights = m->residency.weight_bytes, scratch = m->facts.scratch_bytes;
+    const uint64_t least = (scratch > 0 ? scratch : scratch_guess(weights)) +
+                           kv_least(weights, m->broker->config.kv_bytes);
 
-    return m->residency.kv_floor > least ? m->residency.kv_floor : least;
+    return m->residency.beside_floor > least ? m->residency.beside_floor : least;
 }
 
 static struct room_need need_of(const struct model *m, const struct loaded *l, uint64_t now_ns)
@@ -175,7 +181,7 @@ static struct room_need need_of(const struct model *m, const struct loaded *l, u
     const struct broker *b = m->broker;
 
     return (struct room_need){
-        .bytes = weights_and_scratch(m) + kv_needed(m),
+        .bytes = m->residency.weight_bytes + beside_needed(m),
         .bytes_free = less(residency_budget(b), residency_charged(b)),
         .places_free = less(b->config.models_max, l->n_places),
         .swap_wait_ns =
@@ -185,25 +191,23 @@ static struct room_need need_of(const struct model *m, const struct loaded *l, u
 }
 
 /* Files in the folder are about as large as they are packed. */
-static uint64_t pool_of(const struct model *m, uint64_t bytes_free)
+static uint64_t share_of(const struct model *m, uint64_t bytes_free)
 {
     const struct broker *b = m->broker;
-    struct kv_plan p = {
+    struct share_plan p = {
         .total = less(residency_budget(b), beside_models(b)),
         .free = bytes_free,
-        .bytes = weights_and_scratch(m),
+        .bytes = m->residency.weight_bytes,
         .n_models = b->listing && b->listing->n > 0 ? b->listing->n : 1,
         .n_max = b->config.models_max,
-        .least = kv_needed(m),
-        .kv_max = b->config.kv_bytes,
+        .least = beside_needed(m),
     };
 
     for (size_t i = 0; b->listing && i < b->listing->n; i++) {
-        const uint64_t size = b->listing->models[i].mark.size;
-        p.all += size + scratch_guess(size);
+        p.all += b->listing->models[i].mark.size;
     }
     p.all = p.all > p.bytes ? p.all : p.bytes;
-    return kv_share(&p);
+    return beside_share(&p);
 }
 
 static void refuse(struct model *m, const struct room_need *need, uint64_t available)
@@ -275,7 +279,7 @@ enum residency_room residency_make_room(struct model *m)
         const bool nobody = list_empty(&m->users) && !model_pinned(m);
 
         if (r.verdict == ROOM_NOW) {
-            m->residency.kv_max = pool_of(m, need.bytes_free);
+            m->residency.beside_max = share_of(m, need.bytes_free);
             drain_none_but(b, NULL);
             return RESIDENCY_ROOM;
         }

@@ -29,8 +29,8 @@ struct model_residency {
     uint64_t loaded_ns;    /* when its load ended */
     uint64_t load_us;      /* what its last load took; 0: it had none */
     uint64_t weight_bytes; /* of its packed file; 0: not known yet */
-    uint64_t kv_max;       /* that its pool may have, when it is loaded next */
-    uint64_t kv_floor;     /* that it was found to need */
+    uint64_t beside_max;   /* KV and scratch, when it is loaded next */
+    uint64_t beside_floor; /* that it was found to need */
 };
 
 void residency_open(struct broker *b);
@@ -51,15 +51,17 @@ uint64_t residency_charged(const struct broker *b);
 /** residency_charge() - of these, what one loaded model takes: weights, KV pool, scratch */
 uint64_t residency_charge(const struct model *m);
 
-/** residency_asked() - a request for the model came */
-void residency_asked(struct model *m);
+/** residency_asked() - a request for the model came. @file_bytes: of its file; 0: not looked at */
+void residency_asked(struct model *m, uint64_t file_bytes);
+/** residency_remembered() - what is known of a model that is not loaded may be of use soon */
+bool residency_remembered(const struct model *m);
 
 /** residency_next() - the packed model whose users have waited longest, or NULL */
 struct model *residency_next(const struct broker *b);
 
 enum residency_room { RESIDENCY_ROOM, RESIDENCY_WAITS, RESIDENCY_REFUSED };
 
-/** residency_make_room() - for a packed model: there is room and kv_max says for how much KV; or it
+/** residency_make_room() - for a packed model: there is room and beside_max says how much beside its weights; or it
  * waits, and models_advance() asks again; or it never fits and has been refused */
 MUST_USE enum residency_room residency_make_room(struct model *m);
 

@@ -168,6 +168,7 @@ static void attach(struct request *r, struct model *m, const struct file_mark *m
         return;
     }
     request_attach(r, m);
+    residency_asked(m, mark ? mark->size : 0);
     if (m->state == MODEL_LOADED && !engine_check_quantization(r)) {
         return;
     }

@@ -102,6 +102,7 @@ void resident_load(struct runner *rn, struct seam_item *item)
     m->n_ctx_asked = load->n_ctx;
     m->n_streams_max = load->n_streams_max;
     m->kv_bytes_max = load->kv_bytes_max;
+    m->beside_bytes_max = load->beside_bytes_max;
     m->weights = weights;
     m->temperature = load->has_default_temperature ? load->default_temperature : -1;
     m->chat = chat;
@@ -126,6 +127,31 @@ void resident_load(struct runner *rn, struct seam_item *item)
     *slot = m;
 }
 
+static struct stepper_limits limits_of(const struct runner *rn, const struct resident *m,
+                                       size_t n_streams)
+{
+    const size_t n_rows = m->draft_tokens > 0 ? DRAFT_ROWS_MAX : 0;
+
+    return (struct stepper_limits){.n_tokens_max = rn->step_tokens_max + SEAM_STREAMS_MAX,
+                                   .n_logits_max = n_streams > n_rows ? n_streams : n_rows};
+}
+
+/* What the pool may take, with the scratch that goes with it. */
+static uint64_t kv_room(const struct runner *rn, const struct resident *m, uint64_t *ret_scratch)
+{
+    const size_t n = m->n_streams_max < SEAM_STREAMS_MAX ? m->n_streams_max : SEAM_STREAMS_MAX;
+    const struct stepper_limits limits = limits_of(rn, m, n > 0 ? n : 1);
+
+    *ret_scratch = 0;
+    if (m->beside_bytes_max == 0) {
+        return m->kv_bytes_max;
+    }
+    *ret_scratch = stepper_bytes_for(rn->engine, m->model, &limits);
+    const uint64_t room =
+        m->beside_bytes_max > *ret_scratch ? m->beside_bytes_max - *ret_scratch : 0;
+    return room < m->kv_bytes_max ? room : m->kv_bytes_max;
+}
+
 /* How many positions and blocks the KV budget gives: at least one whole sequence. Streams take
  * blocks as they fill them, so there may be more streams than whole sequences; when blocks run out,
  * the broker chooses who goes on. False: not even one sequence, or a longer one than the model
@@ -133,7 +159,9 @@ void resident_load(struct runner *rn, struct seam_item *item)
 static bool resident_size(struct runner *rn, struct resident *m)
 {
     const uint64_t block = kv_block_bytes(m->model, m->kv);
-    const uint64_t blocks_max = m->kv_bytes_max / block;
+    uint64_t scratch;
+    const uint64_t room = kv_room(rn, m, &scratch);
+    const uint64_t blocks_max = room / block;
     uint32_t n_ctx = m->n_ctx_asked;
 
     if (n_ctx > m->info.n_ctx_train) {
@@ -154,7 +182,8 @@ static bool resident_size(struct runner *rn, struct resident *m)
     if (n_ctx < 2 || blocks_each > blocks_max) {
         const uint64_t need = (blocks_each > 0 ? blocks_each : 1) * block;
         report_load_failed(rn, m->number, ERR_MODEL_TOO_BIG,
-                           "one sequence does not fit the memory for KV", need, m->kv_bytes_max);
+                           "one sequence does not fit the memory for KV", need + scratch,
+                           room + scratch);
         return false;
     }
     const uint64_t blocks_useful = SEAM_STREAMS_MAX * blocks_each;
@@ -189,10 +218,7 @@ static int resident_warm(struct resident *m)
 
 static int resident_build(struct runner *rn, struct resident *m)
 {
-    const size_t n_tokens = rn->step_tokens_max + SEAM_STREAMS_MAX;
-    const size_t n_rows = m->draft_tokens > 0 ? DRAFT_ROWS_MAX : 0;
-    const struct stepper_limits limits = {
-        .n_tokens_max = n_tokens, .n_logits_max = m->n_streams > n_rows ? m->n_streams : n_rows};
+    const struct stepper_limits limits = limits_of(rn, m, m->n_streams);
     int r = kv_pool_new(&m->pool, m->model, m->kv, m->n_blocks);
 
     if (r == 0) {

@@ -52,7 +52,7 @@ struct resident {
     bool dropped;    /* gone as soon as the loader is done */
     enum kv_type kv;
     uint32_t n_ctx_asked, n_streams_max;
-    uint64_t kv_bytes_max;
+    uint64_t kv_bytes_max, beside_bytes_max;
     enum weights_backing weights; /* as asked for */
     float temperature;            /* of a request that names none; < 0: what the file says */
     enum chat_template

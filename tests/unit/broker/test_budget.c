@@ -16,8 +16,8 @@ static void the_default_is_the_lesser_of_the_machines_part_and_the_cgroups(void 
     assert_true(budget_default(0, UINT64_MAX) > UINT64_C(1) << 60); /* nothing is known */
 }
 
-/* Three models of 250 MiB, which take 270 with their scratch, under 584. */
-static const struct kv_plan three = {
+/* Three models of 270 MiB under 584. */
+static const struct share_plan three = {
     .total = 584 * MIB,
     .free = 584 * MIB,
     .bytes = 270 * MIB,
@@ -25,52 +25,49 @@ static const struct kv_plan three = {
     .n_models = 3,
     .n_max = 8,
     .least = 15 * MIB,
-    .kv_max = 1024 * MIB,
 };
 
 static void a_pool_leaves_room_for_as_many_models_as_fit(void **state)
 {
-    struct kv_plan p = three;
+    struct share_plan p = three;
     (void)state;
 
-    assert_true(kv_share(&p) == 22 * MIB); /* two: 292 each */
+    assert_true(beside_share(&p) == 22 * MIB); /* two: 292 each */
     p.n_max = 1;
-    assert_true(kv_share(&p) == 314 * MIB);
+    assert_true(beside_share(&p) == 314 * MIB);
     p = three;
     p.n_models = 1;
     p.all = 270 * MIB;
-    assert_true(kv_share(&p) == 314 * MIB);
-    p.kv_max = 100 * MIB;
-    assert_true(kv_share(&p) == 100 * MIB);
+    assert_true(beside_share(&p) == 314 * MIB);
     p = three;
     p.total = p.free = 2000 * MIB; /* all fit: what is left is dealt out */
-    assert_true(kv_share(&p) == (2000 - 810) * MIB / 3);
+    assert_true(beside_share(&p) == (2000 - 810) * MIB / 3);
 }
 
 static void models_of_different_sizes_share_what_all_together_leave(void **state)
 {
-    struct kv_plan p = three;
+    struct share_plan p = three;
     (void)state;
 
     p.n_models = 2;
     p.all = 500 * MIB; /* this one is 270 */
-    assert_true(kv_share(&p) == 42 * MIB);
+    assert_true(beside_share(&p) == 42 * MIB);
 }
 
 static void a_pool_is_no_larger_than_what_is_free_and_no_smaller_than_needed(void **state)
 {
-    struct kv_plan p = three;
+    struct share_plan p = three;
     (void)state;
 
     p.free = 290 * MIB;
-    assert_true(kv_share(&p) == 20 * MIB);
+    assert_true(beside_share(&p) == 20 * MIB);
     p.free = 280 * MIB; /* who asked has made sure that there is as much */
-    assert_true(kv_share(&p) == 15 * MIB);
+    assert_true(beside_share(&p) == 15 * MIB);
     p.free = 0;
-    assert_true(kv_share(&p) == 15 * MIB);
+    assert_true(beside_share(&p) == 15 * MIB);
     p = three;
     p.least = 200 * MIB; /* one sequence of the context that is set takes so much */
-    assert_true(kv_share(&p) == 314 * MIB);
+    assert_true(beside_share(&p) == 314 * MIB);
 }
 
 static void the_least_kv_grows_with_the_model(void **state)

@@ -56,6 +56,7 @@ static int put_load(struct buf *out)
                                                    .kv = S("int8"),
                                                    .n_ctx = 4096,
                                                    .kv_bytes_max = UINT64_C(1) << 33,
+                                                   .beside_bytes_max = UINT64_MAX,
                                                    .n_streams_max = SEAM_STREAMS_MAX,
                                                    .has_default_temperature = true,
                                                    .default_temperature = 0.0f,
@@ -75,7 +76,7 @@ static void check_load(const uint8_t *body, size_t n)
     is(m.name, "b\xff\xfe"); /* a file's name need not be UTF-8 */
     is(m.kv, "int8");
     assert_int_equal(m.n_ctx, 4096);
-    assert_true(m.kv_bytes_max == UINT64_C(1) << 33);
+    assert_true(m.kv_bytes_max == UINT64_C(1) << 33 && m.beside_bytes_max == UINT64_MAX);
     assert_int_equal(m.n_streams_max, SEAM_STREAMS_MAX);
     assert_true(m.has_default_temperature && m.default_temperature == 0.0f);
     is(m.chat_template, "falcon3");

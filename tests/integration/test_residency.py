@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Many models under one budget of bytes: who is loaded, who leaves, who waits, who is refused before the fact."""
+import json
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import unittest
+
+from harness import HOOKED_RUNNER, LAB, Daemon, Peer, wait_for
+
+HOME = pathlib.Path(tempfile.mkdtemp(prefix='onebit-test-models-'))
+NAMES = ('one', 'two', 'three')
+BUDGET = '''[memory]
+budget = 128M
+swaps_per_minute = 120
+[engine]
+weights = shared
+threads = 1
+'''  # two of three models of 24 MB with 23 MB of scratch, and 16 MB for the programs
+SLOW = ' @@sleep-ms-8-per-step@@'
+
+
+def setUpModule():
+    for i, name in enumerate(NAMES):
+        subprocess.run([LAB, 'make', '--shape', 'llama-160m', '--format', 'Q1_0', '--seed', str(i + 1), HOME / f'{name}.gguf'],
+                       check=True, stderr=subprocess.DEVNULL)
+
+
+def tearDownModule():
+    shutil.rmtree(HOME)
+
+
+def models(*names):
+    return [HOME / f'{name}.gguf' for name in names]
+
+
+def loaded(d):
+    return {m['name']: m for m in json.loads(d.cli('ps', '--json').stdout)['models']}
+
+
+def ask(peer, number, model, text='hello', **more):
+    peer.send({'type': 'generate', 'id': number, 'model': model, 'prompt': text, 'max_tokens': 3, 'ignore_eos': True,
+               'deadline_ms': 600000, **more})
+
+
+def answer(d, model, **more):
+    """The terminal frame of one request."""
+    with Peer(d) as peer:
+        ask(peer, 1, model, **more)
+        return peer.until_end(1)[-1]
+
+
+class Residency(unittest.TestCase):
+
+    def test_two_of_three_models_fit_and_the_third_takes_the_place_of_one(self):
+        with Daemon(models=models(*NAMES), config=BUDGET) as d:
+            for name in NAMES:
+                self.assertEqual(answer(d, name)['type'], 'done')
+            self.assertEqual(len(loaded(d)), 2)
+            self.assertIn('three', loaded(d))
+            self.assertIn('makes room for three', d.read_log())
+            for _ in range(3):  # those that are there are asked often: what is asked once is not worth their place
+                for name in loaded(d):
+                    self.assertEqual(answer(d, name)['type'], 'done')
+            self.assertEqual(d.read_log().count('makes room'), 1)
+
+    def test_one_that_works_drains_before_it_leaves_and_who_waits_is_told(self):
+        with Daemon(models=models(*NAMES), config=BUDGET, runner=HOOKED_RUNNER) as d, Peer(d) as peer:
+            for number, name in enumerate(('one', 'two'), 1):
+                ask(peer, number, name, SLOW, max_tokens=40)
+            kinds = {}
+            while len(kinds) < 2:
+                frame = peer.receive()
+                if frame['type'] == 'delta':
+                    kinds[frame['id']] = True
+            ask(peer, 3, 'three')
+            seen = {1: [], 2: [], 3: []}
+            while not all(f and f[-1]['type'] in ('done', 'error') for f in seen.values()):
+                frame = peer.receive()
+                seen[frame['id']].append(frame)
+            for number in seen:
+                self.assertEqual(seen[number][-1]['type'], 'done', seen[number][-1])
+            self.assertEqual([f['answer_tokens'] for f in (seen[1][-1], seen[2][-1])], [40, 40])
+            self.assertIn('loading', [f.get('phase') for f in seen[3] if f['type'] == 'progress'])
+
+    def test_what_fits_not_even_alone_is_refused_with_both_figures(self):
+        config = BUDGET.replace('128M', '48M')
+        with Daemon(models=models('one'), config=config) as d:
+            for _ in range(2):
+                end = answer(d, 'one')
+                self.assertEqual((end['type'], end['number'], end['name']), ('error', 507, 'model_too_big'), end)
+                self.assertGreater(end['have'], end['limit'])
+                self.assertEqual(end['limit'] >> 20, 31)  # the programs have theirs
+            self.assertNotIn('loaded (', d.read_log())
+            said = d.cli('run', '-m', 'one', 'hello')
+            self.assertEqual(said.returncode, 71)
+            self.assertIn(b'budget', said.stderr)
+
+    def test_a_pinned_model_never_leaves(self):
+        config = BUDGET + '[model one]\npinned = yes\n'
+        with Daemon(models=models(*NAMES), config=config) as d:
+            for name in ('two', 'three', 'two', 'three'):
+                self.assertEqual(answer(d, name)['type'], 'done')
+                self.assertEqual(set(loaded(d)), {'one', name})
+            d.set_config(config + '[model two]\npinned = yes\n')
+            d.reload()
+
+            def both_are_there():
+                return set(loaded(d)) == {'one', 'two'}
+            wait_for(both_are_there)
+            end = answer(d, 'three')
+            self.assertEqual(end['number'], 507)
+
+    def test_nobody_leaves_for_another_where_swaps_are_off(self):
+        with Daemon(models=models(*NAMES), config=BUDGET.replace('= 120', '= 0')) as d:
+            self.assertEqual([answer(d, name)['type'] for name in NAMES], ['done', 'done', 'error'])
+            self.assertEqual(set(loaded(d)), {'one', 'two'})
+            self.assertEqual(answer(d, 'one')['type'], 'done')
+
+    def test_past_the_bound_on_swaps_a_request_is_refused_that_cannot_wait(self):
+        with Daemon(models=models(*NAMES), config=BUDGET.replace('= 120', '= 1')) as d:
+            self.assertEqual([answer(d, name)['type'] for name in NAMES], ['done', 'done', 'done'])
+            gone = (set(NAMES) - set(loaded(d))).pop()
+            end = answer(d, gone, deadline_ms=5000)
+            self.assertEqual((end['number'], end['name']), (503, 'overloaded'), end)
+            self.assertGreater(end['retry_after_ms'], 10000)
+            self.assertLess(end['retry_after_ms'], 60000)
+
+    def test_what_nobody_asks_for_leaves_after_its_time(self):
+        config = BUDGET + '[model one]\nidle_s = 1\n[model two]\nidle_s = 0\n'
+        with Daemon(models=models('one', 'two'), config=config) as d:
+            for name in ('two', 'one'):
+                self.assertEqual(answer(d, name)['type'], 'done')
+            self.assertEqual(set(loaded(d)), {'one', 'two'})
+
+            def one_has_left():
+                return set(loaded(d)) == {'two'}
+            wait_for(one_has_left)
+            self.assertIn('model one: nobody has asked for it in time', d.read_log())
+            self.assertEqual(answer(d, 'one')['type'], 'done')
+
+    def test_no_option_of_a_request_changes_who_is_there(self):
+        """Each option that other servers take as a reason to load anew, keep or drop a model."""
+        with Daemon(models=models('one', 'two'), config=BUDGET) as d:
+            self.assertEqual(answer(d, 'one')['type'], 'done')
+            before = d.read_log().count('loaded (')
+            for more in ({'n_ctx': 64}, {'num_ctx': 64}, {'keep_alive': 0}, {'temperature': 1.5}, {'max_tokens': 1}, {'seed': 3},
+                         {'class': 'low'}, {'logprobs': 2}, {'kv': 'f32'}, {'pinned': True}, {'unload': True}):
+                answer(d, 'one', **more)
+                self.assertEqual(list(loaded(d)), ['one'], more)
+            self.assertEqual(d.read_log().count('loaded ('), before)
+            self.assertNotIn('unloaded', d.read_log())
+
+    def test_a_pool_is_planned_so_that_others_fit(self):
+        with Daemon(models=models(*NAMES), config=BUDGET) as d:
+            answer(d, 'one')
+            with_others = loaded(d)['one']
+        with Daemon(models=models('one'), config=BUDGET) as d:
+            answer(d, 'one')
+            alone = loaded(d)['one']
+            self.assertLess(with_others['kv_bytes'], alone['kv_bytes'])
+            self.assertLessEqual(alone['kv_bytes'] + alone['weight_bytes'] + alone['scratch_bytes'], 112 << 20)
+        config = BUDGET + '[model one]\nn_ctx = 1024\n'  # of which the share for three has no room
+        with Daemon(models=models(*NAMES), config=config) as d:
+            answer(d, 'one')
+            self.assertEqual(loaded(d)['one']['n_ctx'], 1024)
+
+
+if __name__ == '__main__':
+    unittest.main()
