@@ -61,8 +61,9 @@ struct model *residency_next(const struct broker *b);
 
 enum residency_room { RESIDENCY_ROOM, RESIDENCY_WAITS, RESIDENCY_REFUSED };
 
-/** residency_make_room() - for a packed model: there is room and beside_max says how much beside its weights; or it
- * waits, and models_advance() asks again; or it never fits and has been refused */
+/** residency_make_room() - for a packed model: there is room, and beside_max says how much beside
+ * its weights; or it waits, and models_advance() asks again; or it never fits and has been
+ * refused */
 MUST_USE enum residency_room residency_make_room(struct model *m);
 
 /** residency_advance() - unload what was not asked for in time, or is past the budget */
