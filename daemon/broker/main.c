@@ -19,6 +19,7 @@
 #include "daemon/broker/notify.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/packstore.h"
+#include "daemon/broker/readiness.h"
 #include "daemon/broker/userns.h"
 
 #define OTHER_FILES 64 /* beside connections: the loop's, the engine's, models being packed */
@@ -31,6 +32,7 @@ struct daemon {
     struct listen_socket own, own_metrics; /* nothing in it when the socket was passed to us */
     struct passed_sockets passed;          /* by the service manager */
     struct watchdog watchdog;
+    struct readiness readiness;
     uv_signal_t term, interrupt, reload;
     uv_work_t reading; /* of the configuration; in use while `reloading` */
     bool reloading, reload_again;
@@ -129,7 +131,7 @@ static void on_read(uv_work_t *work, int status)
         d->reload_again = false;
         start_reading(d);
     } else {
-        notify_ready();
+        readiness_again(&d->readiness);
     }
 }
 
@@ -162,6 +164,7 @@ static void on_stopped(struct broker *b)
     listen_close(&d->own_metrics);
     listen_close(&d->own); /* from here a new daemon may take our place */
     watchdog_stop(&d->watchdog);
+    readiness_stop(&d->readiness);
     uv_close((uv_handle_t *)&d->term, NULL);
     uv_close((uv_handle_t *)&d->interrupt, NULL);
     uv_close((uv_handle_t *)&d->reload, NULL);
@@ -343,7 +346,9 @@ static int serve(struct daemon *d, struct config *c)
     if (r == 0) {
         /* Our own socket was bound under another name and renamed; the kernel knows the first. */
         log_line(LOG_NOTICE, "serving on %s", d->own.path ? d->own.path : name);
-        notify_ready();
+        r = readiness_start(&d->readiness, &d->broker);
+    }
+    if (r == 0) {
         (void)uv_run(&loop, UV_RUN_DEFAULT);
     }
     uv_walk(&loop, close_left, NULL); /* a timer nobody waits for; after a failed start, all */

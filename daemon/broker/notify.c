@@ -10,9 +10,15 @@
 
 #include "base/clock.h"
 
-void notify_ready(void)
+void notify_ready_as(const char *status)
 {
-    (void)sd_notify(0, "READY=1\nSTATUS=Serving.");
+    (void)sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+}
+
+void notify_patience(uint64_t ms, const char *status)
+{
+    (void)sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s", (unsigned long long)ms * 1000,
+                     status);
 }
 
 void notify_reloading(void)

@@ -13,7 +13,10 @@ struct watchdog {
     uv_timer_t timer; /* open when .data is set */
 };
 
-void notify_ready(void);
+/** notify_ready_as() - we serve. @status: a sentence about how */
+void notify_ready_as(const char *status);
+/** notify_patience() - we start, and need at most so long until the manager hears of us again */
+void notify_patience(uint64_t ms, const char *status);
 void notify_reloading(void);
 void notify_stopping(uint64_t drain_ms);
 

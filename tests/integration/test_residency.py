@@ -3,11 +3,12 @@
 import json
 import pathlib
 import shutil
+import socket
 import subprocess
 import tempfile
 import unittest
 
-from harness import HOOKED_RUNNER, LAB, Daemon, Peer, wait_for
+from harness import HOOKED_RUNNER, LAB, PATIENCE, Daemon, Peer, wait_for
 
 HOME = pathlib.Path(tempfile.mkdtemp(prefix='onebit-test-models-'))
 NAMES = ('one', 'two', 'three')
@@ -165,6 +166,77 @@ class Residency(unittest.TestCase):
         with Daemon(models=models(*NAMES), config=config) as d:
             answer(d, 'one')
             self.assertEqual(loaded(d)['one']['n_ctx'], 1024)
+
+
+class Manager:
+    """What a service manager hears."""
+
+    def __init__(self):
+        self.home = tempfile.mkdtemp(prefix='onebit-test-')
+        self.path = self.home + '/notify'
+        self.s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.s.settimeout(PATIENCE)
+        self.s.bind(self.path)
+
+    def until_ready(self):
+        """All notifications up to the one that has READY, each as a dictionary."""
+        heard = []
+        while not heard or 'READY' not in heard[-1]:
+            lines = self.s.recv(4096).decode().splitlines()
+            heard.append(dict(line.split('=', 1) for line in lines))
+        return heard
+
+    def close(self):
+        self.s.close()
+        shutil.rmtree(self.home)
+
+
+class Ready(unittest.TestCase):
+
+    def setUp(self):
+        self.manager = Manager()
+        self.addCleanup(self.manager.close)
+
+    def daemon(self, files, config):
+        return Daemon(models=files, config=config, env={'NOTIFY_SOCKET': self.manager.path})
+
+    def test_ready_is_said_when_the_pinned_models_are_warm(self):
+        with self.daemon(models(*NAMES), BUDGET + '[model one]\npinned = yes\n[model three]\npinned = yes\n') as d:
+            with Peer(d) as peer:  # the socket answers before
+                ask(peer, 1, 'three')
+                heard = self.manager.until_ready()
+                self.assertEqual(set(loaded(d)), {'one', 'three'})
+                self.assertEqual(peer.until_end(1)[-1]['type'], 'done')
+            self.assertEqual(heard[-1]['STATUS'], 'Serving.')
+            self.assertTrue(heard[:-1])
+            for more in heard[:-1]:
+                self.assertGreaterEqual(int(more['EXTEND_TIMEOUT_USEC']), 10 ** 7)
+                self.assertRegex(more['STATUS'], r'^Loading model (one|three); [01] of 2 pinned models are warm\.$')
+
+    def test_without_pinned_models_it_is_said_at_once(self):
+        with self.daemon(models('one'), ''):
+            self.assertEqual(self.manager.until_ready(), [{'READY': '1', 'STATUS': 'Serving.'}])
+
+    def test_a_pinned_model_that_cannot_be_loaded_keeps_nobody_from_the_others(self):
+        broken = HOME / 'broken.gguf'
+        broken.write_bytes(b'GGUF' + b'\xff' * 5000)
+        self.addCleanup(broken.unlink)
+        pins = ''.join(f'[model {name}]\npinned = yes\n' for name in ('broken', 'one', 'two', 'three', 'absent'))
+        with self.daemon([*models(*NAMES), broken], BUDGET + pins) as d:
+            status = self.manager.until_ready()[-1]['STATUS']
+            self.assertRegex(status, r'^Serving; degraded: ')
+            self.assertIn('model broken: model_malformed', status)
+            self.assertIn('model absent: no_model', status)
+            self.assertEqual(status.count('model_too_big'), 1)  # two of three fit
+            there = loaded(d)
+            self.assertEqual(len(there), 2)
+            for name in there:
+                self.assertEqual(answer(d, name)['type'], 'done')
+            d.set_config(BUDGET)
+            d.reload()
+            heard = [self.manager.s.recv(4096).decode() for _ in range(2)]
+            self.assertIn('RELOADING=1', heard[0])
+            self.assertIn('READY=1\nSTATUS=Serving.', heard[1])
 
 
 if __name__ == '__main__':
