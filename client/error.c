@@ -45,7 +45,9 @@ SAME(NO_SESSION);
 SAME(SESSION_BUSY);
 SAME(SESSION_MISMATCH);
 SAME(SESSIONS_FULL);
-static_assert((int)ONEBIT_ERR_SESSIONS_FULL + 1 == (int)ERR_CODES,
+SAME(MODEL_CHANGED);
+SAME(CACHE_UNWRITABLE);
+static_assert((int)ONEBIT_ERR_CACHE_UNWRITABLE + 1 == (int)ERR_CODES,
               "onebit.h lacks a code of ipc/error.h");
 
 /* The public rows are copied field by field, once: the two structs may grow apart. */

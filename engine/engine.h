@@ -85,7 +85,9 @@ const char *model_pack_id(void);
  * @fd_in:  readable regular file. Borrowed.
  * @fd_out: readable and writable, empty regular file. Borrowed; on success synced, read back and
  *          right. On failure its content is garbage and the caller removes it.
- * @ret_diag: on any outcome > 0, where and what. May be NULL.
+ * @ret_diag: on any outcome > 0, where and what. On -ENOSPC, where the file system said so before
+ *          the first byte was written: in place of the offset the bytes needed, as text those that
+ *          are free; else untouched. May be NULL.
  *
  * Return: MODEL_OK, MODEL_MALFORMED, MODEL_UNSUPPORTED, MODEL_TOO_BIG or a negative errno.
  */

@@ -2,7 +2,11 @@
  *
  * The file may have been damaged since it was written, so besides the checksums of header and
  * tables every offset and count is compared with the section it points into; what the step loop
- * then reads cannot leave the map. */
+ * then reads cannot leave the map.
+ *
+ * Header and tables are copied into memory of our own before they are checked: they steer what is
+ * done, and stay as they were checked whatever befalls the file. Only weights are left to the map:
+ * numbers, of which any are safe to compute with. */
 #include "engine/model.h"
 
 #include <errno.h>
@@ -16,6 +20,7 @@
 #include <xxhash.h>
 
 #include "base/cursor.h"
+#include "base/fdio.h"
 #include "engine/engine.h"
 #include "engine/head.h"
 #include "engine/product.h"
@@ -38,12 +43,11 @@ static int damaged(struct diag *d, uint64_t offset, const char *what)
 
 /* ---- header ---- */
 
-static int check_header(struct model *m, struct diag *d)
+static int check_header(const struct model *m, const struct image_header *h, struct diag *d)
 {
-    const struct image_header *h = (const struct image_header *)m->file.data;
     uint64_t end = sizeof(*h);
 
-    if (m->file.size < sizeof(*h) || memcmp(h->magic, IMAGE_MAGIC, sizeof(h->magic)) != 0) {
+    if (memcmp(h->magic, IMAGE_MAGIC, sizeof(h->magic)) != 0) {
         return damaged(d, 0, "no packed model");
     }
     if (h->version != IMAGE_VERSION || h->header_bytes != sizeof(*h) ||
@@ -65,8 +69,29 @@ static int check_header(struct model *m, struct diag *d)
         }
         end = s->offset + s->bytes;
     }
-    m->header = h;
     return MODEL_OK;
+}
+
+static int read_header(struct model *m, int fd, struct diag *d)
+{
+    struct image_header h = {0};
+    int r = m->file.size < sizeof(h) ? 0 : fd_read_all_at(fd, &h, sizeof(h), 0);
+
+    if (r < 0 && r != -EIO) {
+        return r;
+    }
+    r = check_header(m, &h, d);
+    if (r != MODEL_OK) {
+        return r;
+    }
+    r = filemap_own(&m->file, fd, (size_t)h.sections[IMAGE_WEIGHTS].offset);
+    if (r < 0 && r != -EIO) {
+        return r;
+    }
+    m->header = (const struct image_header *)m->file.data;
+    return r == -EIO || memcmp(m->header, &h, sizeof(h)) != 0
+               ? damaged(d, 0, "it changed while it was read")
+               : MODEL_OK;
 }
 
 static const uint8_t *weights_of(const struct model *m)
@@ -306,11 +331,12 @@ int model_use_copy(struct model *m, const struct weights_copy *copy, struct diag
 
 /* ---- opening ---- */
 
-static int open_sections(struct model *m, struct diag *d)
+static int open_sections(struct model *m, int fd, struct diag *d)
 {
     int r;
 
-    if ((r = check_header(m, d)) != MODEL_OK || (r = check_section(m, IMAGE_META, d)) != MODEL_OK ||
+    if ((r = read_header(m, fd, d)) != MODEL_OK ||
+        (r = check_section(m, IMAGE_META, d)) != MODEL_OK ||
         (r = check_section(m, IMAGE_VOCAB, d)) != MODEL_OK || (r = read_meta(m, d)) != MODEL_OK ||
         (r = read_tensors(m, d)) != MODEL_OK) {
         return r;
@@ -334,7 +360,7 @@ int model_open_packed(struct model **ret, int fd, struct diag *ret_diag)
     m->scratch_fd = -1;
     r = filemap_open(&m->file, fd);
     if (r == 0) {
-        r = open_sections(m, ret_diag);
+        r = open_sections(m, fd, ret_diag);
     }
     if (r != 0) {
         model_free(m);

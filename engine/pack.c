@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 
 #include "base/buf.h"
 #include "base/filemap.h"
@@ -384,6 +385,30 @@ static int refuse_no_weights(const struct packer *p)
     return MODEL_OK;
 }
 
+/* The weights are most of it, and known to the byte; the rest is rounded up. */
+static uint64_t image_bytes(const struct packer *p)
+{
+    return p->weight_bytes + p->meta.n + p->vocab.n + sizeof(struct image_header) +
+           (uint64_t)IMAGE_ALIGN * (IMAGE_SECTIONS + 1);
+}
+
+/* Better before the first byte than after the last that fits. */
+static int check_room(const struct packer *p, int fd_out)
+{
+    const uint64_t need = image_bytes(p);
+    struct statfs fs;
+
+    if (fstatfs(fd_out, &fs) < 0 || fs.f_blocks == 0) {
+        return 0; /* a file system without bounds, or one that does not say: the writing will */
+    }
+    const uint64_t room = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+    if (room >= need) {
+        return 0;
+    }
+    diag_set(p->d, need, "%" PRIu64, room);
+    return -ENOSPC;
+}
+
 static int pack(struct packer *p, int fd_out)
 {
     int r;
@@ -393,6 +418,10 @@ static int pack(struct packer *p, int fd_out)
         (r = refuse_foreign_tensors(p)) != MODEL_OK || (r = place_tensors(p)) != MODEL_OK ||
         (r = place_head_low(p)) != MODEL_OK ||
         (r = vocab_pack(p->g, &p->vocab, p->d)) != MODEL_OK || (r = build_meta(p)) != MODEL_OK) {
+        return r;
+    }
+    r = check_room(p, fd_out);
+    if (r < 0) {
         return r;
     }
     const struct image_parts parts = parts_of(p);

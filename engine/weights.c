@@ -190,6 +190,14 @@ int model_bring_in(struct model *model, int fd, enum weights_backing backing, st
     return model_verify(model, ret_diag);
 }
 
+void model_map(const struct model *model, const void **ret_at, size_t *ret_n)
+{
+    const size_t tail = filemap_tail((size_t)model->header->sections[IMAGE_WEIGHTS].offset);
+
+    *ret_at = model->file.data + tail;
+    *ret_n = !model->copy.data && tail < model->file.size ? model->file.size - tail : 0;
+}
+
 void model_weights(const struct model *model, struct model_weights *ret)
 {
     *ret = (struct model_weights){

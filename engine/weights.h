@@ -26,6 +26,11 @@ struct model_weights {
     uint64_t huge_bytes; /* of a private copy, what came in huge pages when it was made */
 };
 
+/** model_map() - what of a model's file is read where it is mapped: whole pages, at the end of the
+ * map. Nothing when the weights are a copy. Its bytes steer nothing: whatever they become, a step
+ * ends, with numbers that mean nothing. */
+void model_map(const struct model *model, const void **ret_at, size_t *ret_n);
+
 /**
  * model_bring_in() - read all weights into memory and compare them with their checksum
  * @fd: what model_open_packed() opened; borrowed. Not looked at for a model of model_open_gguf(),

@@ -3,9 +3,9 @@
  *
  * Exit codes of the CLI follow sysexits.h where that has a word for it: 64 the request is wrong,
  * 65 the model's data is wrong, 66 no such thing, 69 not available here, 70 our fault, 71 not
- * enough memory, 75 try again later, 76 the two sides do not understand each other, 77 not
- * allowed; and 124 and 130 as timeout(1) and the shell use them for a passed deadline and an
- * interruption. */
+ * enough memory, 73 what has to be written cannot be, 75 try again later, 76 the two sides do not
+ * understand each other, 77 not allowed; and 124 and 130 as timeout(1) and the shell use them for a
+ * passed deadline and an interruption. */
 #include "ipc/error.h"
 
 #define ROW(code_, number_, retryable_, exit_, name_, meaning_, hint_)                             \
@@ -129,6 +129,14 @@ static const struct error_info table[ERR_CODES] = {
     ROW(ERR_SESSIONS_FULL, 507, false, 71, "sessions_full",
         "No more sessions, or no more bytes of them, may be kept for this user.",
         "Drop sessions that are no longer needed, or ask the administrator to raise [sessions]."),
+    ROW(ERR_MODEL_CHANGED, 409, true, 75, "model_changed",
+        "The model's file was replaced while the answer was being made, and the answer cannot go "
+        "on with other weights.",
+        "Send the request again: it is answered from the file that is there now."),
+    ROW(ERR_CACHE_UNWRITABLE, 507, false, 73, "cache_unwritable",
+        "The packed form of the model cannot be written to the daemon's cache folder.",
+        "Free space there, or set `cache` in [models] to a folder that can be written; where space "
+        "is short, `have` and `limit` give the bytes needed and free."),
 };
 
 const struct error_info *error_info(enum error_code code)

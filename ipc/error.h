@@ -47,6 +47,8 @@ enum error_code {
     ERR_SESSION_BUSY,          /* 409 a request of the session runs */
     ERR_SESSION_MISMATCH,      /* 409 the session is pinned to another model or quantization */
     ERR_SESSIONS_FULL,         /* 507 the sessions' bound is reached; details say both counts */
+    ERR_MODEL_CHANGED,         /* 409 the model's file was replaced in the middle of the answer */
+    ERR_CACHE_UNWRITABLE,      /* 507 the packed file cannot be written; details: needed, free */
     ERR_CODES,
 };
 

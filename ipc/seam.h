@@ -44,7 +44,9 @@ enum seam_type {
     SEAM_TOKENS,
     SEAM_FINISHED,
     SEAM_FAILED,      /* of a sequence */
-    SEAM_LOAD_FAILED, /* a stale or damaged packed file: ERR_MODEL_MALFORMED, "packed: ..." */
+    SEAM_LOAD_FAILED, /* a stale or damaged packed file: ERR_MODEL_MALFORMED, "packed: ...". Also of
+                       * a model that was loaded: its file was changed, and it has been dropped with
+                       * all its sequences */
     SEAM_STATS,
     SEAM_TUNED, /* how many threads a model's steps take, as it was measured now or before */
     SEAM_TYPES,

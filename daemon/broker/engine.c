@@ -256,6 +256,7 @@ static void deliver(struct request *r, const struct seam_tokens *t, const struct
     }
     answer_reuse_text(r, text);
     job_progress(&r->job);
+    r->model->n_lost = 0;
     sched_tokens(&b->sched, &r->job, (uint32_t)(t->ids.n - news->skip_ids), clock_now_ns());
     sched_guesses(&b->sched, &r->job, t->n_wrong);
     broker_dirty(b); /* it has had its turn */

@@ -167,6 +167,10 @@ static void refuse_probe(struct model *m, const struct probe_work *w)
         e.code = ERR_MODEL_TOO_BIG;
         e.have = w->probe.mark.size;
         e.limit = m->broker->config.model_bytes_max;
+    } else if (w->probe.unwritable) {
+        (void)snprintf(text, sizeof(text), "the cache folder cannot be written: %s",
+                       strerror(-w->result));
+        e.code = ERR_CACHE_UNWRITABLE;
     } else {
         (void)snprintf(text, sizeof(text), "its files cannot be opened: %s", strerror(-w->result));
     }
@@ -181,7 +185,7 @@ static void note_source(struct model *m, const struct file_mark *mark)
     if (m->facts.known && memcmp(&m->mark, mark, sizeof(*mark)) != 0) {
         list_for_each (r, next, &m->users, struct request, model_link) {
             if (r->answer.n_ids > 0) {
-                request_fail(r, ERR_INTERNAL, "the model's file was replaced in mid-answer");
+                request_fail(r, ERR_MODEL_CHANGED, "the model's file was replaced in mid-answer");
             }
         }
     }
@@ -458,6 +462,10 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
 {
     struct model *m = model_by_number(b, f->model);
 
+    if (m && m->state == MODEL_LOADED) {
+        model_on_lost(m, f->message);
+        return;
+    }
     if (!m || m->state != MODEL_LOADING) {
         return;
     }

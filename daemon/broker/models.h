@@ -18,6 +18,10 @@
 
 #define MODEL_LOAD_DEATHS 2u /* loads that took the engine along, after which a model is refused */
 
+/* Times that a model's packed file is changed in use, without a token in between, after which its
+ * requests hear of it. */
+#define MODEL_LOST_MAX 3u
+
 /* Packers killed from outside, or whose file changed, before a model's requests hear of it. */
 #define PACK_TRIES_MAX 3u
 
@@ -53,6 +57,7 @@ struct model {
     bool repacked;     /* its packed file was refused once and made anew */
     bool fresh;        /* do not take a packed file that is there */
     unsigned load_deaths;
+    unsigned n_lost;      /* times that the engine let go of it since its last new token */
     unsigned pack_tries;  /* that came to nothing since one ended well */
     int pack_fd;          /* owned; kept while it is loaded, so that the engine's successor maps the
                             * very same weights, whatever has become of the files; -1: none */
@@ -113,6 +118,8 @@ void model_unload(struct model *m);
 void models_on_loaded(struct broker *b, const struct seam_loaded *l);
 void models_on_load_failed(struct broker *b, const struct seam_failed *f);
 void models_on_engine_gone(struct broker *b, bool killed);
+/** model_on_lost() - the engine has let go of a loaded model, whose packed file was changed */
+void model_on_lost(struct model *m, struct strview why);
 
 void models_free(struct broker *b); /* after the loop has ended */
 

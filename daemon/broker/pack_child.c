@@ -82,6 +82,7 @@ static void refuse_uncommitted(const struct pack_child *c)
     } else {
         (void)snprintf(text, sizeof(text), "the cache folder cannot be written: %s",
                        strerror(-c->committed));
+        e.code = ERR_CACHE_UNWRITABLE;
     }
     e.message = strview_of(text);
     model_pack_failed(c->model, &e, false);
@@ -119,6 +120,22 @@ static const char *said(const struct pack_child *c, unsigned long long *ret_numb
     return *end == ' ' ? end + 1 : space + 1;
 }
 
+static void cannot_write(const struct pack_child *c, const char *what, uint64_t number,
+                         struct msg_error *e, char *text, size_t n_text)
+{
+    e->code = ERR_CACHE_UNWRITABLE;
+    if (strncmp(c->line, "no-room", 7) != 0) {
+        (void)snprintf(text, n_text, "the cache folder cannot be written: %s", what);
+        return;
+    }
+    e->have = number;
+    e->limit = strtoull(what, NULL, 10);
+    (void)snprintf(text, n_text,
+                   "the cache folder cannot be written: the packed file takes %llu bytes, and %llu "
+                   "are free",
+                   (unsigned long long)e->have, (unsigned long long)e->limit);
+}
+
 static void report_failure(struct pack_child *c)
 {
     char text[LINE_MAX_BYTES + 128];
@@ -139,6 +156,15 @@ static void report_failure(struct pack_child *c)
         (void)snprintf(text, sizeof(text), "the packer was killed %u times; is memory short?",
                        PACK_TRIES_MAX);
         e.code = ERR_OVERLOADED;
+    } else if (c->sig == SIGBUS) { /* a page that was there is not there any more */
+        if (model_pack_again(c->model, "its file was cut off while it was packed")) {
+            return;
+        }
+        (void)snprintf(text, sizeof(text),
+                       "its file was cut off while it was packed, %u times: it is being written "
+                       "to, or its medium fails",
+                       PACK_TRIES_MAX);
+        e.code = ERR_OVERLOADED;
     } else if (c->sig) {
         (void)snprintf(text, sizeof(text), "the packer died of signal %d", c->sig);
         e.code = ERR_MODEL_MALFORMED;
@@ -152,7 +178,7 @@ static void report_failure(struct pack_child *c)
         e.code = strncmp(c->line, "too-big", 7) == 0 ? ERR_MODEL_TOO_BIG : ERR_MODEL_UNSUPPORTED;
         sticky = true;
     } else if (c->status == EXIT_CANNOT_WRITE) {
-        (void)snprintf(text, sizeof(text), "the cache folder cannot be written: %s", what);
+        cannot_write(c, what, number, &e, text, sizeof(text));
     } else {
         (void)snprintf(text, sizeof(text), "the packer failed (status %lld): %s",
                        (long long)c->status, what);

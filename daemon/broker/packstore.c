@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/fnv.h"
@@ -19,6 +20,8 @@
 
 #define HASH_DIGITS 16
 #define TEMPS_MAX 64u
+#define TICK_NS 20000000 /* no kernel ticks more slowly */
+#define SETTLE_MAX 3u    /* looks at a file that is written to without a pause */
 
 static int name_files(struct pack_probe *p)
 {
@@ -28,6 +31,27 @@ static int name_files(struct pack_probe *p)
         snprintf(p->final, sizeof(p->final), "%s/%s-%016" PRIx64 ".pack", p->cache_dir, p->name, h);
     p->hash = h;
     return n >= (int)sizeof(p->final) ? -ENAMETOOLONG : 0;
+}
+
+/* Times of files are those of the last tick of the kernel's clock, so of two writes in one tick the
+ * second changes nothing that a mark could tell. A file that was written just now is looked at once
+ * more when the tick is over: from then on each write changes its mark. */
+static void settle(int fd, struct stat *st)
+{
+    const struct timespec pause = {.tv_nsec = TICK_NS};
+    struct timespec now;
+
+    for (unsigned i = 0; i < SETTLE_MAX && clock_gettime(CLOCK_REALTIME, &now) == 0; i++) {
+        const int64_t age = (int64_t)(now.tv_sec - st->st_ctim.tv_sec) * 1000000000 +
+                            (now.tv_nsec - st->st_ctim.tv_nsec);
+        if (age < 0 || age > TICK_NS) {
+            return; /* or from before the clock was set back: the next write is of another time */
+        }
+        (void)nanosleep(&pause, NULL);
+        if (fstat(fd, st) < 0) {
+            return;
+        }
+    }
 }
 
 static int open_source(struct pack_probe *p)
@@ -53,6 +77,7 @@ static int open_source(struct pack_probe *p)
     if (!S_ISREG(st.st_mode)) {
         return PACK_NO_SOURCE;
     }
+    settle(p->source_fd, &st);
     p->mark = file_mark_of(&st);
     return p->mark.size > p->bytes_max ? PACK_TOO_BIG : PACK_OK;
 }
@@ -119,6 +144,7 @@ int pack_probe(struct pack_probe *p)
     }
     p->pack_fd = open(p->final, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (p->pack_fd < 0) {
+        p->unwritable = errno == ENOENT;
         r = errno == ENOENT ? open_temp(p) : -errno;
     } else {
         p->n_tuning = tuning_read_kept(p->final, p->tuning);

@@ -23,6 +23,7 @@ struct pack_probe {
     char temp[PACK_PATH_MAX], final[PACK_PATH_MAX];
     uint8_t tuning[SEAM_TUNING_MAX]; /* what is kept beside the packed file */
     size_t n_tuning;
+    bool unwritable; /* what failed was the making of the temporary file */
     struct file_mark mark;
     uint64_t hash; /* of mark and pack_id */
 };

@@ -141,6 +141,7 @@ int loop_main(const struct runner_options *options, const struct runner_hooks *h
 
     buf_init(&rn.out, OUT_BYTES_MAX);
     buf_init(&rn.text, FRAME_SEAM_BODY_MAX / 2);
+    guard_init();
     int r = seam_io_open(&rn.io, options->seam_fd); /* its reader keeps our priority */
     if (r == 0) {
         (void)setpriority(PRIO_PROCESS, 0, NICE_COMPUTE); /* this thread and those it starts */

@@ -1,7 +1,11 @@
 /* Models that are resident. Bringing a model's weights in from a slow card takes seconds; a loader
  * thread does that, while the sequences of other models go on. What needs the engine (scratch, KV
  * pool, the first step that warms everything) is done between two steps once the pages are
- * there. */
+ * there.
+ *
+ * A model whose packed file is cut or written to while it is read from is dropped with all its
+ * sequences, before a number of the step that met it is used. The broker, which has their ids, has
+ * the file made anew and goes on with them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,16 +15,42 @@
 #include "base/clock.h"
 #include "daemon/runner/runner.h"
 
+static void watch(struct resident *m)
+{
+    const void *at;
+    size_t n;
+
+    model_map(m->model, &at, &n);
+    m->guard = n > 0 ? guard_new(at, n, m->fd) : NULL;
+}
+
+/* A copy does not care what becomes of the file. */
+static void watch_or_not(struct resident *m)
+{
+    const void *at;
+    size_t n;
+
+    model_map(m->model, &at, &n);
+    if (n == 0) {
+        guard_free(m->guard);
+        m->guard = NULL;
+    }
+}
+
 static void *loader_main(void *arg)
 {
     struct resident *m = arg;
 
     m->result = model_open_packed(&m->model, m->fd, &m->diag);
     if (m->result == MODEL_OK) {
+        watch(m);
         m->result = model_bring_in(m->model, m->fd, m->weights, &m->diag);
     }
     if (m->result == -ENOMEM && m->model && m->weights != WEIGHTS_SHARED) {
         m->result = model_bring_in(m->model, m->fd, WEIGHTS_SHARED, &m->diag);
+    }
+    if (m->result == MODEL_OK) {
+        watch_or_not(m);
     }
     atomic_store(&m->opened, true);
     seam_io_wake(m->io);
@@ -39,6 +69,7 @@ static void resident_free(struct resident *m)
     sampler_free(m->sampler);
     stepper_free(m->stepper);
     kv_pool_free(m->pool);
+    guard_free(m->guard);
     model_free(m->model);
     if (m->fd >= 0) {
         (void)close(m->fd);
@@ -234,6 +265,24 @@ static int resident_build(struct runner *rn, struct resident *m)
     return r;
 }
 
+static void report_unfit(struct runner *rn, const struct resident *m, const char *why)
+{
+    char text[sizeof("packed: ") + sizeof(m->diag.text)];
+
+    (void)snprintf(text, sizeof(text), "packed: %s", why);
+    report_load_failed(rn, m->number, ERR_MODEL_MALFORMED, text, 0, 0);
+}
+
+bool resident_lost(struct runner *rn, struct resident *m)
+{
+    if (!m->guard || !guard_torn(m->guard)) {
+        return false;
+    }
+    report_unfit(rn, m, "it was changed while it was in use");
+    resident_drop(rn, m->number);
+    return true;
+}
+
 /* False when the model is not to stay. */
 static bool resident_ready(struct runner *rn, struct resident *m)
 {
@@ -241,9 +290,7 @@ static bool resident_ready(struct runner *rn, struct resident *m)
         return false;
     }
     if (m->result == MODEL_STALE || m->result == MODEL_MALFORMED) {
-        char text[sizeof("packed: ") + sizeof(m->diag.text)] = "packed: ";
-        (void)strcat(text, m->diag.set ? m->diag.text : "of another version");
-        report_load_failed(rn, m->number, ERR_MODEL_MALFORMED, text, 0, 0);
+        report_unfit(rn, m, m->diag.set ? m->diag.text : "of another version");
         return false;
     }
     int r = m->result;
@@ -255,6 +302,10 @@ static bool resident_ready(struct runner *rn, struct resident *m)
         }
         r = resident_build(rn, m);
     }
+    if (r == 0 && m->guard && guard_torn(m->guard)) {
+        report_unfit(rn, m, "it was changed while it was loaded");
+        return false;
+    }
     if (r != 0) {
         const char *why = r < 0 ? strerror(-r) : "the packed file cannot be opened";
         log_line(LOG_ERROR, "model %u cannot be loaded: %s", m->number, why);
@@ -262,8 +313,10 @@ static bool resident_ready(struct runner *rn, struct resident *m)
                            0);
         return false;
     }
-    (void)close(m->fd); /* the mapping stays */
-    m->fd = -1;
+    if (!m->guard) {
+        (void)close(m->fd);
+        m->fd = -1;
+    }
     m->ready = true;
     rn->stats_due = true;
     report_loaded(rn, m);

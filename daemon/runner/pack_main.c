@@ -6,6 +6,7 @@
  *   malformed OFFSET TEXT
  *   unsupported OFFSET TEXT
  *   too-big OFFSET TEXT
+ *   no-room BYTES-NEEDED BYTES-FREE
  *   cannot-write ERRNO TEXT
  *   failed ERRNO TEXT */
 #include <errno.h>
@@ -35,7 +36,10 @@ int pack_main(uint64_t bytes_max)
     int status = PACK_EXIT_MALFORMED;
     const int r = model_pack(PACK_FD_IN, PACK_FD_OUT, &limits, &diag);
 
-    if (r < 0) {
+    if (r == -ENOSPC && diag.set) {
+        (void)printf("no-room %" PRIu64 " %s\n", diag.offset, diag.text);
+        status = PACK_EXIT_CANNOT_WRITE;
+    } else if (r < 0) {
         status = failed_with(r);
     } else if (r == MODEL_OK) {
         (void)printf("ok\n");

@@ -12,6 +12,7 @@
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/diag.h"
+#include "daemon/runner/guard.h"
 #include "daemon/runner/hooks.h"
 #include "daemon/runner/seam_io.h"
 #include "engine/engine.h"
@@ -65,13 +66,14 @@ struct resident {
 
     /* Loading: the loader thread writes these and then sets opened; the engine reads afterwards. */
     struct seam_io *io; /* borrowed: whom to wake */
-    int fd;             /* owned */
+    int fd;             /* owned; kept as long as the guard is */
     pthread_t loader;
     bool loading; /* the engine's: the loader has not been joined */
     atomic_bool opened;
     int result; /* of model_open_packed() and model_bring_in() */
     struct diag diag;
     struct model *model; /* owned */
+    struct guard *guard; /* owned; NULL: nothing is read from the file any more */
 
     /* Ready. */
     bool ready;
@@ -180,6 +182,9 @@ void resident_spill(struct runner *rn, struct seam_item *item);
 /** residents_spill() - hand the writers of all models their next block */
 void residents_spill(struct runner *rn);
 void resident_drop(struct runner *rn, uint32_t number);
+/** resident_lost() - to be asked after each computation, before its numbers are used: has its file
+ * been changed? Then it is told and dropped, with its sequences. */
+MUST_USE bool resident_lost(struct runner *rn, struct resident *m);
 void residents_free(struct runner *rn);
 
 /* ---- prompt.c and request.c: from a generate frame to ids and parameters ---- */

@@ -247,6 +247,9 @@ static void step_run(struct runner *rn, struct step *st)
     seam_io_step_end(rn->io);
     rn->interrupted = r == STEP_CANCELLED;
 
+    if (resident_lost(rn, st->m)) {
+        return; /* whatever was computed, it is of no model */
+    }
     if (r == STEP_OK) {
         step_done(rn, st, begin_ns);
     } else if (r == STEP_KV_FULL) {

@@ -64,7 +64,7 @@ void tuning_run(struct runner *rn)
     uint8_t bytes[TUNING_BYTES];
     struct tuning t;
 
-    if (!m || tuner_slice(m->tuner)) {
+    if (!m || tuner_slice(m->tuner) || resident_lost(rn, m)) {
         return;
     }
     if (tuner_result(m->tuner, &t)) {

@@ -102,7 +102,7 @@ class Packed(unittest.TestCase):
                 resident = int(mapped.split('Rss:')[1].split()[0]) * 1024
                 start, size = sections(the_pack(d))['WEIGHTS']
                 if want == 'shared':
-                    self.assertGreater(resident, size)
+                    self.assertGreater(resident, size * 0.98)  # the tables before it are copied, with a page of it
                 else:  # the copy took the pages' place
                     self.assertLess(resident, start + size // 2)
                 self.assertIn(want, d.cli('ps').stdout.decode())
@@ -176,12 +176,12 @@ class Packed(unittest.TestCase):
                     self.assertEqual(the_pack(d).read_bytes(), self.bytes)
 
     def test_a_file_cut_under_the_running_engine_costs_no_answer(self):
-        """The engine dies of it (SIGBUS), and its successor finds the damage."""
-        with Daemon(runner=HOOKED_RUNNER, config='[engine]\nweights = shared\n') as d:
+        """Nor the engine its life: test_files.py has more of this."""
+        with Daemon(config='[engine]\nweights = shared\n') as d:
             self.assertEqual(ask(d), (self.right, None))
             os.truncate(the_pack(d), 4096)
             self.assertEqual(ask(d), (self.right, None))
-            self.assertGreater(d.status()['runner_restarts'], 0)
+            self.assertEqual(d.status()['runner_restarts'], 0)
 
     def wrapped(self, home, text):
         """A runner that does this when it packs, with the source as descriptor 3, the packed file as 4."""
@@ -313,8 +313,12 @@ class Packed(unittest.TestCase):
                     with Peer(d) as peer:
                         peer.send({**ASK, 'id': 1})
                         end = peer.until_end(1)[-1]
-                    self.assertEqual(end['name'], 'internal', end)
+                    self.assertEqual((end['name'], end['number']), ('cache_unwritable', 507), end)
                     self.assertIn('cache folder cannot be written', end['message'])
+                    self.assertGreaterEqual(end['have'], len(self.bytes))
+                    self.assertLess(end['have'], len(self.bytes) + 1024)
+                    self.assertLess(end['limit'], end['have'])
+                    self.assertEqual(d.cli('run', 'hi').returncode, 73)
                     self.assertEqual(list(d.cache.iterdir()), [])
                 finally:
                     # lazily: the packer that failed may still be on its way out
