@@ -14,6 +14,7 @@
 #include "daemon/broker/admission.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/engine.h"
+#include "daemon/broker/gap.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/prefix.h"
@@ -22,6 +23,8 @@
 #include "daemon/broker/verbs.h"
 
 #define LOG_MORE_MS 1000u
+#define LOOK_MS                                                                                    \
+    250u /* at the deadlines, while there are some: gap.c sees by it when we did not run */
 #define LAST_WORDS_MS 1000u /* for terminal frames to be read when the daemon ends */
 
 void broker_dirty(struct broker *b)
@@ -151,8 +154,8 @@ static void set_deadline(struct broker *b, uint64_t due_ns)
         return;
     }
     uv_update_time(b->loop);
-    (void)uv_timer_start(&b->deadlines, on_deadline,
-                         due_ns > now ? (due_ns - now) / NS_PER_MS + 1 : 0, 0);
+    const uint64_t ms = due_ns > now ? (due_ns - now) / NS_PER_MS + 1 : 0;
+    (void)uv_timer_start(&b->deadlines, on_deadline, ms < LOOK_MS ? ms : LOOK_MS, 0);
 }
 
 void broker_watch_deadline(struct broker *b, uint64_t deadline_ns)
@@ -248,6 +251,7 @@ static void stop(struct broker *b)
     salt_store_stop(&b->salt_store);
     close_timer(&b->log_more);
     admission_close(b);
+    gap_close(b);
     (void)uv_prepare_stop(&b->prepare);
     uv_close((uv_handle_t *)&b->prepare, NULL);
     uv_update_time(b->loop);
@@ -310,6 +314,7 @@ static void on_prepare(uv_prepare_t *prepare)
     if (b->draining && idle(b)) {
         stop(b);
     }
+    gap_sleep(b);
 }
 
 static void on_connection(void *user, int fd)
@@ -403,6 +408,7 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     (void)uv_prepare_init(loop, &b->prepare);
     (void)uv_prepare_start(&b->prepare, on_prepare);
     residency_open(b);
+    gap_init(b);
     b->dirty = true;
     /* The only look at the folder on this thread: nobody is served yet. */
     const int e = model_listing_read(&b->listing, b->config.models_dir);

@@ -15,6 +15,7 @@
 #include "daemon/broker/backoff.h"
 #include "daemon/broker/config.h"
 #include "daemon/broker/conn_memory.h"
+#include "daemon/broker/gap.h"
 #include "daemon/broker/gate.h"
 #include "daemon/broker/identity.h"
 #include "daemon/broker/metrics_server.h"
@@ -97,7 +98,8 @@ struct broker {
 
     uv_prepare_t prepare; /* brings engine and models up to date before the loop sleeps */
     bool dirty;
-    uv_timer_t deadlines; /* the nearest deadline of a request */
+    uv_timer_t deadlines; /* the nearest deadline of a request, or a look before it */
+    struct gap gap;
     uint64_t deadline_ns; /* where it stands; UINT64_MAX: nowhere */
     uv_timer_t drain;
     uint64_t n_suppressed; /* lines left out of the log, at the last look */

@@ -150,6 +150,15 @@ static void drop_input(struct conn *c)
     conn_charge(c, MEMORY_INPUT, 0);
 }
 
+void conn_spare(struct conn *c, uint64_t before_ns, uint64_t more_ns)
+{
+    uint64_t *const since[] = {&c->accepted_ns, &c->active_ns, &c->partial_ns, &c->stall_ns};
+
+    for (size_t i = 0; i < ARRAY_SIZE(since); i++) {
+        *since[i] += *since[i] > 0 && *since[i] <= before_ns ? more_ns : 0;
+    }
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct conn *c = timer->data;

@@ -62,6 +62,9 @@ void conn_refuse(struct conn *c, enum error_code code, const char *text);
 /** conn_finish() - close once the output is written */
 void conn_finish(struct conn *c);
 
+/** conn_grant() - what has been waited for since before_ns may take so much longer */
+void conn_spare(struct conn *c, uint64_t before_ns, uint64_t more_ns);
+
 /** conn_close() - now; idempotent. Its requests are cancelled; the memory goes with the handles. */
 void conn_close(struct conn *c);
 

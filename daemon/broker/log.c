@@ -18,6 +18,7 @@ static const char *const kinds[LOG_KINDS] = {
     [LOG_MODELS] = "of models packed, loaded or unloaded",
     [LOG_MODEL_FAULTS] = "of models that failed",
     [LOG_SESSIONS] = "of sessions' files",
+    [LOG_GAPS] = "of times without running",
 };
 
 void log_init(void)

@@ -17,6 +17,7 @@ enum log_kind {
     LOG_MODELS,       /* packed, loaded, unloaded; their prefixes */
     LOG_MODEL_FAULTS, /* refused models, killed packers, breakers */
     LOG_SESSIONS,     /* whose files stay */
+    LOG_GAPS,         /* times that the daemon did not run */
     LOG_KINDS,
 };
 

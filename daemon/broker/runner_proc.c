@@ -368,6 +368,15 @@ void runner_proc_send(struct runner_proc *r, const struct seam_message *m, const
     }
 }
 
+void runner_proc_spare(struct runner_proc *r)
+{
+    if (uv_is_active((uv_handle_t *)&r->hello)) {
+        uv_update_time(r->loop);
+        (void)uv_timer_start(&r->hello, on_hello_late,
+                             r->state == RUNNER_DYING ? RUNNER_EXIT_MS : RUNNER_HELLO_MS, 0);
+    }
+}
+
 int runner_proc_pid(const struct runner_proc *r)
 {
     return r->state == RUNNER_STARTING || r->state == RUNNER_UP ? r->process.pid : 0;

@@ -69,6 +69,9 @@ void runner_proc_send(struct runner_proc *r, const struct seam_message *m, const
 /** runner_proc_kill() - it has gone wrong; `gone` follows */
 void runner_proc_kill(struct runner_proc *r, const char *why);
 
+/** runner_proc_spare() - where its hello or its end is waited for, it has all of its time again */
+void runner_proc_spare(struct runner_proc *r);
+
 int runner_proc_pid(const struct runner_proc *r); /* 0: none */
 
 /** runner_proc_close() - for good: the child ends, the handles close; no handler is called again */
