@@ -94,10 +94,11 @@ int folders_prepare(const char *models, const char *cache, const char *sessions,
         log_line(LOG_WARNING, "created empty models folder %s", models);
     }
     if (r == 0 && folder_check(cache, true) == -EROFS) { /* a card that fails is mounted so */
-        log_line(LOG_WARNING,
-                 "the cache folder %s is on a read-only file system: models that are not packed yet "
-                 "cannot be",
-                 cache);
+        log_line(
+            LOG_WARNING,
+            "the cache folder %s is on a read-only file system: models that are not packed yet "
+            "cannot be",
+            cache);
     } else if (r == 0) {
         r = prepare(cache, "cache", 0700, true, &made);
     }
