@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Everything that docs/performance.md shows, measured anew in one run and written into the page: limits, kernels, the
-table of targets with its picture, profiles of both big shapes, and the static analysis for ARM where its tools are.
+table of targets with its picture, profiles of both big shapes, starts of the daemon, and the static analysis for ARM where its
+tools are.
 
     page.py [--quick] [--threads N] [--models DIR] [--build DIR] [--page FILE] [--only PART]...
 
-Takes some fifteen minutes on two slow cores, and wants them for itself. PART: limits, kernels, table, profile or arm.
+Takes some fifteen minutes on two slow cores, and wants them for itself. PART: limits, kernels, table, profile, start or arm.
 What stands between two marks of a part is replaced; all else on the page stays."""
 import argparse
 import json
@@ -18,7 +19,7 @@ import tempfile
 from run import ROOT, machine
 from table import number
 
-PARTS = ['limits', 'kernels', 'table', 'profile', 'arm']
+PARTS = ['limits', 'kernels', 'table', 'profile', 'start', 'arm']
 KINDS = ['b1', 'trow', 't256', 'i8', 'n4', 'n4m', 'k4', 'k5', 'k6']
 TOKENS = [1, 4, 8, 64]
 
@@ -87,6 +88,13 @@ def profile(args, home):
     return text.read_text()
 
 
+def start(args, home):
+    text = home / 'start.md'
+    said(sys.executable, ROOT / 'bench/warm_start.py', '--runs', 1 if args.quick else 5, '--models', args.models, '--build',
+         args.build, '--markdown', text)
+    return text.read_text()
+
+
 def arm(_args, home):
     path = home / 'mca.json'
     done = subprocess.run([sys.executable, ROOT / 'bench/mca.py', '--json', path], stdout=sys.stderr)
@@ -102,7 +110,7 @@ def arm(_args, home):
                   'Ratio', 'Dot products alone', 'Ratio'], rows)
 
 
-MEASURE = {'limits': limits, 'kernels': kernels, 'table': targets, 'profile': profile, 'arm': arm}
+MEASURE = {'limits': limits, 'kernels': kernels, 'table': targets, 'profile': profile, 'start': start, 'arm': arm}
 
 
 def arguments():
