@@ -16,6 +16,7 @@
 #include "daemon/broker/engine.h"
 #include "daemon/broker/gap.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/memory_sense.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/prefix.h"
 #include "daemon/broker/request.h"
@@ -250,6 +251,7 @@ static void stop(struct broker *b)
     session_store_stop(&b->session_store);
     salt_store_stop(&b->salt_store);
     close_timer(&b->log_more);
+    memory_sense_stop(b);
     admission_close(b);
     gap_close(b);
     (void)uv_prepare_stop(&b->prepare);
@@ -304,6 +306,7 @@ static void on_prepare(uv_prepare_t *prepare)
     struct broker *b = prepare->data;
 
     advance(b);
+    memory_sense_work(b);
     salt_store_look(&b->salt_store);
     if (log_suppressed() != b->n_suppressed) {
         b->n_suppressed = log_suppressed();
@@ -420,11 +423,13 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     salt_store_init(&b->salt_store, loop, &b->identities.salts, b->config.cache_dir);
     salt_store_read(&b->salt_store);
     broker_pin(b);
+    memory_sense_start(b);
     return engine_init(b);
 }
 
 void broker_deinit(struct broker *b)
 {
+    memory_sense_free(b);
     models_free(b);
     metrics_deinit(&b->metrics);
     runner_proc_deinit(&b->runner);

@@ -31,6 +31,7 @@
 #include "daemon/broker/wedge.h"
 #include "ipc/seam.h"
 
+struct memory_sense;
 struct request;
 
 /* What the running engine has said about itself. */
@@ -108,6 +109,8 @@ struct broker {
     uint32_t n_reloads;                /* times that the configuration was read again */
     bool reload_refused;               /* the last of them */
     void (*stopped)(struct broker *b); /* the last handle may be closed now */
+
+    struct memory_sense *sense; /* owned; NULL: nobody looks at memory */
 
     uint64_t n_requests_ever, n_done, n_failed, n_tokens, n_prompt_tokens;
     uint64_t n_drafted, n_accepted; /* guesses of all engine processes; those right */

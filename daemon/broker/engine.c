@@ -13,6 +13,7 @@
 #include "daemon/broker/answer_reuse.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/engine_steps.h"
 #include "daemon/broker/identity.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics_broker.h"
@@ -419,26 +420,6 @@ static void on_prefill(struct broker *b, const struct seam_prefill *p)
     }
 }
 
-/* Steps are measured where it is known whose they are: one model works. */
-static void on_stats(struct broker *b, const struct seam_stats *st)
-{
-    struct slots *only = NULL;
-
-    b->n_drafted += st->drafted - b->engine.stats.drafted;
-    b->n_accepted += st->accepted - b->engine.stats.accepted;
-    b->engine.stats = *st;
-    for (size_t i = 0; i < b->sched.n_sent; i++) {
-        const struct job *j = b->sched.sent[i];
-        if (j && only && only != j->slots) {
-            return;
-        }
-        only = j ? j->slots : only;
-    }
-    if (only) {
-        sched_step(only, st->step_streams + st->step_drafts, st->step_prompt, st->step_us);
-    }
-}
-
 bool engine_check_quantization(struct request *r)
 {
     const struct model_facts *f = &r->model->facts;
@@ -517,8 +498,7 @@ static void on_message(void *user, const struct seam_message *m)
         tunings_on_tuned(b, &m->tuned);
         break;
     default:
-        on_stats(b, &m->stats);
-        metrics_on_stats(b);
+        engine_steps(b, &m->stats);
         break;
     }
 }

@@ -5,6 +5,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct broker;
+struct memory_sense;
+struct seam_stats;
+
 /* What wakes the broker when memory runs short; each look reads whatever else there is, too. */
 enum memory_source { SOURCE_SYSTEMD, SOURCE_CGROUP_PSI, SOURCE_SYSTEM_PSI, SOURCE_POLL };
 
@@ -23,5 +27,27 @@ struct memory_look { /* one look at the sensors, over the window since the last 
     uint64_t oom_kills;  /* in the window (vmstat oom_kill, memory.events oom_kill) */
     bool high_events;    /* memory.events high rose in the window */
 };
+
+/** memory_source_name() - "systemd", "cgroup", "system", "poll". Static. */
+const char *memory_source_name(enum memory_source source);
+
+/** memory_sense_start() - find the sensors and look at them from here on. Where there is no memory
+ * for that, or nothing to look at, the log says so and nobody looks. */
+void memory_sense_start(struct broker *b);
+
+/** memory_sense_stop() - the broker ends: its handles close. Twice is harmless. */
+void memory_sense_stop(struct broker *b);
+
+/** memory_sense_free() - after the loop has ended */
+void memory_sense_free(struct broker *b);
+
+/** memory_sense_work() - there may be work now: look more often while there is. Cheap. */
+void memory_sense_work(struct broker *b);
+
+/** memory_sense_step() - the runner's last step, of this model alone, in its words */
+void memory_sense_step(struct broker *b, uint32_t model, const struct seam_stats *st);
+
+/** memory_sense_latest() - the last look; NULL: there was none */
+const struct memory_look *memory_sense_latest(const struct broker *b);
 
 #endif
