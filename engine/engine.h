@@ -56,6 +56,11 @@ struct engine_options {
     enum cpu_level cpu;      /* must be present (cpu_level_present) */
     unsigned n_threads;      /* 1..64, the calling thread included */
     unsigned n_threads_most; /* that a tuning may use; 0: n_threads */
+    /* Called once, when every file is open that the engine opens of itself, and before its first
+     * thread: for a process that then gives up what it may do. What it returns below 0 ends
+     * engine_new(). May be NULL. */
+    int (*before_threads)(void *arg);
+    void *arg; /* borrowed for the call */
 };
 
 /**

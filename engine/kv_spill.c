@@ -217,7 +217,7 @@ static void *writer_main(void *arg)
 {
     struct kv_spill *s = arg;
 
-    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), NICE_WRITER);
+    (void)setpriority(PRIO_PROCESS, 0, NICE_WRITER); /* of this thread alone */
     const bool scanned = scan(s);
     (void)pthread_mutex_lock(&s->lock);
     s->failed = !scanned;

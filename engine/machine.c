@@ -43,7 +43,10 @@ int engine_new(struct engine **ret, const struct engine_options *options)
     e->n_threads = options->n_threads;
     e->mark = mark_of(options, n_most);
     e->stat_fd = open("/proc/stat", O_RDONLY | O_CLOEXEC);
-    const int r = threads_new(&e->threads, n_most);
+    int r = options->before_threads ? options->before_threads(options->arg) : 0;
+    if (r == 0) {
+        r = threads_new(&e->threads, n_most);
+    }
     if (r < 0) {
         engine_free(e);
         return r;

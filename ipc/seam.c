@@ -227,6 +227,7 @@ static const struct field hello_rows[] = {
     {"pack_id", FIELD_BYTES, FIELD_REQUIRED, AT(pack_id), .max = WORD_MAX},
     {"cpu", FIELD_BYTES, FIELD_REQUIRED, AT(cpu), .max = MSG_NAME_MAX},
     {"n_threads", FIELD_U32, FIELD_REQUIRED, AT(n_threads), .max = UINT32_MAX},
+    {"confined", FIELD_BYTES, AT(confined), .max = MSG_NAME_MAX},
 };
 #undef AT
 

@@ -115,6 +115,7 @@ struct seam_hello {
     struct strview pack_id; /* model_pack_id() */
     struct strview cpu;     /* level in use */
     uint32_t n_threads;
+    struct strview confined; /* by what the engine process is: "seccomp+landlock", "none" */
 };
 
 struct seam_loaded {

@@ -39,6 +39,7 @@ struct engine_facts {
     bool known;        /* has said it */
     char pack_id[128]; /* of the packed files it maps */
     char cpu[32];
+    char confined[32]; /* by what the process is; empty: not told */
     uint32_t n_threads;
     struct seam_stats stats;
 };

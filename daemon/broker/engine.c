@@ -162,11 +162,13 @@ static void on_hello(struct broker *b, const struct seam_hello *h)
 {
     strview_copy(b->engine.pack_id, sizeof(b->engine.pack_id), h->pack_id);
     strview_copy(b->engine.cpu, sizeof(b->engine.cpu), h->cpu);
+    strview_copy(b->engine.confined, sizeof(b->engine.confined), h->confined);
     b->engine.n_threads = h->n_threads;
     b->engine.known = true;
     metrics_engine(&b->metrics, true, clock_now_ns());
-    log_line(LOG_INFO, "engine %d is up: %s, %u threads", runner_proc_pid(&b->runner),
-             b->engine.cpu, b->engine.n_threads);
+    log_line(LOG_INFO, "engine %d is up: %s, %u threads, confined by: %s",
+             runner_proc_pid(&b->runner), b->engine.cpu, b->engine.n_threads,
+             b->engine.confined[0] ? b->engine.confined : "not told");
     broker_dirty(b);
 }
 

@@ -389,7 +389,7 @@ void results_status(struct conn *c, uint32_t id)
 
     buf_init(&result, RESULT_MAX);
     struct packer p = packer_of(&result);
-    pack_map(&p, own ? 21 : 20);
+    pack_map(&p, own ? 22 : 21);
     text_pair(&p, "version", ONEBIT_VERSION);
     pack_z(&p, "protocol");
     pack_array(&p, 2);
@@ -400,6 +400,7 @@ void results_status(struct conn *c, uint32_t id)
     uint_pair(&p, "runner_pid", (uint64_t)runner_proc_pid(&b->runner));
     uint_pair(&p, "runner_restarts", b->n_restarts);
     text_pair(&p, "cpu", b->engine.cpu);
+    text_pair(&p, "confined", b->engine.confined);
     uint_pair(&p, "threads", b->engine.n_threads);
     uint_pair(&p, "connections", b->n_conns);
     uint_pair(&p, "queued", b->queue.n_waiting);

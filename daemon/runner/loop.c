@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "daemon/runner/confine.h"
 #include "daemon/runner/runner.h"
 
 #define NICE_COMPUTE 5 /* the broker, at 0, is served before any compute thread */
@@ -127,26 +128,37 @@ static void runner_deinit(struct runner *rn)
     buf_deinit(&rn->text);
 }
 
+/* The engine has its files open and no thread runs yet. The seam's reader, started here, keeps our
+ * priority. */
+static int before_threads(void *arg)
+{
+    struct runner *rn = arg;
+
+    rn->confined = confine(CONFINE_ENGINE);
+    const int r = seam_io_open(&rn->io, rn->seam_fd);
+    (void)setpriority(PRIO_PROCESS, 0, NICE_COMPUTE); /* this thread and those it starts */
+    return r;
+}
+
 int loop_main(const struct runner_options *options, const struct runner_hooks *hooks)
 {
-    const struct engine_options engine = {.cpu = options->cpu,
-                                          .n_threads = options->n_threads,
-                                          .n_threads_most = options->n_threads_most};
     static struct pulse unseen;
     struct runner rn = {.hooks = hooks,
                         .pulse = options->pulse ? options->pulse : &unseen,
+                        .seam_fd = options->seam_fd,
                         .step_tokens_max = options->step_tokens_max,
                         .n_threads = options->n_threads};
+    const struct engine_options engine = {.cpu = options->cpu,
+                                          .n_threads = options->n_threads,
+                                          .n_threads_most = options->n_threads_most,
+                                          .before_threads = before_threads,
+                                          .arg = &rn};
     int status = EXIT_FAILED;
 
     buf_init(&rn.out, OUT_BYTES_MAX);
     buf_init(&rn.text, FRAME_SEAM_BODY_MAX / 2);
     guard_init();
-    int r = seam_io_open(&rn.io, options->seam_fd); /* its reader keeps our priority */
-    if (r == 0) {
-        (void)setpriority(PRIO_PROCESS, 0, NICE_COMPUTE); /* this thread and those it starts */
-        r = engine_new(&rn.engine, &engine);
-    }
+    const int r = engine_new(&rn.engine, &engine);
     if (r == 0) {
         status = run(&rn);
     } else {

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/runner/confine.h"
 #include "daemon/runner/runner.h"
 
 #define PACK_FD_IN 3
@@ -34,6 +35,8 @@ int pack_main(uint64_t bytes_max)
     struct diag diag = {0};
     const char *word = "malformed";
     int status = PACK_EXIT_MALFORMED;
+
+    (void)confine(CONFINE_PACKER); /* it works as well where it cannot be */
     const int r = model_pack(PACK_FD_IN, PACK_FD_OUT, &limits, &diag);
 
     if (r == -ENOSPC && diag.set) {

@@ -43,7 +43,8 @@ void report_hello(struct runner *rn)
                    .type = SEAM_HELLO,
                    .hello = {.pack_id = strview_of(model_pack_id()),
                              .cpu = strview_of(cpu_level_name(engine_cpu(rn->engine))),
-                             .n_threads = rn->n_threads},
+                             .n_threads = rn->n_threads,
+                             .confined = strview_of(rn->confined)},
                });
 }
 

@@ -118,6 +118,8 @@ struct runner {
     struct seam_io *io;               /* owned */
     const struct runner_hooks *hooks; /* borrowed, may be NULL */
     struct pulse *pulse;              /* borrowed */
+    const char *confined;             /* static: confine() */
+    int seam_fd;                      /* borrowed */
     size_t step_tokens_max;
     unsigned n_threads;
     struct buf out;  /* reports not yet written */

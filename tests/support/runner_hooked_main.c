@@ -6,16 +6,24 @@
  *   @@wedge-at-token-N@@     do nothing any more when the answer has N tokens and goes on; one
  *                            that is continued elsewhere has one more at once, and is not caught
  *   @@sleep-ms-N-per-step@@  sleep N ms in each step that works on the request
+ *   @@try-open@@             open /etc/passwd, and say on stderr what came of it
+ *   @@try-socket@@, @@try-exec@@, @@try-fork@@   make a socket, run a program, a process
+ *
+ * Who gets what it tried for says so by its exit status, 42.
  *
  * $ONEBIT_STEP_MS: so many ms for every request that says nothing of it.
  *
  * And a packer that is killed in mid-write: $ONEBIT_DIE_AT names a file with a number N and a word.
  * The first packer that finds it takes it away and writes half of its Nth piece; then it is killed,
- * and with the word "both" the daemon is, too. */
+ * and with the word "both" the daemon is, too. With one of the words try-open, try-socket,
+ * try-exec and try-fork it tries that instead. */
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,6 +53,45 @@ static long number_between(struct strview request, const char *before, const cha
     return left >= strlen(after) && memcmp(at, after, strlen(after)) == 0 && n < 65536 ? n : -1;
 }
 
+static const char *const tries[] = {"try-open", "try-socket", "try-exec", "try-fork"};
+enum { N_TRIES = sizeof(tries) / sizeof(tries[0]), EXIT_GOT_IT = 42 };
+
+static void attempt(size_t which)
+{
+    char *const args[] = {(char *)(uintptr_t) "true", NULL}; /* execv() does not write to it */
+    int fd = -1;
+
+    switch (which) {
+    case 0:
+        fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+        (void)fprintf(stderr, "hooked: open: %s\n", fd < 0 ? strerror(errno) : "open");
+        break;
+    case 1:
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        break;
+    case 2:
+        (void)execv("/bin/true", args);
+        return;
+    default:
+        fd = fork();
+        break;
+    }
+    if (fd >= 0) {
+        _exit(EXIT_GOT_IT);
+    }
+}
+
+static void attempt_asked(struct strview request)
+{
+    for (size_t i = 0; i < N_TRIES; i++) {
+        char word[32];
+        (void)snprintf(word, sizeof(word), "@@%s@@", tries[i]);
+        if (memmem(request.data, request.n, word, strlen(word))) {
+            attempt(i);
+        }
+    }
+}
+
 static uint64_t on_start(struct strview request)
 {
     static const char prefill[] = "@@crash-at-prefill@@";
@@ -54,6 +101,7 @@ static uint64_t on_start(struct strview request)
     const char *always = getenv("ONEBIT_STEP_MS");
     uint64_t mark = ms > 0 ? (uint64_t)ms : always ? strtoul(always, NULL, 10) & 0xffff : 0;
 
+    attempt_asked(request);
     if (token >= 0) {
         mark |= (uint64_t)token << MARK_TOKEN_SHIFT | MARK_CRASH_TOKEN;
     }
@@ -85,8 +133,27 @@ static void on_step(uint64_t mark, bool prefill, size_t n_answer)
     }
 }
 
-static long writes_left = -1; /* before the last one; < 0: all */
-static bool kill_both;
+static long writes_left = -1;   /* before the last one; < 0: all */
+static size_t to_try = N_TRIES; /* none */
+static int killer = -1;         /* a pipe: who closes it has the daemon killed, and its packer */
+
+/* A process that is not confined, for what the packer may not do. */
+static void keep_a_killer(void)
+{
+    const pid_t daemon = getppid(), packer = getpid();
+    int pair[2];
+    char byte;
+
+    if (pipe(pair) < 0 || fork() != 0) {
+        killer = pair[1];
+        return;
+    }
+    (void)close(pair[1]);
+    (void)!read(pair[0], &byte, 1);
+    (void)kill(daemon, SIGKILL);
+    (void)kill(packer, SIGKILL);
+    _exit(0);
+}
 
 static void read_orders(void)
 {
@@ -96,7 +163,12 @@ static void read_orders(void)
 
     if (fd >= 0 && unlink(path) == 0 && read(fd, text, sizeof(text) - 1) > 0) {
         writes_left = strtol(text, NULL, 10);
-        kill_both = strstr(text, "both") != NULL;
+        if (strstr(text, "both")) {
+            keep_a_killer();
+        }
+        for (size_t i = 0; i < N_TRIES; i++) {
+            to_try = strstr(text, tries[i]) ? i : to_try;
+        }
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -111,9 +183,17 @@ ssize_t __wrap_pwrite64(int fd, const void *data, size_t n, off_t at)
     if (writes_left < 0 || --writes_left > 0) {
         return __real_pwrite64(fd, data, n, at);
     }
+    if (to_try < N_TRIES) {
+        writes_left = -1;
+        attempt(to_try);
+        return __real_pwrite64(fd, data, n, at);
+    }
     (void)!__real_pwrite64(fd, data, n / 2, at);
-    if (kill_both) {
-        (void)kill(getppid(), SIGKILL);
+    if (killer >= 0) {
+        (void)close(killer);
+        for (;;) {
+            (void)nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+        }
     }
     (void)kill(getpid(), SIGKILL);
     return -1;
