@@ -176,8 +176,12 @@ static int set_weights(const char *value, enum weights_backing *ret)
 
 static int set_board(const char *value, const char **ret)
 {
-    if (!board_find(value)) {
-        board_list(value);
+    struct board some[BOARDS_MAX];
+    char name[BOARD_NAME_MAX + 1];
+    size_t n;
+
+    if (!boards_parse(value, some, &n, name)) {
+        board_list(name);
         return LAB_USAGE;
     }
     *ret = value;
@@ -224,6 +228,10 @@ static int positional(struct lab_args *a, unsigned verb, const char *word)
 {
     if (a->path && verb == VERB_QUANTIZE && !a->out) {
         a->out = word;
+        return LAB_OK;
+    }
+    if (a->path && verb == VERB_INFO && a->n_also < ARRAY_SIZE(a->also)) {
+        a->also[a->n_also++] = word;
         return LAB_OK;
     }
     if (a->path) {

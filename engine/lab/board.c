@@ -19,8 +19,10 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/compiler.h"
 #include "engine/engine.h"
 #include "engine/lab/lab.h"
 
@@ -58,6 +60,63 @@ const struct board *board_find(const char *name)
         }
     }
     return NULL;
+}
+
+bool board_is_size(const struct board *board)
+{
+    return board->bus_bits == 0 && board->ram_mib > 0;
+}
+
+static bool parse_size(const char *word, struct board *ret)
+{
+    static const struct {
+        const char *unit;
+        uint64_t bytes;
+    } units[] = {{"G", UINT64_C(1) << 30}, {"M", MIB}, {"", 1}};
+    char *end;
+
+    if (*word < '0' || *word > '9') {
+        return false;
+    }
+    errno = 0;
+    const unsigned long long n = strtoull(word, &end, 10);
+    for (size_t i = 0; i < ARRAY_SIZE(units) && errno == 0; i++) {
+        if (strcmp(end, units[i].unit) == 0) {
+            const uint64_t mib = n <= UINT64_MAX / units[i].bytes ? n * units[i].bytes / MIB : 0;
+            *ret = (struct board){.what = "memory", .ram_mib = (uint32_t)mib, .n_threads = 4};
+            return mib > 0 && mib < UINT32_MAX;
+        }
+    }
+    return false;
+}
+
+bool boards_parse(const char *text, struct board *ret, size_t *ret_n, char *ret_bad)
+{
+    *ret_n = 0;
+    for (const char *at = text;; at++) {
+        const size_t n = strcspn(at, ",");
+        char word[BOARD_NAME_MAX + 1];
+
+        (void)snprintf(word, sizeof(word), "%.*s", (int)(n < sizeof(word) ? n : sizeof(word) - 1),
+                       at);
+        const struct board *known = n < sizeof(word) ? board_find(word) : NULL;
+        const bool size =
+            !known && n < sizeof(word) && *ret_n < BOARDS_MAX && parse_size(word, &ret[*ret_n]);
+        if ((!known && !size) || *ret_n == BOARDS_MAX) {
+            memcpy(ret_bad, word, sizeof(word));
+            return false;
+        }
+        if (known) {
+            ret[*ret_n] = *known;
+        } else {
+            ret[*ret_n].name = at; /* up to the comma */
+        }
+        ++*ret_n;
+        at += n;
+        if (*at == '\0') {
+            return true;
+        }
+    }
 }
 
 static double peak_rate(const struct board *b)

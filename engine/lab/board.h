@@ -3,6 +3,7 @@
 #define ENGINE_LAB_BOARD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/compiler.h"
@@ -19,8 +20,21 @@ struct board {
     unsigned n_threads;  /* cores */
 };
 
+#define BOARDS_MAX 16u
+#define BOARD_NAME_MAX 31u
+
 /** board_find() - NULL for an unknown name; static */
 const struct board *board_find(const char *name);
+
+/**
+ * boards_parse() - names of boards, and sizes of memory (`512M`, `8G`, bytes), with commas between
+ * @ret: up to BOARDS_MAX; strings borrowed from the table or @text; of a size only ram_mib is known
+ * @ret_bad: room for BOARD_NAME_MAX + 1 bytes: of what is neither, the beginning
+ */
+MUST_USE bool boards_parse(const char *text, struct board *ret, size_t *ret_n, char *ret_bad);
+
+/** board_is_size() - it came as a size of memory: nothing else is known of it */
+bool board_is_size(const struct board *board);
 
 /** board_list() - print all of them to standard error, and before, that @name is none unless it is
  * "list" */

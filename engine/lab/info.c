@@ -149,6 +149,9 @@ int verb_info(const struct lab_args *a)
         lab_error("--ctx, --streams and --chunk say nothing without --board");
         return LAB_USAGE;
     }
+    if (board_table_wanted(a)) {
+        return board_table(a);
+    }
     int r = lab_model(a->path, &model, NULL);
     if (r != LAB_OK) {
         return r;

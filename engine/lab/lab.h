@@ -31,6 +31,7 @@ enum {
 
 #define LAB_INPUT_MAX ((size_t)256 << 20) /* bytes read from a text or from standard input */
 #define LAB_STREAMS_MAX STEP_ITEMS_MAX
+#define LAB_FILES_MAX 16u    /* that `info --board` compares */
 #define LAB_CHUNK 64u        /* prompt tokens in one step */
 #define LAB_CHUNK_BENCH 256u /* the same when `bench` is not told */
 
@@ -54,7 +55,9 @@ enum { /* verbs, as bits: which options belong to which */
 
 /* A command line. Strings borrow from argv; NULL where not given. */
 struct lab_args {
-    const char *path; /* MODEL, IN.gguf, or OUT.gguf for `make` */
+    const char *path;                    /* MODEL, IN.gguf, or OUT.gguf for `make` */
+    const char *also[LAB_FILES_MAX - 1]; /* (n_also) more of them: `info --board` */
+    size_t n_also;
     enum cpu_level cpu;
     enum kv_type kv;
     enum weights_backing weights;
@@ -126,6 +129,11 @@ struct lab_profile {
 void profile_print(const char *phase, const struct lab_profile *p);
 /** profile_json() - the same for a program; NULL: no memory */
 json_t *profile_json(const struct lab_profile *p);
+
+/** board_table() - what models take on boards, as a table: for several of either, or BYTES */
+int board_table(const struct lab_args *a);
+/** board_table_wanted() - is that what is asked for? */
+bool board_table_wanted(const struct lab_args *a);
 
 /** predict_print() - what running a model on a->board takes: `info --board` */
 int predict_print(const struct lab_args *a, const struct model *model);

@@ -22,9 +22,9 @@ struct verb {
 
 static const struct verb verbs[] = {
     {"info", VERB_INFO, verb_info,
-     "MODEL [--board NAME [--ctx N] [--streams N] [--chunk N]] [--json]",
+     "MODEL... [--board NAME|BYTES[,...] [--ctx N] [--streams N] [--chunk N]] [--json]",
      "say what a model file holds; or what running it takes on a board, and how fast that can be\n"
-     "      (--board list names the boards)"},
+     "      (--board list names the boards); or what several take on several, as a table"},
     {"verify", VERB_VERIFY, verb_verify, "MODEL",
      "check a whole file: exit 0 sound, 65 broken, 69 sound but not supported"},
     {"tokenize", VERB_TOKENIZE, verb_tokenize, "MODEL [--special] [--add-special] [--jsonl] < TEXT",

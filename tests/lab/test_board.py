@@ -93,6 +93,49 @@ class Boards(unittest.TestCase):
             self.assertEqual(lab('info', HOME_MODEL, *args).returncode, USAGE, args)
 
 
+class Tables(unittest.TestCase):
+
+    def table(self, *args):
+        """Rows as lists of cells, the head first."""
+        lines = fine('info', *args).decode().split('\n\n')[0].splitlines()
+        return [[cell.strip() for cell in line.strip('|').split('|')] for line in lines if not line.startswith('|---')]
+
+    def test_several_models_on_several_boards(self):
+        with tempfile.TemporaryDirectory() as home:
+            big = make(home, 'llama-160m', 'Q8_0')
+            head, *rows = self.table(HOME_MODEL, big, '--board', 'pi-zero-2w,pi5-4gb,1G')
+            self.assertEqual(head[5:], ['pi-zero-2w: 307 of 512 MiB', 'pi5-4gb: 2457 of 4096 MiB', '1G: 614 of 1024 MiB'])
+            self.assertEqual([row[:2] for row in rows], [[name, kv] for name in ('home-q1_0', pathlib.Path(big).stem) for kv in ('f16', 'int8')])
+            self.assertEqual(rows[0][5:], ['64 or more'] * 3)
+            for which, streams in ((5, 'f16'), (6, 'f16'), (7, 'int8')):
+                row = rows[2 if streams == 'f16' else 3]
+                memory = board(big, 'pi5-4gb', '--ctx', 2048, '--kv', streams)['memory']
+                self.assertAlmostEqual(float(row[2]), (memory['weights'] + memory['tables']) / MIB, delta=0.6)
+                self.assertAlmostEqual(float(row[3]), memory['kv'] / 2048 * 1000 / MIB, delta=0.6)
+                budget = int(head[which].split()[1])
+                n = int(row[which].split()[0])
+                for m, fits in ((n, True), (n + 1, False)):
+                    use = board(big, 'pi5-4gb', '--ctx', 2048, '--kv', streams, '--streams', min(m, 64), '--chunk', 576)['memory']
+                    if n < 64:
+                        self.assertEqual(use['total'] - use['process'] + 16 * MIB <= budget * MIB, fits, (which, m))
+
+    def test_what_does_not_fit_is_said(self):
+        with tempfile.TemporaryDirectory() as home:
+            self.assertIn('does not fit', self.table(make(home, 'llama-160m', 'F16'), '--board', '300M')[1])
+
+    def test_a_size_is_memory_and_what_is_neither_is_named(self):
+        for size, head in (('2147483648', '1228 of 2048'), ('512M', '307 of 512'), ('8G', '4915 of 8192')):
+            self.assertEqual(self.table(HOME_MODEL, '--board', size)[0][5], f'{size}: {head} MiB')
+        for wrong in ('8Q', '-1', '0', '1', 'pi5-4gb,', ',', 'pi5-4gb,cray-1', '99999999999G', ','.join(['1G'] * 17)):
+            self.assertEqual(lab('info', HOME_MODEL, '--board', wrong).returncode, USAGE, wrong)
+
+    def test_several_models_want_a_board_and_no_details(self):
+        for args in ([], ['--board', '1G', '--json'], ['--board', '1G', '--streams', 2], ['--board', '1G', '--chunk', 2]):
+            self.assertEqual(lab('info', HOME_MODEL, HOME_MODEL, *args).returncode, USAGE)
+        self.assertEqual(lab('info', *[HOME_MODEL] * 17, '--board', '1G').returncode, USAGE)
+        self.assertEqual(lab('verify', HOME_MODEL, HOME_MODEL).returncode, USAGE)
+
+
 class Memory(unittest.TestCase):
 
     @unittest.skipIf(os.environ.get('ONEBIT_SANITIZED') == '1', 'a sanitizer takes memory of its own')
