@@ -20,6 +20,7 @@
 #include "base/strview.h"
 #include "engine/draft.h"
 #include "engine/kernels/cpu.h"
+#include "engine/resident.h"
 #include "engine/sampler.h"
 #include "engine/tune.h"
 #include "engine/weights.h"

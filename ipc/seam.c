@@ -372,6 +372,23 @@ static const struct field tuned_rows[] = {
 };
 #undef AT
 
+#define AT(member) .at = offsetof(struct seam_memory, member)
+static const struct field memory_rows[] = {
+    {"model", FIELD_U32, FIELD_REQUIRED, AT(model), .max = UINT32_MAX},
+    {"mapped", FIELD_U64, AT(mapped), .max = UINT64_MAX},
+    {"private", FIELD_U64, AT(private_), .max = UINT64_MAX},
+    {"huge", FIELD_U64, AT(huge), .max = UINT64_MAX},
+    {"resident", FIELD_U64, AT(resident), .max = UINT64_MAX},
+    {"kv_used", FIELD_U64, AT(kv_used), .max = UINT64_MAX},
+    {"kv_idle", FIELD_U64, AT(kv_idle), .max = UINT64_MAX},
+    {"kv_total", FIELD_U64, AT(kv_total), .max = UINT64_MAX},
+    {"kv_resident", FIELD_U64, AT(kv_resident), .max = UINT64_MAX},
+    {"scratch", FIELD_U64, AT(scratch), .max = UINT64_MAX},
+    {"scratch_resident", FIELD_U64, AT(scratch_resident), .max = UINT64_MAX},
+    {"heap", FIELD_U64, AT(heap), .max = UINT64_MAX},
+};
+#undef AT
+
 /* --- all of them --- */
 
 struct shape {
@@ -392,6 +409,7 @@ static const struct shape shapes[SEAM_TYPES] = {
     [SEAM_CANCEL] = SHAPE("cancel", cancel_rows),
     [SEAM_PUBLIC] = SHAPE("public", public_rows),
     [SEAM_SPILL] = SHAPE("spill", spill_rows),
+    [SEAM_MEASURE] = SHAPE("measure", drop_rows),
     [SEAM_HELLO] = SHAPE("hello", hello_rows),
     [SEAM_LOADED] = SHAPE("loaded", loaded_rows),
     [SEAM_STARTED] = SHAPE("started", started_rows),
@@ -402,6 +420,7 @@ static const struct shape shapes[SEAM_TYPES] = {
     [SEAM_LOAD_FAILED] = SHAPE("load_failed", load_failed_rows),
     [SEAM_STATS] = SHAPE("stats", stats_rows),
     [SEAM_TUNED] = SHAPE("tuned", tuned_rows),
+    [SEAM_MEMORY] = SHAPE("memory", memory_rows),
 };
 
 static const char *type_word(unsigned i)

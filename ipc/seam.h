@@ -37,7 +37,8 @@ enum seam_type {
     SEAM_CANCEL, /* forget a sequence; answered by no report; polled inside a step */
     SEAM_PUBLIC, /* what is public has changed: what was is found by nobody any more */
     SEAM_SPILL,  /* keep idle KV blocks of a loaded model in this file, too (descriptor attached) */
-    SEAM_HELLO,  /* runner -> broker: first frame */
+    SEAM_MEASURE, /* how much of a model is in memory? */
+    SEAM_HELLO,   /* runner -> broker: first frame */
     SEAM_LOADED,
     SEAM_STARTED,
     SEAM_PREFILL,
@@ -48,7 +49,8 @@ enum seam_type {
                        * a model that was loaded: its file was changed, and it has been dropped with
                        * all its sequences */
     SEAM_STATS,
-    SEAM_TUNED, /* how many threads a model's steps take, as it was measured now or before */
+    SEAM_TUNED,  /* how many threads a model's steps take, as it was measured now or before */
+    SEAM_MEMORY, /* the answer to SEAM_MEASURE, when there is a moment for it */
     SEAM_TYPES,
 };
 
@@ -188,11 +190,24 @@ struct seam_tuned {
     struct strview record; /* to be kept, and sent with the next load; empty: it came from there */
 };
 
+struct seam_memory { /* bytes */
+    uint32_t model;
+    uint64_t mapped; /* of the packed file; of a private copy, what is read of the file beside it */
+    uint64_t private_;                   /* of a private copy of the weights */
+    uint64_t huge;                       /* of these, in huge pages */
+    uint64_t resident;                   /* of `mapped` and `private_`, in memory now */
+    uint64_t kv_used, kv_idle, kv_total; /* blocks of sequences, kept after them, all there are */
+    uint64_t kv_resident;                /* of the pool */
+    uint64_t scratch, scratch_resident;
+    uint64_t heap; /* of the whole process: allocations since it said hello */
+};
+
 struct seam_message {
     enum seam_type type;
     union {
         struct seam_load load;
-        uint32_t drop; /* model */
+        uint32_t drop;    /* model */
+        uint32_t measure; /* model */
         struct seam_start start;
         struct seam_plan plan;
         uint64_t cancel; /* seq */
@@ -207,6 +222,7 @@ struct seam_message {
         struct seam_failed failed;
         struct seam_stats stats;
         struct seam_tuned tuned;
+        struct seam_memory memory;
     };
 };
 

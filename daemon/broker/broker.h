@@ -42,6 +42,8 @@ struct engine_facts {
     char confined[32]; /* by what the process is; empty: not told */
     uint32_t n_threads;
     struct seam_stats stats;
+    uint64_t program_bytes, heap_bytes; /* of its process: ledger.h */
+    uint64_t asked_ns;                  /* when it was last asked for its memory */
 };
 
 /* A public prefix that the engine is computing. */

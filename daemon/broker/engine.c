@@ -13,8 +13,10 @@
 #include "daemon/broker/answer_reuse.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/delta.h"
 #include "daemon/broker/engine_steps.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/ledger.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
@@ -166,6 +168,7 @@ static void on_hello(struct broker *b, const struct seam_hello *h)
     b->engine.n_threads = h->n_threads;
     b->engine.known = true;
     metrics_engine(&b->metrics, true, clock_now_ns());
+    ledger_hello(b);
     log_line(LOG_INFO, "engine %d is up: %s, %u threads, confined by: %s",
              runner_proc_pid(&b->runner), b->engine.cpu, b->engine.n_threads,
              b->engine.confined[0] ? b->engine.confined : "not told");
@@ -185,63 +188,6 @@ static bool ids_room(struct broker *b, size_t n)
     b->ids = ids;
     b->n_ids_room = n;
     return true;
-}
-
-/* The rows of log-probabilities from `skip` on; NULL: none or no memory. Free with free(). */
-static struct msg_logprob *logprob_rows(const struct seam_tokens *t, size_t skip,
-                                        size_t *ret_alternatives)
-{
-    struct cursor c = t->logprobs;
-    struct mp_value row, pair, id, value;
-    struct msg_logprob *rows = NULL;
-    size_t n = 0, width = 0;
-
-    for (size_t i = 0; i < t->n_logprobs; i++) {
-        if (!mp_next(&c, &row) || row.type != MP_ARRAY || row.n == 0 ||
-            row.n > MSG_LOGPROBS_MAX + 1 || (width && row.n != width)) {
-            goto bad;
-        }
-        width = row.n;
-        if (!rows && !(rows = calloc(t->n_logprobs, width * sizeof(*rows)))) {
-            goto bad;
-        }
-        for (size_t k = 0; k < width; k++) {
-            if (!mp_next(&c, &pair) || pair.type != MP_ARRAY || pair.n != 2 || !mp_next(&c, &id) ||
-                id.type != MP_INT || !mp_next(&c, &value) ||
-                (value.type != MP_FLOAT && value.type != MP_INT)) {
-                goto bad;
-            }
-            if (i >= skip) {
-                rows[n++] = (struct msg_logprob){.id = (int32_t)id.u, .logprob = (float)value.f};
-            }
-        }
-    }
-    *ret_alternatives = width;
-    return rows;
-bad:
-    free(rows);
-    return NULL;
-}
-
-static int put_delta(struct buf *out, struct request *r, const struct seam_tokens *t,
-                     const struct answer_news *news)
-{
-    const struct msg_delta d = {
-        .n0 = t->n0 + (uint32_t)news->skip_ids,
-        .text = {.data = t->text.n ? t->text.data + news->skip_bytes : NULL,
-                 .n = t->text.n - news->skip_bytes},
-    };
-    const size_t n_ids = t->ids.n - news->skip_ids;
-    struct msg_logprob *rows = NULL;
-    size_t width = 0;
-
-    if (t->n_logprobs == t->ids.n && t->n_logprobs > 0 && n_ids > 0) {
-        rows = logprob_rows(t, news->skip_ids, &width);
-    }
-    const int e = message_put_delta(out, r->id, &d, r->broker->ids + news->skip_ids, n_ids, rows,
-                                    rows ? width : 0);
-    free(rows);
-    return e;
 }
 
 static void deliver(struct request *r, const struct seam_tokens *t, const struct answer_news *news)
@@ -270,7 +216,7 @@ static void deliver(struct request *r, const struct seam_tokens *t, const struct
     b->n_tokens += t->ids.n - news->skip_ids;
     metrics_on_tokens(r, t->ids.n - news->skip_ids);
     buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
-    if (put_delta(&out, r, t, news) < 0) {
+    if (delta_put(&out, r, t, news) < 0) {
         buf_deinit(&out);
         request_fail(r, ERR_INTERNAL, "a part of the answer did not fit a frame");
         return;
@@ -446,6 +392,8 @@ bool engine_check_quantization(struct request *r)
 static void on_loaded(struct broker *b, const struct seam_loaded *l)
 {
     models_on_loaded(b, l);
+    b->engine.asked_ns = 0;
+    ledger_ask(b);
     struct model *m = model_by_number(b, l->model);
     if (!m || m->state != MODEL_LOADED) {
         return;
@@ -495,6 +443,9 @@ static void on_message(void *user, const struct seam_message *m)
         break;
     case SEAM_LOAD_FAILED:
         models_on_load_failed(b, &m->failed);
+        break;
+    case SEAM_MEMORY:
+        ledger_memory(b, &m->memory);
         break;
     case SEAM_TUNED:
         tunings_on_tuned(b, &m->tuned);

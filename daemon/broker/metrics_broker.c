@@ -8,6 +8,7 @@
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/ledger.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
@@ -130,6 +131,9 @@ static void models_now(struct broker *b, struct metrics_now *now)
             n->loaded = true;
             n->weight_bytes += m->facts.weight_bytes;
             n->scratch_bytes += m->facts.scratch_bytes;
+            n->private_bytes += m->memory.private_;
+            n->resident_bytes += m->memory.resident;
+            n->kv_resident_bytes += m->memory.kv_resident;
             n->streams += m->slots.n_held;
             n->streams_max += m->slots.n_streams;
         }
@@ -171,6 +175,7 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
 {
     const uint64_t at = clock_now_ns();
     size_t resident = 0;
+    struct ledger ledger;
 
     *ret = (struct metrics_now){
         .now_ns = at,
@@ -204,6 +209,13 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
     if (uv_resident_set_memory(&resident) == 0) { /* /proc: no disk is waited for */
         ret->resident_bytes = resident;
     }
+    ledger_ask(b);
+    ledger_take(b, &ledger);
+    ret->budget_bytes = ledger.budget;
+    ret->charged_bytes = ledger.charged;
+    ret->engine_resident_bytes = ledger.engine_resident;
+    ret->swaps = b->residency.swaps.n_ever;
+    ret->idle_unloads = b->residency.n_idle;
     requests_now(b, ret);
     models_now(b, ret);
 }

@@ -49,6 +49,9 @@ enum family {
     F_BREAKER,
     F_WEIGHTS,
     F_SCRATCH,
+    F_PRIVATE,
+    F_WEIGHTS_RESIDENT,
+    F_KV_RESIDENT,
     F_KV,
     F_KV_TOTAL,
     F_QUEUE_BYTES,
@@ -61,6 +64,11 @@ enum family {
     F_ANSWER_HITS,
     F_ANSWER_MISSES,
     F_ANSWER_BYTES,
+    F_BUDGET,
+    F_CHARGED,
+    F_SWAPS,
+    F_IDLE_UNLOADS,
+    F_ENGINE_RESIDENT,
     F_RESIDENT,
     F_SHED,
     F_SUPPRESSED,
@@ -105,6 +113,9 @@ static const struct {
     [F_BREAKER] = {"onebit_breaker_state", "gauge", "The model's circuit breaker: 0 closed, 1 one probe is out, 2 open."},
     [F_WEIGHTS] = {"onebit_weight_bytes", "gauge", "Weights of the loaded model."},
     [F_SCRATCH] = {"onebit_scratch_bytes", "gauge", "Working memory of the loaded model."},
+    [F_PRIVATE] = {"onebit_weight_private_bytes", "gauge", "Of these, in a copy that the system cannot take back."},
+    [F_WEIGHTS_RESIDENT] = {"onebit_weight_resident_bytes", "gauge", "Of these, in memory when the engine last looked."},
+    [F_KV_RESIDENT] = {"onebit_model_kv_resident_bytes", "gauge", "KV memory of the model that is in memory, in use or not."},
     [F_KV] = {"onebit_kv_bytes", "gauge", "KV memory: used by sequences, idle (kept for reuse), free."},
     [F_KV_TOTAL] = {"onebit_kv_limit_bytes", "gauge", "KV memory there is."},
     [F_QUEUE_BYTES] = {"onebit_queue_bytes", "gauge", "Bodies of the requests that wait or run."},
@@ -117,6 +128,11 @@ static const struct {
     [F_ANSWER_HITS] = {"onebit_kept_answer_hits_total", "counter", "Requests answered from the cache of answers."},
     [F_ANSWER_MISSES] = {"onebit_kept_answer_misses_total", "counter", "Requests that might have been, and were computed."},
     [F_ANSWER_BYTES] = {"onebit_kept_answer_bytes", "gauge", "Bytes of the cache of answers."},
+    [F_BUDGET] = {"onebit_memory_budget_bytes", "gauge", "What the daemon may take in all: [memory] budget."},
+    [F_CHARGED] = {"onebit_memory_charged_bytes", "gauge", "Of it, what models and the daemon's tables are planned with."},
+    [F_SWAPS] = {"onebit_model_swaps_total", "counter", "Loads that made another model leave."},
+    [F_IDLE_UNLOADS] = {"onebit_model_idle_unloads_total", "counter", "Models that left because nobody asked for them."},
+    [F_ENGINE_RESIDENT] = {"onebit_engine_resident_bytes", "gauge", "Resident memory of the engine's process."},
     [F_RESIDENT] = {"onebit_broker_resident_bytes", "gauge", "Resident memory of the daemon's own process, the engine's not included."},
     [F_SHED] = {"onebit_connections_shed_total", "counter", "Connections closed because all clients together took too much memory."},
     [F_SUPPRESSED] = {"onebit_log_lines_suppressed_total", "counter", "Lines caused by clients that the log left out."},
@@ -406,6 +422,12 @@ static uint64_t of_model(const struct metrics_now_model *n, enum family f)
         return n->breaker;
     case F_WEIGHTS:
         return n->weight_bytes;
+    case F_PRIVATE:
+        return n->private_bytes;
+    case F_WEIGHTS_RESIDENT:
+        return n->resident_bytes;
+    case F_KV_RESIDENT:
+        return n->kv_resident_bytes;
     default:
         return n->scratch_bytes;
     }
@@ -415,7 +437,7 @@ static void models(struct writer *w, const struct metrics *m, const struct metri
 {
     char labels[LABELS_MAX];
 
-    for (enum family f = F_LOADED; f <= F_SCRATCH; f++) {
+    for (enum family f = F_LOADED; f <= F_KV_RESIDENT; f++) {
         head(w, f);
         for (size_t slot = 0; slot < METRICS_SLOTS; slot++) {
             if (model_labels(labels, m, slot)) {
@@ -468,6 +490,11 @@ static void memory(struct writer *w, const struct metrics *m, const struct metri
     single(w, F_ANSWER_HITS, now->answer_hits);
     single(w, F_ANSWER_MISSES, now->answer_misses);
     single(w, F_ANSWER_BYTES, now->answer_bytes);
+    single(w, F_BUDGET, now->budget_bytes);
+    single(w, F_CHARGED, now->charged_bytes);
+    single(w, F_SWAPS, now->swaps);
+    single(w, F_IDLE_UNLOADS, now->idle_unloads);
+    single(w, F_ENGINE_RESIDENT, now->engine_resident_bytes);
     single(w, F_RESIDENT, now->resident_bytes);
     single(w, F_SHED, m->n_shed);
     single(w, F_SUPPRESSED, now->lines_suppressed);

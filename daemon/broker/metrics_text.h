@@ -18,9 +18,10 @@ enum metrics_breaker { BREAKER_IS_CLOSED, BREAKER_IS_PROBING, BREAKER_IS_OPEN };
 /* The state of one model; a slot's models are summed up. */
 struct metrics_now_model {
     bool loaded;
-    uint64_t weight_bytes, scratch_bytes; /* in memory while it is loaded */
-    uint32_t streams, streams_max;        /* sequences held, and at most */
-    enum metrics_breaker breaker;         /* of several: the one that refuses most */
+    uint64_t weight_bytes, scratch_bytes;                      /* in memory while it is loaded */
+    uint64_t private_bytes, resident_bytes, kv_resident_bytes; /* as the engine last said */
+    uint32_t streams, streams_max;                             /* sequences held, and at most */
+    enum metrics_breaker breaker; /* of several: the one that refuses most */
 };
 
 /* The state of the daemon at the moment of the text. */
@@ -35,8 +36,9 @@ struct metrics_now {
     uint64_t queue_bytes, output_bytes, output_max, input_bytes, input_max;
     uint64_t sessions, session_bytes;
     uint64_t answer_hits, answer_misses, answer_bytes; /* of the cache of answers */
-    uint64_t resident_bytes;                           /* of the broker's process */
-    uint64_t lines_suppressed;                         /* of the log */
+    uint64_t budget_bytes, charged_bytes, swaps, idle_unloads;
+    uint64_t resident_bytes, engine_resident_bytes; /* of the broker's process, and the engine's */
+    uint64_t lines_suppressed;                      /* of the log */
     struct metrics_now_model models[METRICS_SLOTS];
 };
 

@@ -447,6 +447,7 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l)
     m->used_ns = m->residency.loaded_ns = clock_now_ns();
     m->residency.load_us = l->load_us;
     m->slots.draining = false;
+    m->memory = (struct seam_memory){0};
     m->slots.n_streams = l->n_streams;
     m->slots.kv_blocks = l->kv_blocks;
     m->slots.block_positions = l->kv_block_positions;

@@ -81,7 +81,8 @@ struct model {
     uint64_t have, limit; /* of the error, where it is about two numbers */
     uint64_t used_ns;     /* when a request last ended */
     struct model_residency residency;
-    unsigned n_works; /* workers and children that point here */
+    struct seam_memory memory; /* LOADED: what the engine last said */
+    unsigned n_works;          /* workers and children that point here */
 };
 
 /** model_find() - by name, or NULL */

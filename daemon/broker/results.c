@@ -9,6 +9,7 @@
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/ledger.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
@@ -138,7 +139,7 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     const struct model_facts *f = &m->facts;
     const uint64_t positions = (uint64_t)m->slots.kv_blocks * m->slots.block_positions;
 
-    pack_map(p, 13);
+    pack_map(p, 20);
     text_pair(p, "name", m->name);
     text_pair(p, "quantization", f->quantization);
     text_pair(p, "formats", f->formats);
@@ -151,6 +152,13 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     uint_pair(p, "huge_bytes", f->huge_bytes);
     uint_pair(p, "kv_bytes", f->kv_bytes_per_position * positions);
     uint_pair(p, "scratch_bytes", f->scratch_bytes);
+    uint_pair(p, "mapped_bytes", m->memory.mapped);
+    uint_pair(p, "private_bytes", m->memory.private_);
+    uint_pair(p, "resident_bytes", m->memory.resident);
+    uint_pair(p, "kv_used_bytes", m->memory.kv_used);
+    uint_pair(p, "kv_idle_bytes", m->memory.kv_idle);
+    uint_pair(p, "kv_resident_bytes", m->memory.kv_resident);
+    uint_pair(p, "scratch_resident_bytes", m->memory.scratch_resident);
     uint_pair(p, "idle_ms", list_empty(&m->users) ? (now - m->used_ns) / NS_PER_MS : 0);
 }
 
@@ -324,6 +332,7 @@ void results_ps(struct conn *c, uint32_t id)
         n += m->state == MODEL_LOADED;
     }
     metrics_ledger(b);
+    ledger_ask(b);
     pack_map(&p, sees_all(c) ? 3 : 4);
     pack_z(&p, "models");
     pack_array(&p, n);
@@ -342,14 +351,29 @@ void results_ps(struct conn *c, uint32_t id)
 static void pack_memory(struct packer *p, struct broker *b)
 {
     struct metrics_now now;
+    struct ledger l;
     uint64_t weights = 0, scratch = 0;
 
     metrics_take(b, &now);
+    ledger_take(b, &l);
     for (size_t i = 0; i < METRICS_SLOTS; i++) {
         weights += now.models[i].weight_bytes;
         scratch += now.models[i].scratch_bytes;
     }
-    pack_map(p, 13);
+    pack_map(p, 26);
+    uint_pair(p, "budget_bytes", l.budget);
+    uint_pair(p, "charged_bytes", l.charged);
+    uint_pair(p, "swaps", b->residency.swaps.n_ever);
+    uint_pair(p, "idle_unloads", b->residency.n_idle);
+    uint_pair(p, "weight_mapped_bytes", l.mapped);
+    uint_pair(p, "weight_private_bytes", l.private_);
+    uint_pair(p, "weight_resident_bytes", l.resident);
+    uint_pair(p, "kv_resident_bytes", l.kv_resident);
+    uint_pair(p, "scratch_resident_bytes", l.scratch_resident);
+    uint_pair(p, "engine_heap_bytes", l.heap);
+    uint_pair(p, "engine_program_bytes", l.programs);
+    uint_pair(p, "engine_bytes", l.engine);
+    uint_pair(p, "engine_resident_bytes", l.engine_resident);
     uint_pair(p, "weight_bytes", weights);
     uint_pair(p, "scratch_bytes", scratch);
     uint_pair(p, "kv_used_bytes", now.kv_used);

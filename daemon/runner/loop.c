@@ -52,6 +52,9 @@ static void carry_out(struct runner *rn, struct seam_item *item)
     case SEAM_PLAN:
         plan_set(rn, &m->plan);
         break;
+    case SEAM_MEASURE:
+        memory_ask(rn, m->measure);
+        break;
     case SEAM_CANCEL:
         s = sequence_find(rn, m->cancel);
         if (s) {
@@ -86,6 +89,7 @@ static int hear(struct runner *rn)
 
 static int run(struct runner *rn)
 {
+    memory_begin(rn);
     report_hello(rn);
     report_flush(rn);
     while (rn->error == 0) {
@@ -105,6 +109,7 @@ static int run(struct runner *rn)
         }
         residents_spill(rn);
         report_stats(rn, !steps_work(rn), clock_now_ns());
+        memory_report(rn, !steps_work(rn), clock_now_ns());
         report_flush(rn);
     }
     if (rn->error == -EPIPE || rn->error == -ECONNRESET) {

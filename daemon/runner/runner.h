@@ -87,6 +87,7 @@ struct resident {
     uint32_t n_rows; /* tokens that a step beside no prompt has room for when it has guesses */
 
     struct pace pace;
+    bool measure; /* the broker wants to know how much of it is in memory */
 };
 
 /* A request, from its start to its end. */
@@ -135,8 +136,10 @@ struct runner {
     bool interrupted;   /* the last step was, by a cancel */
 
     struct seam_stats stats;
-    uint64_t stats_ns; /* when they were last reported */
-    bool stats_due;    /* work was done since */
+    uint64_t stats_ns;    /* when they were last reported */
+    bool stats_due;       /* work was done since */
+    uint64_t measured_ns; /* when a model's memory was last looked through */
+    uint64_t heap_begin;  /* allocated before the first model */
 };
 
 /* ---- report.c: what the broker hears. A failure to report goes to runner->error. ---- */
@@ -167,6 +170,13 @@ void report_finished(struct runner *rn, const struct sequence *s, const char *re
 void report_stats(struct runner *rn, bool idle, uint64_t now_ns);
 /** report_flush() - write what waits; to rn->error when the broker is gone */
 void report_flush(struct runner *rn);
+
+/* ---- memory.c: SEAM_MEASURE and SEAM_MEMORY ---- */
+
+void memory_begin(struct runner *rn);
+void memory_ask(struct runner *rn, uint32_t number);
+/** memory_report() - answer what was asked, when it is time. @idle: there is no work */
+void memory_report(struct runner *rn, bool idle, uint64_t now_ns);
 
 /* ---- models.c ---- */
 

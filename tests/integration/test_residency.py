@@ -6,9 +6,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
-from harness import HOOKED_RUNNER, LAB, PATIENCE, Daemon, Peer, wait_for
+from harness import HOOKED_RUNNER, LAB, PATIENCE, SANITIZED, Daemon, Peer, wait_for
 
 HOME = pathlib.Path(tempfile.mkdtemp(prefix='onebit-test-models-'))
 NAMES = ('one', 'two', 'three')
@@ -101,6 +102,9 @@ class Residency(unittest.TestCase):
     def test_a_pinned_model_never_leaves(self):
         config = BUDGET + '[model one]\npinned = yes\n'
         with Daemon(models=models(*NAMES), config=config) as d:
+            def one_is_there():
+                return 'one' in loaded(d)
+            wait_for(one_is_there)
             for name in ('two', 'three', 'two', 'three'):
                 self.assertEqual(answer(d, name)['type'], 'done')
                 self.assertEqual(set(loaded(d)), {'one', name})
@@ -166,6 +170,80 @@ class Residency(unittest.TestCase):
         with Daemon(models=models(*NAMES), config=config) as d:
             answer(d, 'one')
             self.assertEqual(loaded(d)['one']['n_ctx'], 1024)
+
+
+def smaps(pid):
+    """The sums of /proc/PID/smaps_rollup in bytes."""
+    with open(f'/proc/{pid}/smaps_rollup', encoding='ascii') as f:
+        fields = [line.split() for line in f.readlines()[1:]]
+    return {name.rstrip(':'): int(kb) << 10 for name, kb, *_ in fields}
+
+
+def memory_now(d):
+    """The ledger once the engine has been looked through, which it is four times a second at most, and tells with the next
+    answer."""
+    for _ in range(2):
+        time.sleep(0.3)
+        d.status()
+    return d.status()
+
+
+@unittest.skipIf(SANITIZED, 'SKIPPED: the sanitizers\' own memory is in no ledger')
+class Ledger(unittest.TestCase):
+
+    def check(self, d):
+        """Code, stacks and tables at the start, what was allocated since, and of each model what is in memory of weights, KV
+        and scratch: together the engine's Rss, within 3 %."""
+        status = memory_now(d)
+        memory = status['memory']
+        try:
+            engine, broker = smaps(status['runner_pid']), smaps(status['pid'])
+        except OSError as e:
+            self.skipTest(f'SKIPPED: {e}')
+        parts = ('weight_resident_bytes', 'kv_resident_bytes', 'scratch_resident_bytes', 'engine_heap_bytes', 'engine_program_bytes')
+        self.assertEqual(sum(memory[name] for name in parts), memory['engine_bytes'])
+        self.assertLess(abs(memory['engine_bytes'] - engine['Rss']), 0.03 * engine['Rss'], (memory, engine))
+        both = engine['Rss'] + broker['Rss']
+        self.assertLess(abs(memory['engine_bytes'] + memory['broker_resident_bytes'] - both), 0.03 * both)
+        rows = loaded(d).values()
+        for name in ('resident_bytes', 'kv_resident_bytes', 'scratch_resident_bytes'):
+            self.assertEqual(sum(row[name] for row in rows), memory[name if name[0] != 'r' else 'weight_' + name])
+        self.assertLessEqual(memory['charged_bytes'], memory['budget_bytes'])
+        return memory, engine
+
+    def test_it_agrees_with_the_kernel_whenever_nothing_runs(self):
+        with Daemon(models=models(*NAMES), config=BUDGET) as d:
+            d.status()
+            for round_, name in enumerate(('one', 'two', 'three', 'one')):
+                for text in ('hello', 'the lamp in the kitchen ' * 8):
+                    self.assertEqual(answer(d, name, text=text, max_tokens=8)['type'], 'done')
+                memory, _ = self.check(d)
+                self.assertEqual(memory['weight_private_bytes'], 0)
+                self.assertGreater(memory['kv_resident_bytes'], 0)
+                for row in loaded(d).values():
+                    self.assertGreaterEqual(row['resident_bytes'], row['mapped_bytes'])  # warm, in whole pages
+            self.assertIn(memory['swaps'], (1, 2))  # who leaves goes by what the loads took
+
+    def test_copies_are_told_apart_and_so_are_their_huge_pages(self):
+        with Daemon(models=models('one', 'two'), config=BUDGET.replace('weights = shared', 'weights = private')) as d:
+            for name in ('one', 'two'):
+                self.assertEqual(answer(d, name)['type'], 'done')
+            memory, engine = self.check(d)
+            self.assertGreater(memory['weight_private_bytes'], 2 * 20 << 20)
+            self.assertLess(memory['weight_mapped_bytes'], memory['weight_private_bytes'])
+            huge = sum(row['huge_bytes'] for row in loaded(d).values())
+            self.assertGreaterEqual(engine['AnonHugePages'], huge)
+
+    def test_a_decode_step_of_a_loaded_model_reads_nothing_from_the_disk(self):
+        with Daemon(models=models('one'), config=BUDGET) as d:
+            self.assertEqual(d.cli('load', 'one').returncode, 0)
+            pid = d.status()['runner_pid']
+
+            def major_faults():
+                return int(pathlib.Path(f'/proc/{pid}/stat').read_text(encoding='ascii').rsplit(')', 1)[1].split()[9])
+            before = major_faults()
+            self.assertEqual(answer(d, 'one')['type'], 'done')
+            self.assertEqual(major_faults(), before)
 
 
 class Manager:

@@ -427,6 +427,46 @@ static void check_stats(const uint8_t *body, size_t n)
     assert_int_equal(m.n_sequences, 8);
 }
 
+static int put_measure(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_MEASURE, .measure = 7};
+
+    return put(out, &m);
+}
+
+static void check_measure(const uint8_t *body, size_t n)
+{
+    assert_int_equal(read_back(body, n, SEAM_MEASURE).measure, 7);
+}
+
+static int put_memory(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_MEMORY,
+                                          .memory = {.model = 1,
+                                                     .mapped = 2,
+                                                     .private_ = 3,
+                                                     .huge = 4,
+                                                     .resident = 5,
+                                                     .kv_used = 6,
+                                                     .kv_idle = 7,
+                                                     .kv_total = 8,
+                                                     .kv_resident = 9,
+                                                     .scratch = 10,
+                                                     .scratch_resident = 11,
+                                                     .heap = UINT64_MAX}};
+    return put(out, &m);
+}
+
+static void check_memory(const uint8_t *body, size_t n)
+{
+    const struct seam_memory m = read_back(body, n, SEAM_MEMORY).memory;
+
+    assert_true(m.model == 1 && m.mapped == 2 && m.private_ == 3 && m.huge == 4);
+    assert_true(m.resident == 5 && m.kv_used == 6 && m.kv_idle == 7 && m.kv_total == 8);
+    assert_true(m.kv_resident == 9 && m.scratch == 10 && m.scratch_resident == 11);
+    assert_true(m.heap == UINT64_MAX);
+}
+
 static int put_tuned(struct buf *out)
 {
     static const struct seam_message m = {.type = SEAM_TUNED,
@@ -456,6 +496,7 @@ const struct frame_example seam_examples[] = {
     EXAMPLE(plan_empty), EXAMPLE(cancel),      EXAMPLE(hello),  EXAMPLE(loaded),
     EXAMPLE(started),    EXAMPLE(prefill),     EXAMPLE(tokens), EXAMPLE(finished),
     EXAMPLE(failed),     EXAMPLE(load_failed), EXAMPLE(stats),  EXAMPLE(start_session),
-    EXAMPLE(public),     EXAMPLE(spill),       EXAMPLE(tuned),
+    EXAMPLE(public),     EXAMPLE(spill),       EXAMPLE(tuned),  EXAMPLE(measure),
+    EXAMPLE(memory),
 };
 const size_t n_seam_examples = ARRAY_SIZE(seam_examples);

@@ -1,0 +1,62 @@
+/* resident: a mapping of the packed file counts by the pages that the page cache has of it, which
+ * the process's own tables have as well once they were read through it; anonymous memory by its
+ * own. */
+#include "engine/resident.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "engine/kv.h"
+#include "engine/model.h"
+#include "engine/step.h"
+
+#define PAGES 4096u /* asked for at once */
+
+uint64_t memory_resident(const void *at, size_t n)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = (uintptr_t)at & ~(uintptr_t)(page - 1);
+    const size_t n_pages = ((uintptr_t)at + n - begin + page - 1) / page;
+    unsigned char in[PAGES];
+    uint64_t resident = 0;
+
+    for (size_t i = 0; n > 0 && i < n_pages; i += PAGES) {
+        const size_t now = n_pages - i < PAGES ? n_pages - i : PAGES;
+        if (mincore((void *)(begin + i * page), now * page, in) < 0) {
+            return resident;
+        }
+        for (size_t k = 0; k < now; k++) {
+            resident += (in[k] & 1) ? page : 0;
+        }
+    }
+    return resident;
+}
+
+void model_memory(const struct model *model, struct model_memory *ret)
+{
+    const struct image_section *w = &model->header->sections[IMAGE_WEIGHTS];
+    const uint8_t *file = model->file.data;
+
+    *ret = (struct model_memory){.mapped = model->file.size,
+                                 .private_ = model->copy.data ? model->copy.bytes : 0,
+                                 .huge = model->copy.huge_bytes};
+    if (!model->copy.data) {
+        ret->resident = memory_resident(file, model->file.size);
+        return;
+    }
+    const uint64_t end = w->offset + w->bytes;
+    ret->mapped -= w->bytes;
+    ret->resident = memory_resident(file, (size_t)w->offset) +
+                    memory_resident(file + end, (size_t)(model->file.size - end)) +
+                    memory_resident(model->copy.data, model->copy.bytes);
+}
+
+uint64_t kv_pool_resident(const struct kv_pool *pool)
+{
+    return memory_resident(pool->mem, pool->mem_bytes);
+}
+
+uint64_t stepper_resident(const struct stepper *st)
+{
+    return memory_resident(st->mem, st->plan.total);
+}
