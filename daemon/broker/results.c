@@ -139,7 +139,7 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     const struct model_facts *f = &m->facts;
     const uint64_t positions = (uint64_t)m->slots.kv_blocks * m->slots.block_positions;
 
-    pack_map(p, 20);
+    pack_map(p, 21);
     text_pair(p, "name", m->name);
     text_pair(p, "quantization", f->quantization);
     text_pair(p, "formats", f->formats);
@@ -152,6 +152,7 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     uint_pair(p, "huge_bytes", f->huge_bytes);
     uint_pair(p, "kv_bytes", f->kv_bytes_per_position * positions);
     uint_pair(p, "scratch_bytes", f->scratch_bytes);
+    uint_pair(p, "load_us", m->residency.load_us);
     uint_pair(p, "mapped_bytes", m->memory.mapped);
     uint_pair(p, "private_bytes", m->memory.private_);
     uint_pair(p, "resident_bytes", m->memory.resident);
