@@ -16,7 +16,9 @@
 #include "base/clock.h"
 #include "client/conn.h"
 
-#define BACKLOG_MS 20     /* until a full backlog is tried again */
+#define BACKLOG_MS 20 /* until a full backlog is tried again */
+#define AGAIN_MS 100  /* until a daemon that hung up is, twice as long each time */
+#define AGAIN_TIMES 3u
 #define SENT_NAME_MAX 64u /* bytes of the client's name in the hello */
 
 static_assert(ONEBIT_SOCKET_PATH_MAX == sizeof(((struct sockaddr_un *)0)->sun_path), "path");
@@ -226,20 +228,35 @@ void onebit_disconnect(struct onebit_conn *conn)
     }
 }
 
-/* Connect and wait for the greeting. One try: the policy counts from the first greeting on. */
+static int await_greeting(struct onebit_conn *conn)
+{
+    int r = 0;
+
+    while (r == 0 && !conn->greeted) {
+        r = canceller_tripped(conn->canceller) ? -ECANCELED : onebit_dispatch(conn, -1);
+        r = r == -EINTR ? 0 : r;
+    }
+    return r;
+}
+
+/* Connect and wait for the greeting. The policy counts from the first greeting on; before it, only
+ * a daemon that took the connection and hung up is asked again, because one that is restarted, or
+ * dies, does just that. */
 static int connect_now(struct onebit_conn *conn)
 {
     const struct onebit_retry policy = conn->retry;
-    int r = 0;
 
     conn->failed = 0;
     conn->retry = (struct onebit_retry){.size = sizeof(conn->retry)};
     if (!conn->greeted && !conn->connecting) {
         conn_begin(conn);
     }
-    while (r == 0 && !conn->greeted) {
-        r = canceller_tripped(conn->canceller) ? -ECANCELED : onebit_dispatch(conn, -1);
-        r = r == -EINTR ? 0 : r;
+    int r = await_greeting(conn);
+    for (unsigned i = 0; r == -ECONNRESET && i < AGAIN_TIMES; i++) {
+        conn->failed = 0;
+        conn_begin(conn);
+        conn->connect_at_ns += (AGAIN_MS << i) * NS_PER_MS;
+        r = await_greeting(conn);
     }
     conn->retry = policy;
     return r;

@@ -130,9 +130,9 @@ ONEBIT_API int onebit_socket_path(const char *path, char *ret);
 /* How often and when a request is sent again. It is, when the daemon refused or failed it with 429,
  * 500 or 503 and says that the same request may succeed later, or when the connection was lost;
  * never after its first token (but see hold_bytes of struct onebit_request), never past its
- * deadline, and never when sending it twice could do harm (ONEBIT_UNLOAD, ONEBIT_SESSION_DROP, cancels). The n-th time comes after a random wait of 0
- * to first_ms 2^(n-1), at most most_ms; not before the daemon's retry_after_ms, and not at all when
- * that is past most_ms. */
+ * deadline, and never when sending it twice could do harm (ONEBIT_UNLOAD, ONEBIT_SESSION_DROP,
+ * cancels). The n-th time comes after a random wait of 0 to first_ms 2^(n-1), at most most_ms; not
+ * before the daemon's retry_after_ms, and not at all when that is past most_ms. */
 struct onebit_retry {
     size_t size;
     uint32_t retries;     /* times; 0: none, and a lost connection stays lost */
@@ -173,7 +173,8 @@ static inline void onebit_options_init(struct onebit_options *options)
  * @ret_conn: written only on success; end it with onebit_disconnect()
  * @path:     as for onebit_socket_path()
  *
- * Waits at most 10 seconds for the daemon's greeting, and tries once.
+ * Waits at most 10 seconds for the daemon's greeting, and tries once; a daemon that hangs up before
+ * it is asked again, for less than a second in all.
  *
  * Return: 0; -ENOENT or -ECONNREFUSED (no daemon there), -EACCES (the socket is not for this user),
  * -ETIMEDOUT, -EPROTO (no daemon answers there), or another errno; or the daemon's refusal, such as

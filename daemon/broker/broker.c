@@ -279,7 +279,21 @@ void broker_drain(struct broker *b)
     log_line(LOG_NOTICE, "draining: %zu requests", b->queue.n_waiting + b->queue.n_running);
     uv_update_time(b->loop);
     (void)uv_timer_start(&b->drain, on_drained, b->config.drain_ms, 0);
+    if (b->socket_stays) {
+        acceptor_stop(&b->acceptor);
+    }
     broker_dirty(b);
+}
+
+/* Whoever has nothing in flight goes over to the next daemon, which the socket waits for. Who has
+ * not said hello yet is greeted first: a loss before that is not for the client to judge. */
+static void send_over(struct broker *b)
+{
+    list_for_each (c, next, &b->conns, struct conn, link) {
+        if (c->n_requests == 0 && c->said_hello) {
+            conn_finish(c);
+        }
+    }
 }
 
 static bool idle(const struct broker *b)
@@ -313,6 +327,9 @@ static void on_prepare(uv_prepare_t *prepare)
         if (!uv_is_active((uv_handle_t *)&b->log_more)) {
             (void)uv_timer_start(&b->log_more, on_log_more, LOG_MORE_MS, LOG_MORE_MS);
         }
+    }
+    if (b->draining && b->socket_stays) {
+        send_over(b);
     }
     if (b->draining && idle(b)) {
         stop(b);

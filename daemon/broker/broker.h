@@ -109,8 +109,9 @@ struct broker {
     uint64_t n_suppressed; /* lines left out of the log, at the last look */
     uv_timer_t log_more;   /* runs while lines were left out of the log and not told of */
     bool draining, stopping;
-    uint32_t n_reloads;                /* times that the configuration was read again */
-    bool reload_refused;               /* the last of them */
+    bool socket_stays;   /* somebody else keeps it: the next daemon takes who connects meanwhile */
+    uint32_t n_reloads;  /* times that the configuration was read again */
+    bool reload_refused; /* the last of them */
     void (*stopped)(struct broker *b); /* the last handle may be closed now */
 
     struct memory_sense *sense; /* owned; NULL: nobody looks at memory */

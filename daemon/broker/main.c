@@ -333,6 +333,7 @@ static int serve(struct daemon *d, struct config *c)
                         d->options.sysroot ? d->options.sysroot : "");
         d->broker.stopped = on_stopped;
         d->broker.conns_room = conns_room;
+        d->broker.socket_stays = d->passed.main >= 0;
     }
     if (r == 0) {
         r = broker_listen(&d->broker, fd);

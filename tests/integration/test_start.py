@@ -9,7 +9,7 @@ import sys
 import tempfile
 import unittest
 
-from harness import CLI, DAEMON, PATIENCE, RUNNER, Daemon, Peer
+from harness import CLI, DAEMON, HOOKED_RUNNER, PATIENCE, RUNNER, Daemon, Peer
 
 BAD_USAGE, NO_SERVICE, BAD_CONFIG = 64, 69, 78
 NOBODY = 65534
@@ -118,6 +118,51 @@ class Start(unittest.TestCase):
         with Activated() as d:
             d.status()  # the socket is there before the daemon is
             self.assertIn(f'serving on {d.socket}\n', d.read_log())
+
+    def test_while_it_drains_a_passed_socket_is_left_to_the_next_daemon(self):
+        """Goal: a restart refuses nobody. Method: a socket that outlives the daemon, with somebody in an answer,
+        somebody idle and somebody who comes while it drains; then another daemon on the same socket."""
+        kept = socket.socket(socket.AF_UNIX)
+        kept.bind(str(self.home / 'kept.sock'))
+        kept.listen(8)
+        self.addCleanup(kept.close)
+        activate = ('import os, sys\n'
+                    'os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True)\n'
+                    'os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))\n'
+                    'os.execv(sys.argv[2], sys.argv[2:])\n')
+
+        class Kept(Daemon):
+            def start(self):
+                self.socket = self.home / 'unused.sock'
+                self.process = subprocess.Popen(
+                    [sys.executable, '-c', activate, str(kept.fileno()), *map(str, self.command())],
+                    stdout=self.log, stderr=self.log, env=self.env, pass_fds=[kept.fileno()])
+                self.socket = kept.getsockname()
+                return self
+
+            def stop(self):
+                self.process.terminate()
+                assert self.process.wait(timeout=PATIENCE) == 0, self.read_log()
+        slow = {'type': 'generate', 'id': 1, 'prompt': 'go @@sleep-ms-20-per-step@@', 'max_tokens': 40,
+                'ignore_eos': True}
+        with Kept(runner=HOOKED_RUNNER) as old, Peer(old) as busy, Peer(old) as idle:
+            busy.send(slow)
+            while busy.receive()['type'] != 'delta':
+                pass
+            old.process.terminate()
+            self.assertIsNone(idle.receive())
+            late = Peer(old, hello=False)
+            late.send({'type': 'hello', 'protocol': [1, 0], 'name': 'late'})
+            self.assertEqual(busy.until_end(1)[-1]['type'], 'done')
+            self.assertIsNone(busy.receive())
+            self.assertEqual(old.process.wait(timeout=PATIENCE), 0)
+            old.stop = lambda: None
+        with Kept() as new:
+            self.assertEqual(late.receive()['type'], 'hello')
+            late.send({'type': 'generate', 'id': 1, 'prompt': 'hi', 'max_tokens': 2})
+            self.assertEqual(late.until_end(1)[-1]['type'], 'done')
+            late.close()
+            self.assertNotEqual(new.process.pid, old.process.pid)
 
     def test_priorities_are_for_the_journal_alone(self):
         """Goal: both processes write "<N>" only where $JOURNAL_STREAM names their own stderr. Method: a

@@ -237,6 +237,30 @@ static void what_is_no_daemon_is_a_protocol_error_not_a_hang(void **state)
     fake_stop(f);
 }
 
+static void serve_the_third(struct fake_conn *c, void *arg)
+{
+    unsigned *n = arg;
+
+    if (++*n == 3) {
+        fake_greet(c);
+        fake_until_hang_up(c);
+    }
+}
+
+/* Goal: who connects while the daemon is restarted gets through. */
+static void a_daemon_that_hangs_up_before_its_hello_is_asked_again(void **state)
+{
+    struct onebit_conn *conn = NULL;
+    unsigned n = 0;
+    struct fake *f = fake_start(serve_the_third, &n);
+    (void)state;
+
+    assert_int_equal(onebit_connect(&conn, fake_path(f)), 0);
+    onebit_disconnect(conn);
+    fake_stop(f);
+    assert_int_equal(n, 3);
+}
+
 static void serve_hello_only(struct fake_conn *c, void *arg)
 {
     (void)arg;
@@ -429,6 +453,7 @@ int main(void)
         cmocka_unit_test(a_daemon_of_another_major_version_is_not_talked_to),
         cmocka_unit_test(a_refused_connection_says_why),
         cmocka_unit_test(what_is_no_daemon_is_a_protocol_error_not_a_hang),
+        cmocka_unit_test(a_daemon_that_hangs_up_before_its_hello_is_asked_again),
         cmocka_unit_test(the_daemons_hello_is_told),
         cmocka_unit_test(dispatch_without_waiting_returns_when_nothing_comes),
         cmocka_unit_test(a_daemon_that_goes_away_ends_every_request_once),
