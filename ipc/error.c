@@ -135,7 +135,7 @@ static const struct error_info table[ERR_CODES] = {
         "Send the request again: it is answered from the file that is there now."),
     ROW(ERR_CACHE_UNWRITABLE, 507, false, 73, "cache_unwritable",
         "The packed form of the model cannot be written to the daemon's cache folder.",
-        "Free space there, or set `cache` in [models] to a folder that can be written; where space "
+        "Free space there, or set `dir` in [cache] to a folder that can be written; where space "
         "is short, `have` and `limit` give the bytes needed and free."),
 };
 
