@@ -303,12 +303,15 @@ static void on_accepted(struct onebit_conn *conn, struct pending *p, const struc
 
 static void on_progress(struct onebit_conn *conn, struct pending *p, const struct msg_progress *g)
 {
+    char reason[MSG_REASON_MAX + 1];
     const struct onebit_progress progress = {
         .phase = progress_phase_name(g->phase),
         .done = g->done,
         .total = g->total,
+        .reason = reason,
     };
 
+    strview_copy(reason, sizeof(reason), g->reason);
     if (p->handler.progress) {
         p->handler.progress(conn, p->id, &progress, p->user);
     }

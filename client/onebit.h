@@ -327,6 +327,7 @@ struct onebit_accepted {
 struct onebit_progress {
     const char *phase;    /* "queued", "loading", "prefill", "restarting", "paused" */
     uint64_t done, total; /* prompt tokens in "prefill"; total 0: not known */
+    const char *reason;   /* of "paused", "queued": "memory", "heat"; "": none but others' turn */
 };
 
 struct onebit_logprob {

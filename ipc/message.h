@@ -28,6 +28,7 @@
 #define MSG_LOGPROBS_MAX 20u
 #define MSG_LOGPROBS_ROW_MAX 21u /* the chosen token and the alternatives */
 #define MSG_SESSION_MAX 64u      /* bytes of a session's name */
+#define MSG_REASON_MAX 32u       /* bytes: why somebody waits, a word */
 #define MSG_TOKENS_MAX 1048576u  /* ids in a request; max_tokens; positions of a context */
 #define MSG_TEMPERATURE_MAX 10   /* of a request, and of a model by configuration */
 
@@ -145,7 +146,8 @@ const char *progress_phase_name(enum progress_phase p);
 
 struct msg_progress {
     enum progress_phase phase;
-    uint64_t done, total; /* tokens in prefill; bytes or 0 elsewhere */
+    uint64_t done, total;  /* tokens in prefill; bytes or 0 elsewhere */
+    struct strview reason; /* paused, queued: what the machine is short of, or empty */
 };
 
 struct msg_logprob {

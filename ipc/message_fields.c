@@ -293,6 +293,7 @@ static const struct field progress_rows[] = {
     {"done", FIELD_U64, FIELD_ALWAYS, .at = offsetof(struct msg_progress, done), .max = UINT64_MAX},
     {"total", FIELD_U64, FIELD_ALWAYS, .at = offsetof(struct msg_progress, total),
      .max = UINT64_MAX},
+    {"reason", FIELD_TEXT, .at = offsetof(struct msg_progress, reason), .max = MSG_REASON_MAX},
 };
 
 static bool delta_logprobs_read(struct field_in *in, void *obj)

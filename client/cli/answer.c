@@ -84,7 +84,8 @@ static void on_progress(struct onebit_conn *conn, uint32_t id,
         (void)snprintf(text, sizeof(text), "%s: %" PRIu64 " of %" PRIu64, progress->phase,
                        progress->done, progress->total);
     } else {
-        (void)snprintf(text, sizeof(text), "%s", progress->phase);
+        (void)snprintf(text, sizeof(text), "%s%s%s", progress->phase,
+                       progress->reason[0] ? ": " : "", progress->reason);
     }
     tell(a, text);
 }

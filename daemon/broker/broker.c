@@ -357,6 +357,7 @@ static void set_limits(struct broker *b)
         .chunk_us = (uint32_t)k->chunk_ms * 1000,
         .pause_max_ns = k->pause_max_ms * NS_PER_MS,
     };
+    throttle_apply(b);
 }
 
 void broker_reload(struct broker *b, struct config *config)

@@ -28,6 +28,7 @@
 #include "daemon/broker/sched.h"
 #include "daemon/broker/session.h"
 #include "daemon/broker/session_store.h"
+#include "daemon/broker/throttle.h"
 #include "daemon/broker/wedge.h"
 #include "ipc/seam.h"
 
@@ -81,8 +82,9 @@ struct broker {
     struct seam_plan sent; /* the plan this engine has */
 
     struct queue queue;
-    struct sched sched; /* over queue */
-    struct list models; /* owned: struct model */
+    struct sched sched;       /* over queue */
+    struct throttle throttle; /* what memory and heat want of it */
+    struct list models;       /* owned: struct model */
     struct residency residency;
     uint32_t n_models_ever;
     struct priming primings[CONFIG_PREFIXES_MAX];

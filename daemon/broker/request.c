@@ -133,18 +133,27 @@ void request_attach(struct request *r, struct model *m)
     list_push(&m->users, &r->model_link);
 }
 
-void request_progress(struct request *r, enum progress_phase phase, uint64_t done, uint64_t total)
+static void send_progress(struct request *r, const struct msg_progress *m)
 {
-    const struct msg_progress m = {.phase = phase, .done = done, .total = total};
     struct buf out;
 
     if (r->conn->blocked) {
         return;
     }
     buf_init(&out, FRAME_BODY_MAX + FRAME_HEADER);
-    if (message_put_progress(&out, r->id, &m) < 0) {
+    if (message_put_progress(&out, r->id, m) < 0) {
         buf_deinit(&out);
         return;
     }
     conn_send(r->conn, &out);
+}
+
+void request_progress(struct request *r, enum progress_phase phase, uint64_t done, uint64_t total)
+{
+    send_progress(r, &(struct msg_progress){.phase = phase, .done = done, .total = total});
+}
+
+void request_waits(struct request *r, enum progress_phase phase, const char *reason)
+{
+    send_progress(r, &(struct msg_progress){.phase = phase, .reason = strview_of(reason)});
 }

@@ -82,4 +82,7 @@ void request_attach(struct request *r, struct model *m);
 /** request_progress() - tell the client, unless it does not read */
 void request_progress(struct request *r, enum progress_phase phase, uint64_t done, uint64_t total);
 
+/** request_waits() - likewise, and why: "memory", "heat" */
+void request_waits(struct request *r, enum progress_phase phase, const char *reason);
+
 #endif

@@ -349,6 +349,13 @@ void sched_step(struct slots *m, uint32_t n_streams, uint32_t n_prompt, uint64_t
 
 /* ---- what to expect ---- */
 
+uint32_t sched_streams(const struct sched *s)
+{
+    const struct sched_limits *l = &s->limits;
+
+    return l->streams_cap > 0 && l->streams_cap < l->streams_max ? l->streams_cap : l->streams_max;
+}
+
 bool sched_rate_known(const struct slots *m, uint64_t now_ns)
 {
     return m && m->prompt_rate > 0 && now_ns < m->rate_at_ns + RATE_FRESH_NS;
@@ -408,8 +415,7 @@ uint64_t sched_first_token_ms(const struct sched *s, const struct sched_account 
         }
     }
     double ms = (own + ahead) / 1000;
-    if (s->n_sent >= s->limits.streams_max &&
-        a->n_held > 0) { /* and a stream of its own must end */
+    if (s->n_sent >= sched_streams(s) && a->n_held > 0) { /* and a stream of its own must end */
         ms += (double)mean_ms * (double)(a->n_waiting + 1) / (a->n_held + 1);
     }
     return ms < (double)UINT32_MAX ? (uint64_t)ms + 1 : UINT32_MAX;

@@ -61,6 +61,10 @@ struct sched_limits {
     uint32_t chunk_us;    /* prompt time in a step that others decode in; 0: from what steps take */
     uint64_t pause_max_ns; /* a paused stream gets a token at the latest after so long; 0: no such
                        * rule */
+    /* Of whoever wants less work done (throttle.h). */
+    enum request_class lowest; /* classes below are paused, and not started */
+    uint32_t streams_cap;      /* sequences that run at once, at most; 0: streams_max */
+    uint32_t chunk_part;       /* prompts get so many times less of a step; 0 and 1: all of it */
 };
 
 /* One account's next job, while a plan is made. */
@@ -189,6 +193,8 @@ uint64_t sched_pending(const struct sched_account *a, enum request_class class_)
 /* ---- between sched.c and the sched_*.c ---- */
 
 void sched_hold(struct sched *s, struct job *j);
+/** sched_streams() - sequences that may run at once now */
+uint32_t sched_streams(const struct sched *s);
 /** sched_next_cost() - what the next step will charge for it, with so many prompt tokens in it */
 uint32_t sched_next_cost(const struct job *j, uint32_t chunk);
 /** sched_blocks() - KV blocks for so many positions of its sequence */

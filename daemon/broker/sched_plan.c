@@ -60,6 +60,7 @@ static bool workable(const struct planner *p, const struct job *j)
     const struct slots *m = j->slots;
 
     return !j->picked && !j->blocked && !j->parked && m && m->ready && !job_suspect(j) &&
+           j->class_ >= p->s->limits.lowest &&
            (p->counting || ((j->held || startable(p, j)) && affordable(p, j)));
 }
 
@@ -168,7 +169,7 @@ static void pick(struct planner *p, struct job *j)
 
 static bool full(const struct planner *p)
 {
-    return p->plan->n_run >= p->s->limits.streams_max || p->plan->n_run >= SEAM_PLAN_MAX;
+    return p->plan->n_run >= sched_streams(p->s) || p->plan->n_run >= SEAM_PLAN_MAX;
 }
 
 /* Into the plan, if it may and there is room. */
@@ -187,7 +188,7 @@ static bool take(struct planner *p, struct job *j)
 /* Streams that run stay, unless they are ahead by so much: nobody gains by taking turns faster. */
 static double key_of(const struct planner *p, const struct job *j)
 {
-    const double stay = j->planned && j->left == 0 ? p->s->limits.streams_max : 0;
+    const double stay = j->planned && j->left == 0 ? sched_streams(p->s) : 0;
 
     return j->account->ahead[j->class_] - stay / j->account->weight;
 }
@@ -334,7 +335,7 @@ static struct job *the_suspect(const struct planner *p)
     struct job *first = NULL;
 
     list_for_each (j, next, &p->s->queue->running, struct job, link) {
-        if (!job_suspect(j) || j->blocked || !j->slots->ready) {
+        if (!job_suspect(j) || j->blocked || !j->slots->ready || j->class_ < p->s->limits.lowest) {
             continue;
         }
         if (j->held) {

@@ -82,6 +82,18 @@ static double prompt_us_of(const struct planner *p, const struct slots *m)
     return fmax(STEP_AIM * p->top_us - all_us, CHUNK_US_MIN);
 }
 
+/* Where the engine would measure and less is asked for: what it would come to, and a part of it. */
+static double part_of(const struct planner *p, const struct slots *m, double us)
+{
+    const uint32_t part = p->s->limits.chunk_part;
+
+    if (part <= 1) {
+        return us;
+    }
+    us = us > 0 ? us : (STEP_AIM - 1) * cost_us(&m->cost, m->n_decode, 0);
+    return fmax(us / part, CHUNK_US_MIN);
+}
+
 uint32_t plan_prompt_us(const struct planner *p)
 {
     double least = (double)INFINITY;
@@ -92,7 +104,7 @@ uint32_t plan_prompt_us(const struct planner *p)
     for (size_t i = 0; i < p->plan->n_run; i++) {
         const struct slots *m = p->plan->run[i]->slots;
         if (m->n_prefill > 0) {
-            const double us = prompt_us_of(p, m);
+            const double us = part_of(p, m, prompt_us_of(p, m));
             least = us > 0 ? fmin(least, us) : least;
         }
     }

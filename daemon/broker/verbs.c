@@ -148,6 +148,8 @@ static void say_accepted(struct request *r)
         request_progress(r, PHASE_LOADING, 0, 0);
     } else if (r->job.parked) {
         request_progress(r, PHASE_QUEUED, 0, 0);
+    } else {
+        throttle_tell(r);
     }
 }
 

@@ -335,6 +335,20 @@ static void check_progress_paused(const uint8_t *body, size_t n)
     assert_int_equal(read_back(body, n, MSG_PROGRESS, 24).progress.phase, PHASE_PAUSED);
 }
 
+static int put_progress_waits(struct buf *out)
+{
+    static const struct msg_progress m = {.phase = PHASE_PAUSED, .reason = S("memory")};
+    return message_put_progress(out, 24, &m);
+}
+
+static void check_progress_waits(const uint8_t *body, size_t n)
+{
+    const struct message m = read_back(body, n, MSG_PROGRESS, 24);
+
+    assert_int_equal(m.progress.phase, PHASE_PAUSED);
+    is(m.progress.reason, "memory");
+}
+
 static int put_done_session(struct buf *out)
 {
     static const struct msg_done m = {
@@ -580,6 +594,7 @@ const struct frame_example message_examples[] = {
     EXAMPLE(generate_session_new),
     EXAMPLE(accepted_session),
     EXAMPLE(progress_paused),
+    EXAMPLE(progress_waits),
     EXAMPLE(done_session),
     EXAMPLE(accepted),
     EXAMPLE(progress),
