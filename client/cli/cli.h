@@ -46,6 +46,7 @@ enum {
     OPTS_NAMES = 1 << 7,   /* --names */
     OPTS_BATCH = 1 << 8,   /* --jobs */
     OPTS_TOP = 1 << 13,    /* --once, --delay */
+    OPTS_MEMORY = 1 << 14, /* --memory */
     OPTS_BENCH = 1 << 12,  /* what is measured, and how often */
 };
 
@@ -61,7 +62,7 @@ struct bench_args {
 struct args {
     const char *socket; /* NULL: where the library looks */
     const char *system; /* NULL: none */
-    bool json, verbose, raw, names, help;
+    bool json, verbose, raw, names, memory, help;
     struct bench_args bench;
     bool has_class;
     uint32_t jobs; /* of batch: requests at once; 0: not said */

@@ -33,7 +33,7 @@ const struct verb verbs[] = {
     {"list", "list [options]", "List the models there are", NULL,
      OPTS_CONNECT | OPTS_JSON | OPTS_NAMES, NULL, 0, true, verb_list},
     {"ps", "ps [options]", "Show the models that are loaded and the requests that run", NULL,
-     OPTS_CONNECT | OPTS_JSON | OPTS_NAMES, NULL, 0, true, verb_ps},
+     OPTS_CONNECT | OPTS_JSON | OPTS_NAMES | OPTS_MEMORY, NULL, 0, true, verb_ps},
     {"status", "status [options]", "Show the state of the daemon", NULL, OPTS_CONNECT | OPTS_JSON,
      NULL, 0, true, verb_status},
     {"reload", "reload [options]", "Have the daemon read its configuration again",

@@ -93,6 +93,8 @@ static const struct opt opts[] = {
     {"jobs", 'j', OPTS_BATCH, U32, AT(jobs), 0, 1, 128, "N", "N requests at once at most; else 16"},
     {"names", 0, OPTS_NAMES, FLAG, AT(names), 0, 0, 0, NULL,
      "print names (of requests: numbers) alone, a line each, and nothing when no daemon answers"},
+    {"memory", 0, OPTS_MEMORY, FLAG, AT(memory), 0, 0, 0, NULL,
+     "print what is in memory instead: of each model, of each user, and of the budget"},
     {"json", 0, OPTS_JSON, FLAG, AT(json), 0, 0, 0, NULL, "print JSON"},
     {"verbose", 'v', OPTS_VERBOSE, FLAG, AT(verbose), 0, 0, 0, NULL,
      "say on standard error what happens, and the speed in the end"},

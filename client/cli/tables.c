@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 #define COLUMNS_MAX 16u
-#define NAMES_S 1 /* that --names may take: somebody waits for it with a half-typed line */
+#define LOOK_US 300000 /* that the engine gets to look through its memory */
+#define NAMES_S 1      /* that --names may take: somebody waits for it with a half-typed line */
 
 static bool any_row_has(json_t *rows, const char *key)
 {
@@ -260,6 +261,55 @@ static void print_identities(json_t *all)
     (void)json_object_del(all, "identities");
 }
 
+/* Asked twice: the engine looks when it is asked, and what it saw comes with the next answer. */
+static int print_memory(struct args *args)
+{
+    static const struct column models[] = {
+        {"name", "MODEL"},
+        {"weights", "HELD"},
+        {"mapped_bytes", "MAPPED"},
+        {"private_bytes", "PRIVATE"},
+        {"huge_bytes", "HUGE PAGES"},
+        {"resident_bytes", "IN MEMORY"},
+        {"kv_used_bytes", "KV USED"},
+        {"kv_idle_bytes", "KV KEPT"},
+        {"kv_bytes", "KV SIZE"},
+        {"kv_resident_bytes", "IN MEMORY"},
+        {"scratch_bytes", "SCRATCH"},
+        {"scratch_resident_bytes", "IN MEMORY"},
+        {"load_us", "LOAD"},
+    };
+    json_t *all = NULL, *status = NULL;
+    int r = ask_json(args, ONEBIT_STATUS, NULL, &status);
+
+    json_decref(status);
+    status = NULL;
+    if (r == 0) {
+        (void)usleep(LOOK_US);
+        r = ask_json(args, ONEBIT_PS, NULL, &all);
+    }
+    if (r == 0) {
+        r = ask_json(args, ONEBIT_STATUS, NULL, &status);
+    }
+    if (r != 0) {
+        json_decref(all);
+        return r;
+    }
+    (void)json_object_del(all, "requests");
+    if (args->json) {
+        (void)json_object_set(all, "memory", json_object_get(status, "memory"));
+        json_decref(status);
+        return print_json(all, -1);
+    }
+    print_section(all, "models", "no model is loaded", models, ARRAY_SIZE(models));
+    print_identities(all);
+    (void)printf("\n");
+    print_values(json_object_get(status, "memory"), "", 0);
+    json_decref(status);
+    json_decref(all);
+    return 0;
+}
+
 int verb_ps(struct args *args)
 {
     static const struct column models[] = {
@@ -285,6 +335,9 @@ int verb_ps(struct args *args)
         {"age_ms", "AGE"},
     };
     json_t *all = NULL;
+    if (args->memory && !args->names) {
+        return print_memory(args);
+    }
     if (args->names) {
         names_quickly();
     }

@@ -212,18 +212,22 @@ static int memory(struct frame *f, const struct top_view *v)
 {
     const json_t *map = json_object_get(v->status, "memory");
     const json_t *models = json_object_get(v->ps, "models");
-    char a[32], b[32], c[32], d[32], e[32];
+    char a[32], b[32], c[32], d[32], e[32], budget[96] = "", f1[32], f2[32];
 
+    if (json_object_get(map, "budget_bytes")) {
+        (void)snprintf(budget, sizeof(budget), "; planned %s of %s",
+                       bytes_of(map, "charged_bytes", f1), bytes_of(map, "budget_bytes", f2));
+    }
     if (json_object_size(map) == 0) {
         cell_bytes(a, sizeof(a), (double)sum(models, "weight_bytes"));
         cell_bytes(b, sizeof(b), (double)sum(models, "scratch_bytes"));
         cell_bytes(c, sizeof(c), (double)sum(models, "kv_bytes"));
         return addf(f, v, false, "memory: weights %s, scratch %s, KV %s", a, b, c);
     }
-    const int r = addf(f, v, false, "memory: weights %s, scratch %s, KV used %s, kept %s, of %s",
+    const int r = addf(f, v, false, "memory: weights %s, scratch %s, KV used %s, kept %s, of %s%s",
                        bytes_of(map, "weight_bytes", a), bytes_of(map, "scratch_bytes", b),
                        bytes_of(map, "kv_used_bytes", c), bytes_of(map, "kv_idle_bytes", d),
-                       bytes_of(map, "kv_total_bytes", e));
+                       bytes_of(map, "kv_total_bytes", e), budget);
     return r ? r
              : addf(f, v, false, "daemon: %s; queue %s, output %s, input %s, sessions %s",
                     bytes_of(map, "broker_resident_bytes", a), bytes_of(map, "queue_bytes", b),

@@ -14,7 +14,8 @@ _onebit_options()
         run) echo "$generate session trim raw logprobs json" ;;
         chat) echo "$generate session trim" ;;
         batch) echo "$generate raw jobs json" ;;
-        list | ps) echo "$connect json names" ;;
+        list) echo "$connect json names" ;;
+        ps) echo "$connect json names memory" ;;
         status) echo "$connect json" ;;
         load | unload | cancel | metrics | reload) echo "$connect" ;;
         session) echo "$connect json names" ;;

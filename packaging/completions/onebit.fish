@@ -67,6 +67,7 @@ complete -c onebit -n "not __onebit_no_verb" -l help -s h -d 'print what the ver
 complete -c onebit -n "__onebit_verb $connects" -l socket -s s -r -F -d "the daemon's socket"
 complete -c onebit -n "__onebit_verb $prints_json" -l json -d 'print JSON'
 complete -c onebit -n "__onebit_verb list ps session" -l names -d 'print names alone, a line each'
+complete -c onebit -n "__onebit_verb ps" -l memory -d 'print what is in memory instead'
 
 complete -c onebit -n "__onebit_verb $generates bench" -l model -s m -x -a '(__onebit_names list)' -d 'ask this model'
 complete -c onebit -n "__onebit_verb $generates" -l system -x -d 'put a system message first'

@@ -224,6 +224,20 @@ class Ledger(unittest.TestCase):
                     self.assertGreaterEqual(row['resident_bytes'], row['mapped_bytes'])  # warm, in whole pages
             self.assertIn(memory['swaps'], (1, 2))  # who leaves goes by what the loads took
 
+    def test_ps_shows_it(self):
+        with Daemon(models=models('one', 'two'), config=BUDGET) as d:
+            for name in ('one', 'two'):
+                self.assertEqual(answer(d, name)['type'], 'done')
+            said = d.cli('ps', '--memory').stdout.decode()
+            self.assertRegex(said, r'MODEL +HELD +MAPPED +PRIVATE +HUGE PAGES +IN MEMORY')
+            self.assertRegex(said, r'(?m)^one +shared +24.1 MB +0 B +0 B +24.1 MB')
+            self.assertRegex(said, r'(?m)^budget +134.2 MB$')
+            full = json.loads(d.cli('ps', '--memory', '--json').stdout)
+            self.assertEqual({'models', 'identities', 'memory'} - set(full), set())
+            self.assertIn(f"onebit_memory_budget_bytes {128 << 20}\n", d.cli('metrics').stdout.decode())
+            self.assertIn('onebit_weight_resident_bytes{model="one"} ', d.cli('metrics').stdout.decode())
+            self.assertIn('planned', d.cli('top', '--once').stdout.decode())
+
     def test_copies_are_told_apart_and_so_are_their_huge_pages(self):
         with Daemon(models=models('one', 'two'), config=BUDGET.replace('weights = shared', 'weights = private')) as d:
             for name in ('one', 'two'):
