@@ -378,7 +378,7 @@ void residency_open(struct broker *b)
 {
     struct backing_room room = {0};
 
-    backing_memory(&room, "");
+    backing_memory(&room, b->sysroot);
     b->residency.memory = room.machine;
     b->residency.limit = room.limit;
     (void)uv_timer_init(b->loop, &b->residency.timer); /* cannot fail: it only fills the struct */

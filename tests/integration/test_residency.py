@@ -5,11 +5,12 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
 
-from harness import HOOKED_RUNNER, LAB, PATIENCE, SANITIZED, Daemon, Peer, wait_for
+from harness import BUILD, HOOKED_RUNNER, LAB, PATIENCE, SANITIZED, SOURCE, Daemon, Peer, wait_for
 
 HOME = pathlib.Path(tempfile.mkdtemp(prefix='onebit-test-models-'))
 NAMES = ('one', 'two', 'three')
@@ -223,6 +224,18 @@ class Ledger(unittest.TestCase):
                 for row in loaded(d).values():
                     self.assertGreaterEqual(row['resident_bytes'], row['mapped_bytes'])  # warm, in whole pages
             self.assertIn(memory['swaps'], (1, 2))  # who leaves goes by what the loads took
+
+    def test_it_does_so_under_load_and_nothing_fails(self):
+        """bench/residency.py, small and short: what it says of waits is for a machine that is left alone."""
+        said = HOME / 'said.json'
+        subprocess.run([sys.executable, SOURCE / 'bench/residency.py', '--models', HOME, '--budget', '128M', '--seconds', '12',
+                        '--stay', '1', '--build', BUILD, '--json', said], stdout=subprocess.DEVNULL, check=False)
+        figures = json.loads(said.read_text())
+        said.unlink()
+        self.assertEqual(figures['failed'], [])
+        self.assertGreater(len(figures['waits']), 10)
+        self.assertGreater(figures['swaps'], 0)
+        self.assertLess(max(map(abs, figures['apart']), default=0), 0.03, figures['apart'])
 
     def test_ps_shows_it(self):
         with Daemon(models=models('one', 'two'), config=BUDGET) as d:
