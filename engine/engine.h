@@ -72,6 +72,9 @@ struct engine_options {
 MUST_USE int engine_new(struct engine **ret, const struct engine_options *options);
 void engine_free(struct engine *engine);
 enum cpu_level engine_cpu(const struct engine *engine);
+/** engine_threads_limit() - from the next step on no step takes more threads; 0: no limit. Numbers
+ * do not depend on it. By the thread that runs the steps. */
+void engine_threads_limit(struct engine *engine, unsigned n_threads);
 
 /* ---- models ---- */
 

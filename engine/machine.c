@@ -68,6 +68,11 @@ void engine_free(struct engine *engine)
     free(engine);
 }
 
+void engine_threads_limit(struct engine *engine, unsigned n_threads)
+{
+    engine->n_threads_max = n_threads;
+}
+
 enum cpu_level engine_cpu(const struct engine *engine)
 {
     return engine->cpu;

@@ -168,7 +168,8 @@ void stepper_tune(struct stepper *st, const struct tuning *t)
     st->tuning = *t;
 }
 
-unsigned step_threads(const struct stepper *st, size_t n_rows)
+/* As it was measured. */
+static unsigned best_threads(const struct stepper *st, size_t n_rows)
 {
     const struct tuning *t = &st->tuning;
 
@@ -177,4 +178,11 @@ unsigned step_threads(const struct stepper *st, size_t n_rows)
     }
     return n_rows >= TUNE_MANY || t->n_prompt == t->n_generate ? t->n_prompt
                                                                : st->engine->n_threads;
+}
+
+unsigned step_threads(const struct stepper *st, size_t n_rows)
+{
+    const unsigned best = best_threads(st, n_rows), most = st->engine->n_threads_max;
+
+    return most > 0 && most < best ? most : best;
 }

@@ -185,6 +185,7 @@ static void run_write(struct packer *p, const void *obj, const struct field_extr
 static const struct field plan_rows[] = {
     {"run", FIELD_OWN, FIELD_REQUIRED, .read = run_read, .write = run_write},
     {"prompt_us", FIELD_U32, .at = offsetof(struct seam_plan, prompt_us), .max = UINT32_MAX},
+    {"threads", FIELD_U32, .at = offsetof(struct seam_plan, threads), .max = SEAM_THREADS_MAX},
     {"urgent", FIELD_BOOL, .at = offsetof(struct seam_plan, urgent)},
 };
 

@@ -99,6 +99,7 @@ struct seam_plan {
     /* Time for prompt tokens in a step that others decode in, and the least for one that nobody
      * does; 0: by measurement. */
     uint32_t prompt_us;
+    uint32_t threads; /* that a step takes at most; 0: as many as are best */
     bool urgent; /* stop the step that runs: nothing of it counts, this plan is what comes next */
 };
 

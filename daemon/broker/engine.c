@@ -112,10 +112,11 @@ static void send_plan(struct broker *b, const struct sched_plan *plan)
 
     m.plan.prompt_us = plan->prompt_us;
     m.plan.urgent = plan->urgent;
+    m.plan.threads = throttle_strictest(&b->throttle).threads;
     for (size_t i = 0; i < plan->n_run; i++) {
         m.plan.run[i] = plan->run[i]->seq;
     }
-    if (!plan->urgent && m.plan.n_run == b->sent.n_run &&
+    if (!plan->urgent && m.plan.n_run == b->sent.n_run && m.plan.threads == b->sent.threads &&
         same_time(m.plan.prompt_us, b->sent.prompt_us) &&
         memcmp(m.plan.run, b->sent.run, m.plan.n_run * sizeof(m.plan.run[0])) == 0) {
         return;

@@ -8,8 +8,8 @@
 #include "daemon/broker/config.h"
 
 struct options {
-    const char *config, *socket, *models, *cache,
-        *sessions, *sysroot; /* borrowed from argv; NULL: not given */
+    const char *config, *socket, *models, *cache, *sessions,
+        *sysroot; /* borrowed from argv; NULL: not given */
     bool check, paths, version, help;
 };
 

@@ -17,6 +17,9 @@ struct throttle_wish throttle_strictest(const struct throttle *t)
         const struct throttle_wish *w = &t->wishes[i];
         all.lowest = w->lowest > all.lowest ? w->lowest : all.lowest;
         all.chunk_part = w->chunk_part > all.chunk_part ? w->chunk_part : all.chunk_part;
+        if (w->threads > 0 && (all.threads == 0 || w->threads < all.threads)) {
+            all.threads = w->threads;
+        }
         if (w->streams_cap > 0 && (all.streams_cap == 0 || w->streams_cap < all.streams_cap)) {
             all.streams_cap = w->streams_cap;
         }

@@ -16,6 +16,7 @@ enum throttle_who { THROTTLE_MEMORY, THROTTLE_HEAT, THROTTLES };
 struct throttle_wish {
     enum request_class lowest; /* classes below are paused at a step border, and not started */
     uint32_t streams_cap;      /* that run at once, at most; 0: as configured */
+    uint32_t threads;          /* that a step takes, at most; 0: as many as are best */
     uint32_t chunk_part; /* prompts get so many times less of a step's time; 0 and 1: all of it */
 };
 

@@ -17,6 +17,8 @@ static void plan_set(struct runner *rn, const struct seam_plan *plan)
 {
     rn->n_plan = 0;
     rn->prompt_us = plan->prompt_us;
+    rn->n_threads_max = plan->threads;
+    engine_threads_limit(rn->engine, plan->threads);
     for (size_t i = 0; i < plan->n_run; i++) {
         bool twice = false;
         for (size_t k = 0; k < rn->n_plan && !twice; k++) {

@@ -132,8 +132,9 @@ struct runner {
     struct sequence *sequences[SEQUENCES_MAX]; /* owned; NULL: free slot */
     uint64_t plan[SEAM_PLAN_MAX];
     size_t n_plan;
-    uint64_t prompt_us; /* of the plan: time for prompts beside streams; 0: by measurement */
-    bool interrupted;   /* the last step was, by a cancel */
+    unsigned n_threads_max; /* of the plan: that steps take; 0: as many as are best */
+    uint64_t prompt_us;     /* of the plan: time for prompts beside streams; 0: by measurement */
+    bool interrupted;       /* the last step was, by a cancel */
 
     struct seam_stats stats;
     uint64_t stats_ns;    /* when they were last reported */

@@ -41,6 +41,9 @@ void tuning_begin(struct runner *rn, struct resident *m)
 /* The model that is to be measured now. */
 static struct resident *next(const struct runner *rn)
 {
+    if (rn->n_threads_max > 0) {
+        return NULL; /* the machine is to rest, and what it does now is no measure */
+    }
     if (residents_loading(rn)) {
         return NULL; /* it would be measured, too */
     }

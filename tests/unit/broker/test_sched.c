@@ -30,6 +30,39 @@ static void classes_go_in_order_and_each_in_the_order_it_came(void **state)
     assert_int_equal(rig.accounts[0].n_held, 3);
 }
 
+/* Low is paused and not started while the machine is to rest, even where low alone has work or has
+ * been paused for long; whoever is suspected is no exception. */
+static void classes_below_the_lowest_that_may_work_wait(void **state)
+{
+    struct job *low = submit(0, CLASS_LOW, 1), *late;
+    (void)state;
+
+    assert_int_equal(plan()->n_run, 1);
+    step();
+    rig.sched.limits.lowest = CLASS_NORMAL;
+    assert_int_equal(plan()->n_run, 0);
+    assert_true(low->held); /* with its KV in place */
+    late = submit(1, CLASS_LOW, 1);
+    struct job *normal = submit(1, CLASS_NORMAL, 1);
+    rig.now_ns += 500 * NS_PER_S; /* longer than anybody is paused otherwise */
+    assert_int_equal(plan()->n_run, 1);
+    assert_true(runs(normal) && rig.plan.n_start == 1);
+    step();
+    low->deaths = 2;
+    assert_int_equal(plan()->n_run, 1);
+    assert_true(runs(normal));
+    low->deaths = 0;
+    rig.sched.limits.fifo = true;
+    assert_int_equal(plan()->n_run, 1);
+    rig.sched.limits.fifo = false;
+    rig.sched.limits.lowest = CLASS_LOW;
+    (void)plan();
+    assert_true(runs(low));
+    step();
+    (void)plan();
+    assert_true(runs(late));
+}
+
 static void one_job_of_an_identity_needs_not_wait_behind_fifty_of_another(void **state)
 {
     (void)state;
@@ -527,6 +560,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(classes_go_in_order_and_each_in_the_order_it_came),
+        TEST(classes_below_the_lowest_that_may_work_wait),
         TEST(one_job_of_an_identity_needs_not_wait_behind_fifty_of_another),
         TEST(equal_identities_share_the_streams_and_weights_are_kept),
         TEST(service_is_charged_as_it_is_given_and_never_twice),

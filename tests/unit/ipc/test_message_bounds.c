@@ -165,6 +165,8 @@ static const struct bound of_accepted[] = {
 
 static const struct bound of_progress[] = {
     {"'phase': 'restarting', 'done': 18446744073709551615", NULL},
+    {"'phase': 'paused', 'reason': <32>", NULL},
+    {"'phase': 'paused', 'reason': <33>", "reason"},
     {"'phase': 'waiting'", "phase"},
     {"", "phase"},
     {"'phase': 'queued', 'total': 1.5", "total"},

@@ -104,6 +104,8 @@ static const struct {
     {"{'type': 'spill', 'model': 1}", "bytes_max"},
     {"{'type': 'plan', 'run': [], 'prompt_us': 4294967296}", "prompt_us"},
     {"{'type': 'plan', 'run': [], 'urgent': 1}", "urgent"},
+    {"{'type': 'plan', 'run': [], 'threads': 64}", NULL},
+    {"{'type': 'plan', 'run': [], 'threads': 65}", "threads"},
     {"{'type': 'hello', 'cpu': 'avx2', 'n_threads': 1}", "pack_id"},
     {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 65}", "n_streams"},
     {"{'type': 'loaded', 'model': 1, 'n_ctx': 1, 'n_streams': 0}", "n_streams"},
