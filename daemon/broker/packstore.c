@@ -192,14 +192,19 @@ static void remove_older(const char *final, const char *name)
 
 int pack_commit(int fd, const char *temp, const char *final, const char *name)
 {
-    if (fsync(fd) < 0 || rename(temp, final) < 0) {
+    /* Opened before it has a name that others know it by. */
+    const int r = open(temp, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (r < 0 || fsync(fd) < 0 || rename(temp, final) < 0) {
         const int e = -errno;
         (void)unlink(temp);
+        if (r >= 0) {
+            (void)close(r);
+        }
         return e;
     }
     remove_older(final, name);
-    const int r = open(final, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    return r < 0 ? -errno : r;
+    return r;
 }
 
 /* A packed file in the making, or what is kept beside one. Of the latter's writers nobody holds a
