@@ -42,11 +42,14 @@ def lacks():
 
 
 class Bed:
+    made = 0
 
     def __init__(self, build='none'):
-        self.group = cgroup2() / f'onebit-bed-{os.getpid()}'
+        Bed.made += 1
+        name = f'onebit-bed-{os.getpid()}-{Bed.made}'
+        self.group = cgroup2() / name
         self.group.mkdir()
-        self.log = open(f'/tmp/onebit-bed-{os.getpid()}.log', 'w+b')
+        self.log = open(f'/tmp/{name}.log', 'w+b')
         self.pid = None
 
         def enter():

@@ -36,6 +36,7 @@ ln -s /proc/self/fd "$root/dev/fd"
 : >"$root/etc/fstab"
 : >"$root/etc/machine-id"
 rm -rf "$root"/etc/systemd/system/*.wants "$root/var/log/journal"
+rm -f "$root/usr/sbin/policy-rc.d" # of a container's image: packages start nothing
 for unit in systemd-udevd.service systemd-udev-trigger.service systemd-udevd-control.socket \
     systemd-udevd-kernel.socket systemd-modules-load.service systemd-remount-fs.service \
     systemd-random-seed.service systemd-sysctl.service systemd-binfmt.service systemd-firstboot.service \
