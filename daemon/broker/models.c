@@ -25,8 +25,9 @@
 #include "daemon/broker/residency.h"
 #include "daemon/broker/spill.h"
 
-#define REFUSED_MAX 64u  /* refusals remembered */
-#define PREPARING_MAX 4u /* models between the folder and the engine: processes, open files */
+#define REFUSED_MAX 64u    /* refusals remembered */
+#define REMEMBERED_MAX 32u /* models that are not loaded, but were of late */
+#define PREPARING_MAX 4u   /* models between the folder and the engine: processes, open files */
 
 struct probe_work {
     uv_work_t work;
@@ -380,7 +381,7 @@ static void forget_refusals(struct broker *b)
 void models_advance(struct broker *b)
 {
     bool loading = false;
-    unsigned n_preparing = 0;
+    unsigned n_preparing = 0, n_remembered = 0;
 
     list_for_each (busy, next_busy, &b->models, struct model, link) {
         loading |= busy->state == MODEL_LOADING;
@@ -395,7 +396,8 @@ void models_advance(struct broker *b)
                 probe(m);
             }
         } else if (m->state == MODEL_IDLE && !want && m->n_works == 0 &&
-                   breaker_calm(&m->breaker) && !residency_remembered(m)) {
+                   breaker_calm(&m->breaker) &&
+                   !(residency_remembered(m) && ++n_remembered <= REMEMBERED_MAX)) {
             model_free(m);
         } else if (m->state == MODEL_PACKED && !want) {
             model_forget(m);

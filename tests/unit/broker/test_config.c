@@ -77,6 +77,9 @@ static void each_mistake_is_refused_by_name_and_line(void **state)
         {"[model m]\nchat_template = chat\n", "line 2", "none of"},
         {"[model m]\nchat_template = qwen3\nchat_template = qwen3\n", "line 3", "twice"},
         {"[model m]\npinned = maybe\n", "line 2", "maybe"},
+        {"[model m]\nidle_s = soon\n", "line 2", "soon"},
+        {"[memory]\nswaps_per_minute = 121\n", "line 2", "swaps_per_minute"},
+        {"[memory]\nbudget = 60%\n", "line 2", "size"},
         {"[model m]\nkv = f16\n[model m]\nkv = f16\n", "line 4", "twice"},
         {"[limits]\noutput_soft_bytes = 8M\noutput_hard_bytes = 1M\n", "line 3", "output_soft"},
     };
@@ -177,7 +180,8 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
             "; a comment\n# another\n[queue]\nper_identity = 0 ; none\n"
             "[engine]\nkv_bytes = 64M\ncpu = avx2\nweights = shared\n[socket]\nmode = 0600\r\n"
             "path = /tmp/a b.sock\n[model m]\nkv = f32\ntemperature = 0.25\n"
-            "pinned = yes\nchat_template = falcon3\n[peer uid.7]\nrights = use, load\n"
+            "pinned = yes\nidle_s = 0\nchat_template = falcon3\n[memory]\nbudget = 600M\n"
+            "idle_s = 7\n[peer uid.7]\nrights = use, load\n"
             "[peer gid.9]\nrights = none\n[peer uid.7]\nmodels = m , n\n"
             "[rates]\ntokens_per_s = 7\n",
             &d),
@@ -194,6 +198,9 @@ static void defaults_hold_and_a_file_changes_what_it_names(void **state)
     assert_string_equal(m->chat_template, "falcon3");
     assert_true(m->temperature == 0.25);
     assert_true(m->pinned);
+    assert_true(m->has_idle && m->idle_s == 0);
+    assert_true(c.memory_budget == UINT64_C(600) << 20 && c.memory_idle_s == 7);
+    assert_true(c.memory_residency_min_s == 10 && c.memory_swaps_per_minute == 30);
     assert_int_equal(c.policy.n_rules, 2);
     const struct policy_peer seven = {.uid = 7, .unit = ""};
     assert_int_equal(policy_grant(&c.policy, 1, &seven).rights, RIGHT_USE | RIGHT_LOAD);
