@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """The same numbers on ARM as here: kernels against their scalar twins under qemu, logits of an aarch64 build at
-several cores against this machine's, byte for byte, and the recorded results of other programs.
+several cores against this machine's, byte for byte, and the recorded results of other programs. And the unit tests, but for those
+that start programs of ours, which the kernel here cannot run, and those that look at what qemu does not show.
 
-    check.py BUILD-HERE BUILD-AARCH64 [PART...]     PART: kernels, logits, oracle (default: all)
+    check.py BUILD-HERE BUILD-AARCH64 [PART...]     PART: kernels, logits, oracle, units (default: all)
 
-The last needs ../shared, and is skipped, loudly, without it: exit 77 when nothing else was asked for.
+The oracle needs ../shared, and is skipped, loudly, without it: exit 77 when nothing else was asked for.
 """
 import concurrent.futures
+import json
 import os
 import pathlib
 import subprocess
@@ -19,20 +21,27 @@ here, there = (pathlib.Path(p).resolve() for p in sys.argv[1:3])
 os.environ['ONEBIT_BUILD'] = str(here)
 from lab import SHARED, fine, make, makes  # noqa: E402
 
-PARTS = ['kernels', 'logits', 'oracle']
+PARTS = ['kernels', 'logits', 'oracle', 'units']
 LEVELS = {'cortex-a53': ['scalar', 'neon'], 'cortex-a72': ['neon'], 'cortex-a76': ['neon', 'dotprod'],
           'max': ['dotprod', 'i8mm']}
 CORES = {'cortex-a53': 'neon', 'cortex-a76': 'dotprod', 'max': 'i8mm'}  # what each is at best
 IDS = ','.join(str(3 + (i * 37) % 200) for i in range(40))
 RUNS = ((2, 'f16'), (1, 'int8'))  # threads and cache of a run of logits
+UNIT_CORE = 'cortex-a72'
+ROOMS = ('base', 'client', 'engine', 'engine_text', 'ipc', 'runner', 'broker')
+NOT_UNDER_QEMU = {'engine-weights': 'pages of memory are not shown, and a limit on it does not hold'}
 LIMIT_S = 1800  # of one program: for what hangs, not for a slow machine
 
 
-def qemu(core, program, *args):
+def here_source():
+    return pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+def qemu(core, program, *args, **env):
     try:
         return subprocess.run(['qemu-aarch64', '-L', '/', '-cpu', core, there / program, *map(str, args)],
                               capture_output=True, check=False, timeout=LIMIT_S,
-                              env={**os.environ, 'ONEBIT_SHARED': str(SHARED)})
+                              env={**os.environ, 'ONEBIT_SHARED': str(SHARED), **{k: str(v) for k, v in env.items()}})
     except subprocess.TimeoutExpired as late:
         return subprocess.CompletedProcess(late.cmd, 124, late.stdout or b'', f'over {LIMIT_S} s'.encode())
 
@@ -68,6 +77,21 @@ def oracle(core, program, *args):
     return done.returncode == 0, f'oracle-{" ".join((program,) + args)} on {core}: {last}', words(done)
 
 
+def unit(name, program):
+    done = qemu(UNIT_CORE, program, ONEBIT_SOURCE=here_source(), ONEBIT_BUILD=there, ONEBIT_SANITIZED='0')
+    return done.returncode in (0, 77), f'unit test {name} on {UNIT_CORE}', words(done)
+
+
+def units():
+    """(name, program) of each unit test that needs no other program of ours than itself."""
+    listed = json.loads(subprocess.run(['meson', 'introspect', '--tests', there], capture_output=True, check=True).stdout)
+    for test in listed:
+        programs = [target for target in test['depends'] if target.endswith('@exe')]
+        if (any(s.endswith(':unit') for s in test['suite']) and test['name'].split('-')[0] in ROOMS and len(programs) < 2
+                and test['name'] not in NOT_UNDER_QEMU and pathlib.Path(test['cmd'][0]).is_relative_to(there)):
+            yield test['name'], pathlib.Path(test['cmd'][0])
+
+
 def tasks(home, parts):
     """(function, arguments) of every check, the longest first."""
     if 'oracle' in parts and (SHARED / 'oracle').is_dir():
@@ -81,6 +105,8 @@ def tasks(home, parts):
                 for _, kv in RUNS:
                     fine('logits', model, '--ids', IDS, '--all', '--kv', kv, '--out', home / f'{shape}-{fmt}-{kv}.want')
             yield from ((logits, home, shape, formats, core) for core in CORES)
+    if 'units' in parts:
+        yield from ((unit, *test) for test in units())
     if 'kernels' in parts:
         yield from ((kernels, core, level) for core, levels in LEVELS.items() for level in levels)
 
