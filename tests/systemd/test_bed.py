@@ -115,6 +115,13 @@ class Service(Case):
                     'ExecStart=/usr/local/bin/onebit run hi\\n" >/run/systemd/system/voice.service; systemctl daemon-reload')
         the_bed.run('systemctl start voice.service')
 
+    def test_models_of_a_home_folder_are_served_by_the_drop_in_of_the_manual(self):
+        the_bed.run('mkdir -p /home/anna/models; cp /var/lib/onebit/models/home-q1_0.gguf /home/anna/models/anna.gguf')
+        self.configure('[models]\ndir = /home/anna/models\n')
+        self.drop_in('[Service]\nProtectHome=tmpfs\nBindReadOnlyPaths=/home/anna/models')
+        self.assertIn('anna', the_bed.run('onebit list --names').stdout)
+        self.answer('-m', 'anna', 'hi')
+
     def test_private_users_are_refused(self):
         self.drop_in('[Service]\nPrivateUsers=yes')
         the_bed.run('systemctl start onebitd.service', check=False)
@@ -155,8 +162,45 @@ class Service(Case):
                           'print(s.makefile().read())"').stdout
         self.assertIn('onebit_build_info', got)
 
+    def test_the_engine_gives_up_more_than_the_unit_takes(self):
+        """Goal: the engine's own confinement works inside the unit's. Method: the kernel's count of filters."""
+        self.answer('hi')
+
+        def filters(pid):
+            return int(the_bed.run(f"sed -n 's/^Seccomp_filters:\\t*//p' /proc/{pid}/status").stdout)
+        engine = self.status()['runner_pid']
+        self.assertGreater(filters(engine), filters(self.pid()))
+        self.assertEqual(the_bed.run(f'cat /proc/{engine}/oom_score_adj').stdout.strip(), '500')
+        self.assertEqual(the_bed.run(f'cat /proc/{self.pid()}/oom_score_adj').stdout.strip(), '200')
+
     def test_the_loaded_unit_scores_as_the_file_does(self):
         the_bed.run('systemd-analyze security --threshold=10 --no-pager onebitd.service')
+
+
+class OfAUser(unittest.TestCase):
+    """A user's own manager and daemon."""
+    manager = ('[Service]\nType=notify\nUser=anna\nGroup=anna\nDelegate=yes\nEnvironment=HOME=/home/anna '
+               'XDG_RUNTIME_DIR=/run/user/anna\nExecStart=/lib/systemd/systemd --user\nKillMode=mixed\n')
+
+    def as_anna(self, script, check=True):
+        return the_bed.run(f'setpriv --reuid anna --regid anna --clear-groups env HOME=/home/anna '
+                           f'XDG_RUNTIME_DIR=/run/user/anna bash -c {script!r}', check=check)
+
+    def test_it_is_started_by_its_socket_and_serves_its_user_alone(self):
+        the_bed.run('useradd -m anna; mkdir -p /run/user; install -d -o anna -m 0700 /run/user/anna')
+        the_bed.run(f'cat >/run/systemd/system/manager-of-anna.service <<"END"\n{self.manager}\nEND\n'
+                    'systemctl daemon-reload; systemctl start manager-of-anna.service')
+        self.addCleanup(the_bed.run, 'systemctl stop manager-of-anna.service', check=False)
+        self.as_anna(f'install -D -m 0644 {SOURCE}/models/home-q1_0.gguf ~/.local/share/onebit/models/mine.gguf')
+        self.assertEqual(self.as_anna('systemctl --user is-enabled onebitd.socket', check=False).stdout.strip(), 'disabled')
+        self.as_anna('systemctl --user start onebitd.socket')
+        self.assertIn('light', self.as_anna('onebit run turn on the kitchen lights').stdout)
+        status = json.loads(self.as_anna('onebit status --json').stdout)
+        self.assertEqual(status['paths']['models'], '/home/anna/.local/share/onebit/models')
+        self.assertEqual(the_bed.run('stat -c "%a %U" /run/user/anna/onebit.sock').stdout.strip(), '600 anna')
+        self.as_anna('systemctl --user reload onebitd.service')
+        self.as_anna('systemctl --user stop onebitd.service onebitd.socket')
+        self.assertNotEqual(the_bed.run('ls /run/user/anna/onebit.sock', check=False).returncode, 0)
 
 
 class Hooked(Case):
