@@ -3,6 +3,7 @@
  * own. */
 #include "engine/resident.h"
 
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -10,7 +11,8 @@
 #include "engine/model.h"
 #include "engine/step.h"
 
-#define PAGES 4096u /* asked for at once */
+#define PAGES 4096u                    /* asked for at once */
+#define LOCK_SLICE (UINT64_C(4) << 20) /* bytes */
 
 uint64_t memory_resident(const void *at, size_t n)
 {
@@ -49,6 +51,42 @@ void model_memory(const struct model *model, struct model_memory *ret)
     ret->resident = memory_resident(file, (size_t)w->offset) +
                     memory_resident(file + end, (size_t)(model->file.size - end)) +
                     memory_resident(model->copy.data, model->copy.bytes);
+}
+
+/* False: refused, and `locked` has what went before. */
+static bool lock_range(const uint8_t *at, uint64_t n, uint64_t *locked)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+    for (uint64_t done = 0; done < n;) {
+        const uint64_t slice = n - done < LOCK_SLICE ? n - done : LOCK_SLICE;
+        const uintptr_t begin = (uintptr_t)(at + done) & ~(page - 1);
+        if (mlock((void *)begin, (uintptr_t)(at + done) + (size_t)slice - begin) < 0) {
+            return false;
+        }
+        *locked += slice;
+        done += slice;
+    }
+    return true;
+}
+
+uint64_t model_lock(const struct model *model)
+{
+    const struct image_section *s = &model->header->sections[IMAGE_WEIGHTS];
+    const uint8_t *base = model->copy.data ? model->copy.data : model->file.data + s->offset;
+    const struct image_tensor *t = model->tensors, *low = &model->meta->head_low.copy;
+    const size_t n = model->meta->n_tensors;
+    uint64_t locked = 0;
+    bool allowed = true;
+
+    for (size_t i = ROLES_GLOBAL; i < n && allowed; i++) { /* the layers */
+        allowed = lock_range(base + t[i].offset, t[i].bytes, &locked);
+    }
+    allowed = allowed && lock_range(base + low->offset, low->bytes, &locked);
+    for (size_t i = ROLES_GLOBAL; i-- > 0 && allowed;) { /* the head, then the table of tokens */
+        allowed = lock_range(base + t[i].offset, t[i].bytes, &locked);
+    }
+    return locked;
 }
 
 uint64_t kv_pool_resident(const struct kv_pool *pool)

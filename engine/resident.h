@@ -23,6 +23,15 @@ struct model_memory {
 /** model_memory() - any thread may ask at any time */
 void model_memory(const struct model *model, struct model_memory *ret);
 
+/**
+ * model_lock() - keep the weights in memory, whatever happens, as far as the system allows it
+ *
+ * In slices, those that every token reads first, and the table of which a token reads a row last;
+ * ends at the first slice that is refused (RLIMIT_MEMLOCK). Undone with the model.
+ * Return: bytes that are locked now.
+ */
+uint64_t model_lock(const struct model *model);
+
 /* Those of the thread that uses them. */
 uint64_t kv_pool_resident(const struct kv_pool *pool);
 uint64_t stepper_resident(const struct stepper *st);

@@ -37,6 +37,7 @@ static const struct field load_rows[] = {
     {"chat_template", FIELD_TEXT, AT(chat_template), .max = MSG_NAME_MAX},
     {"weights", FIELD_TEXT, AT(weights), .max = MSG_NAME_MAX},
     {"draft_tokens", FIELD_U32, AT(draft_tokens), .max = SEAM_DRAFTS_MAX},
+    {"lock", FIELD_BOOL, AT(lock)},
     {"tune", FIELD_BOOL, AT(tune)},
     {"tuning", FIELD_BYTES, AT(tuning), .max = SEAM_TUNING_MAX},
 };
@@ -380,6 +381,7 @@ static const struct field memory_rows[] = {
     {"private", FIELD_U64, AT(private_), .max = UINT64_MAX},
     {"huge", FIELD_U64, AT(huge), .max = UINT64_MAX},
     {"resident", FIELD_U64, AT(resident), .max = UINT64_MAX},
+    {"locked", FIELD_U64, AT(locked), .max = UINT64_MAX},
     {"kv_used", FIELD_U64, AT(kv_used), .max = UINT64_MAX},
     {"kv_idle", FIELD_U64, AT(kv_idle), .max = UINT64_MAX},
     {"kv_total", FIELD_U64, AT(kv_total), .max = UINT64_MAX},

@@ -68,6 +68,7 @@ struct seam_load {
     struct strview chat_template; /* by name, instead of the file's own; empty: the file's own */
     struct strview weights;       /* how they are held, by name; empty: shared */
     uint32_t draft_tokens; /* guesses at next tokens in a step of a sequence, at most; 0: none */
+    bool lock;             /* keep the weights in memory as far as the system allows */
     bool tune;             /* choose the number of threads by measurement */
     struct strview tuning; /* the record of an earlier one; the runner says whether it holds */
 };
@@ -197,6 +198,7 @@ struct seam_memory { /* bytes */
     uint64_t private_;                   /* of a private copy of the weights */
     uint64_t huge;                       /* of these, in huge pages */
     uint64_t resident;                   /* of `mapped` and `private_`, in memory now */
+    uint64_t locked;                     /* of the weights, in either backing */
     uint64_t kv_used, kv_idle, kv_total; /* blocks of sequences, kept after them, all there are */
     uint64_t kv_resident;                /* of the pool */
     uint64_t scratch, scratch_resident;

@@ -271,6 +271,7 @@ static int print_memory(struct args *args)
         {"private_bytes", "PRIVATE"},
         {"huge_bytes", "HUGE PAGES"},
         {"resident_bytes", "IN MEMORY"},
+        {"locked_bytes", "LOCKED"},
         {"kv_used_bytes", "KV USED"},
         {"kv_idle_bytes", "KV KEPT"},
         {"kv_bytes", "KV SIZE"},

@@ -29,11 +29,12 @@ enum {
     MODEL_KEY_KV,
     MODEL_KEY_CHAT_TEMPLATE,
     MODEL_KEY_IDLE_S,
+    MODEL_KEY_LOCKED,
     MODEL_KEY_PINNED,
     MODEL_KEYS
 };
-static const char *const model_keys[MODEL_KEYS] = {"temperature",   "n_ctx",  "kv",
-                                                   "chat_template", "idle_s", "pinned"};
+static const char *const model_keys[MODEL_KEYS] = {
+    "temperature", "n_ctx", "kv", "chat_template", "idle_s", "locked", "pinned"};
 
 struct reading {
     struct config *config; /* borrowed */
@@ -347,6 +348,11 @@ static void model_key(struct reading *r, const char *name, const char *value)
         if (!value_uint(value, &m->idle_s) || m->idle_s > CONFIG_IDLE_S_MAX) {
             refuse(r, "idle_s: '%s' is no whole number in 0..%lu", value,
                    (unsigned long)CONFIG_IDLE_S_MAX);
+        }
+        break;
+    case MODEL_KEY_LOCKED:
+        if (!value_bool(value, &m->locked)) {
+            refuse(r, "locked: '%s' is neither yes nor no", value);
         }
         break;
     default:

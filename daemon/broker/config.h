@@ -32,6 +32,7 @@ struct model_options {
     char *chat_template; /* owned: one of CONFIG_CHAT_TEMPLATES; NULL: the file's own */
     bool has_idle;
     uint64_t idle_s; /* as memory_idle_s */
+    bool locked;     /* its weights are kept in memory, as far as the system allows */
     bool pinned;     /* loaded at start, never unloaded to make room */
 };
 

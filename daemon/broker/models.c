@@ -330,6 +330,7 @@ static void load(struct model *m)
         .chat_template = strview_of(o ? o->chat_template : NULL),
         .weights = strview_of(backing_choose(m)),
         .draft_tokens = (uint32_t)b->config.draft_tokens,
+        .lock = o && o->locked,
         .tune = b->config.threads == 0,
         .tuning = {.data = (const char *)m->tuning, .n = m->n_tuning},
     };

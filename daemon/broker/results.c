@@ -139,7 +139,7 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     const struct model_facts *f = &m->facts;
     const uint64_t positions = (uint64_t)m->slots.kv_blocks * m->slots.block_positions;
 
-    pack_map(p, 21);
+    pack_map(p, 22);
     text_pair(p, "name", m->name);
     text_pair(p, "quantization", f->quantization);
     text_pair(p, "formats", f->formats);
@@ -156,6 +156,7 @@ static void pack_resident(struct packer *p, const struct model *m, uint64_t now)
     uint_pair(p, "mapped_bytes", m->memory.mapped);
     uint_pair(p, "private_bytes", m->memory.private_);
     uint_pair(p, "resident_bytes", m->memory.resident);
+    uint_pair(p, "locked_bytes", m->memory.locked);
     uint_pair(p, "kv_used_bytes", m->memory.kv_used);
     uint_pair(p, "kv_idle_bytes", m->memory.kv_idle);
     uint_pair(p, "kv_resident_bytes", m->memory.kv_resident);

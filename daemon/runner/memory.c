@@ -43,6 +43,7 @@ static void report_memory(struct runner *rn, const struct resident *m)
                               .private_ = of.private_,
                               .huge = of.huge,
                               .resident = of.resident,
+                              .locked = m->locked,
                               .kv_used = block * (m->n_blocks - n_free - n_idle),
                               .kv_idle = block * n_idle,
                               .kv_total = block * m->n_blocks,

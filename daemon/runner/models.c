@@ -140,6 +140,7 @@ void resident_load(struct runner *rn, struct seam_item *item)
     m->draft_tokens = load->draft_tokens;
     m->n_rows = DRAFT_ROWS_DEFAULT;
     m->tune = load->tune;
+    m->lock = load->lock;
     m->n_record = load->tuning.n;
     if (m->n_record > 0) {
         memcpy(m->record, load->tuning.data, m->n_record);
@@ -316,6 +317,9 @@ static bool resident_ready(struct runner *rn, struct resident *m)
     if (!m->guard) {
         (void)close(m->fd);
         m->fd = -1;
+    }
+    if (m->lock) {
+        m->locked = model_lock(m->model);
     }
     m->ready = true;
     rn->stats_due = true;

@@ -87,7 +87,9 @@ struct resident {
     uint32_t n_rows; /* tokens that a step beside no prompt has room for when it has guesses */
 
     struct pace pace;
-    bool measure; /* the broker wants to know how much of it is in memory */
+    uint64_t locked; /* bytes of its weights */
+    bool lock;       /* they are to be */
+    bool measure;    /* the broker wants to know how much of it is in memory */
 };
 
 /* A request, from its start to its end. */

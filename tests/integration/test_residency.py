@@ -2,6 +2,7 @@
 """Many models under one budget of bytes: who is loaded, who leaves, who waits, who is refused before the fact."""
 import json
 import pathlib
+import resource
 import shutil
 import socket
 import subprocess
@@ -228,7 +229,7 @@ class Ledger(unittest.TestCase):
     def test_it_does_so_under_load_and_nothing_fails(self):
         """bench/residency.py, small and short: what it says of waits is for a machine that is left alone."""
         said = HOME / 'said.json'
-        subprocess.run([sys.executable, SOURCE / 'bench/residency.py', '--models', HOME, '--budget', '128M', '--seconds', '12',
+        subprocess.run([sys.executable, SOURCE / 'bench/residency.py', '--models', HOME, '--budget', '128M', '--seconds', '8',
                         '--stay', '1', '--build', BUILD, '--json', said], stdout=subprocess.DEVNULL, check=False)
         figures = json.loads(said.read_text())
         said.unlink()
@@ -260,6 +261,28 @@ class Ledger(unittest.TestCase):
             self.assertLess(memory['weight_mapped_bytes'], memory['weight_private_bytes'])
             huge = sum(row['huge_bytes'] for row in loaded(d).values())
             self.assertGreaterEqual(engine['AnonHugePages'], huge)
+
+    def test_weights_are_locked_as_far_as_the_limit_allows(self):
+        config = BUDGET + '[model one]\nlocked = yes\n'
+        before = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+        for limit in (6 << 20, 1 << 30):
+            hard = limit if 0 <= before[1] < limit else before[1]
+            try:
+                resource.setrlimit(resource.RLIMIT_MEMLOCK, (limit, hard))
+            except ValueError:
+                self.skipTest(f'SKIPPED: RLIMIT_MEMLOCK is {before[1]} and may not be raised')
+            try:
+                with Daemon(models=models('one', 'two'), config=config) as d:
+                    for name in ('one', 'two'):
+                        self.assertEqual(answer(d, name)['type'], 'done')
+                    _, engine = self.check(d)
+                    rows = loaded(d)
+            finally:
+                resource.setrlimit(resource.RLIMIT_MEMLOCK, before)
+            self.assertEqual(rows['two']['locked_bytes'], 0)
+            self.assertGreater(rows['one']['locked_bytes'], 1 << 20)
+            self.assertLess(abs(rows['one']['locked_bytes'] - engine['Locked']), 2 << 20)  # whole pages
+        self.assertGreater(rows['one']['locked_bytes'], 20 << 20)  # a limit far away: all of them
 
     def test_a_decode_step_of_a_loaded_model_reads_nothing_from_the_disk(self):
         with Daemon(models=models('one'), config=BUDGET) as d:

@@ -77,6 +77,7 @@ static void each_mistake_is_refused_by_name_and_line(void **state)
         {"[model m]\nchat_template = chat\n", "line 2", "none of"},
         {"[model m]\nchat_template = qwen3\nchat_template = qwen3\n", "line 3", "twice"},
         {"[model m]\npinned = maybe\n", "line 2", "maybe"},
+        {"[model m]\nlocked = 2\n", "line 2", "neither"},
         {"[model m]\nidle_s = soon\n", "line 2", "soon"},
         {"[memory]\nswaps_per_minute = 121\n", "line 2", "swaps_per_minute"},
         {"[memory]\nbudget = 60%\n", "line 2", "size"},

@@ -57,6 +57,7 @@ static int put_load(struct buf *out)
                                                    .n_ctx = 4096,
                                                    .kv_bytes_max = UINT64_C(1) << 33,
                                                    .beside_bytes_max = UINT64_MAX,
+                                                   .lock = true,
                                                    .n_streams_max = SEAM_STREAMS_MAX,
                                                    .has_default_temperature = true,
                                                    .default_temperature = 0.0f,
@@ -76,7 +77,7 @@ static void check_load(const uint8_t *body, size_t n)
     is(m.name, "b\xff\xfe"); /* a file's name need not be UTF-8 */
     is(m.kv, "int8");
     assert_int_equal(m.n_ctx, 4096);
-    assert_true(m.kv_bytes_max == UINT64_C(1) << 33 && m.beside_bytes_max == UINT64_MAX);
+    assert_true(m.kv_bytes_max == UINT64_C(1) << 33 && m.beside_bytes_max == UINT64_MAX && m.lock);
     assert_int_equal(m.n_streams_max, SEAM_STREAMS_MAX);
     assert_true(m.has_default_temperature && m.default_temperature == 0.0f);
     is(m.chat_template, "falcon3");
@@ -447,6 +448,7 @@ static int put_memory(struct buf *out)
                                                      .private_ = 3,
                                                      .huge = 4,
                                                      .resident = 5,
+                                                     .locked = 12,
                                                      .kv_used = 6,
                                                      .kv_idle = 7,
                                                      .kv_total = 8,
@@ -462,7 +464,8 @@ static void check_memory(const uint8_t *body, size_t n)
     const struct seam_memory m = read_back(body, n, SEAM_MEMORY).memory;
 
     assert_true(m.model == 1 && m.mapped == 2 && m.private_ == 3 && m.huge == 4);
-    assert_true(m.resident == 5 && m.kv_used == 6 && m.kv_idle == 7 && m.kv_total == 8);
+    assert_true(m.resident == 5 && m.locked == 12 && m.kv_used == 6 && m.kv_idle == 7 &&
+                m.kv_total == 8);
     assert_true(m.kv_resident == 9 && m.scratch == 10 && m.scratch_resident == 11);
     assert_true(m.heap == UINT64_MAX);
 }
