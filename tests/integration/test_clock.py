@@ -14,7 +14,7 @@ from harness import BUILD, HOOKED_RUNNER, PATIENCE, SANITIZED, Daemon, Peer, tex
 ASK = {'type': 'generate', 'messages': [{'role': 'user', 'content': 'turn on the kitchen lights'}], 'max_tokens': 12,
        'ignore_eos': True, 'temperature': 0.0, 'cache': False}
 YEAR = 365 * 86400
-STOP_S = 4
+STOP_S = 6
 
 
 def ask(peer, number, **more):
