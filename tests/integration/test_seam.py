@@ -28,6 +28,13 @@ class Life(Peer):
         self.s.settimeout(PATIENCE)
         self.bytes = b''
 
+    def receive(self):
+        """The next frame that asks for something to be done; questions about memory may come any time."""
+        while True:
+            frame = super().receive()
+            if not frame or frame['type'] != 'measure':
+                return frame
+
     def expect(self, kind):
         """The next frame, which has to be of this type."""
         frame = self.receive()
