@@ -76,7 +76,7 @@ static const struct call allowed[] = {
 
     /* files that are open */
     CALL(pread64, BOTH), CALL(pwrite64, BOTH), CALL(lseek, BOTH), CALL(close, BOTH), CALL(fstat, BOTH),
-    CALL(ftruncate, BOTH), CALL(fallocate, BOTH),
+    CALL(ftruncate, BOTH), CALL(fallocate, BOTH), CALL(fstatfs, P),
     CALL(fsync, BOTH), CALL(fdatasync, BOTH), CALL(fadvise64, BOTH), CALL(readahead, BOTH), CALL(cachestat, BOTH),
     CALL_IF(fcntl, BOTH, AT_MOST, 1, F_SETFL), CALL(dup, E),
 
