@@ -35,6 +35,8 @@ if [ -n "$version" ] && [ "$version" != "$now" ]; then
     now=$version
 fi
 
+find "$stage" -exec touch -hd "@$SOURCE_DATE_EPOCH" {} + # installed files keep their times
+
 find "$out" -maxdepth 1 -name "*_${now}_$arch.*" -delete
 (cd "$stage" && DEB_BUILD_OPTIONS="nocheck parallel=$(nproc)" DEB_BUILD_PROFILES=nocheck \
     dpkg-buildpackage --build=binary --host-arch "$arch" --no-sign) >"$log" 2>&1 || {
