@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "daemon/broker/admission.h"
+#include "daemon/broker/board.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/engine.h"
 #include "daemon/broker/gap.h"
@@ -252,6 +253,7 @@ static void stop(struct broker *b)
     salt_store_stop(&b->salt_store);
     close_timer(&b->log_more);
     memory_sense_stop(b);
+    board_stop(b);
     admission_close(b);
     gap_close(b);
     (void)uv_prepare_stop(&b->prepare);
@@ -442,12 +444,14 @@ int broker_init(struct broker *b, uv_loop_t *loop, struct config *config, char *
     salt_store_read(&b->salt_store);
     broker_pin(b);
     memory_sense_start(b);
+    board_start(b);
     return engine_init(b);
 }
 
 void broker_deinit(struct broker *b)
 {
     memory_sense_free(b);
+    board_free(b);
     models_free(b);
     metrics_deinit(&b->metrics);
     runner_proc_deinit(&b->runner);

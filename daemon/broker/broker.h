@@ -32,6 +32,7 @@
 #include "daemon/broker/wedge.h"
 #include "ipc/seam.h"
 
+struct board;
 struct memory_sense;
 struct request;
 
@@ -116,6 +117,7 @@ struct broker {
     bool reload_refused; /* the last of them */
     void (*stopped)(struct broker *b); /* the last handle may be closed now */
 
+    struct board *board;        /* owned; NULL: it has no sensors */
     struct memory_sense *sense; /* owned; NULL: nobody looks at memory */
 
     uint64_t n_requests_ever, n_done, n_failed, n_tokens, n_prompt_tokens;

@@ -60,6 +60,8 @@ struct config {
     uint64_t memory_budget; /* bytes; 0: what the machine allows */
     uint64_t memory_idle_s; /* after which a model that nobody asked for leaves; 0: never */
     uint64_t memory_residency_min_s, memory_swaps_per_minute;
+    uint64_t heat_warm_c; /* 0: as the machine itself has it */
+    uint64_t heat_hot_s, heat_cool_s;
     uint64_t draft_tokens; /* guesses in a step of a sequence */
     uint64_t queue_per_identity, queue_total, queue_bytes, queue_bytes_per_identity;
     char *scheduler_mode; /* "fair" or "fifo"; NULL: fair */

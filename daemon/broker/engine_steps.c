@@ -2,6 +2,7 @@
  * the metrics. */
 #include "daemon/broker/engine_steps.h"
 
+#include "daemon/broker/board.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/memory_sense.h"
 #include "daemon/broker/metrics_broker.h"
@@ -30,7 +31,9 @@ void engine_steps(struct broker *b, const struct seam_stats *st)
     struct model *m = only_one(b);
     if (m) {
         sched_step(&m->slots, st->step_streams + st->step_drafts, st->step_prompt, st->step_us);
-        memory_sense_step(b, m->number, st);
+        if (!board_warm(b)) { /* then steps are slow for another reason */
+            memory_sense_step(b, m->number, st);
+        }
     }
     metrics_on_stats(b);
 }

@@ -10,6 +10,7 @@
 #include "daemon/broker/identity.h"
 #include "daemon/broker/ledger.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/machine_says.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/session.h"
@@ -226,5 +227,6 @@ int metrics_read(struct broker *b, struct buf *out)
 
     metrics_take(b, &now);
     b->metrics.n_scrapes++;
-    return metrics_text(out, &b->metrics, &now);
+    const int r = machine_metrics(out, b);
+    return r ? r : metrics_text(out, &b->metrics, &now);
 }

@@ -10,6 +10,7 @@
 #include "daemon/broker/conn.h"
 #include "daemon/broker/identity.h"
 #include "daemon/broker/ledger.h"
+#include "daemon/broker/machine_says.h"
 #include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
@@ -415,7 +416,7 @@ void results_status(struct conn *c, uint32_t id)
 
     buf_init(&result, RESULT_MAX);
     struct packer p = packer_of(&result);
-    pack_map(&p, own ? 22 : 21);
+    pack_map(&p, own ? 23 : 22);
     text_pair(&p, "version", ONEBIT_VERSION);
     pack_z(&p, "protocol");
     pack_array(&p, 2);
@@ -441,6 +442,8 @@ void results_status(struct conn *c, uint32_t id)
     bool_pair(&p, "reload_refused", b->reload_refused);
     pack_z(&p, "memory");
     pack_memory(&p, b);
+    pack_z(&p, "machine");
+    machine_pack(&p, b);
     if (own) {
         pack_paths(&p, &b->config);
     }
