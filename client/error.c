@@ -47,7 +47,8 @@ SAME(SESSION_MISMATCH);
 SAME(SESSIONS_FULL);
 SAME(MODEL_CHANGED);
 SAME(CACHE_UNWRITABLE);
-static_assert((int)ONEBIT_ERR_CACHE_UNWRITABLE + 1 == (int)ERR_CODES,
+SAME(EVICTED);
+static_assert((int)ONEBIT_ERR_EVICTED + 1 == (int)ERR_CODES,
               "onebit.h lacks a code of ipc/error.h");
 
 /* The public rows are copied field by field, once: the two structs may grow apart. */

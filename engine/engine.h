@@ -332,6 +332,18 @@ void kv_pool_free(struct kv_pool *pool); /* after its sequences */
 size_t kv_pool_free_blocks(const struct kv_pool *pool);
 size_t kv_pool_idle_blocks(const struct kv_pool *pool);
 
+/**
+ * kv_pool_give_back() - hand memory to the system: idle blocks of so many bytes, least valuable
+ * first, are found no more; then the pages of all free blocks go
+ *
+ * Return: bytes that are in memory no more, as measured.
+ */
+uint64_t kv_pool_give_back(struct kv_pool *pool, uint64_t bytes);
+
+/** model_page_out() - let the system take the pages of the model's files; they are read again when
+ * they are needed. Return: bytes that are in memory no more, as measured. */
+uint64_t model_page_out(const struct model *model);
+
 /** seq_new() - an empty sequence of at most n_ctx positions; takes no block yet */
 MUST_USE int seq_new(struct seq **ret, struct kv_pool *pool, size_t n_ctx);
 /** seq_free() - what can be found again stays so; the other blocks go back to the pool. Zeroed

@@ -19,6 +19,8 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <xxhash.h>
 
@@ -26,6 +28,7 @@
 #include "engine/kv.h"
 #include "engine/kv_spill.h"
 #include "engine/model.h"
+#include "engine/resident.h"
 
 #define FETCH_BYTES ((size_t)8 << 20) /* one call reads from the disk, or one block */
 #define HITS_MAX 8u
@@ -152,6 +155,38 @@ void kv_cache_evict(struct kv_pool *pool)
     leave(pool, worst);
     pool->n_idle--;
     kv_block_free(pool, worst);
+}
+
+/* The whole pages of so many blocks from `first` on. Their contents are zeros or as they were: a
+ * block is cleared before it is used again. */
+static void drop_pages(const struct kv_pool *p, size_t first, size_t n)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    const uintptr_t begin = ((uintptr_t)p->mem + first * p->block_bytes + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)p->mem + (first + n) * p->block_bytes) & ~(page - 1);
+
+    if (n > 0 && end > begin) {
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+    }
+}
+
+uint64_t kv_pool_give_back(struct kv_pool *pool, uint64_t bytes)
+{
+    const uint64_t before = kv_pool_resident(pool);
+    size_t first = 0;
+
+    for (uint64_t n = bytes / pool->block_bytes; n > 0 && pool->n_idle > 0; n--) {
+        kv_cache_evict(pool);
+    }
+    for (size_t i = 0; i <= pool->n_blocks; i++) {
+        const struct kv_block *b = i < pool->n_blocks ? &pool->blocks[i] : NULL;
+        if (!b || b->n_refs > 0 || b->kept) {
+            drop_pages(pool, first, i - first);
+            first = i + 1;
+        }
+    }
+    const uint64_t after = kv_pool_resident(pool);
+    return before > after ? before - after : 0;
 }
 
 /* ---- what is public ---- */

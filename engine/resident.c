@@ -98,3 +98,15 @@ uint64_t stepper_resident(const struct stepper *st)
 {
     return memory_resident(st->mem, st->plan.total);
 }
+
+uint64_t model_page_out(const struct model *model)
+{
+    struct model_memory before, after;
+
+    model_memory(model, &before);
+    if (!model->copy.data) {
+        (void)madvise((void *)(uintptr_t)model->file.data, model->file.size, MADV_PAGEOUT);
+    }
+    model_memory(model, &after);
+    return before.resident > after.resident ? before.resident - after.resident : 0;
+}

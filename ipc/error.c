@@ -137,6 +137,11 @@ static const struct error_info table[ERR_CODES] = {
         "The packed form of the model cannot be written to the daemon's cache folder.",
         "Free space there, or set `dir` in [cache] to a folder that can be written; where space "
         "is short, `have` and `limit` give the bytes needed and free."),
+    ROW(ERR_EVICTED, 503, true, 75, "evicted",
+        "The request was being answered, and the machine became so short of memory that it could "
+        "not go on; what was delivered of its answer stands.",
+        "Retry after the time that `retry_after_ms` gives, or ask again from where the answer "
+        "stands."),
 };
 
 const struct error_info *error_info(enum error_code code)

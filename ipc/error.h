@@ -49,6 +49,7 @@ enum error_code {
     ERR_SESSIONS_FULL,         /* 507 the sessions' bound is reached; details say both counts */
     ERR_MODEL_CHANGED,         /* 409 the model's file was replaced in the middle of the answer */
     ERR_CACHE_UNWRITABLE,      /* 507 the packed file cannot be written; details: needed, free */
+    ERR_EVICTED,               /* 503 it ran, and memory is too short for it to go on */
     ERR_CODES,
 };
 

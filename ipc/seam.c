@@ -218,6 +218,28 @@ static const struct field spill_rows[] = {
      .max = UINT64_MAX},
 };
 
+static const char *give_word(unsigned i)
+{
+    static const char *const words[GIVES] = {"nothing", "heap", "kv", "weights"};
+
+    return words[i];
+}
+
+#define AT(member) .at = offsetof(struct seam_give_back, member)
+static const struct field give_back_rows[] = {
+    {"what", FIELD_WORD, FIELD_REQUIRED, AT(what), .max = GIVES, .word = give_word},
+    {"model", FIELD_U32, AT(model), .max = UINT32_MAX},
+    {"bytes", FIELD_U64, AT(bytes), .max = UINT64_MAX},
+    {"frugal", FIELD_BOOL, AT(frugal)},
+};
+#undef AT
+
+static const struct field gave_rows[] = {
+    {"what", FIELD_WORD, FIELD_REQUIRED, .at = offsetof(struct seam_gave, what), .max = GIVES,
+     .word = give_word},
+    {"bytes", FIELD_U64, FIELD_ALWAYS, .at = offsetof(struct seam_gave, bytes), .max = UINT64_MAX},
+};
+
 static const struct field cancel_rows[] = {
     {"seq", FIELD_U64, FIELD_REQUIRED, .at = 0, .min = 1, .max = UINT64_MAX},
 };
@@ -413,6 +435,8 @@ static const struct shape shapes[SEAM_TYPES] = {
     [SEAM_PUBLIC] = SHAPE("public", public_rows),
     [SEAM_SPILL] = SHAPE("spill", spill_rows),
     [SEAM_MEASURE] = SHAPE("measure", drop_rows),
+    [SEAM_GIVE_BACK] = SHAPE("give_back", give_back_rows),
+    [SEAM_GAVE] = SHAPE("gave", gave_rows),
     [SEAM_HELLO] = SHAPE("hello", hello_rows),
     [SEAM_LOADED] = SHAPE("loaded", loaded_rows),
     [SEAM_STARTED] = SHAPE("started", started_rows),

@@ -37,8 +37,9 @@ enum seam_type {
     SEAM_CANCEL, /* forget a sequence; answered by no report; polled inside a step */
     SEAM_PUBLIC, /* what is public has changed: what was is found by nobody any more */
     SEAM_SPILL,  /* keep idle KV blocks of a loaded model in this file, too (descriptor attached) */
-    SEAM_MEASURE, /* how much of a model is in memory? */
-    SEAM_HELLO,   /* runner -> broker: first frame */
+    SEAM_MEASURE,   /* how much of a model is in memory? */
+    SEAM_GIVE_BACK, /* memory is short: give back some of it */
+    SEAM_HELLO,     /* runner -> broker: first frame */
     SEAM_LOADED,
     SEAM_STARTED,
     SEAM_PREFILL,
@@ -51,7 +52,17 @@ enum seam_type {
     SEAM_STATS,
     SEAM_TUNED,  /* how many threads a model's steps take, as it was measured now or before */
     SEAM_MEMORY, /* the answer to SEAM_MEASURE, when there is a moment for it */
+    SEAM_GAVE,   /* the answer to SEAM_GIVE_BACK, measured after it was done */
     SEAM_TYPES,
+};
+
+/* What can be given back, cheapest first. */
+enum seam_give {
+    GIVE_NOTHING, /* but be frugal, or be so no more */
+    GIVE_HEAP,    /* of the allocator, what is free */
+    GIVE_KV,      /* free blocks, and idle ones of so many bytes, least valuable first */
+    GIVE_WEIGHTS, /* pages of a model's mapping: they are read again when they are needed */
+    GIVES
 };
 
 struct seam_load {
@@ -113,6 +124,18 @@ struct seam_public {
 struct seam_spill {
     uint32_t model;
     uint64_t bytes_max; /* of the file */
+};
+
+struct seam_give_back {
+    enum seam_give what;
+    uint32_t model; /* GIVE_WEIGHTS: which one */
+    uint64_t bytes; /* GIVE_KV: of idle blocks, at most */
+    bool frugal;    /* from now on: no measurements for tuning, no more idle KV than there is */
+};
+
+struct seam_gave {
+    enum seam_give what;
+    uint64_t bytes; /* that are in memory no more */
 };
 
 struct seam_hello {
@@ -216,6 +239,8 @@ struct seam_message {
         uint64_t cancel; /* seq */
         struct seam_public public_;
         struct seam_spill spill;
+        struct seam_give_back give_back;
+        struct seam_gave gave;
         struct seam_hello hello;
         struct seam_loaded loaded;
         struct seam_started started;

@@ -115,7 +115,8 @@ bool admission_queue(struct conn *c, uint32_t id, size_t bytes)
     const size_t n_free =
         b->queue.n_running < k->streams_max ? (size_t)k->streams_max - b->queue.n_running : 0;
     const struct queue_limits limits = {
-        .per_identity = c->grant.has_queue_max ? c->grant.queue_max : k->queue_per_identity,
+        .per_identity = ladder_queue_max(b, c->grant.has_queue_max ? c->grant.queue_max
+                                                                   : k->queue_per_identity),
         .total = k->queue_total,
         .bytes = k->queue_bytes,
         .streams_kept = streams_kept(&who->account, n_free)};

@@ -381,7 +381,7 @@ void broker_reload(struct broker *b, struct config *config)
         conn_grant(c);
     }
     admission_reload(b);
-    answer_cache_limit(&b->answers, b->config.answers_bytes);
+    answer_cache_limit(&b->answers, ladder_keeps(b) ? b->config.answers_bytes : 0);
     prefixes_reload(b);
     wedge_settle(&b->wedge);
     broker_pin(b);

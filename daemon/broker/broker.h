@@ -18,6 +18,7 @@
 #include "daemon/broker/gap.h"
 #include "daemon/broker/gate.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/ladder.h"
 #include "daemon/broker/metrics_server.h"
 #include "daemon/broker/metrics_text.h"
 #include "daemon/broker/queue.h"
@@ -84,6 +85,7 @@ struct broker {
 
     struct queue queue;
     struct sched sched;       /* over queue */
+    struct ladder ladder;     /* what is done about memory that runs short */
     struct throttle throttle; /* what memory and heat want of it */
     struct list models;       /* owned: struct model */
     struct residency residency;

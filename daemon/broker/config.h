@@ -57,8 +57,9 @@ struct config {
     char *weights;          /* "auto", "shared" or "private"; NULL: auto */
     uint64_t private_bytes; /* that auto's private copies may take together */
     uint64_t kv_bytes, streams_max, models_max, pack_ms;
-    uint64_t memory_budget; /* bytes; 0: what the machine allows */
-    uint64_t memory_idle_s; /* after which a model that nobody asked for leaves; 0: never */
+    uint64_t memory_budget;  /* bytes; 0: what the machine allows */
+    uint64_t memory_idle_s;  /* after which a model that nobody asked for leaves; 0: never */
+    uint64_t memory_calm_ms; /* without pressure, before a level is left */
     uint64_t memory_residency_min_s, memory_swaps_per_minute;
     uint64_t heat_warm_c; /* 0: as the machine itself has it */
     uint64_t heat_hot_s, heat_cool_s;

@@ -37,6 +37,7 @@ const struct config_key config_keys[] = {
     {"engine", "pack_ms", KEY_UINT, AT(pack_ms), 1000, MS_MAX, 600000},
     {"memory", "budget", KEY_BYTES, AT(memory_budget), 0, BYTES_MAX, 0},
     {"memory", "idle_s", KEY_UINT, AT(memory_idle_s), 0, CONFIG_IDLE_S_MAX, 1800},
+    {"memory", "calm_ms", KEY_UINT, AT(memory_calm_ms), 100, 3600000, 30000},
     {"memory", "residency_min_s", KEY_UINT, AT(memory_residency_min_s), 0, 3600, 10},
     {"memory", "swaps_per_minute", KEY_UINT, AT(memory_swaps_per_minute), 0, SWAPS_MAX, 30},
     {"heat", "warm_c", KEY_UINT, AT(heat_warm_c), 0, 150, 0},

@@ -173,6 +173,7 @@ static void on_hello(struct broker *b, const struct seam_hello *h)
     log_line(LOG_INFO, "engine %d is up: %s, %u threads, confined by: %s",
              runner_proc_pid(&b->runner), b->engine.cpu, b->engine.n_threads,
              b->engine.confined[0] ? b->engine.confined : "not told");
+    ladder_engine_up(b);
     broker_dirty(b);
 }
 
@@ -448,6 +449,9 @@ static void on_message(void *user, const struct seam_message *m)
     case SEAM_MEMORY:
         ledger_memory(b, &m->memory);
         break;
+    case SEAM_GAVE:
+        ladder_gave(b, &m->gave);
+        break;
     case SEAM_TUNED:
         tunings_on_tuned(b, &m->tuned);
         break;
@@ -509,6 +513,7 @@ static void on_gone(void *user, const char *how, bool killed)
     b->engine.stats = (struct seam_stats){0}; /* the next one begins with nothing in its KV */
     metrics_engine(&b->metrics, false, clock_now_ns());
     b->sent.n_run = 0;
+    ladder_engine_gone(b, killed);
     blame(b, killed);
     sched_engine_gone(&b->sched);
     models_on_engine_gone(b, killed);

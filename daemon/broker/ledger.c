@@ -81,3 +81,8 @@ void ledger_take(const struct broker *b, struct ledger *ret)
     ret->engine =
         ret->resident + ret->kv_resident + ret->scratch_resident + ret->heap + ret->programs;
 }
+
+uint64_t ledger_residents(const struct broker *b)
+{
+    return resident_of((int)getpid()) + resident_of(runner_proc_pid(&b->runner));
+}

@@ -29,5 +29,8 @@ void ledger_memory(struct broker *b, const struct seam_memory *m);
 void ledger_ask(struct broker *b);
 /** ledger_take() - as far as it is known */
 void ledger_take(const struct broker *b, struct ledger *ret);
+/** ledger_residents() - bytes of both processes in memory now, by the kernel's account; 0: not
+ * known */
+uint64_t ledger_residents(const struct broker *b);
 
 #endif

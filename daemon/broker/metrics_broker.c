@@ -2,6 +2,7 @@
  * wanted. */
 #include "daemon/broker/metrics_broker.h"
 
+#include <string.h>
 #include <uv.h>
 
 #include "base/clock.h"
@@ -215,6 +216,8 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
     ret->budget_bytes = ledger.budget;
     ret->charged_bytes = ledger.charged;
     ret->engine_resident_bytes = ledger.engine_resident;
+    ret->pressure = ladder_level(b);
+    memcpy(ret->ladder, b->ladder.counts, sizeof(ret->ladder));
     ret->swaps = b->residency.swaps.n_ever;
     ret->idle_unloads = b->residency.n_idle;
     requests_now(b, ret);

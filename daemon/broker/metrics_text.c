@@ -66,6 +66,9 @@ enum family {
     F_ANSWER_BYTES,
     F_BUDGET,
     F_CHARGED,
+    F_PRESSURE,
+    F_ACTIONS,
+    F_FREED,
     F_SWAPS,
     F_IDLE_UNLOADS,
     F_ENGINE_RESIDENT,
@@ -130,6 +133,9 @@ static const struct {
     [F_ANSWER_BYTES] = {"onebit_kept_answer_bytes", "gauge", "Bytes of the cache of answers."},
     [F_BUDGET] = {"onebit_memory_budget_bytes", "gauge", "What the daemon may take in all: [memory] budget."},
     [F_CHARGED] = {"onebit_memory_charged_bytes", "gauge", "Of it, what models and the daemon's tables are planned with."},
+    [F_PRESSURE] = {"onebit_pressure_level", "gauge", "How short memory is: 0 normal, 1 trim, 2 shed, 3 pause, 4 survive."},
+    [F_ACTIONS] = {"onebit_pressure_actions_total", "counter", "Actions of the memory ladder, by their name."},
+    [F_FREED] = {"onebit_pressure_freed_bytes_total", "counter", "Bytes that were in memory before them and not after, as measured."},
     [F_SWAPS] = {"onebit_model_swaps_total", "counter", "Loads that made another model leave."},
     [F_IDLE_UNLOADS] = {"onebit_model_idle_unloads_total", "counter", "Models that left because nobody asked for them."},
     [F_ENGINE_RESIDENT] = {"onebit_engine_resident_bytes", "gauge", "Resident memory of the engine's process."},
@@ -471,6 +477,21 @@ static void service(struct writer *w, const struct metrics *m, const struct metr
     by_code(w, F_CONN_ERRORS, m->conn_errors);
 }
 
+static void ladder(struct writer *w, const struct metrics_now *now)
+{
+    char labels[64];
+
+    single(w, F_PRESSURE, now->pressure);
+    for (enum family f = F_ACTIONS; f <= F_FREED; f++) {
+        head(w, f);
+        for (int a = 0; a < LADDER_ACTS; a++) {
+            (void)snprintf(labels, sizeof(labels), "{action=\"%s\"}",
+                           ladder_act_name((enum ladder_act)a));
+            sample(w, f, labels, f == F_ACTIONS ? now->ladder[a].n : now->ladder[a].bytes);
+        }
+    }
+}
+
 static void memory(struct writer *w, const struct metrics *m, const struct metrics_now *now)
 {
     const uint64_t held = now->kv_used + now->kv_idle;
@@ -492,6 +513,7 @@ static void memory(struct writer *w, const struct metrics *m, const struct metri
     single(w, F_ANSWER_BYTES, now->answer_bytes);
     single(w, F_BUDGET, now->budget_bytes);
     single(w, F_CHARGED, now->charged_bytes);
+    ladder(w, now);
     single(w, F_SWAPS, now->swaps);
     single(w, F_IDLE_UNLOADS, now->idle_unloads);
     single(w, F_ENGINE_RESIDENT, now->engine_resident_bytes);

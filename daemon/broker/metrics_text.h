@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/compiler.h"
+#include "daemon/broker/ladder.h"
 #include "daemon/broker/metrics.h"
 
 #define METRICS_TEXT_MAX ((1u << 20) - 4096u) /* bytes; it has to fit a frame */
@@ -36,6 +37,8 @@ struct metrics_now {
     uint64_t queue_bytes, output_bytes, output_max, input_bytes, input_max;
     uint64_t sessions, session_bytes;
     uint64_t answer_hits, answer_misses, answer_bytes; /* of the cache of answers */
+    unsigned pressure;                                 /* 0 normal .. 4 survive */
+    struct ladder_count ladder[LADDER_ACTS];
     uint64_t budget_bytes, charged_bytes, swaps, idle_unloads;
     uint64_t resident_bytes, engine_resident_bytes; /* of the broker's process, and the engine's */
     uint64_t lines_suppressed;                      /* of the log */

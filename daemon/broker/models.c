@@ -322,7 +322,7 @@ static void load(struct model *m)
         .name = strview_of(m->name),
         .kv = strview_of(o ? o->kv : NULL),
         .n_ctx = o ? (uint32_t)o->n_ctx : 0,
-        .kv_bytes_max = b->config.kv_bytes,
+        .kv_bytes_max = m->residency.kv_max > 0 ? m->residency.kv_max : b->config.kv_bytes,
         .beside_bytes_max = m->residency.beside_max,
         .n_streams_max = (uint32_t)b->config.streams_max,
         .has_default_temperature = o && o->has_temperature,
@@ -492,6 +492,19 @@ void models_on_load_failed(struct broker *b, const struct seam_failed *f)
     const struct msg_error e = {
         .code = f->code, .message = f->message, .have = f->have, .limit = f->limit};
     model_refuse(m, &e, f->code == ERR_MODEL_MALFORMED || f->code == ERR_MODEL_UNSUPPORTED);
+}
+
+void models_less_kv(struct broker *b)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        const struct model_facts *f = &m->facts;
+        const uint64_t block = f->kv_bytes_per_position * m->slots.block_positions;
+        const uint64_t one = f->kv_bytes_per_position * f->n_ctx + block; /* sequence */
+        const uint64_t half = block * (m->slots.kv_blocks / 2);
+        if (f->known && block > 0) {
+            m->residency.kv_max = half > one ? half : one;
+        }
+    }
 }
 
 void models_on_engine_gone(struct broker *b, bool killed)

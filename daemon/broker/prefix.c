@@ -280,7 +280,9 @@ void prefixes_prime(struct model *m)
 {
     m->prefixes.any = false; /* a pool begins without any */
     m->prefixes.sections = sections_of(m);
-    read_texts(m);
+    if (ladder_keeps(m->broker)) { /* else prefixes_reload() does it, once there is memory again */
+        read_texts(m);
+    }
 }
 
 void prefixes_reload(struct broker *b)

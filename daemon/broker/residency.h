@@ -30,6 +30,7 @@ struct model_residency {
     uint64_t load_us;      /* what its last load took; 0: it had none */
     uint64_t weight_bytes; /* of its packed file; 0: not known yet */
     uint64_t beside_max;   /* KV and scratch, when it is loaded next */
+    uint64_t kv_max;       /* of its KV pool when it is loaded next; 0: as configured */
     uint64_t beside_floor; /* that it was found to need */
 };
 

@@ -363,7 +363,12 @@ static void pack_memory(struct packer *p, struct broker *b)
         weights += now.models[i].weight_bytes;
         scratch += now.models[i].scratch_bytes;
     }
-    pack_map(p, 26);
+    pack_map(p, 28);
+    text_pair(p, "pressure", pressure_name(ladder_level(b)));
+    text_pair(p, "pressure_cause",
+              ladder_level(b) > PRESSURE_NORMAL && b->ladder.pressure.cause
+                  ? b->ladder.pressure.cause
+                  : "");
     uint_pair(p, "budget_bytes", l.budget);
     uint_pair(p, "charged_bytes", l.charged);
     uint_pair(p, "swaps", b->residency.swaps.n_ever);

@@ -308,6 +308,10 @@ static void enqueue(struct request *r, const struct msg_generate *g, const uint8
     struct conn *c = r->conn;
     const struct config *k = &c->broker->config;
 
+    r->job.class_ = g->class_;
+    if (!ladder_admit(r)) {
+        return;
+    }
     if (!admission_queue(c, r->id, n + (r->turn ? r->turn->session->n_text : 0))) {
         c->broker->n_failed++;
         r->outcome = ERR_QUEUE_FULL;
@@ -330,7 +334,6 @@ static void enqueue(struct request *r, const struct msg_generate *g, const uint8
     r->no_cache = g->no_cache;
     r->n_logprobs = g->n_logprobs;
     r->max_tokens = g->max_tokens ? g->max_tokens : (uint32_t)k->max_tokens;
-    r->job.class_ = g->class_;
     const uint64_t deadline_ms = g->has_deadline ? g->deadline_ms : k->deadline_ms;
     r->deadline_ns = r->arrived_ns + deadline_ms * NS_PER_MS;
     r->job.account = &c->identity->account;

@@ -45,6 +45,9 @@ static void carry_out(struct runner *rn, struct seam_item *item)
     case SEAM_PUBLIC:
         resident_publish(rn, &m->public_);
         break;
+    case SEAM_GIVE_BACK:
+        give_back(rn, &m->give_back);
+        break;
     case SEAM_SPILL:
         resident_spill(rn, item);
         break;
@@ -110,6 +113,7 @@ static int run(struct runner *rn)
             tuning_run(rn);
         }
         residents_spill(rn);
+        give_back_idle(rn);
         report_stats(rn, !steps_work(rn), clock_now_ns());
         memory_report(rn, !steps_work(rn), clock_now_ns());
         report_flush(rn);

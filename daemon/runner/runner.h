@@ -80,6 +80,7 @@ struct resident {
     struct model_info info;  /* strings borrowed from model */
     struct kv_pool *pool;    /* owned */
     size_t n_blocks;         /* in the pool */
+    size_t idle_max;         /* idle blocks that are kept while the runner is frugal */
     struct stepper *stepper; /* owned */
     struct sampler *sampler; /* owned */
     struct tuner *tuner;     /* owned; NULL: nothing is to be measured (any more) */
@@ -137,6 +138,7 @@ struct runner {
     unsigned n_threads_max; /* of the plan: that steps take; 0: as many as are best */
     uint64_t prompt_us;     /* of the plan: time for prompts beside streams; 0: by measurement */
     bool interrupted;       /* the last step was, by a cancel */
+    bool frugal;            /* memory is short: nothing is measured, no more idle KV is kept */
 
     struct seam_stats stats;
     uint64_t stats_ns;    /* when they were last reported */
@@ -173,6 +175,13 @@ void report_finished(struct runner *rn, const struct sequence *s, const char *re
 void report_stats(struct runner *rn, bool idle, uint64_t now_ns);
 /** report_flush() - write what waits; to rn->error when the broker is gone */
 void report_flush(struct runner *rn);
+
+/* ---- give.c: SEAM_GIVE_BACK ---- */
+
+/** give_back() - do it, and report what it came to */
+void give_back(struct runner *rn, const struct seam_give_back *g);
+/** give_back_idle() - what has become idle since memory is short */
+void give_back_idle(struct runner *rn);
 
 /* ---- memory.c: SEAM_MEASURE and SEAM_MEMORY ---- */
 

@@ -127,7 +127,8 @@ static bool reader_push(struct seam_io *io, struct seam_item *item)
 static bool from_broker(enum seam_type type)
 {
     return type == SEAM_LOAD || type == SEAM_DROP || type == SEAM_START || type == SEAM_PLAN ||
-           type == SEAM_CANCEL || type == SEAM_SPILL || type == SEAM_PUBLIC || type == SEAM_MEASURE;
+           type == SEAM_CANCEL || type == SEAM_SPILL || type == SEAM_PUBLIC ||
+           type == SEAM_MEASURE || type == SEAM_GIVE_BACK;
 }
 
 static bool reader_take_fd(struct seam_io *io, int *ret)

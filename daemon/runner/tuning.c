@@ -58,7 +58,7 @@ static struct resident *next(const struct runner *rn)
 
 bool tuning_work(const struct runner *rn)
 {
-    return next(rn) != NULL;
+    return !rn->frugal && next(rn) != NULL;
 }
 
 void tuning_run(struct runner *rn)

@@ -324,29 +324,23 @@ static void check_accepted_session(const uint8_t *body, size_t n)
     is(read_back(body, n, MSG_ACCEPTED, 24).accepted.session, "kitchen");
 }
 
-static int put_progress_paused(struct buf *out)
-{
-    static const struct msg_progress m = {.phase = PHASE_PAUSED};
-    return message_put_progress(out, 24, &m);
-}
+#define PROGRESS(name, id, ...)                                                                    \
+    static int put_##name(struct buf *out)                                                         \
+    {                                                                                              \
+        return message_put_progress(out, id, &(struct msg_progress){__VA_ARGS__});                 \
+    }
+PROGRESS(progress_paused, 24, .phase = PHASE_PAUSED)
 
 static void check_progress_paused(const uint8_t *body, size_t n)
 {
     assert_int_equal(read_back(body, n, MSG_PROGRESS, 24).progress.phase, PHASE_PAUSED);
 }
 
-static int put_progress_waits(struct buf *out)
-{
-    static const struct msg_progress m = {.phase = PHASE_PAUSED, .reason = S("memory")};
-    return message_put_progress(out, 24, &m);
-}
+PROGRESS(progress_waits, 24, .phase = PHASE_PAUSED, .reason = S("memory"))
 
 static void check_progress_waits(const uint8_t *body, size_t n)
 {
-    const struct message m = read_back(body, n, MSG_PROGRESS, 24);
-
-    assert_int_equal(m.progress.phase, PHASE_PAUSED);
-    is(m.progress.reason, "memory");
+    is(read_back(body, n, MSG_PROGRESS, 24).progress.reason, "memory");
 }
 
 static int put_done_session(struct buf *out)
@@ -393,11 +387,7 @@ static void check_accepted(const uint8_t *body, size_t n)
     is(m.accepted.model, "home-q1_0");
 }
 
-static int put_progress(struct buf *out)
-{
-    static const struct msg_progress m = {.phase = PHASE_PREFILL, .done = 64, .total = 300};
-    return message_put_progress(out, 1, &m);
-}
+PROGRESS(progress, 1, .phase = PHASE_PREFILL, .done = 64, .total = 300)
 
 static void check_progress(const uint8_t *body, size_t n)
 {

@@ -160,6 +160,36 @@ static void check_spill(const uint8_t *body, size_t n)
     assert_true(m.model == 3 && m.bytes_max == UINT64_C(1) << 40);
 }
 
+static int put_give_back(struct buf *out)
+{
+    static const struct seam_message m = {
+        .type = SEAM_GIVE_BACK,
+        .give_back = {.what = GIVE_WEIGHTS, .model = 3, .bytes = 1 << 20, .frugal = true}};
+    return put(out, &m);
+}
+
+static void check_give_back(const uint8_t *body, size_t n)
+{
+    const struct seam_give_back m = read_back(body, n, SEAM_GIVE_BACK).give_back;
+
+    assert_int_equal(m.what, GIVE_WEIGHTS);
+    assert_true(m.model == 3 && m.bytes == 1 << 20 && m.frugal);
+}
+
+static int put_gave(struct buf *out)
+{
+    static const struct seam_message m = {.type = SEAM_GAVE,
+                                          .gave = {.what = GIVE_KV, .bytes = 70000}};
+    return put(out, &m);
+}
+
+static void check_gave(const uint8_t *body, size_t n)
+{
+    const struct seam_gave m = read_back(body, n, SEAM_GAVE).gave;
+
+    assert_true(m.what == GIVE_KV && m.bytes == 70000);
+}
+
 static int put_public(struct buf *out)
 {
     static const struct seam_message m = {.type = SEAM_PUBLIC,
@@ -500,6 +530,6 @@ const struct frame_example seam_examples[] = {
     EXAMPLE(started),    EXAMPLE(prefill),     EXAMPLE(tokens), EXAMPLE(finished),
     EXAMPLE(failed),     EXAMPLE(load_failed), EXAMPLE(stats),  EXAMPLE(start_session),
     EXAMPLE(public),     EXAMPLE(spill),       EXAMPLE(tuned),  EXAMPLE(measure),
-    EXAMPLE(memory),
+    EXAMPLE(memory),     EXAMPLE(give_back),   EXAMPLE(gave),
 };
 const size_t n_seam_examples = ARRAY_SIZE(seam_examples);
