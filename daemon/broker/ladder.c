@@ -194,7 +194,9 @@ bool ladder_admit(struct request *r)
 
 void ladder_engine_up(struct broker *b)
 {
-    ladder_throttle(b);
+    if (!ladder_keeps(b)) { /* else it is as an engine begins */
+        ladder_throttle(b);
+    }
 }
 
 void ladder_engine_gone(struct broker *b, bool killed)
