@@ -5,6 +5,7 @@ A broker's memory may grow by what its configuration allows the crowd, and by SP
 of the loop may produce, and bookkeeping."""
 import json
 import os
+import pathlib
 import resource
 import socket
 import struct
@@ -28,7 +29,14 @@ def memory(pid, key):
 
 
 def n_files(pid):
-    return len(os.listdir(f'/proc/{pid}/fd'))
+    """Its descriptors, without those of the sensors, which stay open from the first look on."""
+    n = 0
+    for file in pathlib.Path(f'/proc/{pid}/fd').iterdir():
+        try:
+            n += not os.readlink(file).startswith(('/proc/', '/sys/'))
+        except FileNotFoundError:
+            pass
+    return n
 
 
 def lowest_free(pid):
