@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every example in the manual pages, in docs/client.md, docs/operations.md and docs/deploy-*.md is run, as a reader would, page by page.
+"""Every example in the manual pages, in docs/client.md, docs/operations.md, docs/memory.md and docs/deploy-*.md is run, as a reader would, page by page.
 
 A daemon of the test's own, with the shipped model, stands behind the user's default socket; onebitd, onebit
 and onebit-lab are on PATH; the home folder, in which the examples run one after the other, is private.
@@ -25,7 +25,7 @@ import unittest
 from harness import BUILD, PATIENCE, SANITIZED, SOURCE, Daemon
 
 PAGES = sorted((SOURCE / 'packaging/man').glob('*.[1-8]')) + \
-    [SOURCE / 'docs' / name for name in ('client.md', 'operations.md', 'deploy-raspberry-pi.md', 'deploy-jetson.md')]
+    [SOURCE / 'docs' / name for name in ('client.md', 'operations.md', 'memory.md', 'deploy-raspberry-pi.md', 'deploy-jetson.md')]
 KINDS = ('sh', 'conf', 'c', 'c-part', 'text')
 ROFF = {r'\-': '-', r'\e': '\\', r'\&': '', r'\(aq': "'", r'\(dq': '"', r'\(ti': '~', r'\(ha': '^', r'\(ga': '`',
         r'\\': '\\', r'\ ': ' ', r'\[aq]': "'", r'\[dq]': '"', r'\[ti]': '~', r'\[ha]': '^', r'\[ga]': '`'}
