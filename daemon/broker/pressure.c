@@ -2,7 +2,8 @@
  *
  * Stalls are averaged over a second, whatever the time between looks. What the kernel can drop is
  * no shortage: while two fifths of memory are there (page cache counted as there), stalls and slow
- * steps come from somebody's reading, and raise nothing. Without pressure-stall information the
+ * steps come from somebody's reading, and kills from a limit that is not ours; they raise
+ * nothing. Without pressure-stall information the
  * engine's own major faults and its slow steps, together with pages that come back soon after they
  * were dropped, stand in for stalls. */
 #include "daemon/broker/pressure.h"
@@ -73,7 +74,7 @@ static bool met(const struct pressure *p, const struct row *r, const struct memo
     case TOLD:
         return l->told;
     case KILLED:
-        return l->oom_kills > 0;
+        return l->oom_kills > 0 && !ample(l); /* it may have been in another's control group */
     case SOME:
         return l->has_psi && !ample(l) && p->some_ms >= r->limit;
     case FULL:

@@ -51,6 +51,10 @@ static void every_row_of_the_table_leads_to_its_level(void **state)
         {{PSI, .high_events = true}, 3, PRESSURE_NORMAL, PRESSURE_PAUSE},
         {{.has_available = true, .available = 0.029}, 1, PRESSURE_NORMAL, PRESSURE_SURVIVE},
         {{PSI, .oom_kills = 1}, 1, PRESSURE_NORMAL, PRESSURE_SURVIVE},
+        {{.has_available = true, .available = 0.5, .oom_kills = 1},
+         9,
+         PRESSURE_NORMAL,
+         PRESSURE_NORMAL},
     };
     (void)state;
 
