@@ -34,7 +34,6 @@ static const struct {
     [LADDER_PAUSE] = {PRESSURE_PAUSE, "pause"},
     [LADDER_PAGE_OUT] = {PRESSURE_PAUSE, "page_out"},
     [LADDER_EVICT] = {PRESSURE_SURVIVE, "evict"},
-    [LADDER_UNLOADS] = {PRESSURE_SURVIVE, "unload_all"},
     [LADDER_CONNS] = {PRESSURE_SURVIVE, "connections"},
 };
 

@@ -24,7 +24,6 @@ enum ladder_act {
     LADDER_PAUSE,    /* low, then normal, at a step border */
     LADDER_PAGE_OUT, /* the pages of a model that nobody uses */
     LADDER_EVICT,    /* every request but the oldest high one */
-    LADDER_UNLOADS,  /* one by one what nobody uses, however lately one was */
     LADDER_CONNS,    /* connections that hold more than their identity's share */
     LADDER_ACTS
 };
@@ -37,7 +36,7 @@ struct ladder {
     struct pressure pressure;
     enum request_class lowest;     /* paused are the classes below, from level pause on */
     uint64_t done_ns[LADDER_ACTS]; /* when each was last done; 0: never at this stay */
-    uint64_t unloaded_ns;          /* when LADDER_UNLOAD was last done; 0: never */
+    uint64_t unloaded_ns;          /* when a model was last unloaded; 0: never */
     uint64_t some_bytes;           /* of KV that LADDER_KV_SOME has asked for in this stay */
 
     /* The action whose effect has not been measured yet. */

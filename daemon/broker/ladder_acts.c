@@ -10,11 +10,10 @@
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/residency.h"
+#include "daemon/broker/unload_gate.h"
 
-#define AGAIN_NS (30 * NS_PER_S)  /* what gives a little each time is not done sooner again */
-#define UNLOAD_NS (60 * NS_PER_S) /* between unloads for pressure that comes and goes ... */
-#define STAYS_NS (10 * NS_PER_S)  /* ... and for one that has not let up for so long since */
-#define BUDGET_PART 10u           /* of the budget is to be free: a tenth */
+#define AGAIN_NS (30 * NS_PER_S) /* what gives a little each time is not done sooner again */
+#define BUDGET_PART 10u          /* of the budget is to be free: a tenth */
 #define STREAMS_SHED 2u
 #define CHUNK_SHED 2u
 #define CONN_BYTES_MIN (UINT64_C(256) << 10) /* no connection is closed for less */
@@ -100,20 +99,10 @@ static uint64_t some_kv(const struct broker *b, const struct ladder *l)
 
 /* ---- shed ---- */
 
-/* Of pressure that comes and goes one a minute pays, as its load does; what has not let up since
- * the last one was unloaded is no such. */
-static bool may_unload(const struct ladder *l, uint64_t now_ns)
-{
-    if (l->unloaded_ns == 0 || now_ns - l->unloaded_ns >= UNLOAD_NS) {
-        return true;
-    }
-    return l->pressure.pressed_ns > 0 && l->pressure.pressed_ns <= l->unloaded_ns &&
-           now_ns - l->unloaded_ns >= STAYS_NS;
-}
-
 static enum ladder_done unload(struct broker *b, struct ladder *l, uint64_t now_ns)
 {
-    struct model *m = residency_victim(b, now_ns);
+    const bool open = unload_gate_open(&l->pressure, l->unloaded_ns, now_ns);
+    struct model *m = open ? residency_victim(b, now_ns) : NULL;
 
     if (!m) {
         return LADDER_NOTHING;
@@ -227,15 +216,13 @@ enum ladder_done ladder_do(struct broker *b, enum ladder_act act, uint64_t now_n
     case LADDER_KV_ALL:
         return drop_kv(b, l, UINT64_MAX);
     case LADDER_UNLOAD:
-        return may_unload(l, now_ns) ? unload(b, l, now_ns) : LADDER_NOTHING;
+        return unload(b, l, now_ns);
     case LADDER_PAUSE:
         return pause_class(b, l);
     case LADDER_PAGE_OUT:
         return page_out(b, l, now_ns);
     case LADDER_EVICT:
         return evict(b, l);
-    case LADDER_UNLOADS:
-        return unload(b, l, now_ns);
     case LADDER_CONNS:
         return close_conn(b, l);
     default:

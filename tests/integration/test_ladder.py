@@ -17,7 +17,7 @@ CONFIG = '[memory]\ncalm_ms = 400\n[cache]\nanswers_bytes = 1M\n[request]\ndeadl
 LEVELS = ['normal', 'trim', 'shed', 'pause', 'survive']
 AVAILABLE = [0.9, 0.14, 0.09, 0.05, 0.02]  # of all memory, that leads to each
 TOTAL = 1 << 22  # kB
-ACTS = ['answers', 'heap', 'kv_some', 'kv_all', 'unload', 'pause', 'page_out', 'evict', 'unload_all', 'connections']
+ACTS = ['answers', 'heap', 'kv_some', 'kv_all', 'unload', 'pause', 'page_out', 'evict', 'connections']
 
 
 def put(path, text):
