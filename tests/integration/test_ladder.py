@@ -2,9 +2,12 @@
 """The memory ladder from end to end: files that stand for the kernel's drive every level up and down, and what is done,
 what clients see, what the log says and what is counted go together. Once with pressure figures, once with no more than
 /proc/meminfo, as on a board that has neither those nor control groups."""
+import os
 import pathlib
 import re
 import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -37,12 +40,14 @@ class Root(threading.Thread):
         self.psi, self.over = psi, threading.Event()
         self.some = self.full = 0  # microseconds, ever
         self.some_ms = self.full_ms = 0  # a second
+        self.refaults, self.refaults_per_s, self.kills = 0, 0, 0
         self.available(0.9)
         self.tell()
         self.start()
 
-    def available(self, part):
-        put(self.path / 'proc/meminfo', f'MemTotal:       {TOTAL} kB\nMemAvailable:   {int(TOTAL * part)} kB\n'
+    def available(self, part, free=None):
+        put(self.path / 'proc/meminfo', f'MemTotal:       {TOTAL} kB\nMemFree:        {int(TOTAL * (free or part))} kB\n'
+                                        f'MemAvailable:   {int(TOTAL * part)} kB\n'
                                         'SwapTotal:             0 kB\n')
 
     def tell(self):
@@ -50,6 +55,7 @@ class Root(threading.Thread):
             put(self.path / 'proc/pressure/memory', ''.join(
                 f'{key} avg10=0.00 avg60=0.00 avg300=0.00 total={total}\n'
                 for key, total in (('some', self.some), ('full', self.full))))
+        put(self.path / 'proc/vmstat', f'workingset_refault_file {self.refaults}\noom_kill {self.kills}\n')
 
     def run(self):
         last = time.monotonic()
@@ -57,6 +63,7 @@ class Root(threading.Thread):
             now = time.monotonic()
             self.some += int((now - last) * 1000 * self.some_ms)
             self.full += int((now - last) * 1000 * self.full_ms)
+            self.refaults += int((now - last) * self.refaults_per_s)
             last = now
             self.tell()
 
@@ -103,6 +110,12 @@ class Ladder(unittest.TestCase):
             self.assertGreater(end['retry_after_ms'], 0)
             return True
 
+    def taken(self, d, class_):
+        """Accepted; what becomes of it is not waited for."""
+        with Peer(d) as peer:
+            peer.send(ask(1, class_))
+            self.assertEqual(peer.receive()['type'], 'accepted')
+
     def samples(self, d, name):
         with Peer(d) as peer:
             peer.send({'type': 'metrics', 'id': 1})
@@ -143,11 +156,12 @@ class Ladder(unittest.TestCase):
             self.root.available(AVAILABLE[2])
             self.level(d, 'shed')
             self.assertTrue(self.refused(d, 'low'))
-            self.assertFalse(self.refused(d, 'normal'))
+            self.taken(d, 'normal')
 
             self.root.available(AVAILABLE[3])
             self.level(d, 'pause')
             self.assertTrue(self.refused(d, 'normal'))
+            self.taken(d, 'high')
             for peer in (low, normal):
                 self.assertEqual(self.progress(peer, 1, 'paused')['reason'], 'memory')
             self.assertEqual(self.done(d).count('pause') > 0, True)
@@ -157,6 +171,7 @@ class Ladder(unittest.TestCase):
             for peer in (low, normal):
                 end = peer.until_end(1)[-1]
                 self.assertEqual((end['name'], end['number'], end['retryable']), ('evicted', 503, True))
+            self.assertEqual(d.status()['running'], 1)  # the oldest high request goes on
             self.root.available(AVAILABLE[0])
             for level in reversed(LEVELS[:-1]):  # one by one, each for 400 ms and until the next look
                 def it_was_left():
@@ -225,13 +240,105 @@ class Stalls(Ladder):
             self.level(d, 'normal')
 
     def test_idle_kv_and_unused_models_go_and_come_back(self):
-        """A file larger than memory is read: stalls, but what the kernel can drop is there to be had."""
+        """A file larger than memory is read: stalls, next to nothing free, pages that come back as soon as they are
+        dropped; but what the kernel can drop is there to be had. Nothing is done and everybody is served."""
+        self.root.available(0.6, free=0.01)
         with RootedDaemon(self.root, config=CONFIG) as d:
-            self.root.some_ms, self.root.full_ms = 500, 200
+            self.assertFalse(self.refused(d, 'low'))
+            self.root.some_ms, self.root.full_ms, self.root.refaults_per_s = 500, 200, 50000
+
+            def it_is_seen():
+                machine = d.status()['machine']
+                return machine.get('stall_some', 0) > 0.3 and machine['refaults_per_s'] > 10000
+            wait_for(it_is_seen)
             time.sleep(3)
+            self.assertFalse(self.refused(d, 'low'))
             self.assertEqual(d.status()['memory']['pressure'], 'normal')
             self.assertNotIn('memory: level', d.read_log())
+            self.assertEqual(self.done(d), [])
+
+
+class Killed(unittest.TestCase):
+    """The kernel takes the engine: a SIGKILL that is not the daemon's, and a count of kills that rises."""
+
+    def setUp(self):
+        self.root = Root(True)
+        self.addCleanup(self.root.remove)
+
+    def kill(self, d, pid):
+        os.kill(pid, signal.SIGKILL)
+
+        def another_one_is_up():
+            status = d.status()
+            return status.get('runner_pid') not in (None, 0, pid) and status
+        return wait_for(another_one_is_up)['runner_pid']
+
+    def kv(self, d, number):
+        """The size of the pool that a request has found."""
+        with Peer(d) as peer:
+            peer.send(ask(number, 'high'))
+            end = peer.until_end(number)[-1]
+            self.assertEqual((end['type'], end.get('answer_tokens')), ('done', 8), end)
+
+        def it_is_told():
+            return d.status()['memory']['kv_total_bytes']
+        return wait_for(it_is_told)
+
+    def test_with_half_of_the_kv_requests_go_on(self):
+        config = CONFIG.replace('calm_ms = 400', 'calm_ms = 2000')
+        with RootedDaemon(self.root, config=config, runner=HOOKED_RUNNER) as d, Peer(d) as peer:
+            whole = self.kv(d, 1)
+            peer.send(ask(2, 'high', 100, '@@sleep-ms-40-per-step@@'))
+            self.assertEqual(peer.receive()['type'], 'accepted')
+            self.root.available(AVAILABLE[1])
+
+            def it_is_seen():
+                return d.status()['memory']['pressure'] == 'trim'
+            wait_for(it_is_seen)
+            pid = self.kill(d, d.status()['runner_pid'])
+            self.root.kills += 1
+            end = peer.until_end(2)[-1]
+            self.assertEqual((end['type'], end.get('answer_tokens')), ('done', 100), end)
+            half = self.kv(d, 3)
+            self.assertLess(abs(half - whole / 2), whole / 50)
+
+            def the_kill_was_seen():
+                return 'level survive, was trim (the kernel has killed for memory)' in d.read_log()
+            wait_for(the_kill_was_seen)
+            self.root.available(AVAILABLE[0])
+
+            def it_is_over():
+                return d.status()['memory']['pressure'] == 'normal'
+            wait_for(it_is_over)
+            self.assertEqual(self.kv(d, 4), whole)
+            self.kill(d, pid)  # somebody's own doing: nobody counts it
+            self.assertEqual(self.kv(d, 5), whole)
+
+    def test_a_kill_that_is_counted_only_afterwards_is_one_too(self):
+        self.root.available(0.3)
+        with RootedDaemon(self.root, config=CONFIG) as d:
+            whole = self.kv(d, 1)
+            pid = self.kill(d, d.status()['runner_pid'])
+            self.root.kills += 1
+
+            def the_kill_was_seen():
+                return 'level survive, was normal' in d.read_log()
+            wait_for(the_kill_was_seen)
+            d.cli('unload', 'home-q1_0')
+            self.assertLess(abs(self.kv(d, 2) - whole / 2), whole / 50)
+            self.assertEqual(d.status()['runner_pid'], pid)
+
+
+def side_by_side(cases):
+    """Each class in a process of its own: nearly all of their time is spent waiting for a level to be left."""
+    children = [subprocess.Popen([sys.executable, __file__, case.__name__], stdout=subprocess.PIPE,
+                                 stderr=subprocess.STDOUT, text=True) for case in cases]
+    for child in children:
+        print(child.communicate()[0], end='')
+    return max(child.returncode for child in children)
 
 
 if __name__ == '__main__':
+    if len(sys.argv) == 1:
+        sys.exit(side_by_side((Ladder, WithoutPressureFigures, Stalls, Killed)))
     sys.exit(unittest.main(verbosity=2))

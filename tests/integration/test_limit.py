@@ -224,6 +224,34 @@ class Limit(unittest.TestCase):
             self.assertEqual(self.group.kills(), 0)
             self.assertEqual((d.process.pid, d.status()['runner_pid']), (broker, runner))
 
+    def test_beside_somebody_who_reads_a_large_file_again_and_again_nothing_is_done(self):
+        with GroupedDaemon(self.group, self.sysroot, models=[self.model], config=CONFIG) as d:
+            asker = self.begin(d)
+            large = self.home / 'large'
+            with open(large, 'wb') as f:  # larger than the limit
+                for _ in range(LIMIT * 4 // 3 >> 20):
+                    f.write(os.urandom(1 << 10) * 1024)
+            self.addCleanup(large.unlink)
+            reader = subprocess.Popen(['sh', '-c', 'while cat "$0" > /dev/null; do echo; done', large],
+                                      stdout=subprocess.PIPE, start_new_session=True, preexec_fn=self.group.enter)
+
+            def stop_reading():
+                os.killpg(reader.pid, signal.SIGKILL)
+                reader.communicate()
+            self.addCleanup(stop_reading)
+            for _ in range(3):
+                self.assertTrue(reader.stdout.readline())  # it has read all of it
+            end, levels, before = time.monotonic() + HELD_SECONDS, set(), len(asker.ends)
+            while time.monotonic() < end:
+                levels.add(d.status()['memory']['pressure'])
+                time.sleep(0.2)
+            ends = asker.end()
+            self.assertGreater(len(ends), before)
+            self.assertEqual({e['type'] for e in ends}, {'done'}, [e for e in ends if e['type'] != 'done'][:3])
+            self.assertEqual(levels, {'normal'}, d.read_log())
+            self.assertNotIn('memory: level', d.read_log())
+            self.assertEqual(self.group.kills(), 0)
+
     def test_when_the_hog_does_not_stop_the_engine_dies_and_requests_go_on(self):
         with GroupedDaemon(self.group, self.sysroot, models=[self.model], config=CONFIG) as d:
             asker = self.begin(d)
