@@ -216,7 +216,9 @@ static int memory(struct frame *f, const struct top_view *v)
 
     if (json_object_get(map, "budget_bytes")) {
         (void)snprintf(budget, sizeof(budget), "; planned %s of %s",
-                       bytes_of(map, "charged_bytes", f1), bytes_of(map, "budget_bytes", f2));
+                       bytes_of(map, "charged_bytes", f1),
+                       number(map, "budget_bytes") > 0 ? bytes_of(map, "budget_bytes", f2)
+                                                       : "no known limit");
     }
     if (json_object_size(map) == 0) {
         cell_bytes(a, sizeof(a), (double)sum(models, "weight_bytes"));

@@ -17,7 +17,7 @@ uint64_t budget_default(uint64_t total, uint64_t limit)
 {
     const uint64_t part = total > 0 ? total / 5 * 3 : UINT64_MAX;
     const uint64_t own = limit - limit / 10;
-    const uint64_t least = min(part, own);
+    const uint64_t least = min(min(part, own), BUDGET_NONE);
 
     return least > BUDGET_LEAST ? least : BUDGET_LEAST;
 }

@@ -9,10 +9,16 @@
 #define BUDGET_PROGRAMS (UINT64_C(16) << 20) /* code, stacks and tables of broker and engine */
 #define BUDGET_LEAST (UINT64_C(32) << 20)    /* no machine has less to give */
 
+/* Nothing is known to limit it. Far above any machine, and sums with it stay below the largest
+ * signed number, which is all that readers of JSON take. */
+#define BUDGET_NONE (UINT64_C(1) << 61)
+
 /**
  * budget_default() - the least of 60 % of all memory and nine tenths of the cgroup's limit
  * @total: of the machine, bytes; 0: not known, and then only the limit counts
  * @limit: of the cgroup and those above it; UINT64_MAX: none
+ *
+ * Return: bytes, at most BUDGET_NONE; that: neither is known.
  */
 uint64_t budget_default(uint64_t total, uint64_t limit);
 

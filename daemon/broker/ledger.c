@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/whole_file.h"
 #include "daemon/broker/broker.h"
+#include "daemon/broker/budget.h"
 #include "daemon/broker/models.h"
 
 #define ASK_NS (250 * NS_PER_MS)
@@ -62,7 +63,7 @@ void ledger_ask(struct broker *b)
 void ledger_take(const struct broker *b, struct ledger *ret)
 {
     *ret = (struct ledger){
-        .budget = residency_budget(b),
+        .budget = residency_budget(b) < BUDGET_NONE ? residency_budget(b) : 0,
         .charged = residency_charged(b),
         .heap = b->engine.heap_bytes,
         .programs = b->engine.program_bytes,

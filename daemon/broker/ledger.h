@@ -11,7 +11,8 @@ struct broker;
 
 /* Sums over all models, and what belongs to none. Bytes. */
 struct ledger {
-    uint64_t budget, charged;                  /* what may be planned with, and what is */
+    uint64_t budget, charged;                  /* what may be planned with (0: no limit is known),
+                                                * and what is */
     uint64_t mapped, private_, huge, resident; /* of weights, as in struct seam_memory */
     uint64_t kv_resident, scratch_resident;
     uint64_t heap;            /* of the engine's process, since it said hello */

@@ -131,7 +131,7 @@ static const struct {
     [F_ANSWER_HITS] = {"onebit_kept_answer_hits_total", "counter", "Requests answered from the cache of answers."},
     [F_ANSWER_MISSES] = {"onebit_kept_answer_misses_total", "counter", "Requests that might have been, and were computed."},
     [F_ANSWER_BYTES] = {"onebit_kept_answer_bytes", "gauge", "Bytes of the cache of answers."},
-    [F_BUDGET] = {"onebit_memory_budget_bytes", "gauge", "What the daemon may take in all: [memory] budget."},
+    [F_BUDGET] = {"onebit_memory_budget_bytes", "gauge", "What the daemon may take in all: [memory] budget; 0: no limit is known."},
     [F_CHARGED] = {"onebit_memory_charged_bytes", "gauge", "Of it, what models and the daemon's tables are planned with."},
     [F_PRESSURE] = {"onebit_pressure_level", "gauge", "How short memory is: 0 normal, 1 trim, 2 shed, 3 pause, 4 survive."},
     [F_ACTIONS] = {"onebit_pressure_actions_total", "counter", "Actions of the memory ladder, by their name."},
