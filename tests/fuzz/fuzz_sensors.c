@@ -1,8 +1,9 @@
-/* What the kernel's files about memory may hold below a sysroot: nothing is read beyond its end,
- * and what is taken is sound. */
+/* What the kernel's files about memory, heat and the firmware's flags may hold below a sysroot:
+ * nothing is read beyond its end, and what is taken is sound. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/broker/board_files.h"
 #include "daemon/broker/memory_text.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
@@ -20,6 +21,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     uint8_t bytes[16];
     struct memory_stall stall;
     uint64_t number;
+    int32_t temp_mc;
+    uint32_t flags;
 
     must(text != NULL);
     memcpy(text, data, n);
@@ -37,6 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         }
     }
     must(text_base64(bytes, sizeof(bytes), text) <= (int)sizeof(bytes));
+    must(!board_temp(&temp_mc, text) || (temp_mc >= -100000 && temp_mc <= 300000));
+    must(!board_flags(&flags, text) || strpbrk(text, "0123456789abcdefABCDEF"));
     free(text);
     return 0;
 }
