@@ -62,7 +62,7 @@ static void settle(struct broker *b, uint64_t bytes)
     l->open = false;
     l->counts[l->act].n++;
     l->counts[l->act].bytes += bytes;
-    log_line(LOG_NOTICE, "memory: %s (%s): %s: %s, %.1f MB freed", pressure_name(l->pressure.level),
+    log_line(LOG_NOTICE, "memory: %s (%s): %s: %s, %.1f MB freed", pressure_name(l->level),
              l->pressure.cause ? l->pressure.cause : "", acts[l->act].name, l->what,
              (double)bytes / 1e6);
 }
@@ -92,6 +92,7 @@ static void act(struct broker *b, uint64_t now_ns)
             l->open = true;
             l->answers = done == LADDER_ASKED;
             l->act = (enum ladder_act)a;
+            l->level = l->pressure.level;
             l->begun_ns = l->done_ns[a] = now_ns;
             l->resident = resident;
             return;

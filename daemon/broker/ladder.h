@@ -42,7 +42,8 @@ struct ladder {
     /* The action whose effect has not been measured yet. */
     bool open, answers; /* there is one; the engine will say what it came to */
     enum ladder_act act;
-    char what[96]; /* of it, for the log */
+    char what[96];             /* of it, for the log */
+    enum pressure_level level; /* that it was done for */
     uint64_t begun_ns;
     uint64_t resident; /* of both processes, before it */
 
