@@ -237,6 +237,19 @@ static int memory(struct frame *f, const struct top_view *v)
                     bytes_of(map, "session_bytes", e));
 }
 
+/* The level of the memory ladder, while there is one. */
+static int shortage(struct frame *f, const struct top_view *v)
+{
+    const json_t *map = json_object_get(v->status, "memory");
+    const char *level = json_string_value(json_object_get(map, "pressure"));
+    const char *cause = json_string_value(json_object_get(map, "pressure_cause"));
+
+    if (!level || strcmp(level, "normal") == 0) {
+        return 0;
+    }
+    return addf(f, v, true, "memory is short: level %s (%s)", level, cause ? cause : "");
+}
+
 /* ---- tables ---- */
 
 struct row {
@@ -530,6 +543,7 @@ int frame_fill(struct frame *f, const struct top_view *v)
     if (r == 0 && v->status && v->ps) {
         r = head(f, v);
         r = r == 0 ? memory(f, v) : r;
+        r = r == 0 ? shortage(f, v) : r;
         r = r == 0 && *v->pressure ? addf(f, v, false, "%s", v->pressure) : r;
         r = r == 0 ? body(f, v, rows) : r;
     }

@@ -102,6 +102,23 @@ static void a_locale_without_utf8_gets_question_marks(void **state)
     (void)setlocale(LC_CTYPE, "C.UTF-8");
 }
 
+static void a_level_of_the_memory_ladder_is_told_while_there_is_one(void **state)
+{
+    static const char *const memory[] = {
+        "{\"pressure\": \"normal\", \"pressure_cause\": \"\"}",
+        "{\"pressure\": \"shed\", \"pressure_cause\": \"full stalls\"}"};
+    json_t *s = json(STATUS(1, 1)), *p = json(PS(""));
+
+    for (size_t i = 0; i < 2; i++) {
+        (void)json_object_set_new(s, "memory", json(memory[i]));
+        fill(&(struct top_view){.status = s, .ps = p, .pressure = "", .width = 120});
+        assert_true((line_with("memory is short: level shed (full stalls)") != NULL) == (i == 1));
+        assert_true((line_with("memory is short") != NULL) == (i == 1));
+    }
+    json_decref(s);
+    json_decref(p);
+}
+
 static void counters_become_rates_by_difference(void **state)
 {
     json_t *s0 = json(STATUS(100, 1000)), *s1 = json(STATUS(150, 1300));
@@ -309,6 +326,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_fits_exactly_or_ends_with_a_mark),
         cmocka_unit_test(a_locale_without_utf8_gets_question_marks),
+        cmocka_unit_test(a_level_of_the_memory_ladder_is_told_while_there_is_one),
         cmocka_unit_test(counters_become_rates_by_difference),
         cmocka_unit_test(requests_are_sorted_as_asked),
         cmocka_unit_test(identities_are_shown_with_their_memory),
