@@ -215,10 +215,9 @@ static int memory(struct frame *f, const struct top_view *v)
     char a[32], b[32], c[32], d[32], e[32], budget[96] = "", f1[32], f2[32];
 
     if (json_object_get(map, "budget_bytes")) {
-        (void)snprintf(budget, sizeof(budget), "; planned %s of %s",
-                       bytes_of(map, "charged_bytes", f1),
-                       number(map, "budget_bytes") > 0 ? bytes_of(map, "budget_bytes", f2)
-                                                       : "no known limit");
+        (void)snprintf(
+            budget, sizeof(budget), "; planned %s of %s", bytes_of(map, "charged_bytes", f1),
+            number(map, "budget_bytes") > 0 ? bytes_of(map, "budget_bytes", f2) : "no known limit");
     }
     if (json_object_size(map) == 0) {
         cell_bytes(a, sizeof(a), (double)sum(models, "weight_bytes"));
