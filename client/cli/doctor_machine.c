@@ -146,13 +146,13 @@ static bool memory_cgroup(const struct doctor *d)
 
 static void check_switches(struct doctor *d)
 {
-    char text[256], fix[512], words[64];
+    char text[256], fix[512], words[80];
     const bool psi = probe_text(&d->probe, "/proc/pressure/memory", text, sizeof(text)) == 0 &&
                      strncmp(text, "some ", 5) == 0;
     const bool cgroup = memory_cgroup(d);
 
     (void)snprintf(words, sizeof(words), "%s%s%s", psi ? "" : "psi=1", psi || cgroup ? "" : " ",
-                   cgroup ? "" : "cgroup_enable=memory");
+                   cgroup ? "" : "cgroup_enable=memory cgroup_memory=1");
     boot_fix(d, words, fix, sizeof(fix));
     if (psi) {
         doctor_find(d, "psi", DOCTOR_OK, NULL, "the kernel tells of memory pressure");
@@ -192,8 +192,9 @@ static void check_memlock(struct doctor *d)
     if (strncmp(line, "unlimited", 9) == 0) {
         doctor_find(d, "memlock", DOCTOR_OK, NULL, "%s may lock as much memory as it wants", whose);
     } else if (sscanf(line, "%" SCNu64, &soft) == 1) {
-        /* onebitd locks nothing yet, so a limit hurts nobody. */
-        doctor_find(d, "memlock", DOCTOR_OK, NULL, "%s may lock %.1f MB; onebitd locks none", whose,
+        /* Only who asks for it has weights locked; `ps --memory` shows how much came of it. */
+        doctor_find(d, "memlock", DOCTOR_OK, NULL,
+                    "%s may lock %.1f MB, for models with \"locked = yes\"", whose,
                     (double)soft / 1e6);
     } else {
         doctor_find(d, "memlock", DOCTOR_WARN, NULL, "%s has a limit that cannot be read", path);
@@ -294,7 +295,8 @@ static void check_heat(struct doctor *d)
 
     probe_each(&d->probe, "/sys/class/thermal/thermal_zone*/temp", hotter, &hottest);
     if (hottest == 0) {
-        doctor_find(d, "heat", DOCTOR_OK, NULL, "no sensor that can be read");
+        doctor_find(d, "heat", DOCTOR_OK, NULL,
+                    "not known: this machine shows no thermal sensor, so heat holds nothing back");
     } else if (hottest >= TOO_HOT_MC) {
         doctor_find(d, "heat", DOCTOR_WARN, "cool it: a heat sink, a fan, room for air",
                     "%.1f degrees: the CPU slows down to stay whole", hottest / 1e3);

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "client/cli/cell.h"
 #include "client/cli/term.h"
+#include "client/cli/top_machine.h"
 
 #define COLUMNS_MAX 12u
 #define MODELS_SHOWN 4u     /* on a screen that is too small for all */
@@ -247,6 +248,14 @@ static int shortage(struct frame *f, const struct top_view *v)
         return 0;
     }
     return addf(f, v, true, "memory is short: level %s (%s)", level, cause ? cause : "");
+}
+
+static int board(struct frame *f, const struct top_view *v)
+{
+    char text[200];
+    const bool slow = machine_line(json_object_get(v->status, "machine"), text, sizeof(text));
+
+    return text[0] != '\0' ? addf(f, v, slow, "%s", text) : 0;
 }
 
 /* ---- tables ---- */
@@ -543,6 +552,7 @@ int frame_fill(struct frame *f, const struct top_view *v)
         r = head(f, v);
         r = r == 0 ? memory(f, v) : r;
         r = r == 0 ? shortage(f, v) : r;
+        r = r == 0 ? board(f, v) : r;
         r = r == 0 && *v->pressure ? addf(f, v, false, "%s", v->pressure) : r;
         r = r == 0 ? body(f, v, rows) : r;
     }

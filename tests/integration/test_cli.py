@@ -88,7 +88,7 @@ class Doctor(unittest.TestCase):
             found = board.findings()
             for name in ('psi', 'memory-cgroup'):
                 self.assertEqual(found[name]['verdict'], 'warn')
-                self.assertEqual(found[name]['fix'], 'add psi=1 cgroup_enable=memory to the one line of '
+                self.assertEqual(found[name]['fix'], 'add psi=1 cgroup_enable=memory cgroup_memory=1 to the one line of '
                                                      '/boot/firmware/cmdline.txt, and reboot')
             self.assertEqual(found['throttle']['verdict'], 'bad')
             self.assertIn('0x50005', found['throttle']['says'])
@@ -99,10 +99,10 @@ class Doctor(unittest.TestCase):
             self.assertEqual(found['fma']['verdict'], 'ok')
             table = board.doctor()
             self.assertEqual(table.returncode, 1)
-            self.assertIn('fix: add psi=1 cgroup_enable=memory to the one line of', table.stdout)
+            self.assertIn('fix: add psi=1 cgroup_enable=memory cgroup_memory=1 to the one line of', table.stdout)
 
     def test_only_the_word_that_is_missing_is_asked_for(self):
-        cases = [({'proc/pressure/memory': HEALTHY['proc/pressure/memory']}, 'memory-cgroup', 'add cgroup_enable=memory to'),
+        cases = [({'proc/pressure/memory': HEALTHY['proc/pressure/memory']}, 'memory-cgroup', 'add cgroup_enable=memory cgroup_memory=1 to'),
                  ({'sys/fs/cgroup/cgroup.controllers': 'memory\n'}, 'psi', 'add psi=1 to')]
         for more, name, fix in cases:
             with Board(dict(PI, **more)) as board:

@@ -119,6 +119,34 @@ static void a_level_of_the_memory_ladder_is_told_while_there_is_one(void **state
     json_decref(p);
 }
 
+static void the_board_has_a_line_where_it_has_sensors(void **state)
+{
+    static const struct {
+        const char *machine, *line;
+    } cases[] = {
+        {"{\"pressure_source\": \"poll\", \"available\": 0.5}", NULL},
+        {"{\"temperature_c\": 61.24, \"heat\": \"cool\", \"heat_threads\": 0}",
+         "board: 61.2 degrees"},
+        {"{\"temperature_c\": 84, \"heat\": \"hot\", \"heat_threads\": 2, \"firmware_flags\": "
+         "327685, "
+         "\"watts\": 6.5, \"joules_per_token\": 0.4321}",
+         "board: 84.0 degrees, hot: class low waits, 2 threads at most, voltage is low, throttled, "
+         "6.50 W, "
+         "0.432 J a token"},
+    };
+    json_t *s = json(STATUS(1, 1)), *p = json(PS(""));
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        (void)json_object_set_new(s, "machine", json(cases[i].machine));
+        fill(&(struct top_view){.status = s, .ps = p, .pressure = "", .width = 160});
+        assert_true((line_with("board: ") != NULL) == (cases[i].line != NULL));
+        assert_true(!cases[i].line || line_with(cases[i].line));
+    }
+    json_decref(s);
+    json_decref(p);
+}
+
 static void counters_become_rates_by_difference(void **state)
 {
     json_t *s0 = json(STATUS(100, 1000)), *s1 = json(STATUS(150, 1300));
@@ -327,6 +355,7 @@ int main(void)
         cmocka_unit_test(a_text_fits_exactly_or_ends_with_a_mark),
         cmocka_unit_test(a_locale_without_utf8_gets_question_marks),
         cmocka_unit_test(a_level_of_the_memory_ladder_is_told_while_there_is_one),
+        cmocka_unit_test(the_board_has_a_line_where_it_has_sensors),
         cmocka_unit_test(counters_become_rates_by_difference),
         cmocka_unit_test(requests_are_sorted_as_asked),
         cmocka_unit_test(identities_are_shown_with_their_memory),
