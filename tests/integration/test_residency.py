@@ -244,7 +244,8 @@ class Ledger(unittest.TestCase):
         self.assertEqual(figures['failed'], [])
         self.assertGreater(len(figures['waits']), 10)
         self.assertGreater(figures['swaps'], 0)
-        self.assertLess(max(map(abs, figures['apart']), default=0), 0.03, figures['apart'])
+        # Of large models it is 3 %; of these 90 MB the programs' own memory, which moves a little, is a larger part.
+        self.assertLess(max(map(abs, figures['apart']), default=0), 0.06, figures['apart'])
 
     def test_ps_shows_it(self):
         with Daemon(models=models('one', 'two'), config=BUDGET) as d:
@@ -302,7 +303,8 @@ class Ledger(unittest.TestCase):
                 return int(pathlib.Path(f'/proc/{pid}/stat').read_text(encoding='ascii').rsplit(')', 1)[1].split()[9])
             before = major_faults()
             self.assertEqual(answer(d, 'one')['type'], 'done')
-            self.assertEqual(major_faults(), before)
+            # A page of the program itself may have been dropped by the system, fresh from the linker; the weights have 6,000.
+            self.assertLess(major_faults() - before, 8)
 
 
 class Manager:
