@@ -27,6 +27,7 @@ from run import ROOT, machine, use_daemon_of, workbench_of
 
 QUIET_EVERY = 30
 STEP = 0.5  # seconds; a step of a large model on a busy machine
+SWAPS = 120  # a minute, by the configuration
 LEDGER = 0.03
 
 
@@ -91,20 +92,19 @@ def run(daemon, names, args):
     threads = [threading.Thread(target=load.client, args=(i,), daemon=True) for i in range(args.clients)]
     for t in threads:
         t.start()
-    apart, loads, end = [], {}, time.monotonic() + args.seconds
+    apart, loads, end = [], [], time.monotonic() + args.seconds
     while time.monotonic() < end:
         load.go.set()
         until = min(end, time.monotonic() + min(QUIET_EVERY, args.seconds / 4))
         while time.monotonic() < until:
             time.sleep(0.5)
-            for name, took in loads_of(daemon).items():
-                loads[name] = max(took, loads.get(name, 0))
+            loads += [took for took in loads_of(daemon).values() if took > 0]
         load.rest()
         apart.append(compare(daemon))
     load.end.set()
     for t in threads:
         t.join()
-    return load, [a for a in apart if a is not None], max(loads.values())
+    return load, [a for a in apart if a is not None], min(loads), max(loads)
 
 
 def arguments():
@@ -131,25 +131,26 @@ def main():
             files.append(pathlib.Path(home) / f'm{seed}.gguf')
             subprocess.run([workbench_of(args.build), 'make', '--shape', args.shape, '--format', 'Q1_0', '--seed', str(seed + 1),
                             files[-1]], check=True, stderr=subprocess.DEVNULL)
-        config = (f'[memory]\nbudget = {args.budget}\nresidency_min_s = {args.stay}\nswaps_per_minute = 120\n'
+        config = (f'[memory]\nbudget = {args.budget}\nresidency_min_s = {args.stay}\nswaps_per_minute = {SWAPS}\n'
                   '[engine]\nweights = shared\n')
         with Daemon(models=files, config=config) as daemon:
             names = [f.stem for f in files]
             for name in names:  # packed now: that is not what is measured
                 daemon.cli('run', '-m', name, '--max-tokens', '1', 'x')
             before = daemon.status()['memory']['swaps']
-            load, apart, longest_load = run(daemon, names, args)
+            load, apart, quickest_load, longest_load = run(daemon, names, args)
             swaps = daemon.status()['memory']['swaps'] - before
     waits = sorted(d['queue_us'] / 1e6 for d in load.done)
     drain = max((d['prefill_us'] + d['decode_us']) / 1e6 for d in load.done)
     stay = min(args.stay, 20 * longest_load)
     bound = stay + drain + 2 * longest_load + STEP
-    most = args.seconds / 60 * 60 / stay * 2 + 2 if stay > 0 else float('inf')
+    least_stay = min(args.stay, 20 * quickest_load)
+    most = min(args.seconds / least_stay * 2 + 2 if least_stay > 0 else float('inf'), (args.seconds / 60 + 1) * SWAPS)
     print(', '.join(f'{k} {v}' for k, v in machine().items()))
     print(f'{len(files)} models of {files[0].stem if args.models else args.shape}, budget {args.budget}, {args.seconds:g} s, '
           f'{args.clients} clients')
     print(f'requests  {len(load.done)} answered, {len(load.failed)} failed')
-    print(f'swaps     {swaps}: {swaps / args.seconds * 60:.1f} a minute; at most {most / args.seconds * 60:.1f} as each stays {stay:.2f} s')
+    print(f'swaps     {swaps}: {swaps / args.seconds * 60:.1f} a minute; at most {most / args.seconds * 60:.1f} as each stays {least_stay:.2f} s or more')
     print(f'wait      median {statistics.median(waits):.3f} s, 95 % {waits[int(len(waits) * 0.95)]:.3f} s, worst {waits[-1]:.3f} s; '
           f'bound {bound:.2f} s (stay {stay:.2f}, drain {drain:.2f}, loads {longest_load:.2f})')
     worst = max(apart, key=abs, default=None)

@@ -90,9 +90,10 @@ class GivenBack(unittest.TestCase):
         """Six answers of one user that begin small and do not fit together once they are long."""
         requests = [asked(n) for n in range(1, 7)]
         want = answered_alone(requests)
+        slow = {'stop': ['@@sleep-ms-5-per-step@@']}  # so that all have begun before the first ends
         with Daemon(runner=HOOKED_RUNNER, config=CONFIG) as d, Peer(d) as peer:
             for request in requests:
-                peer.send(request)
+                peer.send({**request, **slow})
             frames = until_all_end(peer, range(1, 7))
             for number in want:
                 self.assertEqual(answer_of(frames[number]), want[number])
