@@ -40,6 +40,19 @@ void doctor_daemon(struct doctor *d);
 /** doctor_folders() - of the cache and of sessions, and their disks */
 void doctor_folders(struct doctor *d);
 
+/** doctor_models() - their folder: its disk, and who may change what lies there */
+void doctor_models(struct doctor *d);
+
+/** doctor_removable() - does the disk with this number say that it can be taken out? */
+bool doctor_removable(const struct doctor *d, dev_t dev);
+
+/** doctor_kernel() - triggers on memory pressure, promises of memory, what confines the engine */
+void doctor_kernel(struct doctor *d);
+
+/** doctor_boot_fix() - where words of the kernel's command line go on this machine, and what to do
+ * then; into ret, cut at n bytes */
+void doctor_boot_fix(const struct doctor *d, const char *words, char *ret, size_t n);
+
 /** doctor_machine() - processor, kernel, memory, heat */
 void doctor_machine(struct doctor *d);
 

@@ -380,5 +380,6 @@ void doctor_daemon(struct doctor *d)
     check_daemon(d);
     check_configuration(d);
     check_models(d);
+    doctor_models(d);
     doctor_folders(d);
 }

@@ -29,7 +29,7 @@ static bool device_link(const struct doctor *d, dev_t dev, char *ret, size_t n)
     return got > 0;
 }
 
-static bool is_removable(const struct doctor *d, dev_t dev)
+bool doctor_removable(const struct doctor *d, dev_t dev)
 {
     char path[128], text[8];
 
@@ -80,7 +80,7 @@ static void check_cache_disk(struct doctor *d)
                     "%s is on an SD card or eMMC: packed models load slowly from there, and KV is "
                     "never spilled to it",
                     d->cache);
-    } else if (is_removable(d, st.st_dev)) {
+    } else if (doctor_removable(d, st.st_dev)) {
         doctor_find(d, check, DOCTOR_WARN,
                     "put it on a fixed disk: dir in [cache] of the configuration",
                     "%s is on a disk that can be removed: KV is never spilled to it", d->cache);

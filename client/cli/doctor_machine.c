@@ -101,8 +101,7 @@ static void check_cpu(struct doctor *d)
 
 /* ---- the kernel's switches ---- */
 
-/* Where the words of the kernel's command line are kept on this machine, and what to do after. */
-static void boot_fix(const struct doctor *d, const char *words, char *ret, size_t n)
+void doctor_boot_fix(const struct doctor *d, const char *words, char *ret, size_t n)
 {
     static const struct {
         const char *path, *how;
@@ -153,7 +152,7 @@ static void check_switches(struct doctor *d)
 
     (void)snprintf(words, sizeof(words), "%s%s%s", psi ? "" : "psi=1", psi || cgroup ? "" : " ",
                    cgroup ? "" : "cgroup_enable=memory cgroup_memory=1");
-    boot_fix(d, words, fix, sizeof(fix));
+    doctor_boot_fix(d, words, fix, sizeof(fix));
     if (psi) {
         doctor_find(d, "psi", DOCTOR_OK, NULL, "the kernel tells of memory pressure");
     } else {
@@ -371,6 +370,7 @@ void doctor_machine(struct doctor *d)
 {
     check_cpu(d);
     check_switches(d);
+    doctor_kernel(d);
     check_memory(d);
     check_memlock(d);
     check_huge_pages(d);

@@ -142,10 +142,12 @@ void machine_pack(struct packer *p, const struct broker *b)
         n += f.all[i].key != NULL;
     }
     const bool heat = board.look.has_temp || board.look.has_flags;
-    pack_map(p, n + (look != NULL) + heat);
+    pack_map(p, n + 2 * (look != NULL) + heat);
     if (look) {
         pack_z(p, "pressure_source");
         pack_z(p, memory_source_name(look->source));
+        pack_z(p, "pressure_watch");
+        pack_z(p, look->forbidden ? "forbidden" : look->called ? "called" : "polled");
     }
     if (heat) {
         pack_z(p, "heat");

@@ -76,6 +76,8 @@ static void look(struct memory_sense *s)
     memory_figures(&s->look, &s->last, &now, b->queue.n_running > 0);
     s->last = now;
     s->look.source = s->watch.source;
+    s->look.called = s->watch.calls;
+    s->look.forbidden = s->watch.forbidden;
     s->look.told = s->told;
     s->told = false;
     s->look.slow = memory_pace_take(&s->paces);

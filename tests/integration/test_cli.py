@@ -24,6 +24,10 @@ HEALTHY = {
     'sys/class/thermal/thermal_zone0/temp': '45600\n',
     'sys/devices/system/cpu/cpu0/cpufreq/scaling_governor': 'ondemand\n',
     'sys/devices/platform/soc/soc:firmware/get_throttled': '0\n',
+    'proc/sys/kernel/osrelease': '6.12.25+rpt-rpi-v8\n',
+    'proc/sys/vm/overcommit_memory': '0\n',
+    'proc/sys/kernel/seccomp/actions_avail': 'kill_process kill_thread trap errno allow\n',
+    'sys/kernel/security/lsm': 'capability,landlock,lockdown,yama,apparmor',
 }
 # What Raspberry Pi OS is like before anybody has touched it.
 PI = dict(HEALTHY, **{
@@ -130,6 +134,88 @@ class Doctor(unittest.TestCase):
                 finding = board.findings()[name]
                 self.assertEqual(finding['verdict'], verdict, finding)
                 self.assertIn(says, finding['says'])
+
+    def test_what_the_kernel_does_not_grant_comes_with_the_line_that_mends_it(self):
+        lsm = {'sys/kernel/security/lsm': 'capability,lockdown,yama\n'}
+        cases = [
+            ('psi-trigger', {}, 'ok', 'permits triggers', ''),
+            ('psi-trigger', {'proc/sys/kernel/osrelease': '6.1.0-28-amd64\n'}, 'warn', 'Linux 6.1 permits', 'bookworm-backports'),
+            ('psi-trigger', {'proc/sys/kernel/osrelease': '5.15.148-tegra\n'}, 'warn', 'Linux 5.15 permits', 'Linux 6.5'),
+            ('overcommit', {}, 'ok', 'when it is used', ''),
+            ('overcommit', {'proc/sys/vm/overcommit_memory': '2\n',
+                            'proc/meminfo': 'MemTotal: 9 kB\nCommitLimit: 4000000 kB\nCommitted_AS: 1000000 kB\n'}, 'warn',
+             '1024 MB of 4096 MB', 'echo vm.overcommit_memory=0 | sudo tee /etc/sysctl.d/90-onebit.conf && sudo sysctl --system'),
+            ('confined', {}, 'ok', 'has what confines', ''),
+            ('confined', lsm, 'warn', 'not switched on', "add lsm=landlock,lockdown,yama to the kernel's command line"),
+            ('confined', {**lsm, 'etc/default/grub': ''}, 'warn', 'not switched on',
+             'add lsm=landlock,lockdown,yama to GRUB_CMDLINE_LINUX in /etc/default/grub, run update-grub'),
+            ('confined', {'proc/sys/kernel/osrelease': '5.10.0\n'}, 'warn', 'too old', 'Linux 5.13'),
+        ]
+        for name, files, verdict, says, fix in cases:
+            with Board(dict(HEALTHY, **files)) as board:
+                finding = board.findings()[name]
+                self.assertEqual(finding['verdict'], verdict, finding)
+                self.assertIn(says, finding['says'])
+                self.assertIn(fix, finding.get('fix', ''))
+        without = dict(HEALTHY)
+        del without['proc/sys/kernel/seccomp/actions_avail'], without['proc/pressure/memory']
+        with Board(without) as board:
+            found = board.findings()
+            self.assertNotIn('psi-trigger', found)  # psi says what lacks
+            self.assertIn('CONFIG_SECCOMP_FILTER=y', found['confined']['fix'])
+
+    def test_what_came_of_it_in_the_daemon_counts_for_more_than_the_kernel(self):
+        """Goal: a unit or container may forbid what the kernel has. Method: a daemon whose /proc is a test's can set no
+        trigger; one whose manager forbids the looking; sanitizer builds are confined by nothing."""
+        class Rooted(Daemon):
+            def command(self):
+                return [*super().command(), '--sysroot', board.root]
+
+        def looked(d):
+            wait_for(lambda: d.status()['machine'].get('pressure_watch'))
+            return board.findings(d.socket)
+        with Board(HEALTHY) as board:
+            with Rooted() as d:
+                found = looked(d)
+                self.assertEqual(found['psi-trigger']['verdict'], 'warn')
+                self.assertIn('add MemoryPressureWatch=on to [Service]', found['psi-trigger']['fix'])
+                by = d.status()['confined']
+                if by == 'seccomp+landlock':
+                    self.assertEqual(found['confined']['says'], f'engine and packer: {by}')
+                else:
+                    self.assertEqual(found['confined']['verdict'], 'warn')
+                    self.assertIn('SystemCallFilter=seccomp landlock_create_ruleset', found['confined']['fix'])
+            with Rooted(env={'MEMORY_PRESSURE_WATCH': '/dev/null'}) as d:
+                self.assertIn('remove MemoryPressureWatch=off', looked(d)['psi-trigger']['fix'])
+
+    def test_models_that_others_may_change_or_take_away_are_named(self):
+        with Board(HEALTHY) as board, Daemon() as d:
+            def writers():
+                return board.findings(d.socket)['models-writers']
+            model, = d.models.glob('*.gguf')
+            d.models.chmod(0o755)
+            model.chmod(0o644)
+            self.assertEqual(writers()['verdict'], 'ok')
+            model.chmod(0o666)
+            self.assertIn('everybody may change', writers()['says'])
+            self.assertEqual(writers()['fix'], f"sudo chmod go-w '{model}'")
+            d.models.chmod(0o777)
+            self.assertEqual(writers()['fix'], f"sudo chmod go-w '{d.models}'")
+            self.assertIn('and more', writers()['says'])
+            d.models.chmod(0o755)
+            model.chmod(0o664)
+            if os.geteuid() == 0:  # else the group may be this user's own
+                os.chown(model, 0, 65533)
+                self.assertEqual(writers()['fix'], f"sudo chmod g-w '{model}', unless the group's members are meant")
+                os.chown(model, 0, 0)
+                self.assertEqual(writers()['verdict'], 'ok')
+            self.assertNotIn('models-disk', board.findings(d.socket))
+            st = os.stat(d.models).st_dev
+            device = board.root / f'sys/dev/block/{os.major(st)}:{os.minor(st)}'
+            device.mkdir(parents=True)
+            (device / 'removable').write_text('1\n')
+            found = board.findings(d.socket)['models-disk']
+            self.assertEqual((found['verdict'], found['fix']), ('warn', 'move them to a fixed disk: dir in [models] of the configuration'))
 
     def test_a_bent_machine_neither_hangs_nor_breaks_it(self):
         """Goal: what /proc and /sys hold is outside data. Method: noise, huge files, FIFOs, folders, nothing."""
