@@ -102,6 +102,16 @@ static size_t streams_kept(const struct sched_account *a, size_t n)
     return a->running_max > 0 && n > may ? n - may : 0;
 }
 
+uint64_t admission_waiting_max(const struct broker *b, const struct grant *g)
+{
+    return ladder_queue_max(b, g->has_queue_max ? g->queue_max : b->config.queue_per_identity);
+}
+
+uint64_t admission_bytes_max(const struct broker *b)
+{
+    return ladder_queue_max(b, b->config.queue_bytes_per_identity);
+}
+
 bool admission_queue(struct conn *c, uint32_t id, size_t bytes)
 {
     static const char *const why[] = {
@@ -114,14 +124,12 @@ bool admission_queue(struct conn *c, uint32_t id, size_t bytes)
     const struct identity *who = c->identity;
     const size_t n_free =
         b->queue.n_running < k->streams_max ? (size_t)k->streams_max - b->queue.n_running : 0;
-    const struct queue_limits limits = {
-        .per_identity = ladder_queue_max(b, c->grant.has_queue_max ? c->grant.queue_max
-                                                                   : k->queue_per_identity),
-        .total = k->queue_total,
-        .bytes = k->queue_bytes,
-        .streams_kept = streams_kept(&who->account, n_free)};
+    const struct queue_limits limits = {.per_identity = admission_waiting_max(b, &c->grant),
+                                        .total = k->queue_total,
+                                        .bytes = k->queue_bytes,
+                                        .streams_kept = streams_kept(&who->account, n_free)};
     const int full = queue_admit(&b->queue, &limits, n_free, who->account.n_waiting, bytes);
-    const uint64_t own_max = k->queue_bytes_per_identity;
+    const uint64_t own_max = admission_bytes_max(b);
     const bool own_full = bytes > own_max || who->queue_bytes > own_max - bytes;
 
     if (full == QUEUE_OK && !own_full) {

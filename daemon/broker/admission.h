@@ -14,6 +14,7 @@
 
 struct broker;
 struct conn;
+struct grant;
 struct model;
 struct request;
 
@@ -32,6 +33,12 @@ MUST_USE bool admission_model(struct request *r, struct strview model);
 
 /** admission_queue() - is there room for one more of so many bytes? False: it is answered */
 MUST_USE bool admission_queue(struct conn *c, uint32_t id, size_t bytes);
+
+/** admission_waiting_max() - requests that one identity may have waiting now; the memory ladder
+ * halves it. @g: its grant */
+uint64_t admission_waiting_max(const struct broker *b, const struct grant *g);
+/** admission_bytes_max() - likewise of the bytes of its requests, running ones included */
+uint64_t admission_bytes_max(const struct broker *b);
 
 /** admission_hold() - its body is kept: charge its bytes to the identity until admission_end() */
 void admission_hold(struct request *r);

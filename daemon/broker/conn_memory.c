@@ -7,6 +7,7 @@
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/share.h"
 
 static uint64_t *ledger(struct identity *id, enum conn_memory kind)
 {
@@ -27,26 +28,33 @@ static uint64_t bound(const struct broker *b, enum conn_memory kind)
     return kind == MEMORY_OUTPUT ? b->config.output_total_bytes : b->config.input_total_bytes;
 }
 
-struct conn *conn_to_shed(const struct broker *b, enum conn_memory kind)
+static uint64_t held(const struct conn *c, unsigned kinds)
 {
-    const struct identity *worst = NULL;
-    struct conn *victim = NULL;
+    return (kinds & SHARE_OUTPUT ? c->held[MEMORY_OUTPUT] : 0) +
+           (kinds & SHARE_INPUT ? c->held[MEMORY_INPUT] : 0);
+}
+
+struct conn *conn_most_over(const struct broker *b, unsigned kinds, uint64_t least,
+                            const struct conn *keep)
+{
+    struct conn *worst = NULL;
     double most = 0;
 
-    if (b->held[kind] <= bound(b, kind)) {
-        return NULL;
-    }
-    list_for_each (id, next_id, &b->identities.all, struct identity, link) {
-        const double over = (double)*ledger(id, kind) / id->account.weight;
-        if (over > most) {
-            most = over;
-            worst = id;
-        }
-    }
     list_for_each (c, next, &b->conns, struct conn, link) {
-        if (c->identity == worst && c->held[kind] > (victim ? victim->held[kind] : 0)) {
-            victim = c;
+        const double over = share_taken(c->identity, kinds);
+        const uint64_t own = held(c, kinds);
+        if (c != keep && own >= least &&
+            (!worst || over > most || (over == most && own > held(worst, kinds)))) {
+            worst = c;
+            most = over;
         }
     }
-    return victim;
+    return worst;
+}
+
+struct conn *conn_to_shed(const struct broker *b, enum conn_memory kind)
+{
+    const unsigned kinds = kind == MEMORY_OUTPUT ? SHARE_OUTPUT : SHARE_INPUT;
+
+    return b->held[kind] > bound(b, kind) ? conn_most_over(b, kinds, 1, NULL) : NULL;
 }

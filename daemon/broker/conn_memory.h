@@ -15,6 +15,16 @@ enum conn_memory { MEMORY_OUTPUT, MEMORY_INPUT, MEMORIES };
 void conn_charge(struct conn *c, enum conn_memory kind, uint64_t bytes);
 
 /**
+ * conn_most_over() - the largest connection of the identity most over its share (share.h)
+ * @kinds: SHARE_OUTPUT, SHARE_INPUT or both: what counts
+ * @least: bytes of these kinds; connections with less are passed over, and so is @keep
+ *
+ * NULL: there is none. One that has no identity comes last.
+ */
+struct conn *conn_most_over(const struct broker *b, unsigned kinds, uint64_t least,
+                            const struct conn *keep);
+
+/**
  * conn_to_shed() - past the bound: who has to go; NULL: nobody
  *
  * An identity's share grows with its weight. Call again after conn_charge(..., 0) of the one given,

@@ -31,6 +31,7 @@ static const struct {
     [LADDER_KV_SOME] = {PRESSURE_TRIM, "kv_some"},
     [LADDER_KV_ALL] = {PRESSURE_SHED, "kv_all"},
     [LADDER_UNLOAD] = {PRESSURE_SHED, "unload"},
+    [LADDER_QUEUED] = {PRESSURE_SHED, "queued"},
     [LADDER_PAUSE] = {PRESSURE_PAUSE, "pause"},
     [LADDER_PAGE_OUT] = {PRESSURE_PAUSE, "page_out"},
     [LADDER_EVICT] = {PRESSURE_SURVIVE, "evict"},
@@ -167,6 +168,20 @@ uint64_t ladder_queue_max(const struct broker *b, uint64_t most)
     return ladder_level(b) >= PRESSURE_SHED ? (most + 1) / 2 : most;
 }
 
+void ladder_refuse(struct request *r, enum pressure_level to, const char *why)
+{
+    const struct broker *b = r->broker;
+    const uint64_t ms =
+        pressure_down_ns(&b->ladder.pressure, to, clock_now_ns(), calm_ns(b)) / NS_PER_MS + 1;
+    char text[128];
+
+    (void)snprintf(text, sizeof(text), "the machine is short of memory (reason: memory): %s", why);
+    request_fail_as(
+        r, &(struct msg_error){.code = ERR_OVERLOADED,
+                               .message = strview_of(text),
+                               .retry_after_ms = ms < RETRY_MAX_MS ? (uint32_t)ms : RETRY_MAX_MS});
+}
+
 bool ladder_admit(struct request *r)
 {
     const struct broker *b = r->broker;
@@ -174,21 +189,14 @@ bool ladder_admit(struct request *r)
     const enum request_class least = level >= PRESSURE_PAUSE  ? CLASS_HIGH
                                      : level >= PRESSURE_SHED ? CLASS_NORMAL
                                                               : CLASS_LOW;
-    char text[128];
+    char why[64];
 
     if (r->job.class_ >= least) {
         return true;
     }
-    const enum pressure_level to = r->job.class_ == CLASS_LOW ? PRESSURE_TRIM : PRESSURE_SHED;
-    const uint64_t ms =
-        pressure_down_ns(&b->ladder.pressure, to, clock_now_ns(), calm_ns(b)) / NS_PER_MS + 1;
-    (void)snprintf(text, sizeof(text),
-                   "the machine is short of memory (reason: memory): class %s is not taken now",
+    (void)snprintf(why, sizeof(why), "class %s is not taken now",
                    request_class_name(r->job.class_));
-    request_fail_as(
-        r, &(struct msg_error){.code = ERR_OVERLOADED,
-                               .message = strview_of(text),
-                               .retry_after_ms = ms < RETRY_MAX_MS ? (uint32_t)ms : RETRY_MAX_MS});
+    ladder_refuse(r, r->job.class_ == CLASS_LOW ? PRESSURE_TRIM : PRESSURE_SHED, why);
     return false;
 }
 

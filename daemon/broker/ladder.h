@@ -21,10 +21,11 @@ enum ladder_act {
     LADDER_KV_SOME,  /* idle KV, until a tenth of the budget is free by it */
     LADDER_KV_ALL,   /* all idle KV */
     LADDER_UNLOAD,   /* a model that nobody uses */
+    LADDER_QUEUED,   /* waiting requests past the halved bounds, of whom is most over his share */
     LADDER_PAUSE,    /* low, then normal, at a step border */
     LADDER_PAGE_OUT, /* the pages of a model that nobody uses */
     LADDER_EVICT,    /* every request but the oldest high one */
-    LADDER_CONNS,    /* connections that hold more than their identity's share */
+    LADDER_CONNS,    /* the largest connection of the identity most over its share */
     LADDER_ACTS
 };
 
@@ -63,7 +64,10 @@ const char *ladder_act_name(enum ladder_act act);
 
 /** ladder_admit() - may a new request begin to wait? Else it has been refused, and is gone. */
 MUST_USE bool ladder_admit(struct request *r);
-/** ladder_queue_max() - of a bound on waiting requests: what it is at this level */
+/** ladder_refuse() - `overloaded` for want of memory, until level @to can be reached at the
+ * earliest; @why: what, for its text */
+void ladder_refuse(struct request *r, enum pressure_level to, const char *why);
+/** ladder_queue_max() - of a bound on what waits, in requests or bytes: what it is at this level */
 uint64_t ladder_queue_max(const struct broker *b, uint64_t most);
 /** ladder_keeps() - may something new be kept or computed for later? */
 bool ladder_keeps(const struct broker *b);

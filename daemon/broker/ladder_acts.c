@@ -4,12 +4,17 @@
 #include <stdio.h>
 
 #include "base/clock.h"
+#include "daemon/broker/admission.h"
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
+#include "daemon/broker/conn_memory.h"
+#include "daemon/broker/identity.h"
 #include "daemon/broker/ladder.h"
+#include "daemon/broker/metrics_broker.h"
 #include "daemon/broker/models.h"
 #include "daemon/broker/request.h"
 #include "daemon/broker/residency.h"
+#include "daemon/broker/share.h"
 #include "daemon/broker/unload_gate.h"
 
 #define AGAIN_NS (30 * NS_PER_S) /* what gives a little each time is not done sooner again */
@@ -113,6 +118,64 @@ static enum ladder_done unload(struct broker *b, struct ladder *l, uint64_t now_
     return LADDER_DONE;
 }
 
+static bool over_bounds(const struct broker *b, const struct identity *id)
+{
+    return id->account.n_waiting > 0 &&
+           (id->account.n_waiting > admission_waiting_max(b, &id->grant) ||
+            id->queue_bytes > admission_bytes_max(b));
+}
+
+/* Of those who wait with more than the bounds allow by now, the one most over his share. */
+static struct identity *most_over(struct broker *b)
+{
+    const unsigned all = SHARE_OUTPUT | SHARE_INPUT | SHARE_QUEUE | SHARE_KV;
+    struct identity *worst = NULL;
+
+    metrics_ledger(b);
+    list_for_each (id, next, &b->identities.all, struct identity, link) {
+        if (over_bounds(b, id) && (!worst || share_taken(id, all) > share_taken(worst, all))) {
+            worst = id;
+        }
+    }
+    return worst;
+}
+
+/* The one of the lowest class that came last. */
+static struct request *newest_waiting(struct sched_account *a)
+{
+    for (int class_ = CLASS_LOW; class_ < CLASSES; class_++) {
+        struct list *last = a->waiting[class_].prev;
+        if (last != &a->waiting[class_]) {
+            return container_of(last, struct request, job.own_link);
+        }
+    }
+    return NULL;
+}
+
+static enum ladder_done cut_queue(struct broker *b, struct ladder *l)
+{
+    struct identity *id = most_over(b);
+    size_t n = 0;
+
+    while (id && over_bounds(b, id)) {
+        const size_t before = id->account.n_waiting;
+        struct request *r = newest_waiting(&id->account);
+        if (r) {
+            ladder_refuse(r, PRESSURE_TRIM, "this user's waiting requests are too many now");
+        }
+        if (id->account.n_waiting >= before) {
+            break; /* an answer on its way */
+        }
+        n++;
+    }
+    if (n == 0) {
+        return LADDER_NOTHING;
+    }
+    SAY(l, "%zu waiting requests of uid %u ended", n, (unsigned)id->uid);
+    (void)malloc_trim(0);
+    return LADDER_DONE;
+}
+
 /* ---- pause ---- */
 
 static enum ladder_done pause_class(struct broker *b, struct ladder *l)
@@ -173,30 +236,18 @@ static enum ladder_done evict(struct broker *b, struct ladder *l)
     return n > 0 ? LADDER_DONE : LADDER_NOTHING;
 }
 
-static uint64_t held_by(const struct conn *c)
-{
-    return c->held[MEMORY_OUTPUT] + c->held[MEMORY_INPUT];
-}
-
-/* The largest of those that hold more than their part of what all do. */
+/* The largest of the identity most over its share, but for the one that the oldest `high` is of. */
 static enum ladder_done close_conn(struct broker *b, struct ladder *l)
 {
-    const uint64_t all = b->held[MEMORY_OUTPUT] + b->held[MEMORY_INPUT];
-    const uint64_t share = all / (b->n_conns > 0 ? b->n_conns : 1);
     const struct request *keep = oldest_high(b);
-    struct conn *worst = NULL;
+    struct conn *worst =
+        conn_most_over(b, SHARE_OUTPUT | SHARE_INPUT, CONN_BYTES_MIN, keep ? keep->conn : NULL);
 
-    list_for_each (c, next, &b->conns, struct conn, link) {
-        if ((!keep || keep->conn != c) && held_by(c) > CONN_BYTES_MIN && held_by(c) >= share &&
-            (!worst || held_by(c) > held_by(worst))) {
-            worst = c;
-        }
-    }
     if (!worst) {
         return LADDER_NOTHING;
     }
     SAY(l, "a connection of uid %u closed, which held %.1f MB", (unsigned)worst->peer.uid,
-        (double)held_by(worst) / 1e6);
+        (double)(worst->held[MEMORY_OUTPUT] + worst->held[MEMORY_INPUT]) / 1e6);
     conn_close(worst);
     (void)malloc_trim(0);
     return LADDER_DONE;
@@ -217,6 +268,8 @@ enum ladder_done ladder_do(struct broker *b, enum ladder_act act, uint64_t now_n
         return drop_kv(b, l, UINT64_MAX);
     case LADDER_UNLOAD:
         return unload(b, l, now_ns);
+    case LADDER_QUEUED:
+        return cut_queue(b, l);
     case LADDER_PAUSE:
         return pause_class(b, l);
     case LADDER_PAGE_OUT:

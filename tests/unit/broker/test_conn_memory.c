@@ -4,6 +4,7 @@
 #include "daemon/broker/broker.h"
 #include "daemon/broker/conn.h"
 #include "daemon/broker/identity.h"
+#include "daemon/broker/share.h"
 
 enum { N_IDS = 3, N_CONNS = 6 };
 
@@ -85,6 +86,37 @@ static void one_without_an_identity_can_go_too(void **state)
     assert_ptr_equal(conn_to_shed(&broker, MEMORY_INPUT), &conns[5]);
 }
 
+/* Goal: what is closed for want of memory follows the same idea, over both kinds, and leaves alone
+ * what has next to nothing, and the one that is to be kept. */
+static void both_kinds_count_and_one_may_be_kept(void **state)
+{
+    const unsigned both = SHARE_OUTPUT | SHARE_INPUT;
+    (void)state;
+
+    conn_charge(&conns[0], MEMORY_OUTPUT, 500);
+    conn_charge(&conns[2], MEMORY_OUTPUT, 300);
+    conn_charge(&conns[3], MEMORY_INPUT, 310); /* 610 in sum */
+    assert_ptr_equal(conn_most_over(&broker, both, 100, NULL), &conns[3]);
+    assert_ptr_equal(conn_most_over(&broker, both, 100, &conns[3]), &conns[2]);
+    assert_ptr_equal(conn_most_over(&broker, both, 400, NULL), &conns[0]);
+    assert_null(conn_most_over(&broker, both, 501, NULL));
+    assert_ptr_equal(conn_most_over(&broker, SHARE_OUTPUT, 100, NULL), &conns[0]);
+}
+
+static void a_share_is_bytes_by_weight(void **state)
+{
+    (void)state;
+    ids[0] = (struct identity){.account = {.weight = 4},
+                               .output_bytes = 1000,
+                               .input_bytes = 200,
+                               .queue_bytes = 30,
+                               .kv_bytes = 4};
+    assert_true(share_taken(&ids[0], SHARE_OUTPUT) == 250);
+    assert_true(share_taken(&ids[0], SHARE_INPUT | SHARE_QUEUE) == 57.5);
+    assert_true(share_taken(&ids[0], SHARE_OUTPUT | SHARE_INPUT | SHARE_QUEUE | SHARE_KV) == 308.5);
+    assert_true(share_taken(NULL, SHARE_OUTPUT) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -92,6 +124,8 @@ int main(void)
         cmocka_unit_test_setup(up_to_the_bound_nobody_goes, set_up),
         cmocka_unit_test_setup(the_identity_most_over_its_share_loses_its_largest, set_up),
         cmocka_unit_test_setup(one_without_an_identity_can_go_too, set_up),
+        cmocka_unit_test_setup(both_kinds_count_and_one_may_be_kept, set_up),
+        cmocka_unit_test_setup(a_share_is_bytes_by_weight, set_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
