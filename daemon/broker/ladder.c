@@ -124,9 +124,7 @@ static void changed(struct broker *b, enum pressure_level before, const struct m
             l->done_ns[i] = 0;
         }
         l->some_bytes = 0;
-        list_for_each (m, next, &b->models, struct model, link) {
-            m->residency.kv_max = 0;
-        }
+        models_all_kv(b);
         answer_cache_limit(&b->answers, b->config.answers_bytes);
         prefixes_reload(b);
     }

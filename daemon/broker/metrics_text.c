@@ -71,6 +71,7 @@ enum family {
     F_FREED,
     F_SWAPS,
     F_IDLE_UNLOADS,
+    F_KV_CUTS,
     F_ENGINE_RESIDENT,
     F_RESIDENT,
     F_SHED,
@@ -138,6 +139,7 @@ static const struct {
     [F_FREED] = {"onebit_pressure_freed_bytes_total", "counter", "Bytes that were in memory before them and not after, as measured."},
     [F_SWAPS] = {"onebit_model_swaps_total", "counter", "Loads that made another model leave."},
     [F_IDLE_UNLOADS] = {"onebit_model_idle_unloads_total", "counter", "Models that left because nobody asked for them."},
+    [F_KV_CUTS] = {"onebit_model_kv_cuts_total", "counter", "Times that a model was given half of its KV memory, from its next load on, after a kill for memory."},
     [F_ENGINE_RESIDENT] = {"onebit_engine_resident_bytes", "gauge", "Resident memory of the engine's process."},
     [F_RESIDENT] = {"onebit_broker_resident_bytes", "gauge", "Resident memory of the daemon's own process, the engine's not included."},
     [F_SHED] = {"onebit_connections_shed_total", "counter", "Connections closed because all clients together took too much memory."},
@@ -516,6 +518,7 @@ static void memory(struct writer *w, const struct metrics *m, const struct metri
     ladder(w, now);
     single(w, F_SWAPS, now->swaps);
     single(w, F_IDLE_UNLOADS, now->idle_unloads);
+    single(w, F_KV_CUTS, now->kv_cuts);
     single(w, F_ENGINE_RESIDENT, now->engine_resident_bytes);
     single(w, F_RESIDENT, now->resident_bytes);
     single(w, F_SHED, m->n_shed);

@@ -500,10 +500,28 @@ void models_less_kv(struct broker *b)
         const struct model_facts *f = &m->facts;
         const uint64_t block = f->kv_bytes_per_position * m->slots.block_positions;
         const uint64_t one = f->kv_bytes_per_position * f->n_ctx + block; /* sequence */
+        const uint64_t had = block * m->slots.kv_blocks;
         const uint64_t half = block * (m->slots.kv_blocks / 2);
         if (f->known && block > 0) {
             m->residency.kv_max = half > one ? half : one;
         }
+        if (f->known && m->residency.kv_max < had) {
+            b->residency.n_kv_cuts++;
+            log_line(LOG_WARNING,
+                     "memory: model %s is loaded with at most %.1f MB of KV from here on, after "
+                     "%.1f MB: the kernel has killed the engine",
+                     m->name, (double)m->residency.kv_max / 1e6, (double)had / 1e6);
+        }
+    }
+}
+
+void models_all_kv(struct broker *b)
+{
+    list_for_each (m, next, &b->models, struct model, link) {
+        if (m->residency.kv_max > 0) {
+            log_line(LOG_NOTICE, "memory: model %s is loaded with all of its KV again", m->name);
+        }
+        m->residency.kv_max = 0;
     }
 }
 

@@ -120,6 +120,8 @@ void models_on_loaded(struct broker *b, const struct seam_loaded *l);
 void models_on_load_failed(struct broker *b, const struct seam_failed *f);
 /** models_less_kv() - the kernel killed the engine for want of memory: next time half of the KV */
 void models_less_kv(struct broker *b);
+/** models_all_kv() - and with all of it again: nothing is short any more */
+void models_all_kv(struct broker *b);
 void models_on_engine_gone(struct broker *b, bool killed);
 /** model_on_lost() - the engine has let go of a loaded model, whose packed file was changed */
 void model_on_lost(struct model *m, struct strview why);

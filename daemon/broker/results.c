@@ -363,7 +363,7 @@ static void pack_memory(struct packer *p, struct broker *b)
         weights += now.models[i].weight_bytes;
         scratch += now.models[i].scratch_bytes;
     }
-    pack_map(p, 28);
+    pack_map(p, 29);
     text_pair(p, "pressure", pressure_name(ladder_level(b)));
     text_pair(p, "pressure_cause",
               ladder_level(b) > PRESSURE_NORMAL && b->ladder.pressure.cause
@@ -373,6 +373,7 @@ static void pack_memory(struct packer *p, struct broker *b)
     uint_pair(p, "charged_bytes", l.charged);
     uint_pair(p, "swaps", b->residency.swaps.n_ever);
     uint_pair(p, "idle_unloads", b->residency.n_idle);
+    uint_pair(p, "kv_cuts", b->residency.n_kv_cuts);
     uint_pair(p, "weight_mapped_bytes", l.mapped);
     uint_pair(p, "weight_private_bytes", l.private_);
     uint_pair(p, "weight_resident_bytes", l.resident);

@@ -329,6 +329,8 @@ class Killed(unittest.TestCase):
             self.assertEqual((end['type'], end.get('answer_tokens')), ('done', 100), end)
             half = self.kv(d, 3)
             self.assertLess(abs(half - whole / 2), whole / 50)
+            self.assertEqual(d.status()['memory']['kv_cuts'], 1)
+            self.assertRegex(d.read_log(), r'memory: model home-q1_0 is loaded with at most [0-9.]+ MB of KV from here on, after [0-9.]+ MB')
 
             def the_kill_was_seen():
                 return 'level survive, was trim (the kernel has killed for memory)' in d.read_log()
@@ -339,8 +341,10 @@ class Killed(unittest.TestCase):
                 return d.status()['memory']['pressure'] == 'normal'
             wait_for(it_is_over)
             self.assertEqual(self.kv(d, 4), whole)
+            self.assertIn('memory: model home-q1_0 is loaded with all of its KV again', d.read_log())
             self.kill(d, pid)  # somebody's own doing: nobody counts it
             self.assertEqual(self.kv(d, 5), whole)
+            self.assertEqual(d.status()['memory']['kv_cuts'], 1)
 
     def test_a_kill_that_is_counted_only_afterwards_is_one_too(self):
         self.root.available(0.3)
