@@ -261,6 +261,19 @@ static void print_identities(json_t *all)
     (void)json_object_del(all, "identities");
 }
 
+/* The level of the memory ladder, while there is one. */
+static void print_shortage(json_t *all)
+{
+    const char *level = json_string_value(json_object_get(all, "pressure"));
+    const char *cause = json_string_value(json_object_get(all, "pressure_cause"));
+
+    if (level && strcmp(level, "normal") != 0) {
+        (void)printf("memory is short: level %s (%s)\n\n", level, cause ? cause : "");
+    }
+    (void)json_object_del(all, "pressure");
+    (void)json_object_del(all, "pressure_cause");
+}
+
 /* Asked twice: the engine looks when it is asked, and what it saw comes with the next answer. */
 static int print_memory(struct args *args)
 {
@@ -302,6 +315,7 @@ static int print_memory(struct args *args)
         json_decref(status);
         return print_json(all, -1);
     }
+    print_shortage(all);
     print_section(all, "models", "no model is loaded", models, ARRAY_SIZE(models));
     print_identities(all);
     (void)printf("\n");
@@ -352,6 +366,7 @@ int verb_ps(struct args *args)
         json_decref(all);
         return 0;
     }
+    print_shortage(all);
     print_section(all, "models", "no model is loaded", models, ARRAY_SIZE(models));
     (void)printf("\n");
     print_section(all, "requests", "no request runs", requests, ARRAY_SIZE(requests));

@@ -322,6 +322,17 @@ static void pack_identities(struct packer *p, const struct conn *c)
     }
 }
 
+#define PRESSURE_PAIRS 2u
+
+/* How short memory is, and what says so. */
+static void pack_pressure(struct packer *p, const struct broker *b)
+{
+    const char *cause = ladder_level(b) > PRESSURE_NORMAL ? b->ladder.pressure.cause : NULL;
+
+    text_pair(p, "pressure", pressure_name(ladder_level(b)));
+    text_pair(p, "pressure_cause", cause ? cause : "");
+}
+
 void results_ps(struct conn *c, uint32_t id)
 {
     struct broker *b = c->broker;
@@ -336,7 +347,8 @@ void results_ps(struct conn *c, uint32_t id)
     }
     metrics_ledger(b);
     ledger_ask(b);
-    pack_map(&p, sees_all(c) ? 3 : 4);
+    pack_map(&p, (sees_all(c) ? 3 : 4) + PRESSURE_PAIRS);
+    pack_pressure(&p, b);
     pack_z(&p, "models");
     pack_array(&p, n);
     list_for_each (loaded, next_loaded, &b->models, struct model, link) {
@@ -363,12 +375,8 @@ static void pack_memory(struct packer *p, struct broker *b)
         weights += now.models[i].weight_bytes;
         scratch += now.models[i].scratch_bytes;
     }
-    pack_map(p, 29);
-    text_pair(p, "pressure", pressure_name(ladder_level(b)));
-    text_pair(p, "pressure_cause",
-              ladder_level(b) > PRESSURE_NORMAL && b->ladder.pressure.cause
-                  ? b->ladder.pressure.cause
-                  : "");
+    pack_map(p, 27 + PRESSURE_PAIRS);
+    pack_pressure(p, b);
     uint_pair(p, "budget_bytes", l.budget);
     uint_pair(p, "charged_bytes", l.charged);
     uint_pair(p, "swaps", b->residency.swaps.n_ever);

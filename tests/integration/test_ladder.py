@@ -2,6 +2,7 @@
 """The memory ladder from end to end: files that stand for the kernel's drive every level up and down, and what is done,
 what clients see, what the log says and what is counted go together. Once with pressure figures, once with no more than
 /proc/meminfo, as on a board that has neither those nor control groups."""
+import json
 import os
 import pathlib
 import re
@@ -116,6 +117,16 @@ class Ladder(unittest.TestCase):
             peer.send(ask(1, class_))
             self.assertEqual(peer.receive()['type'], 'accepted')
 
+    def said_by_ps(self, d):
+        """Level and cause, which people see while there is a level."""
+        said = json.loads(d.cli('ps', '--json').stdout)
+        level, cause = said['pressure'], said['pressure_cause']
+        for words in (['ps'], ['ps', '--memory']):
+            text = d.cli(*words).stdout.decode()
+            self.assertEqual(f'memory is short: level {level} ({cause})\n' in text, level != 'normal', text)
+        self.assertNotIn('pressure', d.cli('ps').stdout.decode())
+        return level, cause
+
     def samples(self, d, name):
         with Peer(d) as peer:
             peer.send({'type': 'metrics', 'id': 1})
@@ -147,11 +158,13 @@ class Ladder(unittest.TestCase):
                 peer.send(ask(1, class_, 900, slow))  # longer than all of this takes
                 self.assertEqual(peer.receive()['type'], 'accepted')
             self.assertEqual(d.status()['memory']['pressure'], 'normal')
+            self.assertEqual(self.said_by_ps(d), ('normal', ''))
 
             self.root.available(AVAILABLE[1])
             self.level(d, 'trim')
             self.wait_done(d, 'heap')
             self.assertFalse(self.refused(d, 'low'))  # nobody notices
+            self.assertEqual(self.said_by_ps(d), ('trim', 'little memory is available'))
 
             self.root.available(AVAILABLE[2])
             self.level(d, 'shed')
