@@ -24,6 +24,7 @@
 #include "engine/sampler.h"
 #include "engine/tune.h"
 #include "engine/weights.h"
+#include "engine/words.h"
 
 /* ---- limits ---- */
 
@@ -505,6 +506,16 @@ MUST_USE int gguf_put_str_array(struct gguf_writer *w, const char *key, const st
                                 size_t n);
 MUST_USE int gguf_put_i32_array(struct gguf_writer *w, const char *key, const int32_t *v, size_t n);
 MUST_USE int gguf_put_f32_array(struct gguf_writer *w, const char *key, const float *v, size_t n);
+/**
+ * gguf_put_from() - copy keys out of another file, as they stand there
+ * @fd:     a GGUF file, borrowed for the call
+ * @prefix: of the names of the keys that are copied, "tokenizer."
+ *
+ * None of them may be there already. Return: MODEL_OK; MODEL_MALFORMED: that is no sound GGUF
+ * file, diag says where; a negative errno.
+ */
+MUST_USE int gguf_put_from(struct gguf_writer *w, int fd, const char *prefix,
+                           struct diag *ret_diag);
 /** gguf_writable() - the i-th format that tensors can be written in; false past the last. Its name
  * is static, and a row is a whole number of blocks. */
 struct gguf_writable {

@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/fdio.h"
+#include "base/filemap.h"
 #include "engine/engine.h"
 #include "engine/format.h"
 #include "engine/gguf.h"
@@ -222,6 +223,26 @@ int gguf_put_copy(struct gguf_writer *w, const struct gguf_key *key)
     array_head(head, key->elem, key->n);
     return put_record(w, key->name, key->type, head, key->type == GGUF_ARR ? sizeof(head) : 0,
                       key->data, value_bytes(key));
+}
+
+int gguf_put_from(struct gguf_writer *w, int fd, const char *prefix, struct diag *ret_diag)
+{
+    struct filemap file = {0};
+    struct gguf g = {0};
+    int r = filemap_open(&file, fd);
+
+    if (r == 0) {
+        r = gguf_parse(&g, file.data, file.size, ret_diag);
+        r = r > 0 ? MODEL_MALFORMED : r;
+    }
+    for (size_t i = 0; r == 0 && i < g.n_keys; i++) {
+        if (strview_starts(g.keys[i].name, prefix)) {
+            r = has_key(w, g.keys[i].name) ? -EINVAL : gguf_put_copy(w, &g.keys[i]);
+        }
+    }
+    gguf_deinit(&g);
+    filemap_close(&file);
+    return r;
 }
 
 /* ---- tensors ---- */

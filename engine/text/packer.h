@@ -33,6 +33,9 @@ static inline struct strview packer_text(const struct packer *p, uint32_t id)
                             p->offsets[id + 1] - p->offsets[id]};
 }
 
+/** packer_pre_find() - the pre-tokenizer that GGUF files call so, and the flags it brings */
+MUST_USE bool packer_pre_find(struct strview name, enum vocab_pre *ret, uint32_t *ret_flags);
+
 /** packer_hash_texts() - the table from text to id: MODEL_OK or MODEL_MALFORMED. Of equal texts the
  * lowest id is found. */
 MUST_USE int packer_hash_texts(struct packer *p);

@@ -44,7 +44,7 @@ static bool is_bitnet_2b4t(const struct packer *p)
            p->h.n_tokens == 128256;
 }
 
-static int pick_pre(struct packer *p)
+bool packer_pre_find(struct strview name, enum vocab_pre *ret, uint32_t *ret_flags)
 {
     enum { FALCON3 = VOCAB_WHOLE_WORDS | VOCAB_TIDY, LLAMA3 = FALCON3 | VOCAB_ADD_BOS };
     static const struct {
@@ -63,7 +63,21 @@ static int pick_pre(struct packer *p)
         {"falcon", PRE_FALCON, VOCAB_TIDY},
         {"deepseek-llm", PRE_DEEPSEEK_LLM, 0},
     };
+
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        if (strview_is(name, known[i].name)) {
+            *ret = known[i].pre;
+            *ret_flags = known[i].flags;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int pick_pre(struct packer *p)
+{
     struct strview pre;
+    enum vocab_pre which;
     const int r = gguf_str(p->g, "tokenizer.ggml.pre", &pre, p->d);
 
     if (r == GGUF_WRONG_TYPE) {
@@ -78,12 +92,9 @@ static int pick_pre(struct packer *p)
             "the model with a converter that writes it");
         return MODEL_UNSUPPORTED;
     }
-    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
-        if (strview_is(pre, known[i].name)) {
-            p->h.pre = known[i].pre;
-            p->h.flags = known[i].flags;
-            return MODEL_OK;
-        }
+    if (packer_pre_find(pre, &which, &p->h.flags)) {
+        p->h.pre = which;
+        return MODEL_OK;
     }
     diag_set(p->d, gguf_key_offset(p->g, "tokenizer.ggml.pre"),
              "pre-tokenizer \"%.*s\" is not supported", (int)(pre.n < 64 ? pre.n : 64), pre.data);

@@ -62,6 +62,50 @@ static void what_is_written_is_read_again(void **state)
     (void)close(fd);
 }
 
+/* Goal: a tokenizer goes from one file into another as it stands. Method: keys of two prefixes; one
+ * comes over, with its bytes, and neither a key twice nor a file that is none passes. */
+static void keys_of_another_file_are_copied(void **state)
+{
+    const int from = memfd_create("from", MFD_CLOEXEC), to = memfd_create("to", MFD_CLOEXEC);
+    const int none = memfd_create("none", MFD_CLOEXEC);
+    const struct strview words[] = {strview_of("a"), strview_of("")};
+    struct gguf_writer *w = NULL;
+    struct strview s = {0};
+    struct diag diag = {0};
+    struct gguf g;
+    size_t n;
+    (void)state;
+
+    assert_int_equal(gguf_writer_new(&w), 0);
+    assert_int_equal(gguf_put_str(w, "general.name", strview_of("x")), 0);
+    assert_int_equal(gguf_put_str(w, "tokenizer.pre", strview_of("qwen2")), 0);
+    assert_int_equal(gguf_put_str_array(w, "tokenizer.words", words, 2), 0);
+    assert_int_equal(gguf_writer_begin(w, from), 0);
+    assert_int_equal(gguf_writer_end(w), 0);
+    gguf_writer_free(w);
+
+    assert_int_equal(write(none, "none", 4), 4);
+    assert_int_equal(gguf_writer_new(&w), 0);
+    assert_int_equal(gguf_put_from(w, none, "", &diag), MODEL_MALFORMED);
+    assert_true(diag.set);
+    assert_int_equal(gguf_put_from(w, from, "tokenizer.", NULL), MODEL_OK);
+    assert_int_equal(gguf_put_from(w, from, "tokenizer.", NULL), -22);
+    assert_int_equal(gguf_writer_begin(w, to), 0);
+    assert_int_equal(gguf_writer_end(w), 0);
+    gguf_writer_free(w);
+
+    uint8_t *data = tiny_slurp(to, &n);
+    assert_int_equal(gguf_parse(&g, data, n, NULL), GGUF_OK);
+    assert_int_equal(g.n_keys, 2);
+    assert_int_equal(gguf_str(&g, "tokenizer.pre", &s, NULL), GGUF_FOUND);
+    assert_true(strview_is(s, "qwen2"));
+    gguf_deinit(&g);
+    free(data);
+    (void)close(from);
+    (void)close(to);
+    (void)close(none);
+}
+
 static void broken_tensors_are_refused(void **state)
 {
     struct gguf_writer *w = NULL;
@@ -121,6 +165,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_is_read_again),
+        cmocka_unit_test(keys_of_another_file_are_copied),
         cmocka_unit_test(broken_tensors_are_refused),
         cmocka_unit_test(every_format_is_written_and_the_floats_of_some),
     };
