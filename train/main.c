@@ -1,0 +1,66 @@
+/* onebit-train: makes models whose weights have one bit from the first step on. One verb a call.
+ *
+ * Results go to standard output, everything else to standard error, and the exit code says which
+ * kind of trouble it was (train.h). Nothing is read from the environment or from files that are not
+ * named. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/stdfds.h"
+#include "train/train.h"
+
+#ifndef ONEBIT_VERSION
+#define ONEBIT_VERSION "unknown"
+#endif
+
+static const struct verb {
+    const char *name;
+    int (*run)(int n, char **argv);
+    const char *what;
+} verbs[] = {
+    {"tokenizer", verb_tokenizer, "make a vocabulary out of rows of prompts and answers"},
+    {"score", verb_score, "answer the prompts of rows with a model, and count exact answers"},
+};
+
+static void print_usage(FILE *f)
+{
+    (void)fputs("usage: onebit-train VERB ...\n\n", f);
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+        (void)fprintf(f, "  %-10s %s\n", verbs[i].name, verbs[i].what);
+    }
+    (void)fputs("  help       this page; also --help\n\n"
+                "onebit-train VERB --help lists a verb's options, onebit-train --version says the "
+                "version.\n",
+                f);
+}
+
+int main(int argc, char **argv)
+{
+    const int reserved = stdfds_reserve();
+
+    if (reserved < 0) {
+        return train_errno("standard descriptors", reserved);
+    }
+    if (argc < 2) {
+        print_usage(stderr);
+        return TRAIN_USAGE;
+    }
+    if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0) {
+        print_usage(stdout);
+        return train_done();
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        (void)printf("onebit-train %s\n", ONEBIT_VERSION);
+        return train_done();
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(verbs); i++) {
+        if (strcmp(verbs[i].name, argv[1]) == 0) {
+            const int r = verbs[i].run(argc - 2, argv + 2);
+            const int done = train_done();
+            return r != TRAIN_OK ? r : done;
+        }
+    }
+    train_error("%s: no such verb", argv[1]);
+    print_usage(stderr);
+    return TRAIN_USAGE;
+}
