@@ -62,6 +62,9 @@ static void request_free(struct request *r)
     metrics_on_end(r);
     sched_remove(&b->sched, &r->job);
     list_remove(&r->scan_link);
+    if (!list_empty(&r->model_link)) {
+        residency_left(r);
+    }
     list_remove(&r->model_link);
     list_remove(&r->conn_link);
     r->conn->n_requests--;

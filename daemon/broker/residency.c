@@ -1,7 +1,8 @@
-/* residency: one model at a time is brought in, the one whose users have waited longest. While it
- * waits for room, what is to leave drains: nothing more of it is started. So nobody waits longer
- * than until the first model has stayed its time, what runs of it has ended and the own load is
- * done; requests have no word in it, whatever options they carry. */
+/* residency: one model at a time is brought in, the one that the highest class waits for, and of
+ * these the one whose users have waited longest. While it waits for room, what is to leave drains:
+ * nothing more of it is started. So nobody waits longer than until the first model has stayed its
+ * time, what runs of it has ended and the own load is done, and for higher classes a minute at
+ * most; requests have no other word in it, whatever options they carry. */
 #include "daemon/broker/residency.h"
 
 #include <stdio.h>
@@ -76,11 +77,66 @@ uint64_t residency_charged(const struct broker *b)
 
 /* ---- who goes ---- */
 
-static uint64_t stays_until(const struct model *m)
+static enum request_class class_of(const struct request *r)
+{
+    return r->kind == REQUEST_GENERATE ? r->job.class_ : CLASS_NORMAL;
+}
+
+/* The highest class among its users; -1: it has none. */
+static int users_class(const struct model *m)
+{
+    int highest = -1;
+
+    list_for_each (r, next, &m->users, struct request, model_link) {
+        highest = (int)class_of(r) > highest ? (int)class_of(r) : highest;
+        if (highest == CLASS_HIGH) {
+            break;
+        }
+    }
+    return highest;
+}
+
+/* Pinned models first; what nobody waits for (it was there before the engine died) at last. */
+static struct claim claim_of(const struct model *m)
+{
+    if (model_pinned(m)) {
+        return (struct claim){.class_ = CLASS_HIGH, .since_ns = 0};
+    }
+    if (list_empty(&m->users)) {
+        return (struct claim){.class_ = CLASS_LOW, .since_ns = UINT64_MAX};
+    }
+    return (struct claim){.class_ = (enum request_class)users_class(m),
+                          .since_ns =
+                              container_of(m->users.next, struct request, model_link)->arrived_ns};
+}
+
+/* Whom a load is for, and whether those who use another model now are counted: when they end is not
+ * known. NULL: it is for nobody. */
+struct claimant {
+    struct claim claim;
+    bool users_count;
+};
+
+static uint64_t stays_until(const struct model *m, const struct claimant *c, uint64_t now_ns)
 {
     const uint64_t most = m->broker->config.memory_residency_min_s * NS_PER_S;
+    const uint64_t stay = stay_ns(m->residency.load_us, most);
+    const uint64_t fresh = m->residency.loaded_ns + stay;
+    struct standing s = {.used_by = c && c->users_count ? users_class(m) : -1};
 
-    return m->residency.loaded_ns + stay_ns(m->residency.load_us, most);
+    if (!c) {
+        return fresh;
+    }
+    memcpy(s.left_ns, m->residency.left_ns, sizeof(s.left_ns));
+    const uint64_t kept = standing_ns(&s, &c->claim, stay, now_ns);
+    return kept > fresh ? kept : fresh;
+}
+
+void residency_left(const struct request *r)
+{
+    if (r->model->state == MODEL_LOADED) {
+        r->model->residency.left_ns[class_of(r)] = clock_now_ns();
+    }
 }
 
 struct loaded {
@@ -90,7 +146,8 @@ struct loaded {
     size_t n_places; /* that are taken, loads included */
 };
 
-static void look(const struct broker *b, uint64_t now_ns, struct loaded *ret)
+static void look(const struct broker *b, const struct claimant *claimant, uint64_t now_ns,
+                 struct loaded *ret)
 {
     ret->n = ret->n_places = 0;
     list_for_each (m, next, &b->models, struct model, link) {
@@ -102,7 +159,7 @@ static void look(const struct broker *b, uint64_t now_ns, struct loaded *ret)
         ret->models[ret->n] = m;
         ret->c[ret->n++] = (struct candidate){
             .bytes = bytes,
-            .until_ns = stays_until(m),
+            .until_ns = stays_until(m, claimant, now_ns),
             .worth = worth_of(m->residency.load_us, &m->residency.use, bytes, now_ns),
             .pinned = model_pinned(m),
             .used = !list_empty(&m->users),
@@ -116,7 +173,7 @@ struct model *residency_victim(struct broker *b, uint64_t now_ns)
 {
     struct loaded l;
 
-    look(b, now_ns, &l);
+    look(b, NULL, now_ns, &l);
     for (size_t i = 0; i < l.n; i++) {
         l.c[i].until_ns = 0;
     }
@@ -140,27 +197,20 @@ bool residency_remembered(const struct model *m)
            clock_now_ns() - m->residency.use.at_ns < REMEMBERED_S * NS_PER_S;
 }
 
-/* Pinned models first, then by the first who waits; what nobody waits for (it was there before the
- * engine died) at last. */
-static uint64_t wanted_ns(const struct model *m)
-{
-    if (model_pinned(m)) {
-        return 0;
-    }
-    if (list_empty(&m->users)) {
-        return UINT64_MAX;
-    }
-    return container_of(m->users.next, struct request, model_link)->arrived_ns;
-}
-
 struct model *residency_next(const struct broker *b)
 {
+    const uint64_t now = clock_now_ns();
+    struct claim first_claim = {.class_ = CLASS_LOW};
     struct model *first = NULL;
 
     list_for_each (m, next, &b->models, struct model, link) {
-        if (m->state == MODEL_PACKED && model_wanted(m) &&
-            (!first || wanted_ns(m) < wanted_ns(first))) {
+        if (m->state != MODEL_PACKED || !model_wanted(m)) {
+            continue;
+        }
+        const struct claim c = claim_of(m);
+        if (!first || claim_before(&c, &first_claim, now)) {
             first = m;
+            first_claim = c;
         }
     }
     return first;
@@ -266,6 +316,7 @@ enum residency_room residency_make_room(struct model *m)
 {
     struct broker *b = m->broker;
     const uint64_t now = clock_now_ns();
+    const struct claimant claimant = {.claim = claim_of(m), .users_count = true};
     struct stat st;
 
     if (fstat(m->pack_fd, &st) == 0) {
@@ -273,7 +324,7 @@ enum residency_room residency_make_room(struct model *m)
     }
     for (;;) {
         struct loaded l;
-        look(b, now, &l);
+        look(b, &claimant, now, &l);
         const struct room_need need = need_of(m, &l, now);
         const struct room r = room_find(l.c, l.n, &need);
         const bool nobody = list_empty(&m->users) && !model_pinned(m);
@@ -314,7 +365,8 @@ uint64_t residency_expected_ms(const struct model *m, uint64_t now_ns)
     if (in_engine(m) || m->residency.weight_bytes == 0) {
         return 0;
     }
-    look(m->broker, now_ns, &l);
+    const struct claimant claimant = {.claim = claim_of(m), .users_count = false};
+    look(m->broker, &claimant, now_ns, &l);
     const struct room_need need = need_of(m, &l, now_ns);
     const struct room r = room_find(l.c, l.n, &need);
     if (r.verdict == ROOM_NOW) {

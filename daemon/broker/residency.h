@@ -14,6 +14,7 @@
 
 struct broker;
 struct model;
+struct request;
 
 /* Of all models. */
 struct residency {
@@ -27,12 +28,13 @@ struct residency {
 /* Of one model. */
 struct model_residency {
     struct use use;
-    uint64_t loaded_ns;    /* when its load ended */
-    uint64_t load_us;      /* what its last load took; 0: it had none */
-    uint64_t weight_bytes; /* of its packed file; 0: not known yet */
-    uint64_t beside_max;   /* KV and scratch, when it is loaded next */
-    uint64_t kv_max;       /* of its KV pool when it is loaded next; 0: as configured */
-    uint64_t beside_floor; /* that it was found to need */
+    uint64_t loaded_ns;        /* when its load ended */
+    uint64_t load_us;          /* what its last load took; 0: it had none */
+    uint64_t weight_bytes;     /* of its packed file; 0: not known yet */
+    uint64_t beside_max;       /* KV and scratch, when it is loaded next */
+    uint64_t kv_max;           /* of its KV pool when it is loaded next; 0: as configured */
+    uint64_t beside_floor;     /* that it was found to need */
+    uint64_t left_ns[CLASSES]; /* when a request of the class last ended; 0: none did */
 };
 
 void residency_open(struct broker *b);
@@ -55,10 +57,13 @@ uint64_t residency_charge(const struct model *m);
 
 /** residency_asked() - a request for the model came. @file_bytes: of its file; 0: not looked at */
 void residency_asked(struct model *m, uint64_t file_bytes);
+/** residency_left() - one that its model has as a user is about to end */
+void residency_left(const struct request *r);
 /** residency_remembered() - what is known of a model that is not loaded may be of use soon */
 bool residency_remembered(const struct model *m);
 
-/** residency_next() - the packed model whose users have waited longest, or NULL */
+/** residency_next() - the packed model that is to be loaded first, or NULL: by the class of those
+ * who wait for it, then by who has waited longest */
 struct model *residency_next(const struct broker *b);
 
 enum residency_room { RESIDENCY_ROOM, RESIDENCY_WAITS, RESIDENCY_REFUSED };

@@ -36,6 +36,38 @@ uint64_t stay_ns(uint64_t load_us, uint64_t stay_max_ns)
     return quick < stay_max_ns ? quick : stay_max_ns;
 }
 
+static bool out_of_patience(const struct claim *c, uint64_t now_ns)
+{
+    return c->since_ns <= now_ns && now_ns - c->since_ns >= CLAIM_PATIENCE_S * NS_PER_S;
+}
+
+bool claim_before(const struct claim *a, const struct claim *b, uint64_t now_ns)
+{
+    const enum request_class of_a = out_of_patience(a, now_ns) ? CLASS_HIGH : a->class_;
+    const enum request_class of_b = out_of_patience(b, now_ns) ? CLASS_HIGH : b->class_;
+
+    return of_a != of_b ? of_a > of_b : a->since_ns < b->since_ns;
+}
+
+uint64_t standing_ns(const struct standing *s, const struct claim *c, uint64_t stay,
+                     uint64_t now_ns)
+{
+    uint64_t until = 0;
+
+    if (out_of_patience(c, now_ns) || c->since_ns > now_ns) {
+        return 0;
+    }
+    const uint64_t at_most = c->since_ns + CLAIM_PATIENCE_S * NS_PER_S;
+    if (s->used_by > (int)c->class_) {
+        return at_most;
+    }
+    for (int k = (int)c->class_ + 1; k < (int)CLASSES; k++) {
+        const uint64_t end = s->left_ns[k] > 0 ? s->left_ns[k] + stay : 0;
+        until = end > until ? end : until;
+    }
+    return until < at_most ? until : at_most;
+}
+
 uint64_t swaps_wait_ns(const struct swaps *s, uint64_t per_minute, uint64_t now_ns)
 {
     assert(per_minute <= SWAPS_MAX);

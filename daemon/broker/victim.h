@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/compiler.h"
+#include "ipc/message.h"
 
 #define USE_HALF_LIFE_S 600u /* after so long without requests a model is half as likely used */
 #define STAY_LOADS 20u       /* a model stays so many times as long as its load took, at most ... */
@@ -31,6 +32,29 @@ double use_now(const struct use *u, uint64_t now_ns);
 /** stay_ns() - how long a model stays at least once it is loaded: the configured time, or less
  * where a load is quick, so that loads take a twentieth of the time at most */
 uint64_t stay_ns(uint64_t load_us, uint64_t stay_max_ns);
+
+/* Who wants a model loaded. */
+struct claim {
+    enum request_class class_; /* the highest of those who wait for it */
+    uint64_t since_ns;         /* the first of them came then; UINT64_MAX: there is none */
+};
+
+/* After so long nobody is overtaken, nor kept from taking a place, for his class's sake. */
+#define CLAIM_PATIENCE_S 60u
+
+/** claim_before() - is a's model loaded before b's? By class, then by who came first */
+bool claim_before(const struct claim *a, const struct claim *b, uint64_t now_ns);
+
+/* Whose a model is that is loaded. */
+struct standing {
+    int used_by;               /* the highest class that uses it or waits for it; -1: nobody does */
+    uint64_t left_ns[CLASSES]; /* when a request of the class last ended; 0: none did */
+};
+
+/** standing_ns() - until when it stays because of higher classes than the claim's; 0: it does not
+ * @stay: how long it stays once the last request of a higher class has ended */
+uint64_t standing_ns(const struct standing *s, const struct claim *c, uint64_t stay,
+                     uint64_t now_ns);
 
 /* The loads of the last minute that made another model leave. */
 struct swaps {

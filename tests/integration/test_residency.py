@@ -89,6 +89,36 @@ class Residency(unittest.TestCase):
             self.assertEqual([f['answer_tokens'] for f in (seen[1][-1], seen[2][-1])], [40, 40])
             self.assertIn('loading', [f.get('phase') for f in seen[3] if f['type'] == 'progress'])
 
+    def test_a_model_is_loaded_for_high_before_one_that_low_has_waited_for_longer(self):
+        """Method: both places are taken by streams of high, which low does not displace; then both classes want another
+        model, low first, and the streams end one after the other."""
+        four = HOME / 'four.gguf'
+        shutil.copy(HOME / 'three.gguf', four)
+        self.addCleanup(four.unlink)
+        with Daemon(models=[*models(*NAMES), four], config=BUDGET, runner=HOOKED_RUNNER) as d, Peer(d) as peer:
+            for name in ('three', 'four'):  # packed
+                self.assertEqual(answer(d, name)['type'], 'done')
+            for number, name in enumerate(('one', 'two'), 1):
+                ask(peer, number, name, ' @@sleep-ms-40-per-step@@', max_tokens=240, **{'class': 'high'})
+            begun, told, order = set(), set(), []
+            while begun != {1, 2}:
+                frame = peer.receive()
+                begun |= {frame['id']} if frame['type'] == 'delta' else set()
+            ask(peer, 3, 'three', **{'class': 'low'})
+            ask(peer, 4, 'four', **{'class': 'high'})
+            while told != {3, 4}:
+                frame = peer.receive()
+                told |= {frame['id']} if frame.get('phase') == 'loading' else set()
+            peer.send({'type': 'cancel', 'id': 11, 'target': 1})
+            while not {1, 2, 3, 4} <= set(order):
+                frame = peer.receive()
+                if frame['type'] in ('done', 'error'):
+                    order.append(frame['id'])
+                    if frame['id'] == 4:
+                        peer.send({'type': 'cancel', 'id': 12, 'target': 2})
+                    self.assertTrue(frame['id'] not in (3, 4) or frame['type'] == 'done', frame)
+            self.assertLess(order.index(4), order.index(3), order)
+
     def test_what_fits_not_even_alone_is_refused_with_both_figures(self):
         config = BUDGET.replace('128M', '48M')
         with Daemon(models=models('one'), config=config) as d:

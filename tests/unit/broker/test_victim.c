@@ -189,6 +189,83 @@ static void quick_loads_may_leave_sooner(void **state)
     assert_true(stay_ns(1000 * 1000, 0) == 0);
 }
 
+#define STAY (5 * NS_PER_S)
+#define PATIENCE (CLAIM_PATIENCE_S * NS_PER_S)
+
+static void a_higher_class_is_loaded_for_first_until_patience_ends(void **state)
+{
+    const struct claim low = {CLASS_LOW, NOW}, high = {CLASS_HIGH, NOW + 2 * NS_PER_S};
+    const struct claim older = {CLASS_HIGH, NOW}, pinned = {CLASS_HIGH, 0};
+    const struct claim nobody = {CLASS_LOW, UINT64_MAX};
+    (void)state;
+
+    assert_true(claim_before(&high, &low, NOW + 3 * NS_PER_S));
+    assert_false(claim_before(&low, &high, NOW + 3 * NS_PER_S));
+    assert_true(claim_before(&older, &high, NOW + 3 * NS_PER_S));
+    assert_false(claim_before(&low, &low, NOW));
+    /* who has waited a minute is overtaken by nobody who came later, */
+    assert_true(claim_before(&low, &high, NOW + PATIENCE));
+    assert_true(claim_before(&pinned, &low, NOW + PATIENCE)); /* pinned models come before all */
+    assert_true(claim_before(&low, &nobody, NOW));
+}
+
+/* Goal: a lower class does not displace what a higher one uses or used a moment ago, for a minute
+ * at most; a higher or the same class does as ever. Method: a table of who claims and who used. */
+static void a_model_stays_for_a_higher_class_than_the_one_that_wants_its_place(void **state)
+{
+    static const struct {
+        struct standing standing;
+        enum request_class class_;
+        uint64_t waited_ns, until_ns;
+    } table[] = {
+        {{.used_by = -1}, CLASS_LOW, 0, 0},
+        {{.used_by = CLASS_HIGH}, CLASS_LOW, 0, NOW + PATIENCE},
+        {{.used_by = CLASS_NORMAL}, CLASS_LOW, NS_PER_S, NOW - NS_PER_S + PATIENCE},
+        {{.used_by = CLASS_NORMAL}, CLASS_NORMAL, 0, 0},
+        {{.used_by = CLASS_LOW}, CLASS_HIGH, 0, 0},
+        {{.used_by = CLASS_HIGH}, CLASS_LOW, PATIENCE, 0},
+        {{-1, {[CLASS_HIGH] = NOW - NS_PER_S}}, CLASS_LOW, 0, NOW - NS_PER_S + STAY},
+        {{-1, {[CLASS_HIGH] = NOW - NS_PER_S}}, CLASS_NORMAL, 0, NOW - NS_PER_S + STAY},
+        {{-1, {[CLASS_HIGH] = NOW - NS_PER_S}}, CLASS_HIGH, 0, 0},
+        {{-1, {[CLASS_NORMAL] = NOW, [CLASS_HIGH] = NOW - STAY}}, CLASS_LOW, 0, NOW + STAY},
+        {{-1, {[CLASS_LOW] = NOW}}, CLASS_LOW, 0, 0},
+        {{-1, {[CLASS_HIGH] = NOW}}, CLASS_LOW, PATIENCE - NS_PER_S, NOW + NS_PER_S},
+        {{-1, {[CLASS_HIGH] = NOW}}, CLASS_LOW, PATIENCE, 0},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
+        const struct claim c = {table[i].class_, NOW - table[i].waited_ns};
+        assert_true(standing_ns(&table[i].standing, &c, STAY, NOW) == table[i].until_ns);
+    }
+    const struct claim pinned = {CLASS_HIGH, 0}, nobody = {CLASS_LOW, UINT64_MAX};
+    const struct standing used = {.used_by = CLASS_HIGH, .left_ns = {[CLASS_HIGH] = NOW}};
+    assert_true(standing_ns(&used, &pinned, STAY, NOW) == 0);
+    assert_true(standing_ns(&used, &nobody, STAY, NOW) == 0); /* there is nobody to wait */
+}
+
+/* Goal: as much by the choice itself. Method: a low claim on two models, of which the one that is
+ * worth less was a high request's. */
+static void the_choice_falls_on_what_only_lower_classes_used(void **state)
+{
+    const struct standing of_high = {.used_by = -1, .left_ns = {[CLASS_HIGH] = NOW - NS_PER_S}};
+    const struct claim low = {CLASS_LOW, NOW}, high = {CLASS_HIGH, NOW};
+    struct candidate c[] = {{.bytes = 250 * MIB, .worth = 1}, {.bytes = 250 * MIB, .worth = 9}};
+    (void)state;
+
+    c[0].until_ns = standing_ns(&of_high, &low, STAY, NOW);
+    struct room r = find(c, 2, none_left);
+    assert_int_equal(r.verdict, ROOM_DROP);
+    assert_int_equal(r.victim, 1);
+    r = find(c, 1, none_left); /* there is no other: it is waited for */
+    assert_int_equal(r.verdict, ROOM_WAIT);
+    assert_true(r.at_ns == NOW - NS_PER_S + STAY);
+    c[0].until_ns = standing_ns(&of_high, &high, STAY, NOW);
+    r = find(c, 2, none_left);
+    assert_int_equal(r.verdict, ROOM_DROP);
+    assert_int_equal(r.victim, 0);
+}
+
 /* Goal: whatever comes, the chosen one is neither pinned nor worked for, nobody who waits is turned
  * away who was not told to drain, and the time to stay holds. Method: 200,000 random tables. */
 static void the_choice_is_never_one_that_must_stay(void **state)
@@ -321,6 +398,9 @@ int main(void)
         cmocka_unit_test(the_window_of_swaps_is_a_ring),
         cmocka_unit_test(a_model_is_worth_its_load_as_often_as_it_is_used),
         cmocka_unit_test(quick_loads_may_leave_sooner),
+        cmocka_unit_test(a_higher_class_is_loaded_for_first_until_patience_ends),
+        cmocka_unit_test(a_model_stays_for_a_higher_class_than_the_one_that_wants_its_place),
+        cmocka_unit_test(the_choice_falls_on_what_only_lower_classes_used),
         cmocka_unit_test(the_choice_is_never_one_that_must_stay),
         cmocka_unit_test(nobody_waits_longer_than_stay_drain_and_load),
     };
