@@ -46,7 +46,7 @@ struct net_shape {
     uint32_t n_ff;   /* a multiple of 32 */
     uint32_t n_head; /* a multiple of n_head_kv */
     uint32_t n_head_kv;
-    uint32_t head_dim; /* a multiple of 16; n_head * head_dim a multiple of 32 */
+    uint32_t head_dim; /* a multiple of 32 */
     uint32_t n_vocab;
     uint32_t n_ctx; /* longest sequence */
     float rope_base, rms_eps;
@@ -107,6 +107,11 @@ struct net;
 MUST_USE int net_new(struct net **ret, const struct net_shape *shape, const struct net_modes *modes,
                      unsigned n_threads, uint64_t seed);
 void net_free(struct net *net);
+
+/** net_kernels() - OpenBLAS's name for the kernels that it has chosen for this CPU ("SkylakeX",
+ * "Cooperlake", "Haswell"), which decide speed and the last bits. The environment variable
+ * OPENBLAS_CORETYPE overrides its choice: worth showing. Static. */
+const char *net_kernels(void);
 
 /** net_shape()/net_modes() - as given to net_new(), with defaults filled in. Borrowed. */
 const struct net_shape *net_shape(const struct net *net);

@@ -1,0 +1,135 @@
+/* Quantizers held still: tape.h. Plain loops; nothing here is for speed. */
+#include "train/net/tape.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+int tape_new(struct net *net, size_t tokens)
+{
+    const size_t n_slots = (size_t)net->shape.n_layer * INPUTS + 1;
+    struct tape *t = calloc(1, sizeof(*t));
+
+    if (!t) {
+        return -ENOMEM;
+    }
+    tape_free(net->tape, net);
+    net->tape = t;
+    t->tokens = tokens;
+    t->offset = calloc(net->size, sizeof(*t->offset));
+    t->scale = calloc(net->size, sizeof(*t->scale));
+    t->now = calloc(NET_WIDTH_MAX, sizeof(*t->now));
+    t->inputs = calloc(n_slots, sizeof(*t->inputs));
+    if (!t->offset || !t->scale || !t->now || !t->inputs) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < n_slots; i++) {
+        const size_t width = i + 1 < n_slots ? input_width(net, i % INPUTS) : net->widths.embd;
+        t->inputs[i] = calloc(tokens * width, sizeof(*t->inputs[i]));
+        if (!t->inputs[i]) {
+            return -ENOMEM;
+        }
+    }
+    return 0;
+}
+
+void tape_free(struct tape *t, const struct net *net)
+{
+    if (!t) {
+        return;
+    }
+    for (size_t i = 0; t->inputs && i < (size_t)net->shape.n_layer * INPUTS + 1; i++) {
+        free(t->inputs[i]);
+    }
+    free(t->inputs);
+    free(t->now);
+    free(t->scale);
+    free(t->offset);
+    free(t);
+}
+
+/* ---- the stand-ins ---- */
+
+static double stand_in(enum net_ste ste, double k, double x)
+{
+    switch (ste) {
+    case NET_STE_HARD:
+        return x > 1 ? 1 : x < -1 ? -1 : x;
+    case NET_STE_SMOOTH:
+        return tanh(k * x);
+    case NET_STE_CLIP:
+        break;
+    }
+    return x;
+}
+
+static double weight_stand_in(const struct net *net, double w, double s)
+{
+    const struct net_modes *m = &net->modes;
+    const double k = (double)m->smooth_k, u = w / s;
+
+    if (m->ste_weights != NET_STE_SMOOTH) {
+        return stand_in(m->ste_weights, k, w);
+    }
+    return m->weights == NET_W_BINARY ? s * tanh(k * u)
+                                      : s / 2 * (tanh(2 * k * (u - 0.5)) + tanh(2 * k * (u + 0.5)));
+}
+
+/* ---- inputs ---- */
+
+void tape_before_slow(const struct net *net, const struct tape_row *row, const net_real *x)
+{
+    const struct net_modes *m = &net->modes;
+    const bool head = row->slot == (size_t)net->shape.n_layer * INPUTS;
+    const bool binary = !head && m->activations == NET_A_BINARY;
+
+    for (size_t i = 0; i < row->n; i++) {
+        net->tape->now[i] = x[i];
+        if (binary) {
+            const net_real t = net->thresholds[net->states[row->slot].at + i];
+            net->tape->now[i] =
+                (net_real)stand_in(m->ste_activations, (double)m->smooth_k, (double)(x[i] - t));
+        }
+    }
+}
+
+void tape_after_slow(const struct net *net, const struct tape_row *row, net_real *y)
+{
+    const struct tape *t = net->tape;
+    net_real *offset = t->inputs[row->slot] + row->at * row->n;
+
+    for (size_t i = 0; i < row->n; i++) {
+        if (t->mode == TAPE_RECORD) {
+            offset[i] = y[i] - t->now[i];
+        } else {
+            y[i] = t->now[i] + offset[i];
+        }
+    }
+}
+
+/* ---- weights ---- */
+
+void tape_weights_slow(struct net *net)
+{
+    struct tape *tape = net->tape;
+
+    for (size_t i = 0; i < net->n_tensors; i++) {
+        const struct net_tensor *t = &net->tensors[i];
+        const net_real *scales = net->scales + net->scale_at[i];
+        for (size_t j = t->at; j < t->at + (size_t)t->rows * t->cols; j++) {
+            double f = (double)net->params[j];
+            if (t->kind == NET_MATRIX) {
+                if (tape->mode == TAPE_RECORD) {
+                    const bool groups = net->modes.weights == NET_W_BINARY;
+                    tape->scale[j] = scales[groups ? (j - t->at) / GROUP : 0];
+                }
+                f = weight_stand_in(net, f, (double)tape->scale[j]);
+            }
+            if (tape->mode == TAPE_RECORD) {
+                tape->offset[j] = net->seen[j] - (net_real)f;
+            } else {
+                net->seen[j] = (net_real)f + tape->offset[j];
+            }
+        }
+    }
+}
