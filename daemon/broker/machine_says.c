@@ -14,6 +14,7 @@
 enum family {
     F_NONE,
     F_SENSOR,
+    F_CALLS,
     F_STALL,
     F_AVAILABLE,
     F_AVAILABLE_BYTES,
@@ -35,6 +36,7 @@ static const struct {
     const char *name, *type, *help;
 } families[FAMILIES] = {
     [F_SENSOR] = {"onebit_memory_sensor", "gauge", "Always 1: what calls when memory runs short."},
+    [F_CALLS] = {"onebit_memory_sensor_calls_total", "counter", "Times that it has called."},
     [F_STALL] = {"onebit_memory_stall_ratio", "gauge", "Share of the time of late that some task, or all tasks, stood still for memory."},
     [F_AVAILABLE] = {"onebit_memory_available_ratio", "gauge", "Share of the memory that can be had, within the limits of all cgroups; page cache can be had."},
     [F_AVAILABLE_BYTES] = {"onebit_memory_available_bytes", "gauge", "Bytes of memory that can be had, within the limits of all cgroups."},
@@ -74,6 +76,7 @@ static void add(struct figures *f, const struct figure *one)
 
 static void of_memory(struct figures *f, const struct memory_look *l)
 {
+    ADD(f, "pressure_calls", F_CALLS, "", (double)l->n_calls);
     if (l->has_psi) {
         ADD(f, "stall_some", F_STALL, "{tasks=\"some\"}", l->some_ms / 1e3);
         ADD(f, "stall_full", F_STALL, "{tasks=\"full\"}", l->full_ms / 1e3);

@@ -30,6 +30,7 @@ struct memory_sense {
     struct memory_paces paces;
     struct memory_look look;
     uv_timer_t timer;
+    uint64_t n_calls;
     bool looked; /* `look` is filled in */
     bool told;   /* systemd spoke since the last look */
     bool slowly; /* the next look is a second away */
@@ -77,6 +78,7 @@ static void look(struct memory_sense *s)
     s->last = now;
     s->look.source = s->watch.source;
     s->look.called = s->watch.calls;
+    s->look.n_calls = s->n_calls;
     s->look.forbidden = s->watch.forbidden;
     s->look.told = s->told;
     s->told = false;
@@ -97,6 +99,7 @@ static void on_called(void *user)
     struct memory_sense *s = user;
     const uint64_t since_ms = (clock_now_ns() - s->last.now_ns) / NS_PER_MS;
 
+    s->n_calls++;
     s->told = s->told || s->watch.source == SOURCE_SYSTEMD;
     if (since_ms >= LEAST_MS) {
         look(s);

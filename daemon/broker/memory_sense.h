@@ -14,9 +14,10 @@ enum memory_source { SOURCE_SYSTEMD, SOURCE_CGROUP_PSI, SOURCE_SYSTEM_PSI, SOURC
 
 struct memory_look { /* one look at the sensors, over the window since the last one */
     enum memory_source source;
-    bool called;    /* it does: else all is looked at from time to time alone */
-    bool forbidden; /* the service manager wants nothing to be watched */
-    bool told;      /* systemd's protocol (MEMORY_PRESSURE_WATCH) has spoken */
+    uint64_t n_calls; /* times that it has, ever */
+    bool called;      /* it does: else all is looked at from time to time alone */
+    bool forbidden;   /* the service manager wants nothing to be watched */
+    bool told;        /* systemd's protocol (MEMORY_PRESSURE_WATCH) has spoken */
     bool has_psi;
     double some_ms, full_ms; /* stalled per second of the window */
     bool has_available;

@@ -2,12 +2,14 @@
 """The memory ladder from end to end: files that stand for the kernel's drive every level up and down, and what is done,
 what clients see, what the log says and what is counted go together. Once with pressure figures, once with no more than
 /proc/meminfo, as on a board that has neither those nor control groups."""
+import base64
 import json
 import os
 import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -374,6 +376,62 @@ class Killed(unittest.TestCase):
             self.assertEqual(d.status()['runner_pid'], pid)
 
 
+class Told(unittest.TestCase):
+    """systemd's memory-pressure protocol: a pipe or a socket that $MEMORY_PRESSURE_WATCH names, on a machine with plenty of
+    memory and no other sensor but /proc/meminfo."""
+
+    def setUp(self):
+        self.root = Root(False)
+        self.addCleanup(self.root.remove)
+        self.place = self.root.path / 'watch'
+
+    def calls_are(self, d, n):
+        def so_often_has_it_called():
+            return d.status()['machine'].get('pressure_calls') == n
+        wait_for(so_often_has_it_called)
+
+    def went(self, d, change):
+        def it_went():
+            return f'memory: level {change}: ' in d.read_log()
+        wait_for(it_went)
+
+    def test_by_a_pipe(self):
+        os.mkfifo(self.place)
+        with RootedDaemon(self.root, config=CONFIG, env={'MEMORY_PRESSURE_WATCH': str(self.place)}) as d:
+            self.calls_are(d, 0)
+            self.assertEqual(d.status()['machine']['pressure_source'], 'systemd')
+            for n in (1, 2):
+                with open(self.place, 'wb') as pipe:
+                    pipe.write(b'whatever it is')
+                self.calls_are(d, n)
+                self.went(d, 'trim, was normal (systemd says so)')
+            self.went(d, 'normal, was trim (it has been calm)')
+            self.assertIn('memory: trim (systemd says so): heap: ', d.read_log())
+            self.assertEqual(d.status()['machine']['pressure_source'], 'systemd')  # who wrote has gone: that is no end
+
+    def test_by_a_socket_that_wants_to_be_told_what_for(self):
+        word = b'some 150000 1000000\0'
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(self.place))
+            listener.listen(1)
+            env = {'MEMORY_PRESSURE_WATCH': str(self.place), 'MEMORY_PRESSURE_WRITE': base64.b64encode(word).decode()}
+            with RootedDaemon(self.root, config=CONFIG, env=env) as d:
+                peer = listener.accept()[0]
+                with peer:
+                    self.assertEqual(peer.recv(100), word)
+                    for n in (1, 2):
+                        peer.send(b'!')
+                        self.calls_are(d, n)
+                    self.went(d, 'trim, was normal (systemd says so)')
+                    self.went(d, 'normal, was trim (it has been calm)')
+
+                def the_next_sensor_is_asked():
+                    return d.status()['machine']['pressure_source'] == 'poll'
+                wait_for(the_next_sensor_is_asked)
+                self.root.available(AVAILABLE[1])
+                self.went(d, 'trim, was normal (little memory is available)')
+
+
 def side_by_side(cases):
     """Each class in a process of its own: nearly all of their time is spent waiting for a level to be left."""
     children = [subprocess.Popen([sys.executable, __file__, case.__name__], stdout=subprocess.PIPE,
@@ -385,5 +443,5 @@ def side_by_side(cases):
 
 if __name__ == '__main__':
     if len(sys.argv) == 1:
-        sys.exit(side_by_side((Ladder, WithoutPressureFigures, Stalls, Killed)))
+        sys.exit(side_by_side((Ladder, WithoutPressureFigures, Stalls, Killed, Told)))
     sys.exit(unittest.main(verbosity=2))
