@@ -94,10 +94,11 @@ static void on_stop_signal(uv_signal_t *handle, int number)
     struct daemon *d = handle->data;
 
     (void)number;
-    if (!d->broker.draining) {
-        notify_stopping(d->broker.config.drain_ms);
-    }
+    const bool first = !d->broker.draining;
     broker_drain(&d->broker);
+    if (first) {
+        readiness_stopping(&d->readiness);
+    }
 }
 
 /* A worker reads the file: the disk may be slow, and nothing on the loop waits for it. */

@@ -27,10 +27,22 @@ void notify_reloading(void)
                      (unsigned long long)(clock_now_ns() / 1000));
 }
 
-void notify_stopping(uint64_t drain_ms)
+void notify_stopping(uint64_t drain_ms, const char *status)
 {
-    (void)sd_notifyf(0, "STOPPING=1\nSTATUS=Finishing what runs.\nEXTEND_TIMEOUT_USEC=%llu",
+    (void)sd_notifyf(0, "STOPPING=1\nSTATUS=%s\nEXTEND_TIMEOUT_USEC=%llu", status,
                      (unsigned long long)(drain_ms + 5000) * 1000);
+}
+
+void notify_status(const char *status)
+{
+    (void)sd_notifyf(0, "STATUS=%s", status);
+}
+
+bool notify_heard(void)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+
+    return path && *path;
 }
 
 static void on_ping(uv_timer_t *timer)

@@ -18,7 +18,11 @@ void notify_ready_as(const char *status);
 /** notify_patience() - we start, and need at most so long until the manager hears of us again */
 void notify_patience(uint64_t ms, const char *status);
 void notify_reloading(void);
-void notify_stopping(uint64_t drain_ms);
+void notify_stopping(uint64_t drain_ms, const char *status);
+/** notify_status() - how things are, and nothing else */
+void notify_status(const char *status);
+/** notify_heard() - is there a manager that hears us? */
+bool notify_heard(void);
 
 /** watchdog_start() - 0 or a negative errno; nothing is started where nobody asked */
 MUST_USE int watchdog_start(struct watchdog *w, uv_loop_t *loop);

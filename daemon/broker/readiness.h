@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <uv.h>
 
 #include "base/compiler.h"
@@ -16,9 +17,12 @@ struct broker;
 
 struct readiness {
     struct broker *broker; /* borrowed */
-    uv_prepare_t turn;     /* looks again whenever something has happened, until it is ready */
-    uv_timer_t patience;   /* asks the manager for more time, until it is ready */
+    uv_prepare_t turn;     /* looks again whenever something has happened */
+    uv_timer_t patience;   /* asks the manager for more time, until it is ready; then for what
+                            * has changed sooner than it may be told */
     bool open, ready;
+    char told[READINESS_TEXT]; /* the manager's last sentence */
+    uint64_t told_ms;          /* when it heard it, by the loop's clock */
 };
 
 /** readiness_start() - say so once it is the case, at the latest when the loop has turned. 0 or a
@@ -26,11 +30,14 @@ struct readiness {
 MUST_USE int readiness_start(struct readiness *r, struct broker *b);
 void readiness_stop(struct readiness *r); /* a zeroed one is fine */
 
+/** readiness_stopping() - the drain has begun */
+void readiness_stopping(struct readiness *r);
+
 /** readiness_again() - a reload is over: say how things are now */
 void readiness_again(struct readiness *r);
 
 /**
- * readiness_text() - how the pinned models are, in a sentence
+ * readiness_text() - how the pinned models are, the memory and the drain, in a sentence
  *
  * Return: false while one of them is still on its way.
  */

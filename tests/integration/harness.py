@@ -276,3 +276,42 @@ class Peer:
 
 def text_of(frames):
     return ''.join(f.get('text', '') for f in frames if f['type'] == 'delta')
+
+
+class Manager:
+    """What a service manager hears."""
+
+    def __init__(self):
+        self.home = tempfile.mkdtemp(prefix='onebit-test-')
+        self.path = self.home + '/notify'
+        self.s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.s.settimeout(PATIENCE)
+        self.s.bind(self.path)
+
+    def until_ready(self):
+        """All notifications up to the one that has READY, each as a dictionary."""
+        heard = []
+        while not heard or 'READY' not in heard[-1]:
+            lines = self.s.recv(4096).decode().splitlines()
+            heard.append(dict(line.split('=', 1) for line in lines))
+        return heard
+
+    def until_status(self, status, ends=None):
+        """Each STATUS up to this one, or until the process that speaks has ended."""
+        heard = []
+        self.s.settimeout(PATIENCE if ends is None else 0.2)
+        while not heard or heard[-1] != status:
+            try:
+                lines = self.s.recv(4096).decode().splitlines()
+            except TimeoutError:
+                if ends is None:
+                    raise
+                if ends.poll() is not None:
+                    break
+                continue
+            heard += [line.split('=', 1)[1] for line in lines if line.startswith('STATUS=')]
+        return heard
+
+    def close(self):
+        self.s.close()
+        shutil.rmtree(self.home)

@@ -17,7 +17,7 @@ import threading
 import time
 import unittest
 
-from harness import HOOKED_RUNNER, Daemon, Peer, wait_for
+from harness import HOOKED_RUNNER, Daemon, Manager, Peer, wait_for
 
 CONFIG = '[memory]\ncalm_ms = 400\n[cache]\nanswers_bytes = 1M\n[request]\ndeadline_ms = 60000\n'
 LEVELS = ['normal', 'trim', 'shed', 'pause', 'survive']
@@ -128,6 +128,16 @@ class Ladder(unittest.TestCase):
             self.assertEqual(f'memory is short: level {level} ({cause})\n' in text, level != 'normal', text)
         self.assertNotIn('pressure', d.cli('ps').stdout.decode())
         return level, cause
+
+    def test_the_service_manager_hears_of_levels_above_normal(self):
+        manager = Manager()
+        self.addCleanup(manager.close)
+        with RootedDaemon(self.root, config=CONFIG, env={'NOTIFY_SOCKET': manager.path}):
+            self.assertEqual(manager.until_ready()[-1]['STATUS'], 'Serving.')
+            self.root.available(AVAILABLE[2])
+            manager.until_status('Serving; short of memory: level shed.')
+            self.root.available(0.9)
+            manager.until_status('Serving.')
 
     def samples(self, d, name):
         with Peer(d) as peer:

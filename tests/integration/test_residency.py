@@ -5,14 +5,14 @@ import os
 import pathlib
 import resource
 import shutil
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 
-from harness import BUILD, HOOKED_RUNNER, LAB, PATIENCE, SANITIZED, SOURCE, Daemon, Peer, wait_for
+from harness import BUILD, HOOKED_RUNNER, LAB, PATIENCE, SANITIZED, SOURCE, Daemon, Manager, Peer, wait_for
 
 HOME = pathlib.Path(tempfile.mkdtemp(prefix='onebit-test-models-'))
 NAMES = ('one', 'two', 'three')
@@ -337,29 +337,6 @@ class Ledger(unittest.TestCase):
             self.assertLess(major_faults() - before, 8)
 
 
-class Manager:
-    """What a service manager hears."""
-
-    def __init__(self):
-        self.home = tempfile.mkdtemp(prefix='onebit-test-')
-        self.path = self.home + '/notify'
-        self.s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.s.settimeout(PATIENCE)
-        self.s.bind(self.path)
-
-    def until_ready(self):
-        """All notifications up to the one that has READY, each as a dictionary."""
-        heard = []
-        while not heard or 'READY' not in heard[-1]:
-            lines = self.s.recv(4096).decode().splitlines()
-            heard.append(dict(line.split('=', 1) for line in lines))
-        return heard
-
-    def close(self):
-        self.s.close()
-        shutil.rmtree(self.home)
-
-
 class Ready(unittest.TestCase):
 
     def setUp(self):
@@ -406,6 +383,32 @@ class Ready(unittest.TestCase):
             heard = [self.manager.s.recv(4096).decode() for _ in range(2)]
             self.assertIn('RELOADING=1', heard[0])
             self.assertIn('READY=1\nSTATUS=Serving.', heard[1])
+
+    def test_the_status_follows_what_becomes_of_pinned_models(self):
+        """Method: one comes into the folder after all, by hand; the engine is killed."""
+        with self.daemon(models('one', 'three'), BUDGET + '[model one]\npinned = yes\n[model two]\npinned = yes\n') as d:
+            self.assertEqual(self.manager.until_ready()[-1]['STATUS'], 'Serving; degraded: model two: no_model.')
+            shutil.copy(HOME / 'two.gguf', d.models)
+            self.assertEqual(d.cli('load', 'two').returncode, 0)
+            self.manager.until_status('Serving.')
+            time.sleep(1.1)  # what is over before the next sentence may be told is not told
+            os.kill(d.status()['runner_pid'], signal.SIGKILL)
+            heard = self.manager.until_status('Serving.')
+            self.assertRegex(heard[0], r'^Loading model (one|two); [01] of 2 pinned models are warm\.$')
+
+    def test_the_status_counts_what_a_drain_waits_for_once_a_second_at_most(self):
+        with self.daemon(models('one'), BUDGET) as d, Peer(d) as peer:
+            self.manager.until_ready()
+            for number in range(1, 9):
+                ask(peer, number, 'one', ' ' + str(number), max_tokens=8 * number, **{'class': 'low'})
+            while peer.receive()['type'] != 'delta':
+                pass
+            begun = time.monotonic()
+            d.process.terminate()
+            heard = self.manager.until_status('Finishing what runs: 0 requests.', ends=d.process)
+            self.assertRegex(heard[0], r'^Finishing what runs: [0-8] requests?\.$')
+            self.assertLessEqual(len(heard), 2 + (time.monotonic() - begun))
+            d.process.wait()
 
 
 if __name__ == '__main__':
