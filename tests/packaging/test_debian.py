@@ -68,6 +68,14 @@ class Debian(unittest.TestCase):
         self.assertEqual(re.split('[-+~]', version)[0], project)
         self.assertEqual(said('dpkg-parsechangelog', '-l', DEBIAN / 'changelog', '-S', 'Source').strip(), 'onebit')
 
+    def test_the_maintainer_is_the_same_everywhere_and_takes_no_mail(self):
+        """Goal: until the project has an address, none that could be somebody else's (CONTRIBUTING.md says why)."""
+        source, *_ = paragraphs((DEBIAN / 'control').read_text(encoding='utf-8'))
+        name, address = re.fullmatch(r'(.+) <(.+)>', source['Maintainer']).groups()
+        self.assertEqual(said('dpkg-parsechangelog', '-l', DEBIAN / 'changelog', '-S', 'Maintainer').strip(), source['Maintainer'])
+        self.assertIn(f'Copyright: 2026 {name}\n', (DEBIAN / 'copyright').read_text(encoding='utf-8'))
+        self.assertTrue(address.endswith('.invalid'), address)
+
     def test_each_package_is_described_and_has_a_list(self):
         source, *binaries = paragraphs((DEBIAN / 'control').read_text(encoding='utf-8'))
         self.assertEqual(source['Source'], 'onebit')
