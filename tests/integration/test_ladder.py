@@ -90,6 +90,18 @@ def ask(number, class_, n=8, slow=''):
             'ignore_eos': True}
 
 
+def samples(d, name):
+    with Peer(d) as peer:
+        peer.send({'type': 'metrics', 'id': 1})
+        text = peer.until_end(1)[-1]['result']
+    return {key: int(float(value)) for key, value in re.findall(rf'^{name}{{action="(\w+)"}} (\S+)$', text, re.MULTILINE)}
+
+
+def done(d):
+    """The actions that the log tells of, in their order."""
+    return re.findall(r'memory: \w+ \([^)]*\): (\w+): [^\n]*, [0-9.]+ MB freed', d.read_log())
+
+
 class Ladder(unittest.TestCase):
     PSI = True
 
@@ -139,12 +151,6 @@ class Ladder(unittest.TestCase):
             self.root.available(0.9)
             manager.until_status('Serving.')
 
-    def samples(self, d, name):
-        with Peer(d) as peer:
-            peer.send({'type': 'metrics', 'id': 1})
-            text = peer.until_end(1)[-1]['result']
-        return {key: int(float(value)) for key, value in re.findall(rf'^{name}{{action="(\w+)"}} (\S+)$', text, re.MULTILINE)}
-
     def progress(self, peer, number, phase):
         while True:
             frame = peer.receive()
@@ -152,13 +158,9 @@ class Ladder(unittest.TestCase):
             if frame.get('id') == number and frame['type'] == 'progress' and frame['phase'] == phase:
                 return frame
 
-    def done(self, d):
-        """The actions that the log tells of, in their order."""
-        return re.findall(r'memory: \w+ \([^)]*\): (\w+): [^\n]*, [0-9.]+ MB freed', d.read_log())
-
     def wait_done(self, d, act):
         def it_is_done():
-            return act in self.done(d)
+            return act in done(d)
         wait_for(it_is_done)
 
     def test_every_level_is_climbed_and_left_again(self):
@@ -189,7 +191,7 @@ class Ladder(unittest.TestCase):
             self.taken(d, 'high')
             for peer in (low, normal):
                 self.assertEqual(self.progress(peer, 1, 'paused')['reason'], 'memory')
-            self.assertEqual(self.done(d).count('pause') > 0, True)
+            self.assertEqual(done(d).count('pause') > 0, True)
 
             self.root.available(AVAILABLE[4])
             self.level(d, 'survive')
@@ -213,7 +215,7 @@ class Ladder(unittest.TestCase):
             def all_is_told():
                 return d.status()['memory']['pressure'] == 'normal'
             wait_for(all_is_told)
-            acts, counted = self.done(d), self.samples(d, 'onebit_pressure_actions_total')
+            acts, counted = done(d), samples(d, 'onebit_pressure_actions_total')
             self.assertEqual(list(counted), ACTS)
             self.assertEqual({act: acts.count(act) for act in ACTS}, counted)
             first = [acts.index(act) for act in ('heap', 'pause', 'evict')]
@@ -238,7 +240,7 @@ class Ladder(unittest.TestCase):
                 self.assertIn('memory', end['message'])
                 self.assertGreater(end['retry_after_ms'], 0)
             self.wait_done(d, 'queued')
-            self.assertEqual(self.samples(d, 'onebit_pressure_actions_total')['queued'], 1)
+            self.assertEqual(samples(d, 'onebit_pressure_actions_total')['queued'], 1)
             self.assertEqual((d.status()['running'], d.status()['queued']), (1, 2))
             peer.send({'type': 'cancel', 'id': 9, 'target': 1})
             for number in (2, 4):
@@ -257,12 +259,12 @@ class Ladder(unittest.TestCase):
             self.root.available(AVAILABLE[2])
             self.level(d, 'shed')
             self.wait_done(d, 'unload')
-            acts = self.done(d)
+            acts = done(d)
             self.assertIn('kv_some', acts)
             self.assertLess(acts.index('kv_some'), acts.index('unload'))
             self.assertEqual(acts.count('unload'), 1)
             self.assertEqual(d.status()['memory']['kv_idle_bytes'], 0)
-            freed = self.samples(d, 'onebit_pressure_freed_bytes_total')
+            freed = samples(d, 'onebit_pressure_freed_bytes_total')
             self.assertGreater(freed['kv_some'], 0)
             self.assertGreater(freed['unload'], 0)
             self.root.available(AVAILABLE[0])
@@ -308,7 +310,7 @@ class Stalls(Ladder):
             self.assertFalse(self.refused(d, 'low'))
             self.assertEqual(d.status()['memory']['pressure'], 'normal')
             self.assertNotIn('memory: level', d.read_log())
-            self.assertEqual(self.done(d), [])
+            self.assertEqual(done(d), [])
 
 
 class Killed(unittest.TestCase):
@@ -386,6 +388,45 @@ class Killed(unittest.TestCase):
             self.assertEqual(d.status()['runner_pid'], pid)
 
 
+class Flapping(unittest.TestCase):
+    """Somebody takes memory and frees it again, every few seconds, while three models lie idle."""
+
+    def test_one_model_a_minute_leaves(self):
+        """Each time the memory stays short for longer than two actions are apart, so that every stay at the level would have
+        one for a model; and between two of them the level is left, so that each stay begins anew."""
+        root = Root(False)
+        self.addCleanup(root.remove)
+        with RootedDaemon(root, config=CONFIG) as d:
+            for name in 'ab':
+                shutil.copy(d.models / 'home-q1_0.gguf', d.models / f'{name}.gguf')
+            for name in ('a', 'b', 'home-q1_0'):
+                with Peer(d) as peer:
+                    peer.send({**ask(1, 'normal'), 'model': name})
+                    self.assertEqual(peer.until_end(1)[-1]['type'], 'done')
+            begun, longest = time.monotonic(), 0
+            for part in (AVAILABLE[2], AVAILABLE[2], AVAILABLE[3], AVAILABLE[2]):
+                heaps, taken = done(d).count('heap'), time.monotonic()
+                root.available(part)
+
+                def it_has_given():
+                    acts = done(d)
+                    return acts.count('heap') > heaps and 'unload' in acts
+                wait_for(it_has_given)
+                time.sleep(1.4)  # until the next action at least
+                root.available(AVAILABLE[0])
+                longest = max(longest, time.monotonic() - taken)
+
+                def it_is_over():
+                    return d.status()['memory']['pressure'] == 'normal'
+                wait_for(it_is_over)
+            n = samples(d, 'onebit_pressure_actions_total')
+            self.assertGreaterEqual(n['heap'], 4)  # each time was a stay of its own
+            # One; and on a machine that stood still meanwhile, one for each full minute and for each stay of ten seconds.
+            self.assertIn(n['unload'], range(1, 2 + int((time.monotonic() - begun) / 60) + 4 * int(longest / 10)))
+            left = [m['name'] for m in json.loads(d.cli('ps', '--json').stdout)['models']]
+            self.assertEqual(len(left), 3 - n['unload'])
+
+
 class Told(unittest.TestCase):
     """systemd's memory-pressure protocol: a pipe or a socket that $MEMORY_PRESSURE_WATCH names, on a machine with plenty of
     memory and no other sensor but /proc/meminfo."""
@@ -453,5 +494,5 @@ def side_by_side(cases):
 
 if __name__ == '__main__':
     if len(sys.argv) == 1:
-        sys.exit(side_by_side((Ladder, WithoutPressureFigures, Stalls, Killed, Told)))
+        sys.exit(side_by_side((Ladder, WithoutPressureFigures, Stalls, Killed, Told, Flapping)))
     sys.exit(unittest.main(verbosity=2))
