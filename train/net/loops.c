@@ -24,29 +24,43 @@ LEVEL(v3)
 LEVEL(v4)
 #endif
 
-static struct loops table;
+static struct loops tables[LOOPS_LEVELS];
+static bool present[LOOPS_LEVELS];
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void pick(void)
+static void fill(void)
 {
-    fill_base(&table);
+    fill_base(&tables[0]);
+    present[0] = true;
 #if NET_HAVE_V3
     if (__builtin_cpu_supports("avx2")) {
-        fill_v3(&table);
+        fill_v3(&tables[1]);
+        present[1] = true;
     }
 #endif
 #if NET_HAVE_V4
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-        fill_v4(&table);
+        fill_v4(&tables[2]);
+        present[2] = true;
     }
 #endif
 }
 
+const struct loops *loops_at(unsigned level)
+{
+    pthread_once(&once, fill);
+    return present[level] ? &tables[level] : NULL;
+}
+
 const struct loops *loops_pick(void)
 {
-    pthread_once(&once, pick);
-    return &table;
+    for (unsigned level = LOOPS_LEVELS; level-- > 1;) {
+        if (loops_at(level)) {
+            return loops_at(level);
+        }
+    }
+    return loops_at(0);
 }
 
 float loops_f16(float x)

@@ -74,7 +74,11 @@ struct loops {
     void (*ste_binary)(const net_real *w, size_t n, net_real s, net_real k, net_real *g);
 };
 
-/** loops_pick() - those for this CPU; static */
+#define LOOPS_LEVELS 3u /* any CPU, x86-64-v3, x86-64-v4 */
+
+/** loops_at() - those of a level; NULL: this CPU or this build has it not. Static. */
+const struct loops *loops_at(unsigned level);
+/** loops_pick() - those of the highest level here; static */
 const struct loops *loops_pick(void);
 
 /** loops_f16() - x rounded to an f16 and widened again */

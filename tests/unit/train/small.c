@@ -1,5 +1,7 @@
 #include "tests/support/test.h"
 
+#include <stdlib.h>
+
 #include "tests/unit/train/small.h"
 
 struct net_shape small_shape(const struct net_modes *m)
@@ -70,4 +72,22 @@ struct net *small_net(const struct net_shape *shape, const struct net_modes *mod
         net_state(net)[i] = (net_real)(0.8 + 0.5 * small_unit(&state));
     }
     return net;
+}
+
+void small_each_mode(void (*fn)(const struct net_modes *modes))
+{
+    for (int w = NET_W_FLOAT; w <= NET_W_BINARY; w++) {
+        for (int a = NET_A_FLOAT; a <= NET_A_BINARY; a++) {
+            fn(&(struct net_modes){.weights = (enum net_weights)w,
+                                   .activations = (enum net_activations)a});
+        }
+    }
+}
+
+net_real *small_zeros(const struct net *net)
+{
+    net_real *ret = calloc(net_size(net), sizeof(*ret));
+
+    assert_non_null(ret);
+    return ret;
 }

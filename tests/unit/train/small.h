@@ -28,4 +28,10 @@ double small_unit(uint64_t *state);
 struct net *small_net(const struct net_shape *shape, const struct net_modes *modes,
                       unsigned n_threads);
 
+/** small_zeros() - (net_size()) of nothing, for gradients; the caller frees */
+net_real *small_zeros(const struct net *net);
+
+/** small_each_mode() - call fn with each pair of modes */
+void small_each_mode(void (*fn)(const struct net_modes *modes));
+
 #endif
