@@ -220,6 +220,8 @@ void metrics_take(struct broker *b, struct metrics_now *ret)
     memcpy(ret->ladder, b->ladder.counts, sizeof(ret->ladder));
     ret->swaps = b->residency.swaps.n_ever;
     ret->idle_unloads = b->residency.n_idle;
+    ret->packs_lost = b->residency.n_packs_lost;
+    ret->sources_new = b->residency.n_sources_new;
     ret->kv_cuts = b->residency.n_kv_cuts;
     requests_now(b, ret);
     models_now(b, ret);

@@ -72,6 +72,7 @@ enum family {
     F_SWAPS,
     F_IDLE_UNLOADS,
     F_KV_CUTS,
+    F_FILE_CHANGES,
     F_ENGINE_RESIDENT,
     F_RESIDENT,
     F_SHED,
@@ -140,6 +141,7 @@ static const struct {
     [F_SWAPS] = {"onebit_model_swaps_total", "counter", "Loads that made another model leave."},
     [F_IDLE_UNLOADS] = {"onebit_model_idle_unloads_total", "counter", "Models that left because nobody asked for them."},
     [F_KV_CUTS] = {"onebit_model_kv_cuts_total", "counter", "Times that a model was given half of its KV memory, from its next load on, after a kill for memory."},
+    [F_FILE_CHANGES] = {"onebit_model_file_changes_total", "counter", "Loaded models dropped because their packed file was changed, and models loaded from another source file than before."},
     [F_ENGINE_RESIDENT] = {"onebit_engine_resident_bytes", "gauge", "Resident memory of the engine's process."},
     [F_RESIDENT] = {"onebit_broker_resident_bytes", "gauge", "Resident memory of the daemon's own process, the engine's not included."},
     [F_SHED] = {"onebit_connections_shed_total", "counter", "Connections closed because all clients together took too much memory."},
@@ -519,6 +521,9 @@ static void memory(struct writer *w, const struct metrics *m, const struct metri
     single(w, F_SWAPS, now->swaps);
     single(w, F_IDLE_UNLOADS, now->idle_unloads);
     single(w, F_KV_CUTS, now->kv_cuts);
+    head(w, F_FILE_CHANGES);
+    sample(w, F_FILE_CHANGES, "{file=\"packed\"}", now->packs_lost);
+    sample(w, F_FILE_CHANGES, "{file=\"source\"}", now->sources_new);
     single(w, F_ENGINE_RESIDENT, now->engine_resident_bytes);
     single(w, F_RESIDENT, now->resident_bytes);
     single(w, F_SHED, m->n_shed);

@@ -40,6 +40,7 @@ struct metrics_now {
     unsigned pressure;                                 /* 0 normal .. 4 survive */
     struct ladder_count ladder[LADDER_ACTS];
     uint64_t budget_bytes, charged_bytes, swaps, idle_unloads, kv_cuts;
+    uint64_t packs_lost, sources_new;               /* files of models that were found changed */
     uint64_t resident_bytes, engine_resident_bytes; /* of the broker's process, and the engine's */
     uint64_t lines_suppressed;                      /* of the log */
     struct metrics_now_model models[METRICS_SLOTS];

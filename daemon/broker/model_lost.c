@@ -29,6 +29,7 @@ void model_on_lost(struct model *m, struct strview why)
 
     log_client(LOG_MODEL_FAULTS, LOG_WARNING, "model %s: the engine let go of it: %.*s", m->name,
                (int)why.n, why.data);
+    b->residency.n_packs_lost++;
     if (m->pack_fd >= 0) {
         (void)close(m->pack_fd);
         m->pack_fd = -1;

@@ -184,6 +184,8 @@ static void refuse_probe(struct model *m, const struct probe_work *w)
 static void note_source(struct model *m, const struct file_mark *mark)
 {
     if (m->facts.known && memcmp(&m->mark, mark, sizeof(*mark)) != 0) {
+        m->broker->residency.n_sources_new++;
+        log_client(LOG_MODELS, LOG_NOTICE, "model %s: its file is another than before", m->name);
         list_for_each (r, next, &m->users, struct request, model_link) {
             if (r->answer.n_ids > 0) {
                 request_fail(r, ERR_MODEL_CHANGED, "the model's file was replaced in mid-answer");

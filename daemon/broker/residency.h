@@ -20,6 +20,8 @@ struct request;
 struct residency {
     uv_timer_t timer;       /* the next time-out, or the end of a wait */
     struct swaps swaps;     /* loads that made another model leave */
+    uint64_t n_packs_lost;  /* times that a packed file changed under the engine */
+    uint64_t n_sources_new; /* times that a model came from another file than before */
     uint64_t n_kv_cuts;     /* times that a model was given half of its KV for the next load */
     uint64_t n_idle;        /* models that left because nobody had asked for them for so long */
     uint64_t memory, limit; /* of the machine and of the cgroup, as of the start */

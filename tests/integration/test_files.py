@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import tempfile
@@ -46,6 +47,11 @@ def the_pack(d, model):
     found = list(d.cache.glob(f'{model}-*.pack'))
     assert len(found) == 1, found
     return found[0]
+
+
+def file_changes(d):
+    text = d.cli('metrics').stdout.decode()
+    return {file: int(n) for file, n in re.findall(r'^onebit_model_file_changes_total{file="(\w+)"} (\d+)$', text, re.MULTILINE)}
 
 
 def lost(d):
@@ -116,6 +122,7 @@ class Files(unittest.TestCase):
                 with self.subTest(name):
                     self.assertEqual(self.in_mid_answer(d, lambda: harm(the_pack(d, 'm'))), (self.right['a'][0], None))
                     self.assertEqual(lost(d), count)
+                    self.assertEqual(file_changes(d), {'packed': count, 'source': 0})
 
     def test_a_packed_file_that_is_removed_or_replaced_in_mid_answer_is_no_event(self):
         def replace():
@@ -169,6 +176,7 @@ class Files(unittest.TestCase):
             (d.models / 'm.gguf').rmdir()
             (d.models / 'm.gguf').write_bytes(self.content['b'])
             self.assertEqual(ask(d, 'm'), (self.right['b'][0], None))
+            self.assertEqual(file_changes(d)['packed'], 0)
 
     def test_an_answer_does_not_go_on_with_other_weights(self):
         """Goal: file and packed file both gone in mid-answer. Method: the engine lets go, and what is packed anew is another file."""
@@ -187,6 +195,8 @@ class Files(unittest.TestCase):
                 self.assertEqual(ids, self.right['a'][0][:len(ids)])
                 if content:
                     self.assertEqual(ask(d, 'm'), (self.right[content][0], None))
+                    self.assertEqual(file_changes(d), {'packed': 1, 'source': 1})
+                    self.assertIn('model m: its file is another than before', d.read_log())
 
     @unittest.skipIf(os.geteuid() == 0, 'SKIPPED: root may read everything')
     def test_a_file_that_cannot_be_read_is_a_typed_error(self):
