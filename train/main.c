@@ -19,6 +19,7 @@ static const struct verb {
     const char *what;
 } verbs[] = {
     {"tokenizer", verb_tokenizer, "make a vocabulary out of rows of prompts and answers"},
+    {"model", verb_model, "train a model on such rows and write it as GGUF"},
     {"score", verb_score, "answer the prompts of rows with a model, and count exact answers"},
 };
 
