@@ -98,7 +98,8 @@ static struct arg args[] = {
     REAL("--rate", o.recipe.lr, "the largest learning rate", 0, 10),
     REAL("--rate-end", o.recipe.lr_end, "the last one", 0, 10),
     WORD("--schedule", w.schedule, "how it falls: cosine, linear, constant", recipe_schedule_names),
-    INT("--warmup", o.recipe.n_warm, "steps in which it rises", 0, RECIPE_STEPS_MAX),
+    INT("--warmup", o.recipe.n_warm,
+        "steps in which it rises; where not given, a tenth of all at most", 0, RECIPE_STEPS_MAX),
     REAL("--hold", o.recipe.hold, "share of the steps after that before it falls", 0, 1),
     REAL("--beta1", o.recipe.beta1, "of AdamW", 0, 0.999999),
     REAL("--beta2", o.recipe.beta2, "of AdamW", 0, 0.999999),
@@ -206,5 +207,9 @@ int verb_model(int n, char **argv)
         return r;
     }
     take_words();
+    if (!args_given(args, ARRAY_SIZE(args), "--warmup") &&
+        o.recipe.n_warm > o.recipe.n_steps / 10) {
+        o.recipe.n_warm = o.recipe.n_steps / 10;
+    }
     return o.convert ? session_convert(&o) : session_train(&o);
 }
