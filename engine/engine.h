@@ -429,6 +429,10 @@ uint64_t stepper_bytes_for(const struct engine *engine, const struct model *mode
                            const struct stepper_limits *limits);
 /** stepper_bytes() - what its scratch holds, bytes */
 uint64_t stepper_bytes(const struct stepper *st);
+/** stepper_give_back() - between two steps: hand the scratch's pages to the system. The next step
+ * gets them anew, and the logits of the last one are gone. Return: bytes that are in memory no
+ * more, as measured. */
+uint64_t stepper_give_back(struct stepper *st);
 
 struct step_item {
     struct seq *seq;    /* borrowed; the tokens go to positions seq_len.. */

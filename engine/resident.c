@@ -10,6 +10,7 @@
 #include "engine/kv.h"
 #include "engine/model.h"
 #include "engine/step.h"
+#include "engine/weights.h"
 
 #define PAGES 4096u                    /* asked for at once */
 #define LOCK_SLICE (UINT64_C(4) << 20) /* bytes */
@@ -99,13 +100,26 @@ uint64_t stepper_resident(const struct stepper *st)
     return memory_resident(st->mem, st->plan.total);
 }
 
+/* Nothing in it outlives a step but what its caller has copied. */
+uint64_t stepper_give_back(struct stepper *st)
+{
+    const uint64_t before = stepper_resident(st);
+
+    (void)madvise(st->mem, st->plan.total, MADV_DONTNEED);
+    const uint64_t after = stepper_resident(st);
+    return before > after ? before - after : 0;
+}
+
 uint64_t model_page_out(const struct model *model)
 {
     struct model_memory before, after;
+    const void *at;
+    size_t n;
 
     model_memory(model, &before);
-    if (!model->copy.data) {
-        (void)madvise((void *)(uintptr_t)model->file.data, model->file.size, MADV_PAGEOUT);
+    model_map(model, &at, &n);
+    if (n > 0) {
+        (void)madvise((void *)(uintptr_t)at, n, MADV_PAGEOUT);
     }
     model_memory(model, &after);
     return before.resident > after.resident ? before.resident - after.resident : 0;

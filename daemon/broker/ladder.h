@@ -17,7 +17,7 @@ struct request;
 /* In the order in which they are taken. */
 enum ladder_act {
     LADDER_ANSWERS,  /* kept answers */
-    LADDER_HEAP,     /* free memory of both processes' allocators */
+    LADDER_HEAP,     /* the engine's scratch, free memory of both processes' allocators */
     LADDER_KV_SOME,  /* idle KV, until a tenth of the budget is free by it */
     LADDER_KV_ALL,   /* all idle KV */
     LADDER_UNLOAD,   /* a model that nobody uses */

@@ -72,7 +72,7 @@ static enum ladder_done trim_heaps(struct broker *b, struct ladder *l, uint64_t 
     if (lately(l, LADDER_HEAP, now_ns)) {
         return LADDER_NOTHING;
     }
-    SAY(l, "free memory of the allocators given back");
+    SAY(l, "scratch and free memory of the allocators given back");
     (void)malloc_trim(0);
     if (b->runner.state != RUNNER_UP) {
         return LADDER_DONE;

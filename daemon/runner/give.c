@@ -4,6 +4,17 @@
 
 #include "daemon/runner/runner.h"
 
+static uint64_t give_scratch(struct runner *rn)
+{
+    uint64_t gave = 0;
+
+    for (size_t i = 0; i < RESIDENTS_MAX; i++) {
+        const struct resident *m = rn->residents[i];
+        gave += m && m->ready ? stepper_give_back(m->stepper) : 0;
+    }
+    return gave;
+}
+
 static uint64_t give_heap(void)
 {
     const struct mallinfo2 before = mallinfo2();
@@ -52,7 +63,7 @@ void give_back(struct runner *rn, const struct seam_give_back *g)
     set_frugal(rn, g->frugal);
     switch (g->what) {
     case GIVE_HEAP:
-        bytes = give_heap();
+        bytes = give_heap() + give_scratch(rn);
         break;
     case GIVE_KV:
         bytes = give_kv(rn, g->bytes);

@@ -172,6 +172,36 @@ static void a_long_step_is_many_short_ones(void **state)
     model_free(m);
 }
 
+/* Goal: nothing that a step needs lies in the scratch from one step to the next. Method: after each
+ * step of a prompt it is taken away, and the logits are what they were. */
+static void scratch_may_be_given_back_between_steps(void **state)
+{
+    enum { CHUNK = 5 };
+    static float want[N_IDS * TINY_VOCAB], got[CHUNK * TINY_VOCAB];
+    int32_t ids[N_IDS];
+    (void)state;
+
+    ids_of(0, ids);
+    for (size_t i = 0; i < ARRAY_SIZE(models); i++) {
+        struct model *m = tiny_open(&models[i]);
+        struct rig r = rig_up(m, CPU_SCALAR, 2, KV_F16);
+        struct step_item it = {.n_ids = CHUNK, .n_logits = CHUNK};
+        run_chunks(&r, 0, CHUNK, want);
+        assert_int_equal(seq_new(&it.seq, r.pool, N_IDS), 0);
+        for (size_t at = 0; at < N_IDS; at += CHUNK) {
+            assert_true(stepper_give_back(r.stepper) > 0);
+            assert_int_equal(stepper_give_back(r.stepper), 0);
+            it.ids = ids + at;
+            assert_int_equal(stepper_run(r.stepper, &it, 1, NULL), STEP_OK);
+            memcpy(got, it.logits, sizeof(got));
+            assert_memory_equal(got, want + at * TINY_VOCAB, sizeof(got));
+        }
+        seq_free(it.seq);
+        rig_down(&r);
+        model_free(m);
+    }
+}
+
 /* Goal: a sequence that was rewound goes on as if it had never gone further. */
 static void a_rewound_sequence_forgets(void **state)
 {
@@ -307,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_never_depend_on_how_they_were_run),
         cmocka_unit_test(a_long_step_is_many_short_ones),
+        cmocka_unit_test(scratch_may_be_given_back_between_steps),
         cmocka_unit_test(a_rewound_sequence_forgets),
         cmocka_unit_test(refused_steps_change_nothing),
         cmocka_unit_test(absurd_steppers_are_refused),
