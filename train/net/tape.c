@@ -16,11 +16,13 @@ int tape_new(struct net *net, size_t tokens)
     tape_free(net->tape, net);
     net->tape = t;
     t->tokens = tokens;
+    t->x0 = calloc(net->size, sizeof(*t->x0));
+    t->q0 = calloc(net->size, sizeof(*t->q0));
     t->offset = calloc(net->size, sizeof(*t->offset));
     t->scale = calloc(net->size, sizeof(*t->scale));
     t->now = calloc(NET_WIDTH_MAX, sizeof(*t->now));
     t->inputs = calloc(n_slots, sizeof(*t->inputs));
-    if (!t->offset || !t->scale || !t->now || !t->inputs) {
+    if (!t->x0 || !t->q0 || !t->offset || !t->scale || !t->now || !t->inputs) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < n_slots; i++) {
@@ -45,6 +47,8 @@ void tape_free(struct tape *t, const struct net *net)
     free(t->now);
     free(t->scale);
     free(t->offset);
+    free(t->q0);
+    free(t->x0);
     free(t);
 }
 
@@ -109,26 +113,45 @@ void tape_after_slow(const struct net *net, const struct tape_row *row, net_real
 
 /* ---- weights ---- */
 
+static void record_weight(struct net *net, const struct net_tensor *t, const net_real *scales,
+                          size_t j)
+{
+    const size_t group = net->modes.weights == NET_W_BINARY ? (j - t->at) / GROUP : 0;
+    struct tape *tape = net->tape;
+    double f = (double)net->params[j];
+
+    if (t->kind == NET_MATRIX) {
+        tape->scale[j] = scales[group];
+        f = weight_stand_in(net, f, (double)tape->scale[j]);
+    }
+    tape->x0[j] = net->params[j];
+    tape->q0[j] = net->seen[j];
+    tape->offset[j] = net->seen[j] - (net_real)f;
+}
+
+static void replay_weight(struct net *net, const struct net_tensor *t, size_t j)
+{
+    const struct tape *tape = net->tape;
+    const double w = (double)net->params[j];
+
+    if (net->params[j] == tape->x0[j]) { /* most of them, in a difference */
+        net->seen[j] = tape->q0[j];
+    } else if (t->kind == NET_MATRIX) {
+        net->seen[j] = (net_real)weight_stand_in(net, w, (double)tape->scale[j]) + tape->offset[j];
+    } else {
+        net->seen[j] = net->params[j] + tape->offset[j];
+    }
+}
+
 void tape_weights_slow(struct net *net)
 {
-    struct tape *tape = net->tape;
-
     for (size_t i = 0; i < net->n_tensors; i++) {
         const struct net_tensor *t = &net->tensors[i];
-        const net_real *scales = net->scales + net->scale_at[i];
         for (size_t j = t->at; j < t->at + (size_t)t->rows * t->cols; j++) {
-            double f = (double)net->params[j];
-            if (t->kind == NET_MATRIX) {
-                if (tape->mode == TAPE_RECORD) {
-                    const bool groups = net->modes.weights == NET_W_BINARY;
-                    tape->scale[j] = scales[groups ? (j - t->at) / GROUP : 0];
-                }
-                f = weight_stand_in(net, f, (double)tape->scale[j]);
-            }
-            if (tape->mode == TAPE_RECORD) {
-                tape->offset[j] = net->seen[j] - (net_real)f;
+            if (net->tape->mode == TAPE_RECORD) {
+                record_weight(net, t, net->scales + net->scale_at[i], j);
             } else {
-                net->seen[j] = (net_real)f + tape->offset[j];
+                replay_weight(net, t, j);
             }
         }
     }

@@ -16,8 +16,10 @@ enum tape_mode { TAPE_RECORD, TAPE_REPLAY };
 struct tape {
     enum tape_mode mode;
     size_t tokens;    /* there is room for */
-    net_real *offset; /* owned; (net size), of the weights */
-    net_real *scale;  /* owned; (net size), theirs at x0 */
+    net_real *x0;     /* owned; (net size): the weights, */
+    net_real *q0;     /* owned; what the quantizers make of them, */
+    net_real *offset; /* owned; and how far that is from their stand-ins */
+    net_real *scale;  /* owned; with these scales */
     /* owned; for slot i (tokens, width); the slots are all layers' inputs, and the head's */
     net_real **inputs;
     net_real *now; /* owned; (NET_WIDTH_MAX): the stand-in of the row that is being quantized */
