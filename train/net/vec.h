@@ -9,9 +9,7 @@
 #include "train/net/loops.h"
 
 /* Vectors wider than registers are passed in other ways: between functions of one file alone. */
-#ifndef __clang__
 #pragma GCC diagnostic ignored "-Wpsabi"
-#endif
 
 #ifdef NET_DOUBLE
 typedef int64_t net_int;
