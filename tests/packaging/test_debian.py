@@ -14,7 +14,7 @@ import unittest
 BUILD = pathlib.Path(os.environ.get('ONEBIT_BUILD', 'build')).resolve()
 SOURCE = pathlib.Path(os.environ.get('ONEBIT_SOURCE', '.')).resolve()
 DEBIAN = SOURCE / 'packaging/debian'
-PACKAGES = {'onebitd', 'onebit', 'onebit-models', 'libonebit0', 'libonebit-dev'}
+PACKAGES = {'onebitd', 'onebit', 'onebit-models', 'onebit-train', 'libonebit0', 'libonebit-dev'}
 MULTIARCH = 'x86_64-linux-gnu'  # any will do
 
 

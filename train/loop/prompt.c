@@ -51,12 +51,16 @@ int answer_ids(const struct vocab *vocab, struct strview answer, int32_t end, in
     return r;
 }
 
-int32_t prompt_end(const struct vocab *vocab)
+int prompt_end(const struct vocab *vocab, int32_t *ret)
 {
     static const char mark[] = "<|im_end|>";
     int32_t ids[2];
     size_t n = 0;
     const int r = vocab_tokenize(vocab, mark, sizeof(mark) - 1, TOKENIZE_SPECIAL, ids, 2, &n);
 
-    return r == TOKENIZE_OK && n == 1 && vocab_is_end(vocab, ids[0]) ? ids[0] : -1;
+    if (r < 0) {
+        return r;
+    }
+    *ret = r == TOKENIZE_OK && n == 1 && vocab_is_end(vocab, ids[0]) ? ids[0] : -1;
+    return 0;
 }

@@ -29,7 +29,8 @@ MUST_USE int prompt_ids(const struct vocab *vocab, enum chat_template chat, stru
 MUST_USE int answer_ids(const struct vocab *vocab, struct strview answer, int32_t end, int32_t *ids,
                         size_t ids_max, size_t *ret_n);
 
-/** prompt_end() - the control token <|im_end|>; -1: the vocabulary has none, or it ends no turn */
-int32_t prompt_end(const struct vocab *vocab);
+/** prompt_end() - the control token <|im_end|>; -1 in ret: the vocabulary has none, or it ends no
+ * turn. 0 or a negative errno */
+MUST_USE int prompt_end(const struct vocab *vocab, int32_t *ret);
 
 #endif

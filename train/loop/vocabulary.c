@@ -61,12 +61,14 @@ static int take_bytes(struct vocabulary *v, struct diag *d)
 
 static int open_vocab(struct vocabulary *v, struct diag *d)
 {
-    const int r = vocab_open_gguf(&v->vocab, v->fd, d);
+    int r = vocab_open_gguf(&v->vocab, v->fd, d);
 
+    if (r == MODEL_OK) {
+        r = prompt_end(v->vocab, &v->end);
+    }
     if (r != MODEL_OK) {
         return r;
     }
-    v->end = prompt_end(v->vocab);
     if (v->end < 0) {
         diag_set(d, 0, "the vocabulary has no token <|im_end|> that ends a turn");
         return MODEL_UNSUPPORTED;
