@@ -22,7 +22,9 @@ from table import MUTATIONS
 BUILD = pathlib.Path(os.environ.get('ONEBIT_BUILD', 'build')).resolve()
 SOURCE = pathlib.Path(os.environ.get('ONEBIT_SOURCE', '.')).resolve()
 SHARED = pathlib.Path(os.environ.get('ONEBIT_SHARED', SOURCE / '../shared'))
-ROOMS = ('engine', 'daemon/broker')  # whose source is changed
+ROOMS = ('engine', 'daemon/broker', 'train/net')  # whose source is changed
+# Where a room's objects are made; the net is compiled several times, and what checks gradients has it in double.
+OBJECTS = ('engine/', 'daemon/broker/', 'train/net/libnet-double')
 SECONDS = 300
 SKIP = 77
 
@@ -36,7 +38,7 @@ class Fault(Exception):
 def compile_command(source):
     """The words that compile a file, those that name outputs left out."""
     found = [e for e in json.loads((BUILD / 'compile_commands.json').read_text(encoding='utf-8'))
-             if (BUILD / e['file']).resolve() == source and e['output'].startswith(tuple(f'{room}/' for room in ROOMS))]
+             if (BUILD / e['file']).resolve() == source and e['output'].startswith(OBJECTS)]
     if len(found) != 1:
         raise Fault(f'{source}: the build has {len(found)} commands for it')
     words, kept = iter(shlex.split(found[0]['command'])), []
@@ -120,6 +122,8 @@ def place_of(mutation):
 def wanted(test):
     if test.program.startswith('tests/kernels/'):  # of one level, which this machine may not have
         return call([BUILD / test.program, *test.args])[0] != SKIP
+    if test.program.startswith('tests/unit/train/'):  # built where OpenBLAS is
+        return (BUILD / test.program).exists()
     return not test.program.startswith('tests/oracle/') or SHARED.exists()
 
 

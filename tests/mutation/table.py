@@ -36,6 +36,9 @@ CHAT_ORACLE = Test('tests/oracle/oracle-chat')
 SCALAR = 'tests/unit/engine_kernels/test-engine-kernels-scalar'
 ENCODED = Test('tests/unit/engine/test-engine-format', 'blocks_encode_as_the_formulas_say')
 TWINS = Test('tests/oracle/oracle-encode')
+GRADIENTS = 'tests/unit/train/test-train-gradients'
+OF_FLOATS = Test(GRADIENTS, 'gradients_of_floats_are_those_of_the_loss', ('gradients_of_floats*',))
+OF_MODES = Test(GRADIENTS, 'gradients_of_every_mode_are_those_of_its_stand_in', ('gradients_of_every*',))
 
 
 def promise(claim, runs=30):
@@ -187,4 +190,22 @@ MUTATIONS = [
              (Test(KV, 'a_collision_of_hashes_finds_nothing'),)),
     Mutation('what was public can still be found', '    memcpy(pool->label, label, KV_SALT);', '',
              (Test(KV, 'what_was_public_is_found_under_its_label_alone'),)),
+    Mutation('rope is not turned back', 'vec_store(g + half + i, b * c - a * s);', 'vec_store(g + half + i, b * c + a * s);',
+             (OF_FLOATS,)),
+    Mutation('the mean in a norm\'s gradient', 'const vec d = vec_load(dh + i) * vec_load(w + i) - u * vec_set(mean);',
+             'const vec d = vec_load(dh + i) * vec_load(w + i) - u * vec_set(mean) * vec_set(0.999f);', (OF_FLOATS,)),
+    Mutation('the softmax\'s sum in its gradient', 'mean = vec_set(vec_sum(sum)), by = vec_set(scale);',
+             'mean = vec_set(0), by = vec_set(scale);', (OF_FLOATS,)),
+    Mutation('a gradient of queries goes to the first head of its group', 'o.dq = d + from * w->qkv + h * w->head;',
+             'o.dq = d + from * w->qkv + h / group * w->head;', (OF_FLOATS,)),
+    Mutation('the head gives the embedding no gradient',
+             'gemm_tn_add(n_vocab, width, n, d, hs, c->work->grads, width);', 'gemm_tn_add(n_vocab, width, 0, d, hs, c->work->grads, width);',
+             (OF_FLOATS,)),
+    Mutation('a gradient passes where binary inputs do not let it', 'input_back(c, layer, IN_O, a->att + t * w->q, c->work->d2 + t * w->q);',
+             '', (OF_MODES,)),
+    Mutation('another input\'s thresholds', 'const net_real *t = net->thresholds + state_at(net, layer, in);',
+             'const net_real *t = net->thresholds + state_at(net, layer, IN_QKV);', (OF_MODES,)),
+    Mutation('one step of the staircase twice', 'tanh_slope(by * (u - half)) + tanh_slope(by * (u + half))',
+             'tanh_slope(by * (u - half)) + tanh_slope(by * (u - half))', (OF_MODES,)),
+    Mutation('the scale of another group', 'scales[(r * t->cols + c) / GROUP], k', 'scales[c / GROUP], k', (OF_MODES,)),
 ]

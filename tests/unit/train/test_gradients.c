@@ -185,7 +185,7 @@ static void gradients_of_other_scales_and_mixed_estimators_hold_too(void **state
                                     .ste_activations = NET_STE_SMOOTH});
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gradients_of_floats_are_those_of_the_loss),
@@ -194,5 +194,6 @@ int main(void)
         cmocka_unit_test(gradients_of_other_scales_and_mixed_estimators_hold_too),
     };
 
+    cmocka_set_test_filter(argc > 1 ? argv[1] : NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
