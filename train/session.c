@@ -322,7 +322,8 @@ static int run(struct session *s)
         r = one_step(s);
     }
     show_end(&s->show);
-    if (r == TRAIN_OK && s->valid) {
+    const uint64_t last = trainer_at(s->trainer)->step;
+    if (r == TRAIN_OK && s->valid && (last == first || !due(last, o->valid_every))) {
         r = show_valid(s);
     }
     if (r == TRAIN_OK && o->checkpoint) {
