@@ -21,6 +21,7 @@ static const struct verb {
     {"tokenizer", verb_tokenizer, "make a vocabulary out of rows of prompts and answers"},
     {"model", verb_model, "train a model on such rows and write it as GGUF"},
     {"score", verb_score, "answer the prompts of rows with a model, and count exact answers"},
+    {"info", verb_info, "say what a checkpoint was made with, and how far it has come"},
 };
 
 static void print_usage(FILE *f)

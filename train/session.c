@@ -348,7 +348,8 @@ static int check_outputs(const struct session_options *o)
 
 int session_train(const struct session_options *o)
 {
-    const struct sigaction action = {.sa_handler = on_signal};
+    /* A second signal is obeyed at once. */
+    const struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     struct session s = {.o = o};
     int r = check_outputs(o);
 

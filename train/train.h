@@ -31,6 +31,7 @@ enum {
 int verb_tokenizer(int n, char **argv);
 int verb_model(int n, char **argv);
 int verb_score(int n, char **argv);
+int verb_info(int n, char **argv);
 
 /* ---- out.c ---- */
 

@@ -97,6 +97,8 @@ class Trainer(unittest.TestCase):
                 half = self.model('half.gguf', '--steps', 16, '--stop-after', 7, '--checkpoint', keep, *mode)
                 self.assertFalse(half.exists())  # it has not come to its end
                 again = self.home / 'again.gguf'
+                said = dict(line.split(None, 1) for line in fine('info', keep).splitlines())
+                self.assertEqual((said['steps_done'], said['n_steps'], said['weights']), ('7', '16', mode[1]))
                 fine('model', '--resume', keep, '--data', self.data, '--out', again, '--checkpoint', keep)
                 self.assertEqual(again.read_bytes(), whole)
                 fine('model', '--export', keep, '--out', self.home / 'exported.gguf')
@@ -169,6 +171,8 @@ class Trainer(unittest.TestCase):
                 (['score', self.home / 'none', self.held], 66, 'No such file'),
                 (['score', self.words], 64, 'both needed'),
                 (['score', self.words, self.held, '--kv', 'f64'], 64, 'none of f32, f16, int8'),
+                (['info'], 64, 'is missing'),
+                (['info', broken], 65, 'checksum'),
                 (['train'], 64, 'no such verb'),
                 ([], 64, 'usage')):
             with self.subTest(args=args):
@@ -191,7 +195,7 @@ class Trainer(unittest.TestCase):
     def test_help_names_every_verb_and_option(self):
         said = fine('help')
         self.assertEqual(fine('--help'), said)
-        for verb in ('tokenizer', 'model', 'score'):
+        for verb in ('tokenizer', 'model', 'score', 'info'):
             self.assertIn(verb, said)
             self.assertIn(f'usage: onebit-train {verb}', fine(verb, '--help'))
         self.assertTrue(fine('--version').startswith('onebit-train '))

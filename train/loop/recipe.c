@@ -137,6 +137,51 @@ bool recipe_check(const struct recipe *r, struct diag *ret_diag)
     return rows_fit(r, ret_diag);
 }
 
+/* The word for a number that stands for one; NULL: it does not. */
+static const char *word_for(const struct bound *b, uint64_t whole)
+{
+    const struct {
+        size_t at;
+        const char *const *names;
+    } words[] = {
+        {offsetof(struct recipe, weights), recipe_weights_names},
+        {offsetof(struct recipe, activations), recipe_activations_names},
+        {offsetof(struct recipe, head), recipe_head_names},
+        {offsetof(struct recipe, ste_weights), recipe_ste_names},
+        {offsetof(struct recipe, ste_activations), recipe_ste_names},
+        {offsetof(struct recipe, format), recipe_format_names},
+        {offsetof(struct recipe, schedule), recipe_schedule_names},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (words[i].at == b->at) {
+            return words[i].names[whole];
+        }
+    }
+    return NULL;
+}
+
+void recipe_print(FILE *f, const struct recipe *r)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(bounds); i++) {
+        uint64_t whole;
+        double real;
+        memcpy(&whole, (const char *)r + bounds[i].at, sizeof(whole));
+        memcpy(&real, (const char *)r + bounds[i].at, sizeof(real));
+        const char *word = bounds[i].real ? NULL : word_for(&bounds[i], whole);
+        (void)fprintf(f, "%-16s ", bounds[i].name);
+        if (bounds[i].real) {
+            (void)fprintf(f, "%.9g\n", real);
+        } else if (word) {
+            (void)fprintf(f, "%s\n", word);
+        } else if (bounds[i].at == offsetof(struct recipe, data_hash)) {
+            (void)fprintf(f, "fnv1a:%016" PRIx64 "\n", whole);
+        } else {
+            (void)fprintf(f, "%" PRIu64 "\n", whole);
+        }
+    }
+}
+
 struct net_shape recipe_shape(const struct recipe *r)
 {
     return (struct net_shape){

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "base/compiler.h"
 #include "base/diag.h"
@@ -53,6 +54,9 @@ struct progress_at {
 /** recipe_check() - every member within what it may be, and such that a net can be made and
  * exported; ret_diag names the member. Return: true when sound. */
 bool recipe_check(const struct recipe *r, struct diag *ret_diag);
+
+/** recipe_print() - a line for each member: its name and what it is */
+void recipe_print(FILE *f, const struct recipe *r);
 
 /** recipe_shape(), recipe_modes(), recipe_adamw(), recipe_schedule() - its parts, for who needs
  * them; of a checked recipe */
