@@ -148,8 +148,9 @@ struct model_info {
     /* Distinct weight formats, "I2_S+F16": the layers' by size descending, then those that only the
      * embedding and head have. */
     const char *formats;
-    /* Of the layers' matrices: "binary", "ternary", "int4", "int8", "f16", "bf16", "f32", "mixed"
-     * for several, "other" for one that only its format names (Q6_K, or two bits with weights of
+    /* Of the layers' matrices: "binary", "ternary", "int4", "int8", "f16", "bf16", "f32";
+     * "gptq-4bit" and "awq-8bit" for int4 and int8 in a file that says so; "mixed" for several,
+     * "other" for one that only its format names (Q6_K, or two bits with weights of
      * +2). */
     const char *quantization;
     uint64_t n_params;
@@ -495,67 +496,5 @@ struct model_cost {
  * Return: 0, or -EINVAL for a use that kv_pool_new() or stepper_new() would refuse. */
 MUST_USE int model_cost(const struct model *model, const struct model_use *use,
                         struct model_cost *ret);
-
-/* ---- a file in other weight formats (workbench `quantize` and `sensitivity`) ---- */
-
-struct requant; /* opaque: a GGUF file, and a format chosen for each of its tensors */
-
-struct requant_tensor {
-    const char *name;        /* borrowed from the requant; any bytes but NUL */
-    const char *format;      /* static: what it has */
-    const char *chosen;      /* static: what it will have */
-    uint64_t n_cols, n_rows; /* n_rows is 1 for a vector */
-    uint64_t bytes;          /* in `format` */
-    uint64_t chosen_bytes;   /* in `chosen` */
-    bool matrix;             /* two dimensions and more than one row: a format may be chosen */
-    bool floats;             /* F32, F16 or BF16 */
-    double error;            /* after writing: sqrt(sum (w' - w)^2 / sum w^2); before, < 0 */
-};
-
-/**
- * requant_open() - read a file's header; every tensor is chosen to stay as it is
- * @fd: regular file. Borrowed until requant_free().
- *
- * What graph the model has does not matter: it need not be one that this engine runs.
- * Return: MODEL_OK; MODEL_MALFORMED, which is also when tensors share bytes and are larger than the
- * file together; MODEL_UNSUPPORTED: a tensor in a format that is not read, or with three
- * dimensions; a negative errno.
- */
-MUST_USE int requant_open(struct requant **ret, int fd, struct diag *ret_diag);
-void requant_free(struct requant *q);
-
-size_t requant_count(const struct requant *q);
-void requant_tensor(const struct requant *q, size_t i, struct requant_tensor *ret);
-
-/** requant_bytes() - what tensor i would take; false for rows that are no whole blocks of the
- * format */
-MUST_USE bool requant_bytes(const struct requant *q, size_t i, const char *format, uint64_t *ret);
-
-/**
- * requant_choose() - the format that matrix i will have
- * @format: a name that gguf_writable() says can be encoded; NULL: what it has now
- *
- * Return: MODEL_OK; MODEL_UNSUPPORTED, with the tensor and both formats in diag: its weights are
- * quantized already, or its rows are no whole number of blocks; -EINVAL: no matrix, or no such
- * format.
- */
-MUST_USE int requant_choose(struct requant *q, size_t i, const char *format, struct diag *ret_diag);
-
-/** Called after every few rows. @name: of the tensor. @done, @total: bytes read, of all tensors. */
-typedef void requant_progress_fn(void *arg, const char *name, uint64_t done, uint64_t total);
-
-/**
- * requant_write() - write the file in the chosen formats
- * @fd:       empty, writable; synced on success. On failure its content is garbage.
- * @progress: may be NULL
- *
- * All keys are copied but general.alignment (the writer has its own) and general.file_type (one
- * number cannot name a mixture). May be called again with another choice. Memory: the header and
- * some rows.
- * Return: MODEL_OK; MODEL_MALFORMED: a weight that is to be quantized is not finite;
- * MODEL_UNSUPPORTED: weights too large for the chosen format's scales; a negative errno.
- */
-MUST_USE int requant_write(struct requant *q, int fd, requant_progress_fn *progress, void *arg,
-                           struct diag *ret_diag);
 
 #endif

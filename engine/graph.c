@@ -185,6 +185,13 @@ static void activate_rows(struct stepper *st, const struct layer *l)
 
 /* ---- a layer ---- */
 
+static void show_input(const struct stepper *st, enum step_part part, const struct input *in)
+{
+    if (st->watch) {
+        st->watch(st->watch_arg, part, in->x, in->stride, st->n_rows);
+    }
+}
+
 static void attention_half(struct layer_ctx *lc)
 {
     struct stepper *st = lc->st;
@@ -200,6 +207,7 @@ static void attention_half(struct layer_ctx *lc)
     const struct input h = rows_input(st, st->h, n_embd);
     rows_expect(l->q_norm, s->head_dim);
     rows_expect(l->k_norm, s->head_dim);
+    show_input(st, PART_QKV, &h);
     products_run(st->engine, &h, st->n_rows, qkv, ARRAY_SIZE(qkv));
     profile_part(st, PART_QKV);
     rows_expect(l->attn_sub_norm, n_q);
@@ -208,6 +216,7 @@ static void attention_half(struct layer_ctx *lc)
     profile_part(st, PART_NORM);
     const struct input att = rows_input(st, st->att, n_q);
     rows_expect(l->ffn_norm, n_embd);
+    show_input(st, PART_O, &att);
     products_run(st->engine, &att, st->n_rows, &o, 1);
     profile_part(st, PART_O);
 }
@@ -224,11 +233,13 @@ static void feed_forward_half(struct layer_ctx *lc)
     norm_rows(st, l->ffn_norm, act_wanted(&l->gate) | act_wanted(&l->up), true);
     const struct input h = rows_input(st, st->h, n_embd);
     rows_expect(l->ffn_sub_norm, n_ff);
+    show_input(st, PART_GATE_UP, &h);
     products_run(st->engine, &h, st->n_rows, gate_up, ARRAY_SIZE(gate_up));
     profile_part(st, PART_GATE_UP);
     activate_rows(st, l);
     const struct input act = rows_input(st, st->gate, n_ff);
     rows_expect(lc->layer_i + 1 < m->shape.n_layer ? l[1].attn_norm : m->output_norm, n_embd);
+    show_input(st, PART_DOWN, &act);
     products_run(st->engine, &act, st->n_rows, &down, 1);
     profile_part(st, PART_DOWN);
 }

@@ -20,7 +20,7 @@
 #define IMAGE_MAGIC "ONEBITPK"
 #define IMAGE_VERSION 2u
 #define IMAGE_ALIGN 64u
-#define IMAGE_PACK_ID "p5-" ONEBIT_VERSION
+#define IMAGE_PACK_ID "p6-" ONEBIT_VERSION
 #define IMAGE_META_BYTES_MAX ((size_t)64 << 20) /* 65,536 tensors with names are 6 MiB */
 #define IMAGE_VOCAB_BYTES_MAX ((size_t)1 << 30)
 
@@ -67,6 +67,8 @@ enum quantization {
     QUANT_F32,
     QUANT_MIXED, /* several */
     QUANT_OTHER, /* one that has no name but its formats */
+    QUANT_GPTQ,  /* QUANT_INT4, and the file says that it was made so */
+    QUANT_AWQ,   /* QUANT_INT8, likewise */
     QUANTS,
 };
 

@@ -30,9 +30,10 @@
 static const char *const section_names[IMAGE_SECTIONS] = {"META", "VOCAB", "WEIGHTS"};
 
 static const char *const quantization_names[QUANTS] = {
-    [QUANT_BINARY] = "binary", [QUANT_TERNARY] = "ternary", [QUANT_INT4] = "int4",
-    [QUANT_INT8] = "int8",     [QUANT_F16] = "f16",         [QUANT_BF16] = "bf16",
-    [QUANT_F32] = "f32",       [QUANT_MIXED] = "mixed",     [QUANT_OTHER] = "other",
+    [QUANT_BINARY] = "binary",  [QUANT_TERNARY] = "ternary", [QUANT_INT4] = "int4",
+    [QUANT_INT8] = "int8",      [QUANT_F16] = "f16",         [QUANT_BF16] = "bf16",
+    [QUANT_F32] = "f32",        [QUANT_MIXED] = "mixed",     [QUANT_OTHER] = "other",
+    [QUANT_GPTQ] = "gptq-4bit", [QUANT_AWQ] = "awq-8bit",
 };
 
 static int damaged(struct diag *d, uint64_t offset, const char *what)

@@ -293,7 +293,7 @@ static int read_facts(const struct packer *p, struct image_meta *m)
     m->head_low = p->head_low;
     m->gguf_bytes = p->g->size;
     const struct image_parts parts = parts_of(p);
-    m->quantization = pack_quantization(&parts);
+    m->quantization = pack_made_as(p->g, pack_quantization(&parts));
     return MODEL_OK;
 }
 

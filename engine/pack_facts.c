@@ -5,6 +5,8 @@
 
 #include "engine/gguf.h"
 #include "engine/image_write.h"
+#include "engine/requant.h"
+#include "engine/requant_made.h"
 
 static bool is_matrix(const struct image_parts *p, size_t i)
 {
@@ -63,6 +65,18 @@ enum quantization pack_quantization(const struct image_parts *p)
         ternary = ternary && (q != QUANT_TERNARY || tensor_is_ternary(p, i));
     }
     return ternary ? all : QUANT_OTHER;
+}
+
+enum quantization pack_made_as(const struct gguf *g, enum quantization q)
+{
+    struct strview method;
+
+    if (gguf_str(g, REQUANT_METHOD_KEY, &method, NULL) != GGUF_FOUND) {
+        return q;
+    }
+    return q == QUANT_INT4 && strview_is(method, requant_method_name(REQUANT_GPTQ))  ? QUANT_GPTQ
+           : q == QUANT_INT8 && strview_is(method, requant_method_name(REQUANT_AWQ)) ? QUANT_AWQ
+                                                                                     : q;
 }
 
 /* ---- formats ---- */

@@ -15,6 +15,10 @@ struct image_parts;
  * formats are ternary only when no weight of them is +2, so the codes are looked at. */
 enum quantization pack_quantization(const struct image_parts *p);
 
+/** pack_made_as() - the name beyond its family that a file's key onebit.quantize.method gives: int4
+ * by gptq, int8 by awq; otherwise q */
+enum quantization pack_made_as(const struct gguf *g, enum quantization q);
+
 /** pack_formats() - "I2_S+F16": the layers' formats, the one with most bytes first, then those that
  * only the embedding and head have */
 void pack_formats(const struct image_parts *p, char ret[PACK_FORMATS_BYTES]);

@@ -8,13 +8,16 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fdio.h"
 #include "base/filemap.h"
-#include "engine/engine.h"
+#include "engine/fit/grid.h"
 #include "engine/format.h"
 #include "engine/gguf.h"
 #include "engine/gguf_writer.h"
+#include "engine/requant.h"
+#include "engine/requant_made.h"
 #include "engine/tensor_format.h"
 
 #define CHUNK_WEIGHTS ((size_t)1 << 18) /* floats at a time; one row at least */
@@ -25,7 +28,9 @@ struct entry {
     enum format format, chosen;
     uint64_t n_cols, n_rows, offset; /* offset: in the file */
     bool vector;                     /* one dimension */
-    double error;                    /* < 0 before it is written */
+    bool made;                       /* its rows are in made_fd, at made_at */
+    uint64_t made_at;
+    struct requant_errors errors;
 };
 
 struct requant {
@@ -33,7 +38,12 @@ struct requant {
     struct gguf gguf;
     int fd;                /* borrowed */
     struct entry *entries; /* owned: gguf.n_tensors */
+    bool refine;           /* what is not made is refined, where its format has scales for that */
+    const char *method;    /* static: to be written into the file; NULL: nothing */
+    int made_fd;           /* owned; < 0: there is none */
 };
+
+static const struct requant_errors unknown_errors = {-1, -1, -1, -1};
 
 /* ---- the file ---- */
 
@@ -93,7 +103,7 @@ static int read_entry(const struct requant *q, const struct tensor_spaces *space
     ret->n_rows = t->dims[1];
     ret->offset = t->offset;
     ret->vector = t->n_dims == 1;
-    ret->error = -1;
+    ret->errors = unknown_errors;
     return MODEL_OK;
 }
 
@@ -123,6 +133,7 @@ int requant_open(struct requant **ret, int fd, struct diag *ret_diag)
         return -ENOMEM;
     }
     q->fd = fd;
+    q->made_fd = -1;
     int r = filemap_open(&q->file, fd);
     if (r == 0) {
         r = gguf_parse(&q->gguf, q->file.data, q->file.size, ret_diag);
@@ -144,6 +155,9 @@ void requant_free(struct requant *q)
     if (q) {
         gguf_deinit(&q->gguf);
         filemap_close(&q->file);
+        if (q->made_fd >= 0) {
+            (void)close(q->made_fd);
+        }
         free(q->entries);
         free(q);
     }
@@ -168,7 +182,10 @@ void requant_tensor(const struct requant *q, size_t i, struct requant_tensor *re
         .chosen_bytes = bytes_in(e, e->chosen),
         .matrix = is_matrix(e),
         .floats = is_float(e->format),
-        .error = e->error,
+        .error = e->errors.weights,
+        .rounding_error = e->errors.rounding,
+        .output_error = e->errors.outputs,
+        .rounding_output_error = e->errors.rounding_outputs,
     };
 }
 
@@ -211,15 +228,56 @@ int requant_choose(struct requant *q, size_t i, const char *format, struct diag 
     return MODEL_OK;
 }
 
+/* ---- what requant_fit() has made ---- */
+
+void requant_forget(struct requant *q)
+{
+    if (q->made_fd >= 0) {
+        (void)close(q->made_fd);
+    }
+    q->made_fd = -1;
+    q->refine = false;
+    q->method = NULL;
+    for (size_t i = 0; i < q->gguf.n_tensors; i++) {
+        q->entries[i].made = false;
+    }
+}
+
+void requant_refines(struct requant *q)
+{
+    q->refine = true;
+}
+
+void requant_holds(struct requant *q, int fd)
+{
+    assert(q->made_fd < 0);
+    q->made_fd = fd;
+}
+
+void requant_is_made(struct requant *q, size_t i, uint64_t at, const struct requant_errors *errors)
+{
+    q->entries[i].made = true;
+    q->entries[i].made_at = at;
+    q->entries[i].errors = *errors;
+}
+
+void requant_says(struct requant *q, const char *method)
+{
+    q->method = method;
+}
+
 /* ---- writing ---- */
 
 /* One tensor on its way: buffers for a chunk of rows. */
 struct flow {
     struct requant *q;
     struct gguf_writer *w;
-    uint8_t *in, *out;    /* owned: rows in the file's format and in the chosen one */
-    float *x, *again;     /* owned: the same as floats, and as they come back */
+    uint8_t *in, *out; /* owned: rows in the file's format and in the chosen one */
+    float *x, *again;  /* owned: the same as floats, and as they come back */
+    float *scales;     /* owned, like codes: of a row that is refined */
+    int8_t *codes;
     double error, power;  /* sums of squares: of what is lost, of what there was */
+    double rounded;       /* and of what rounding would have lost */
     uint64_t done, total; /* bytes read, of all tensors */
     requant_progress_fn *progress;
     void *arg;
@@ -248,7 +306,9 @@ static int flow_init(struct flow *f)
     f->out = malloc(most * WEIGHT_BYTES_MAX);
     f->x = calloc(most, sizeof(*f->x));
     f->again = calloc(most, sizeof(*f->again));
-    return f->in && f->out && f->x && f->again ? 0 : -ENOMEM;
+    f->scales = malloc(most * sizeof(*f->scales));
+    f->codes = malloc(most);
+    return f->in && f->out && f->x && f->again && f->scales && f->codes ? 0 : -ENOMEM;
 }
 
 static void flow_deinit(struct flow *f)
@@ -258,6 +318,8 @@ static void flow_deinit(struct flow *f)
     free(f->out);
     free(f->x);
     free(f->again);
+    free(f->scales);
+    free(f->codes);
 }
 
 static int read_rows(struct flow *f, const struct entry *e, uint64_t row, size_t n_rows)
@@ -319,17 +381,49 @@ static int tensor_scale(struct flow *f, const struct entry *e, float *ret)
     return MODEL_OK;
 }
 
-static int encode_rows(struct flow *f, const struct entry *e, size_t n_rows, float scale)
+/* One row encoded, and what it lost. */
+static double round_row(struct flow *f, const struct entry *e, size_t i, float scale)
 {
     const size_t cols = (size_t)e->n_cols, bytes = format_row_bytes(e->chosen, cols);
+    const float *x = f->x + i * cols;
+    double sum = 0;
+
+    format_encode_row(e->chosen, x, scale, cols, f->out + i * bytes);
+    format_decode_row(e->chosen, f->out + i * bytes, scale, cols, f->again);
+    for (size_t k = 0; k < cols; k++) {
+        const double lost = (double)f->again[k] - (double)x[k];
+        sum += lost * lost;
+    }
+    return sum;
+}
+
+/* The same refined, in its place. */
+static double refine_row(struct flow *f, const struct entry *e, const struct grid *g, size_t i)
+{
+    const size_t cols = (size_t)e->n_cols, bytes = format_row_bytes(e->chosen, cols);
+    const float *x = f->x + i * cols;
+    double sum = 0;
+
+    grid_refine_row(g, x, NULL, cols, f->scales, f->codes);
+    grid_store(g, f->scales, f->codes, cols, f->again, f->out + i * bytes);
+    for (size_t k = 0; k < cols; k++) {
+        const double d = f->scales[k / g->block], lost = d * f->codes[k] - (double)x[k];
+        sum += lost * lost;
+    }
+    return sum;
+}
+
+static int encode_rows(struct flow *f, const struct entry *e, size_t n_rows, float scale)
+{
+    struct grid grid;
+    const bool refine = f->q->refine && grid_of(e->chosen, &grid);
 
     for (size_t i = 0; i < n_rows; i++) {
-        format_encode_row(e->chosen, f->x + i * cols, scale, cols, f->out + i * bytes);
-        format_decode_row(e->chosen, f->out + i * bytes, scale, cols, f->again + i * cols);
+        const double rounded = round_row(f, e, i, scale);
+        f->rounded += rounded;
+        f->error += refine ? refine_row(f, e, &grid, i) : rounded;
     }
-    for (size_t i = 0; i < n_rows * cols; i++) {
-        const double lost = (double)f->again[i] - (double)f->x[i];
-        f->error += lost * lost;
+    for (size_t i = 0; i < n_rows * e->n_cols; i++) {
         f->power += (double)f->x[i] * (double)f->x[i];
     }
     if (!isfinite(f->error)) {
@@ -346,7 +440,7 @@ static int write_encoded(struct flow *f, struct entry *e)
     float scale = 1;
     int r = MODEL_OK;
 
-    f->error = f->power = 0;
+    f->error = f->power = f->rounded = 0;
     if (e->chosen == FORMAT_I2_S) {
         r = tensor_scale(f, e, &scale);
         if (r == MODEL_OK) {
@@ -362,7 +456,26 @@ static int write_encoded(struct flow *f, struct entry *e)
         advance(f, e, k);
         row += k;
     }
-    e->error = f->power > 0 ? sqrt(f->error / f->power) : 0;
+    e->errors = unknown_errors;
+    e->errors.weights = f->power > 0 ? sqrt(f->error / f->power) : 0;
+    e->errors.rounding = f->power > 0 ? sqrt(f->rounded / f->power) : 0;
+    return r;
+}
+
+static int write_made(struct flow *f, const struct entry *e)
+{
+    const size_t step = chunk_rows(e), bytes = format_row_bytes(e->chosen, (size_t)e->n_cols);
+    int r = 0;
+
+    for (uint64_t row = 0; r == 0 && row < e->n_rows;) {
+        const size_t k = e->n_rows - row < step ? (size_t)(e->n_rows - row) : step;
+        r = fd_read_all_at(f->q->made_fd, f->out, bytes * k, (off_t)(e->made_at + row * bytes));
+        if (r == 0) {
+            r = gguf_writer_raw(f->w, f->out, k);
+        }
+        advance(f, e, k);
+        row += k;
+    }
     return r;
 }
 
@@ -388,15 +501,20 @@ static int write_copied(struct flow *f, struct entry *e)
         advance(f, e, k);
         row += k;
     }
-    e->error = 0;
+    e->errors = unknown_errors;
+    e->errors.weights = 0;
     return r;
 }
 
 /* The alignment is the writer's own; a file type is one number for a mixture and means another
  * format to each program, while every tensor says its own. */
-static bool is_dropped(struct strview key)
+static bool is_dropped(struct strview key, bool encodes)
 {
     static const char *const dropped[] = {"general.alignment", "general.file_type"};
+
+    if (encodes && strview_is(key, REQUANT_METHOD_KEY)) {
+        return true; /* that was another time */
+    }
 
     for (size_t i = 0; i < ARRAY_SIZE(dropped); i++) {
         if (key.n == strlen(dropped[i]) && memcmp(key.data, dropped[i], key.n) == 0) {
@@ -406,16 +524,30 @@ static bool is_dropped(struct strview key)
     return false;
 }
 
+static bool encodes_any(const struct requant *q)
+{
+    for (size_t i = 0; i < q->gguf.n_tensors; i++) {
+        if (q->entries[i].chosen != q->entries[i].format) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int put_header(struct flow *f)
 {
     const struct gguf *g = &f->q->gguf;
+    const bool encodes = encodes_any(f->q);
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < g->n_keys; i++) {
-        r = is_dropped(g->keys[i].name) ? 0 : gguf_put_copy(f->w, &g->keys[i]);
+        r = is_dropped(g->keys[i].name, encodes) ? 0 : gguf_put_copy(f->w, &g->keys[i]);
     }
     if (r == 0 && !gguf_find(g, "general.quantization_version")) {
         r = gguf_put_u32(f->w, "general.quantization_version", 2);
+    }
+    if (r == 0 && f->q->method) {
+        r = gguf_put_str(f->w, REQUANT_METHOD_KEY, strview_of(f->q->method));
     }
     for (size_t i = 0; r == 0 && i < g->n_tensors; i++) {
         const struct entry *e = &f->q->entries[i];
@@ -442,7 +574,9 @@ int requant_write(struct requant *q, int fd, requant_progress_fn *progress, void
     }
     for (size_t i = 0; r == MODEL_OK && i < q->gguf.n_tensors; i++) {
         struct entry *e = &q->entries[i];
-        r = e->chosen == e->format ? write_copied(&f, e) : write_encoded(&f, e);
+        r = e->made                  ? write_made(&f, e)
+            : e->chosen == e->format ? write_copied(&f, e)
+                                     : write_encoded(&f, e);
     }
     if (r == MODEL_OK) {
         r = gguf_writer_end(f.w);

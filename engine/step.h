@@ -42,6 +42,11 @@ struct step_plan {
     unsigned act_kinds; /* bits: kinds that this model's matrices want */
 };
 
+/* Gets what goes into the products of a part, before they are computed: n_rows inputs, `stride`
+ * floats apart. */
+typedef void step_watch_fn(void *arg, enum step_part part, const float *x, size_t stride,
+                           size_t n_rows);
+
 struct stepper {
     struct engine *engine;     /* borrowed */
     const struct model *model; /* borrowed */
@@ -56,6 +61,9 @@ struct stepper {
     size_t n_rows;           /* of the step that runs */
     struct tuning tuning;
     _Atomic uint64_t *beats; /* borrowed, one more with each layer; NULL: nobody watches */
+
+    step_watch_fn *watch; /* NULL: nobody does, as ever in serving */
+    void *watch_arg;      /* borrowed */
 
     struct step_profile *profile;         /* borrowed; NULL: nobody measures */
     uint64_t profile_ns, profile_wait_ns; /* the clock and the pool's waiting at the last part */

@@ -10,7 +10,7 @@
 #include <stddef.h>
 
 #include "base/compiler.h"
-#include "engine/engine.h"
+#include "engine/requant.h"
 
 #define PLAN_BYTES_MAX ((size_t)1 << 20)
 #define PLAN_LINES_MAX 8192u /* times as many tensors as there are is the work of matching */

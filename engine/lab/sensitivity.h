@@ -8,6 +8,7 @@
 
 #include "base/compiler.h"
 #include "engine/lab/lab.h"
+#include "engine/requant.h"
 
 #define SENS_GROUPS_MAX 96u
 #define SENS_FORMATS_MAX 16u

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "engine/kv.h"
+#include "engine/requant.h"
 #include "tests/support/nomem.h"
 #include "tests/unit/engine/tiny.h"
 

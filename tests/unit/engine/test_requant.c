@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/engine.h"
+#include "engine/requant.h"
 #include "tests/unit/engine/tiny.h"
 
 static const struct tiny f32 = {.arch = "qwen3", .format = "F32", .head = "F32"};
