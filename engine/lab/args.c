@@ -57,7 +57,7 @@ static const struct option options[] = {
          VERB_INFO | VERB_LOGITS | VERB_GENERATE | VERB_PERPLEXITY | VERB_BENCH | VERB_QUANTIZE |
              VERB_SENSITIVITY | VERB_TUNE),
     FLAG("--jsonl", jsonl, VERB_TOKENIZE | VERB_DETOKENIZE),
-    FLAG("--special", special, VERB_TOKENIZE | VERB_PERPLEXITY | VERB_SENSITIVITY),
+    FLAG("--special", special, VERB_TOKENIZE | VERB_PERPLEXITY | VERB_SENSITIVITY | VERB_QUANTIZE),
     FLAG("--add-special", add_special, VERB_TOKENIZE),
     TEXT("--ids", ids, VERB_LOGITS | VERB_GENERATE),
     FLAG("--all", all, VERB_LOGITS),
@@ -80,7 +80,7 @@ static const struct option options[] = {
     FLAG("--no-thinking", no_thinking, VERB_GENERATE | VERB_TEMPLATE),
     FLAG("--no-generation-prompt", no_generation_prompt, VERB_TEMPLATE),
     TEXT("--text", text, VERB_PERPLEXITY | VERB_SENSITIVITY),
-    INT("--ctx", ctx, VERB_PERPLEXITY | VERB_SENSITIVITY, 4, 65536),
+    INT("--ctx", ctx, VERB_PERPLEXITY | VERB_SENSITIVITY | VERB_QUANTIZE, 4, 65536),
     INT("--ctx", ctx, VERB_INFO, 1, MODEL_CTX_MAX),
     INT("--streams", b, VERB_INFO, 1, LAB_STREAMS_MAX),
     {.name = "--board", .kind = KIND_BOARD, .field = FIELD(board), .verbs = VERB_INFO},
@@ -88,8 +88,10 @@ static const struct option options[] = {
     TEXT("--format", format, VERB_MAKE | VERB_QUANTIZE),
     TEXT("--head", head, VERB_MAKE | VERB_QUANTIZE | VERB_GENERATE | VERB_BENCH),
     TEXT("--plan", plan, VERB_QUANTIZE),
+    TEXT("--method", method, VERB_QUANTIZE),
+    TEXT("--calibrate", calibrate, VERB_QUANTIZE),
     TEXT("--formats", formats, VERB_SENSITIVITY),
-    INT("--tokens", tokens, VERB_SENSITIVITY, 4, (uint64_t)1 << 30),
+    INT("--tokens", tokens, VERB_SENSITIVITY | VERB_QUANTIZE, 4, (uint64_t)1 << 30),
     INT("--bytes", bytes, VERB_SENSITIVITY, 1, UINT64_MAX),
     FLAG("--thirds", thirds, VERB_SENSITIVITY),
     INT("--ms", ms, VERB_TUNE, 1, 600000),
@@ -266,8 +268,9 @@ static int option(struct lab_args *a, unsigned verb, int n, char **argv, int *at
 
 int args_parse(struct lab_args *ret, unsigned verb, int n, char **argv)
 {
-    const bool info =
-        verb == VERB_INFO; /* what is not given there, the board or the file decides */
+    const bool quantize = verb == VERB_QUANTIZE,
+               info =
+                   verb == VERB_INFO; /* what is not given there, the board or the file decides */
     struct lab_args a = {
         .cpu = cpu_level_best(),
         .kv = KV_F16,
@@ -276,10 +279,10 @@ int args_parse(struct lab_args *ret, unsigned verb, int n, char **argv)
         .p = 128,
         .b = !info,
         .r = 3,
-        .ctx = info                       ? 0
-               : verb == VERB_SENSITIVITY ? 256
-                                          : 512,
-        .tokens = 2048,
+        .ctx = info                                   ? 0
+               : quantize || verb == VERB_SENSITIVITY ? 256
+                                                      : 512,
+        .tokens = quantize ? 8192 : 2048,
         .ms = 2000,
         .chunk = info                 ? 0
                  : verb == VERB_BENCH ? LAB_CHUNK_BENCH

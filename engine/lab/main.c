@@ -59,8 +59,14 @@ static const struct verb verbs[] = {
     {"pack", VERB_PACK, verb_pack, "MODEL --out FILE",
      "write a model's packed form, which every verb takes in place of the GGUF"},
     {"quantize", VERB_QUANTIZE, verb_quantize,
-     "IN.gguf OUT.gguf [--format FMT] [--head FMT] [--plan FILE] [--json]",
-     "write a model of float weights in smaller formats; a plan has lines `PATTERN FORMAT`"},
+     "IN.gguf OUT.gguf [--format FMT] [--head FMT] [--plan FILE]\n"
+     "      [--method rounding|refine|propagate|gptq|awq] [--calibrate TEXT [--special] [--tokens "
+     "N] "
+     "[--ctx N]]\n"
+     "      [--json]",
+     "write a model of float weights in smaller formats; a plan has lines `PATTERN FORMAT`; "
+     "methods\n"
+     "      beyond rounding fit codes and scales, to what a text makes of the layers' inputs"},
     {"sensitivity", VERB_SENSITIVITY, verb_sensitivity,
      "MODEL.gguf --text FILE [--special] [--formats A,B] [--thirds] [--tokens N] [--ctx N] "
      "[--chunk N]\n"
