@@ -3,14 +3,17 @@
 
 Other users are this process under another effective uid, so that part needs root; it is skipped loudly without."""
 import os
+import pathlib
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
 import test_seam
-from harness import HOOKED_RUNNER, PATIENCE, SANITIZED, Daemon, Peer, text_of, wait_for
+from harness import HOOKED_RUNNER, LAB, PATIENCE, SANITIZED, Daemon, Peer, text_of, wait_for
 
 OPEN = '[socket]\nmode = 0666\n'
 LONG = 60000
@@ -309,6 +312,30 @@ class Expectations(unittest.TestCase):
                 self.assertEqual(refusal(end), ('unknown_quantization', 400), name)
                 for valid in ('takane-1bit', 'bitnet-1.58', 'gptq-4bit', 'awq-8bit', 'mixed'):
                     self.assertIn(valid, end['message'])
+
+
+    def test_files_that_say_how_they_were_made_have_names_of_their_own(self):
+        with tempfile.TemporaryDirectory() as home:
+            home = pathlib.Path(home)
+            (home / 'text').write_text('turn the lights in the kitchen on, and those in the hall off\n' * 40)
+            subprocess.run([LAB, 'make', '--shape', 'tiny', '--format', 'F32', home / 'float.gguf'], check=True)
+            calibrate = ['--calibrate', home / 'text', '--ctx', '64', '--tokens', '256']
+            files = {'gptq': ('Q4_0', 'gptq-4bit', 'int4'), 'awq': ('Q8_0', 'awq-8bit', 'int8'),
+                     'rounding': ('Q4_0', 'int4', 'int4')}
+            for method, (fmt, _, _) in files.items():
+                subprocess.run([LAB, 'quantize', home / 'float.gguf', home / f'{method}.gguf', '--method', method,
+                                '--format', fmt, *(calibrate if method != 'rounding' else [])], check=True,
+                               stdout=subprocess.DEVNULL)
+            with Daemon(models=[home / f'{method}.gguf' for method in files]) as d, Peer(d) as peer:
+                for number, (method, (_, name, family)) in enumerate(files.items()):
+                    for i, expected in enumerate((name, family)):
+                        end = ask(peer, 10 * number + i + 1, model=method, quantization=expected)[0]
+                        self.assertEqual((end['type'], end.get('quantization')), ('done', name), end)
+                    other = 'awq-8bit' if method != 'awq' else 'gptq-4bit'
+                    end = ask(peer, 10 * number + 5, model=method, quantization=other)[0]
+                    self.assertEqual(refusal(end), ('quantization_mismatch', 409), end)
+                end = ask(peer, 99, model='rounding', quantization='gptq-4bit')[0]
+                self.assertEqual(refusal(end), ('quantization_mismatch', 409), end)
 
 
 class Rates(unittest.TestCase):
