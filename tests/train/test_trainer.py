@@ -152,7 +152,7 @@ class Trainer(unittest.TestCase):
                 (['tokenizer', '--data', bad, '--out', out, '--size', 100], 64, 'no whole number from 259'),
                 ([*fresh, '--data', bad], 65, 'bad.jsonl: line 2: lacks answer'),
                 ([*fresh, '--data', long, *SHAPE], 65, 'line 1: has more tokens than the context'),
-                ([*fresh, '--data', self.data, '--width', 96], 64, 'multiple of 128 for Q1_0'),
+                ([*fresh, '--data', self.data, '--width', 96], 64, 'multiple of 128 for binary weights in Q1_0'),
                 ([*fresh, '--data', self.data, '--format', 'TQ2_0'], 64, 'is for ternary weights with int8'),
                 ([*fresh, '--data', self.data, '--warmup', 2000], 64, 'warm-up is longer'),
                 ([*fresh, '--data', self.data, '--weights', 'bits'], 64, 'none of float, ternary, binary'),

@@ -92,24 +92,38 @@ static bool within(const struct recipe *r, const struct bound *b, struct diag *d
     return true;
 }
 
-/* The columns of every matrix of the layers are whole blocks of what it is stored as. */
-static bool rows_fit(const struct recipe *r, struct diag *d)
+/* The weights of a row that share a scale, or a block of what they are stored as. */
+static uint32_t block_of(const struct recipe *r)
 {
     const char *format = recipe_matrix_format(r);
-    const uint64_t q = r->n_head * r->head_dim;
     struct gguf_writable w;
 
+    if (r->weights == NET_W_BINARY) {
+        return 128; /* also where they are stored as floats */
+    }
     for (size_t i = 0; gguf_writable(i, &w); i++) {
-        if (strcmp(w.name, format) == 0 &&
-            (r->n_embd % w.block != 0 || r->n_ff % w.block != 0 || q % w.block != 0)) {
-            diag_set(d, 0,
-                     "width %" PRIu64 ", feed-forward %" PRIu64 " and heads of %" PRIu64
-                     " together: each has to be a multiple of %u for %s",
-                     r->n_embd, r->n_ff, q, w.block, format);
-            return false;
+        if (strcmp(w.name, format) == 0) {
+            return w.block;
         }
     }
-    return true;
+    return 1;
+}
+
+/* The columns of every matrix of the layers are whole blocks. */
+static bool rows_fit(const struct recipe *r, struct diag *d)
+{
+    const uint64_t q = r->n_head * r->head_dim;
+    const uint32_t block = block_of(r) > 32 ? block_of(r) : 32;
+
+    if (r->n_embd % block == 0 && r->n_ff % block == 0 && q % block == 0) {
+        return true;
+    }
+    diag_set(d, 0,
+             "width %" PRIu64 ", feed-forward %" PRIu64 " and heads of %" PRIu64
+             " together: each has to be a multiple of %u for %s weights in %s",
+             r->n_embd, r->n_ff, q, block, recipe_weights_names[r->weights],
+             recipe_matrix_format(r));
+    return false;
 }
 
 bool recipe_check(const struct recipe *r, struct diag *ret_diag)

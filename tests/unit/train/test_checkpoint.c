@@ -106,7 +106,7 @@ static void a_recipe_out_of_bounds_is_refused_by_name(void **state)
     diag = (struct diag){0};
     f = small_file(&toy);
     assert_int_equal(checkpoint_parse(&c, f.data, f.n, &diag), CHECKPOINT_MALFORMED);
-    assert_non_null(strstr(diag.text, "multiple of 128 for Q1_0"));
+    assert_non_null(strstr(diag.text, "multiple of 128 for binary weights in Q1_0"));
     free(f.data);
     toy_deinit(&toy);
 }
