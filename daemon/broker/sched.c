@@ -13,7 +13,6 @@
 #define BYTES_PER_TOKEN_MIN 1.0
 #define BYTES_PER_TOKEN_MAX 16.0
 #define RATE_FRESH_NS (5 * NS_PER_S)
-#define CREDIT_MAX 4096.0 /* of low: what was long ago is forgotten */
 /* Of all service, while low has work: a tenth of any minute, whole chunks and all. */
 #define LOW_SHARE 0.11
 #define RATE_WINDOW_NS (250 * NS_PER_MS)
@@ -85,7 +84,7 @@ static void charge(struct sched *s, struct job *j, uint64_t n)
         s->low_credit = fmax(s->low_credit - (double)n, 0);
     } else if (s->low_waits) {
         s->low_credit += (double)n * LOW_SHARE / (1 - LOW_SHARE);
-        s->low_credit = fmin(s->low_credit, CREDIT_MAX);
+        s->low_credit = fmin(s->low_credit, SCHED_CREDIT_MAX);
     }
 }
 

@@ -19,6 +19,7 @@
 #define SCHED_ACCOUNTS_MAX 4096u /* with jobs, that one plan looks at */
 #define SCHED_PROMPT_COST 1u     /* of a prompt token computed */
 #define SCHED_ANSWER_COST 2u     /* of an answer token */
+#define SCHED_CREDIT_MAX 4096.0  /* of low: what was long ago is forgotten */
 #define SCHED_STOP_US_MAX 2e6    /* of the engine's time, to be thrown away at once */
 #define SCHED_TABS 4u            /* models whose prompts an account tells apart in each class */
 

@@ -35,13 +35,16 @@ struct slots *plan_model(const struct planner *p, const struct job *j)
 }
 
 /* Low's credit is for service: a prompt that would get no tokens in this step is none. */
+static bool served(const struct planner *p, const struct job *j)
+{
+    return isinf(p->credit) || sched_next_cost(j, plan_model(p, j)->chunk_left) > 0;
+}
+
 static bool affordable(const struct planner *p, const struct job *j)
 {
-    if (isinf(p->credit)) {
-        return true;
-    }
-    const uint32_t cost = sched_next_cost(j, plan_model(p, j)->chunk_left);
-    return cost > 0 && p->credit >= cost;
+    const double cost = sched_next_cost(j, plan_model(p, j)->chunk_left);
+
+    return p->credit >= fmin(cost, SCHED_CREDIT_MAX);
 }
 
 /* Could a job be started, as far as this is known before room is asked for? */
@@ -61,7 +64,7 @@ static bool workable(const struct planner *p, const struct job *j)
 
     return !j->picked && !j->blocked && !j->parked && m && m->ready && !job_suspect(j) &&
            j->class_ >= p->s->limits.lowest &&
-           (p->counting || ((j->held || startable(p, j)) && affordable(p, j)));
+           (p->counting || ((j->held || startable(p, j)) && served(p, j)));
 }
 
 /* From `at` on in one of an account's lists, but not for ever: of very many that cannot start
@@ -175,8 +178,7 @@ static bool full(const struct planner *p)
 /* Into the plan, if it may and there is room. */
 static bool take(struct planner *p, struct job *j)
 {
-    if (full(p) || j->picked || !affordable(p, j) || !may_join(p, j) ||
-        (!j->held && !start(p, j))) {
+    if (full(p) || j->picked || !served(p, j) || !may_join(p, j) || (!j->held && !start(p, j))) {
         return false;
     }
     pick(p, j);
@@ -261,12 +263,14 @@ static size_t clear(struct planner *p, size_t n_turns)
     return n;
 }
 
+/* Credit is saved up for whose turn it is: else streams, a token at a time, would leave nothing for
+ * a prompt that begins. */
 static void plan_class(struct planner *p, int class_)
 {
     struct sched_turn *turns = p->s->turns;
     size_t n = p->credit >= SCHED_ANSWER_COST ? gather(p, class_) : 0;
 
-    while (n > 0 && !full(p) && p->credit > 0) {
+    while (n > 0 && !full(p) && affordable(p, turns[0].job)) {
         const unsigned n_shut = p->n_shut;
         struct job *after = next_of(p, turns[0].job); /* before a start moves it elsewhere */
         take(p, turns[0].job);

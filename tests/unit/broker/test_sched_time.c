@@ -1,4 +1,4 @@
-/* How long steps may be, and when one is not waited for. */
+/* How long steps may be, when one is not waited for, and for whom a share of the time is saved. */
 #include "tests/unit/broker/sched_rig.h"
 
 #define PASS_US 5000u
@@ -127,6 +127,36 @@ static void an_unknown_step_is_waited_for(void **state)
 
 #define KNOWN(f) cmocka_unit_test_setup(f, setup_known)
 
+/* Goal: low's share is saved up for whose turn it is. Method: high takes all places, a low stream
+ * of one user would take each bit of the share as it comes, and another's prompt costs 16 bits. */
+static void low_s_share_is_saved_for_a_prompt_whose_turn_it_is(void **state)
+{
+    struct job *stream, *prompt;
+    size_t n = 0;
+    (void)state;
+
+    rig.sched.limits.streams_max = 2;
+    rig.model.chunk = 32;
+    stream = submit(1, CLASS_LOW, 1);
+    (void)plan();
+    step();
+    for (size_t i = 0; i < 4; i++) {
+        (void)submit(0, CLASS_HIGH, 1);
+    }
+    for (size_t k = 0; k < 100; k++) {
+        (void)plan();
+        step();
+    }
+    prompt = submit(2, CLASS_LOW, 32);
+    while (prompt->left > 0 && n < 200) {
+        (void)plan();
+        step();
+        n++;
+    }
+    assert_int_equal(prompt->left, 0);
+    assert_true(stream->held);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -137,6 +167,7 @@ int main(void)
         KNOWN(fifo_stops_nothing),
         KNOWN(who_comes_too_often_finds_short_steps),
         TEST(an_unknown_step_is_waited_for),
+        TEST(low_s_share_is_saved_for_a_prompt_whose_turn_it_is),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
