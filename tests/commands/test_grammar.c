@@ -1,0 +1,189 @@
+#include "tests/support/test.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/commands/grammar.h"
+#include "train/commands/row.h"
+
+#define MIX "mix HassTurnOn 1\nwrap w\n  *\n"
+
+static int read_all(const char *text, struct grammar *g, struct grammar_fault *fault)
+{
+    int r;
+
+    *fault = (struct grammar_fault){0};
+    grammar_init(g);
+    r = grammar_read(g, "a.txt", strview_of(text), fault);
+    return r == 0 ? grammar_check(g, fault) : r;
+}
+
+/* Goal: what is wrong is refused by its kind, with the line. Method: a text for each. */
+static void each_fault_is_told_by_kind_and_line(void **state)
+{
+    static const struct {
+        const char *text;
+        int r;
+        uint32_t line;
+    } cases[] = {
+        {"hello\n", GRAMMAR_SYNTAX, 1},
+        {" indented\n", GRAMMAR_SYNTAX, 1},
+        {"= a\n  x\n= B\n  x\n", GRAMMAR_SYNTAX, 3},
+        {"= a\n= b\n  x\n", GRAMMAR_SYNTAX, 1},
+        {"= a\n  (x\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  x)\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  x => \n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  x => y z\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  0: x\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  %num(9,1)\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  %none\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  x\n\x01\n", GRAMMAR_SYNTAX, 3},
+        {"= a\n  {pet}\n", GRAMMAR_SLOT, 2},
+        {"= a\n  x @pet=dog\n", GRAMMAR_SLOT, 2},
+        {"= a\n  x @state=ajar\n", GRAMMAR_SLOT, 2},
+        {"= a\n  ((((((((((((((x))))))))))))))\n", GRAMMAR_LIMIT, 2},
+        {"mix HassDance 1\n", GRAMMAR_NAME, 1},
+        {"noise loud 1\n", GRAMMAR_NAME, 1},
+        {"noise typo 1001\n", GRAMMAR_SYNTAX, 1},
+        {MIX "frames f HassTurnOn w\n  on {name}\n= name\n  x\n= name\n  y\n", GRAMMAR_NAME, 8},
+        {MIX "frames f HassTurnOn w\n  on {name}\n", GRAMMAR_NAME, 5},
+        {MIX "frames f HassTurnOn v\n  on @domain=fan\n", GRAMMAR_NAME, 4},
+        {MIX "frames f HassTurnOn w\n  on @domain=fan\n= a\n  x\n", GRAMMAR_NAME, 6},
+        {MIX "frames f HassTurnOn w\n  on @domain=fan\n  on @domain=fan {domain:a}\n= a\n  x\n",
+         GRAMMAR_SLOT, 6},
+        {MIX "frames f HassTurnOn w\n  on @color=red\n", GRAMMAR_SLOT, 5},
+        {MIX "frames f HassListAddItem w\n  {item:a} [{name:a}]\n= a\n  x\n", GRAMMAR_SLOT, 5},
+        {MIX "frames f HassTurnOn w\n  <a>\n= a\n  <b>\n= b\n  <a>\n", GRAMMAR_RECURSIVE, 9},
+        {MIX "frames f HassTurnOn w\n  on * @domain=fan\n", GRAMMAR_SYNTAX, 4},
+        {"mix HassTurnOn 1\nwrap w\n  x\nframes f HassTurnOn w\n  @domain=fan on\n", GRAMMAR_SYNTAX,
+         2},
+        {MIX, GRAMMAR_NAME, 0},
+    };
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct grammar g;
+        struct grammar_fault fault;
+        const int r = read_all(cases[i].text, &g, &fault);
+        if (r != cases[i].r || fault.line != cases[i].line || fault.text[0] == '\0') {
+            fail_msg("case %zu: %d at line %u: %s", i, r, fault.line, fault.text);
+        }
+        grammar_deinit(&g);
+    }
+}
+
+static void sets_rows(const char *text, unsigned n, const char *prompt, const char *answer)
+{
+    const struct row_options options = {.seed = 1};
+    struct grammar g;
+    struct grammar_fault fault;
+    struct row row;
+    char got[ROW_ANSWER_MAX];
+
+    if (read_all(text, &g, &fault) != 0) {
+        fail_msg("line %u: %s", fault.line, fault.text);
+    }
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(row_draw(&g, &options, i, &row, &fault), 0);
+        row_answer(&row, got);
+        assert_string_equal(row.text, prompt);
+        assert_string_equal(got, answer);
+    }
+    grammar_deinit(&g);
+}
+
+/* Goal: each piece of the language says and means what its description says. */
+static void pieces_say_and_mean(void **state)
+{
+    (void)state;
+
+    sets_rows(MIX "frames f HassTurnOn w domain=light\n  turn on (the|the) light[0% x]s , ok\n", 5,
+              "turn on the lights, ok", "{\"intent\":\"HassTurnOn\",\"domain\":\"light\"}");
+    sets_rows("mix HassLightSet 1\nwrap w\n  please *\nframes f HassLightSet w\n"
+              "  set {area}'s light to {brightness:b}\n= area\n  the hall\n= b\n  half => 50\n",
+              5, "please set the hall's light to half",
+              "{\"intent\":\"HassLightSet\",\"area\":\"the hall\",\"brightness\":50}");
+    sets_rows(
+        "mix HassStartTimer 1\nwrap w\n  *\nframes f HassStartTimer w\n"
+        "  {conversation_command:c} in {minutes=five => 5} minutes\n= c\n  dim {area=hall} "
+        "@change=down\n",
+        5, "dim hall in five minutes",
+        "{\"intent\":\"HassStartTimer\",\"minutes\":5,\"conversation_command\":\"dim hall\"}");
+    sets_rows(MIX "frames f HassTurnOn w\n  {name=it} on , <=name> please\n", 5, "it on, it please",
+              "{\"intent\":\"HassTurnOn\",\"name\":\"it\"}");
+}
+
+/* Goal: a capture ends up with the words as they stand after noise. Method: noise in every row. */
+static void noise_keeps_spans_and_sentence_together(void **state)
+{
+    static const char text[] =
+        MIX "frames f HassTurnOn w\n  please turn on {name=anna's reading corner lamp} right now\n"
+            "noise typo 1000\nnoise filler 500\nnoise repeat 500\nnoise apostrophe 500\n"
+            "noise full 500\n= filler\n  uh\n";
+    const struct row_options options = {.seed = 5};
+    struct grammar g;
+    struct grammar_fault fault;
+    struct row row;
+    unsigned changed = 0;
+    (void)state;
+
+    assert_int_equal(read_all(text, &g, &fault), 0);
+    for (unsigned i = 0; i < 2000; i++) {
+        char name[128];
+        assert_int_equal(row_draw(&g, &options, i, &row, &fault), 0);
+        const struct strview v = row_value(&row, SLOT_NAME);
+        strview_copy(name, sizeof(name), v);
+        assert_int_equal(strlen(row.text), row.n);
+        assert_non_null(strstr(row.text, name));
+        assert_true(v.n >= 20 && v.data[0] != ' ' && v.data[v.n - 1] != ' ');
+        changed += strcmp(row.text, "please turn on anna's reading corner lamp right now") != 0;
+    }
+    assert_true(changed > 1800);
+    grammar_deinit(&g);
+}
+
+/* Goal: an answer that the schema does not have is refused when it is drawn. */
+static void an_unfit_answer_is_refused(void **state)
+{
+    const struct row_options options = {.seed = 1};
+    struct grammar g;
+    struct grammar_fault fault;
+    struct row row;
+    (void)state;
+
+    assert_int_equal(read_all(MIX "frames f HassTurnOn w\n  hello\n", &g, &fault), 0);
+    assert_int_equal(row_draw(&g, &options, 0, &row, &fault), GRAMMAR_STUCK);
+    assert_int_equal(fault.line, 4);
+    grammar_deinit(&g);
+    assert_int_equal(read_all("mix HassLightSet 1\nwrap w\n  *\nframes f HassLightSet w\n"
+                              "  make it {color=mauve}\n",
+                              &g, &fault),
+                     0);
+    assert_int_equal(row_draw(&g, &options, 0, &row, &fault), GRAMMAR_STUCK);
+    grammar_deinit(&g);
+}
+
+static void a_split_without_templates_is_refused(void **state)
+{
+    const struct row_options options = {.seed = 1, .split = ROW_VALID, .held_back = 0};
+    struct grammar g;
+    struct grammar_fault fault;
+    struct row row;
+    (void)state;
+
+    assert_int_equal(read_all(MIX "frames f HassTurnOn w\n  x @domain=fan\n", &g, &fault), 0);
+    assert_int_equal(row_draw(&g, &options, 0, &row, &fault), GRAMMAR_STUCK);
+    grammar_deinit(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_fault_is_told_by_kind_and_line),
+        cmocka_unit_test(pieces_say_and_mean),
+        cmocka_unit_test(noise_keeps_spans_and_sentence_together),
+        cmocka_unit_test(an_unfit_answer_is_refused),
+        cmocka_unit_test(a_split_without_templates_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

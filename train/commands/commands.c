@@ -1,0 +1,210 @@
+/* onebit-train commands: draws rows from a grammar and writes them as JSONL. */
+#include "train/commands/commands.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train/commands/row.h"
+
+#define USAGE                                                                                      \
+    "usage: onebit-train commands --count N [--seed S] [--split train|valid|all]\n"                \
+    "           [--templates FRACTION] [--grammar FOLDER] [-o FILE]\n"                             \
+    "  --count N             rows to write, 1 to 100000000\n"                                      \
+    "  --seed S              chooses the rows; the same seed, the same bytes (default 1)\n"        \
+    "  --split PART          train: templates not held back; valid: those held back;\n"            \
+    "                        all (default): both\n"                                                \
+    "  --templates FRACTION  of the templates held back from training (default 0.05)\n"            \
+    "  --grammar FOLDER      its *.txt (default train/commands/grammar)\n"                         \
+    "  -o, --output FILE     instead of standard output\n"
+
+struct wants {
+    uint64_t count;
+    struct row_options rows;
+    const char *grammar, *output;
+};
+
+static int usage(const char *what, const char *value)
+{
+    fprintf(stderr, "onebit-train commands: %s%s\n%s", what, value, USAGE);
+    return 2;
+}
+
+static bool whole(const char *text, uint64_t max, uint64_t *ret)
+{
+    char *end;
+
+    errno = 0;
+    const unsigned long long n = strtoull(text, &end, 10);
+    *ret = n;
+    return text[0] >= '0' && text[0] <= '9' && *end == '\0' && errno == 0 && n <= max;
+}
+
+/* "0.05" in parts of a million, without floating point: the same everywhere. */
+static bool fraction(const char *text, uint32_t *ret)
+{
+    uint32_t n = 0, scale = 1000000;
+
+    if (strcmp(text, "0") == 0) {
+        *ret = 0;
+        return true;
+    }
+    if (strncmp(text, "0.", 2) != 0 || text[2] == '\0') {
+        return false;
+    }
+    for (const char *c = text + 2; *c; c++) {
+        scale /= 10;
+        if (*c < '0' || *c > '9' || scale == 0) {
+            return false;
+        }
+        n += (uint32_t)(*c - '0') * scale;
+    }
+    *ret = n;
+    return true;
+}
+
+static int split_of(const char *text)
+{
+    static const char *const names[] = {
+        [ROW_ALL] = "all", [ROW_TRAIN] = "train", [ROW_VALID] = "valid"};
+
+    for (int i = 0; i < (int)ARRAY_SIZE(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int parse(int argc, char **argv, struct wants *w)
+{
+    static const struct option options[] = {
+        {"count", required_argument, NULL, 'n'},   {"seed", required_argument, NULL, 's'},
+        {"split", required_argument, NULL, 'p'},   {"templates", required_argument, NULL, 't'},
+        {"grammar", required_argument, NULL, 'g'}, {"output", required_argument, NULL, 'o'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    int c;
+
+    optind = 1;
+    while ((c = getopt_long(argc, argv, "o:h", options, NULL)) != -1) {
+        int split = 0;
+        if (c == 'h') {
+            fputs(USAGE, stdout);
+            return -1;
+        }
+        if (c == 'n' && (!whole(optarg, 100000000, &w->count) || w->count == 0)) {
+            return usage("no count of rows: ", optarg);
+        }
+        if (c == 's' && !whole(optarg, UINT64_MAX, &w->rows.seed)) {
+            return usage("no seed: ", optarg);
+        }
+        if (c == 't' && !fraction(optarg, &w->rows.held_back)) {
+            return usage("no fraction from 0 to 0.999999: ", optarg);
+        }
+        if (c == 'p' && (split = split_of(optarg)) < 0) {
+            return usage("no split: ", optarg);
+        }
+        if (c == 'p') {
+            w->rows.split = (enum row_split)split;
+        }
+        w->grammar = c == 'g' ? optarg : w->grammar;
+        w->output = c == 'o' ? optarg : w->output;
+        if (c == '?') {
+            return usage("see below", "");
+        }
+    }
+    if (optind < argc) {
+        return usage("too much: ", argv[optind]);
+    }
+    return w->count == 0 ? usage("--count is missing", "") : 0;
+}
+
+static void write_text(FILE *to, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '"' || *text == '\\') {
+            putc('\\', to);
+        }
+        putc(*text, to);
+    }
+}
+
+static int write_rows(const struct grammar *g, const struct wants *w, FILE *to,
+                      struct grammar_fault *fault)
+{
+    char answer[ROW_ANSWER_MAX], template[ROW_TEMPLATE_MAX];
+    struct row row;
+
+    for (uint64_t i = 0; i < w->count; i++) {
+        const int r = row_draw(g, &w->rows, i, &row, fault);
+        if (r != 0) {
+            return r;
+        }
+        row_answer(&row, answer);
+        row_template(&row, template);
+        fputs("{\"prompt\":\"", to);
+        write_text(to, row.text);
+        fputs("\",\"answer\":\"", to);
+        write_text(to, answer);
+        fprintf(to, "\",\"template\":\"%s\"}\n", template);
+        if (ferror(to)) {
+            break;
+        }
+    }
+    return 0;
+}
+
+static int write_file(const struct grammar *g, const struct wants *w, struct grammar_fault *fault)
+{
+    FILE *to = w->output ? fopen(w->output, "w") : stdout;
+
+    if (!to) {
+        const int r = -errno;
+        snprintf(fault->text, sizeof(fault->text), "%s: %s", w->output, strerror(errno));
+        return r;
+    }
+    errno = 0;
+    int r = write_rows(g, w, to, fault);
+    const bool bad = ferror(to) != 0 || fflush(to) != 0;
+    const int why = errno;
+    if (w->output && fclose(to) != 0 && !bad && r == 0) {
+        r = -errno;
+    } else if (bad && r == 0) {
+        r = why ? -why : -EIO;
+    }
+    if (r < 0) {
+        snprintf(fault->text, sizeof(fault->text), "%s: %s", w->output ? w->output : "output",
+                 strerror(-r));
+    }
+    return r;
+}
+
+int commands_main(int argc, char **argv)
+{
+    struct wants w = {.rows = {.seed = 1, .held_back = 50000}, .grammar = "train/commands/grammar"};
+    struct grammar_fault fault = {.text = "out of memory"};
+    struct grammar g;
+    int r = parse(argc, argv, &w);
+
+    if (r != 0) {
+        return r < 0 ? 0 : r;
+    }
+    grammar_init(&g);
+    r = grammar_read_folder(&g, w.grammar, &fault);
+    if (r == 0) {
+        r = grammar_check(&g, &fault);
+    }
+    if (r == 0) {
+        r = write_file(&g, &w, &fault);
+    }
+    if (r != 0 && fault.line) {
+        fprintf(stderr, "onebit-train commands: %s:%u: %s\n", fault.file, fault.line, fault.text);
+    } else if (r != 0) {
+        fprintf(stderr, "onebit-train commands: %s\n", fault.text);
+    }
+    grammar_deinit(&g);
+    return r == 0 ? 0 : 1;
+}
