@@ -7,7 +7,7 @@
 
 #include "train/commands/grammar.h"
 
-/* How often each slot is filled, and stars stand, in some piece: at least and at most; 2 is many. */
+/* How often each slot is filled, and stars stand, in some piece: at least, at most; 2 is many. */
 struct fill {
     uint8_t min[N_SLOTS], max[N_SLOTS], star_min, star_max;
 };

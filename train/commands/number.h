@@ -18,7 +18,7 @@ enum number_how {
 #define NUMBER_ROOM 96u
 
 /**
- * number_draw() - choose a number from @lo to @hi, round ones more often in a wide range, and say it
+ * number_draw() - choose a number from @lo to @hi, in a wide range a round one, and say it
  * @hi:       at most NUMBER_MAX
  * @ret_text: room for NUMBER_ROOM bytes: words with a space between them
  * @ret_value: room for 16 bytes: digits, with ".5" for NUMBER_HALF

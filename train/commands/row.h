@@ -36,8 +36,8 @@ struct row_options {
  * row_draw() - the row with this number; the same wherever and whenever it is asked for
  * @g: checked
  *
- * Return: GRAMMAR_OK; or GRAMMAR_STUCK with @ret_fault: no frame of the split gave an answer, or one
- * gave what the schema does not have.
+ * Return: GRAMMAR_OK; or GRAMMAR_STUCK with @ret_fault: no frame of the split gave an answer, or
+ * one gave what the schema does not have.
  */
 MUST_USE int row_draw(const struct grammar *g, const struct row_options *options, uint64_t number,
                       struct row *ret, struct grammar_fault *ret_fault);

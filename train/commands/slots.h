@@ -72,7 +72,7 @@ unsigned intent_find(struct strview name);
 /** slot_takes() - may the slot have this value? */
 bool slot_takes(enum slot slot, struct strview value);
 
-/** slots_fault() - what keeps these slots (bits) from being an answer of this intent; NULL: nothing */
+/** slots_fault() - why these slots (bits) are no answer of this intent; NULL: they are */
 const char *slots_fault(unsigned intent, uint32_t have);
 
 #endif
