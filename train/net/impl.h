@@ -6,12 +6,11 @@
 #include "train/net/net.h"
 #include "train/net/team.h"
 
-#define GROUP 128u     /* columns that share a scale of binary weights, as in Q1_0 */
-#define HEAD_BLOCK 32u /* columns that share a scale of the head's int8 input, as with Q8_0 */
-#define HEAD_ROWS 256u /* tokens whose logits are in memory at once */
-#define QUERY_ROWS 64u /* queries whose scores are */
-#define CHUNK_TOKENS                                                                               \
-    2048u /* whole sequences of so many tokens are computed at once, or one longer */
+#define GROUP 128u        /* columns that share a scale of binary weights, as in Q1_0 */
+#define HEAD_BLOCK 32u    /* columns that share a scale of the head's int8 input, as with Q8_0 */
+#define HEAD_ROWS 256u    /* tokens whose logits are in memory at once */
+#define QUERY_ROWS 64u    /* queries whose scores are */
+#define CHUNK_TOKENS 512u /* whole sequences of so many are computed at once, or one longer */
 
 /* The four distinct inputs of a layer's matrices. */
 enum input { IN_QKV, IN_O, IN_GATE_UP, IN_DOWN, INPUTS };
