@@ -4,9 +4,11 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "train/net/net.h"
 
 #define DRAW_NS (250 * NS_PER_MS)
 
@@ -21,11 +23,17 @@ static void say_recipe(const struct recipe *r)
                   (unsigned long long)r->n_vocab);
     (void)fprintf(stderr,
                   "%s weights, %s activations, %s head; %llu rows, batches of %llu x %llu, seed "
-                  "%llu, %llu threads\n",
+                  "%llu, %llu threads, OpenBLAS's kernels for %s\n",
                   recipe_weights_names[r->weights], recipe_activations_names[r->activations],
                   recipe_head_names[r->head], (unsigned long long)r->n_rows,
                   (unsigned long long)r->batch, (unsigned long long)r->accumulate,
-                  (unsigned long long)r->seed, (unsigned long long)r->n_threads);
+                  (unsigned long long)r->seed, (unsigned long long)r->n_threads, net_kernels());
+    if (getenv("OPENBLAS_CORETYPE")) { /* half the speed, if it is another CPU's */
+        (void)fputs(
+            "OPENBLAS_CORETYPE is set, and chose these kernels; without it OpenBLAS chooses "
+            "those that this CPU runs best\n",
+            stderr);
+    }
 }
 
 void show_begin(struct show *s, const struct recipe *recipe, uint64_t at, uint64_t n_steps,
