@@ -1,8 +1,8 @@
 /* onebit-train: makes models whose weights have one bit from the first step on. One verb a call.
  *
  * Results go to standard output, everything else to standard error, and the exit code says which
- * kind of trouble it was (train.h). Nothing is read from the environment or from files that are not
- * named. */
+ * kind of trouble it was (train.h). No file is read that is not named; of the environment OpenBLAS
+ * takes which kernels it runs, and a training says which they are. */
 #include <stdio.h>
 #include <string.h>
 
