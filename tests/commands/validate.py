@@ -13,7 +13,7 @@ import pathlib
 import subprocess
 import sys
 
-COUNT = 60000
+COUNT = 40000
 TEXTS = {'name', 'area', 'floor', 'item', 'search_query', 'message', 'conversation_command'}
 
 
