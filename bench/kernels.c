@@ -229,6 +229,11 @@ static void run_quant_token(const struct kernels *k, struct values *v)
     k->quant_token(v->x, N_VALUES, N_VALUES, v->q, v->d, v->s);
 }
 
+static void run_binarize(const struct kernels *k, struct values *v)
+{
+    v->sink = k->binarize(v->x, v->y, N_VALUES, v->sums);
+}
+
 static void run_dot_f32(const struct kernels *k, struct values *v)
 {
     v->sink = k->dot_f32(v->x, v->y, N_VALUES);
@@ -344,6 +349,7 @@ static void bench_values(const struct args *a, enum cpu_level level, const struc
     } slots[] = {
         {"quant", run_quant, 4, 1},
         {"quant_token", run_quant_token, 4, 1},
+        {"binarize", run_binarize, 8, 1},
         {"quad_sums", run_quad_sums, 1, 1},
         {"dot_f32", run_dot_f32, 4, 1},
         {"dot_f16", run_dot_f16, 2, 1},

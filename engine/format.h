@@ -118,6 +118,9 @@ void format_encode_tail(enum format f, float scale, uint8_t *ret);
 void format_pack_panel(enum format f, const uint8_t *rows, float scale, size_t n_rows,
                        size_t n_cols, uint8_t *panel);
 
+/** format_panel_for_signs() - a panel of B1 becomes one of X1, which has the same bits elsewhere */
+void format_panel_for_signs(uint8_t *panel, size_t n_cols);
+
 /** format_unpack_row() - one row of a packed matrix as floats, equal to format_decode_row() of the
  * GGUF row */
 void format_unpack_row(enum format f, const uint8_t *packed, size_t row, size_t n_cols, float *ret);

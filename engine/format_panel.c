@@ -162,6 +162,7 @@ static void pack_block(enum format f, const uint8_t *block, size_t row, uint8_t 
         break;
     case PANEL_NONE:
     case PANEL_TROW:
+    case PANEL_X1:
     case PANELS:
         break;
     }
@@ -184,6 +185,23 @@ void format_pack_panel(enum format f, const uint8_t *rows, float scale, size_t n
         for (size_t b = 0; b < n_blocks; b++) {
             pack_block(f, rows + b * info->block_bytes, row, panel + b * group_bytes);
         }
+    }
+}
+
+/* The four bytes of a row's line, which lie PANEL_ROWS apart, come to lie side by side. */
+void format_panel_for_signs(uint8_t *panel, size_t n_cols)
+{
+    _Static_assert(B1_GROUP == X1_GROUP && B1_GROUP_BYTES == X1_GROUP_BYTES, "the same bits");
+
+    for (size_t l = 0; l < n_cols / 32; l++) {
+        uint8_t *line = panel + l / 4 * X1_GROUP_BYTES + 32 + l % 4 * X1_LINE_BYTES;
+        uint8_t words[X1_LINE_BYTES];
+        for (size_t row = 0; row < PANEL_ROWS; row++) {
+            for (size_t i = 0; i < 4; i++) {
+                words[4 * row + i] = line[i * PANEL_ROWS + row];
+            }
+        }
+        memcpy(line, words, sizeof(words));
     }
 }
 
@@ -280,6 +298,7 @@ static void unpack_group(enum panel_kind kind, const uint8_t *group, size_t row,
         break;
     case PANEL_NONE:
     case PANEL_TROW:
+    case PANEL_X1:
     case PANELS:
         break;
     }

@@ -75,6 +75,14 @@ static bool chip_has(enum cpu_level level)
     return level == CPU_AVX2 ? x86_width() >= 2 : level == CPU_AVX512 && x86_width() >= 512;
 }
 
+bool cpu_counts_bits(void)
+{
+    uint32_t a, b, c, d;
+
+    return x86_width() >= 512 && __get_cpuid_count(7, 0, &a, &b, &c, &d) &&
+           has_all(c, bit_AVX512VPOPCNTDQ);
+}
+
 #elif defined(__aarch64__)
 
 /* Bits of the kernel's hardware capability words, by value: older headers lack the later ones. */
@@ -105,6 +113,15 @@ static bool chip_has(enum cpu_level level)
 #else
 
 static bool chip_has(enum cpu_level level)
+{
+    return false;
+}
+
+#endif
+
+#if !defined(__x86_64__)
+
+bool cpu_counts_bits(void)
 {
     return false;
 }

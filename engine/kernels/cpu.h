@@ -32,6 +32,10 @@ MUST_USE bool cpu_level_parse(const char *name, enum cpu_level *ret);
  */
 bool cpu_level_present(enum cpu_level level);
 
+/** cpu_counts_bits() - has an AVX-512 chip vector counts of bits (VPOPCNTDQ)? No level of its own:
+ * the first chips of the level lack it, and it matters to products of bits by bits alone. */
+bool cpu_counts_bits(void);
+
 /** cpu_level_best() - the highest level present */
 enum cpu_level cpu_level_best(void);
 

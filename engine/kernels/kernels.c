@@ -17,6 +17,7 @@ static const struct panel_info infos[PANELS] = {
     [PANEL_K4] = {"k4", K_GROUP, K4_GROUP_BYTES, 0, ACT_BLOCK},
     [PANEL_K5] = {"k5", K_GROUP, K5_GROUP_BYTES, 0, ACT_BLOCK},
     [PANEL_K6] = {"k6", K_GROUP, K6_GROUP_BYTES, 0, ACT_BLOCK},
+    [PANEL_X1] = {"x1", X1_GROUP, X1_GROUP_BYTES, 0, 0},
 };
 
 const struct panel_info *panel_info(enum panel_kind kind)
@@ -52,8 +53,10 @@ static void take_avx2(struct kernels *k)
     k->panel[PANEL_K4] = panel_k4_avx2;
     k->panel[PANEL_K5] = panel_k5_avx2;
     k->panel[PANEL_K6] = panel_k6_avx2;
+    k->panel[PANEL_X1] = panel_x1_avx2;
     k->quant = quant_avx2;
     k->quant_token = quant_token_avx2;
+    k->binarize = binarize_avx2;
     k->dot_f32 = dot_f32_avx2;
     k->dot_f16 = dot_f16_avx2;
     k->dot_bf16 = dot_bf16_avx2;
@@ -120,6 +123,14 @@ static void take_avx512(struct kernels *k)
 }
 #endif
 
+#if HAVE_AVX512_COUNT
+static void take_avx512_count(struct kernels *k)
+{
+    k->panel[PANEL_X1] = panel_x1_avx512;
+    k->binarize = binarize_avx512;
+}
+#endif
+
 #if HAVE_NEON
 static void take_neon(struct kernels *k)
 {
@@ -139,8 +150,10 @@ static void take_neon(struct kernels *k)
     k->panel[PANEL_K4] = panel_k4_neon;
     k->panel[PANEL_K5] = panel_k5_neon;
     k->panel[PANEL_K6] = panel_k6_neon;
+    k->panel[PANEL_X1] = panel_x1_neon;
     k->quant = quant_neon;
     k->quant_token = quant_token_neon;
+    k->binarize = binarize_neon;
     k->dot_f32 = dot_f32_neon;
     k->dot_f16 = dot_f16_neon;
     k->dot_bf16 = dot_bf16_neon;
@@ -212,10 +225,12 @@ static void take_scalar(struct kernels *k)
                 [PANEL_K4] = panel_k4_scalar,
                 [PANEL_K5] = panel_k5_scalar,
                 [PANEL_K6] = panel_k6_scalar,
+                [PANEL_X1] = panel_x1_scalar,
             },
         .wide_step = WIDE_PASS / 2,
         .quant = quant_scalar,
         .quant_token = quant_token_scalar,
+        .binarize = binarize_scalar,
         .dot_f32 = dot_f32_scalar,
         .dot_f16 = dot_f16_scalar,
         .dot_bf16 = dot_bf16_scalar,
@@ -246,6 +261,11 @@ void kernels_init(struct kernels *k, enum cpu_level level)
 #if HAVE_AVX512
     if (level == CPU_AVX512) {
         take_avx512(k);
+    }
+#endif
+#if HAVE_AVX512_COUNT
+    if (level == CPU_AVX512 && cpu_counts_bits()) {
+        take_avx512_count(k);
     }
 #endif
 #if HAVE_NEON

@@ -14,6 +14,10 @@
  *       scale[16], uint8_t line[4][4][16]
  *                                        line l covers columns 32l..32l+31; bit k of byte [i][row]
  *                                        holds column 32l + 8i + k; set means +1, clear means -1
+ *   X1, per group of 128, the same weights for activations of +1 and -1:
+ *       scale[16], uint32_t line[4][16]
+ *                                        line l covers columns 32l..32l+31; bit k of word [row]
+ *                                        holds column 32l + k; set means +1, clear means -1
  *   I8, per group of 32:
  *       scale[16], int8_t tile[8][64]    tile c covers columns 4c..4c+3, by lane
  *   T64, T128, T256, per group of 64, 128, 256:
@@ -40,7 +44,8 @@
  *                                        weight in the 16 columns j: d * sc[j] * (code - 32)
  *
  * Activations are quantized once per token into blocks (struct act_q8); TROW wants quant_token's r
- * in d. How a row's result is summed up stands in NUMERICS.md. */
+ * in d. X1 takes binarize's bits in q, n_cols / 8 bytes a token, and what it returns in d, one a
+ * token; s is unused. How a row's result is summed up stands in NUMERICS.md. */
 #ifndef ENGINE_KERNELS_KERNELS_H
 #define ENGINE_KERNELS_KERNELS_H
 
@@ -67,6 +72,7 @@ enum panel_kind {
     PANEL_K4,
     PANEL_K5,
     PANEL_K6,
+    PANEL_X1,
     PANELS, /* count */
 };
 
@@ -74,6 +80,9 @@ enum panel_kind {
 #define B1_GROUP_BYTES 288
 #define B1_LINE_BYTES 64  /* ACT_BLOCK columns */
 #define B1_PANELS_BEST 8u /* panels of a call by tables, at most */
+#define X1_GROUP 128
+#define X1_GROUP_BYTES 288
+#define X1_LINE_BYTES 64 /* 32 columns */
 #define I8_GROUP 32
 #define I8_GROUP_BYTES 544
 #define T256_GROUP 256
@@ -193,6 +202,18 @@ typedef void wide_fn(const uint8_t *panels, size_t n_panels, size_t n_cols,
 typedef void quant_fn(const float *x, size_t n, size_t block, int8_t *q, float *d, int32_t *s);
 
 /**
+ * binarize_fn - one token's activations by their signs, for X1
+ * @x, @threshold: n floats
+ * @n:    a multiple of 32, at most KERN_COLS_MAX
+ * @bits: n / 8 bytes, any alignment; written. Bit i % 8 of byte i / 8 is clear where x[i] >=
+ *        threshold[i], which stands for +1, and set elsewhere, which stands for -1: where it equals
+ *        a weight's bit, the two differ.
+ *
+ * Return: 1; NaN where one of x is not finite, whose result the product then is.
+ */
+typedef float binarize_fn(const float *x, const float *threshold, size_t n, uint8_t *bits);
+
+/**
  * dot_f32_fn, dot_half_fn - float dot product of fixed order
  *
  * Sixteen partial sums, p[i % 16] = fma(w[i], x[i], p[i % 16]) with i ascending from p = 0; then
@@ -283,6 +304,7 @@ struct kernels {
     size_t wide_step;      /* tokens that take a wide product as long as fewer: WIDE_PASS or half */
     quant_fn *quant;
     quant_fn *quant_token;
+    binarize_fn *binarize;
     dot_f32_fn *dot_f32;
     dot_half_fn *dot_f16;
     dot_half_fn *dot_bf16;

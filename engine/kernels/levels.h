@@ -68,9 +68,10 @@
 
 panel_fn panel_b1_scalar, panel_i8_scalar, panel_t64_scalar, panel_t128_scalar, panel_t256_scalar,
     panel_trow_scalar, panel_n4_scalar, panel_n4m_scalar, panel_k4_scalar, panel_k5_scalar,
-    panel_k6_scalar;
+    panel_k6_scalar, panel_x1_scalar;
 quad_sums_fn quad_sums_scalar;
 quant_fn quant_scalar, quant_token_scalar;
+binarize_fn binarize_scalar;
 dot_f32_fn dot_f32_scalar;
 dot_half_fn dot_f16_scalar, dot_bf16_scalar;
 f32_to_f16_fn f32_to_f16_scalar;
@@ -84,11 +85,13 @@ add_scaled_fn add_scaled_scalar;
 rotate_fn rotate_halves_scalar, rotate_pairs_scalar;
 
 panel_fn panel_b1_avx2, panel_i8_avx2, panel_t64_avx2, panel_t128_avx2, panel_t256_avx2,
-    panel_trow_avx2, panel_n4_avx2, panel_n4m_avx2, panel_k4_avx2, panel_k5_avx2, panel_k6_avx2;
+    panel_trow_avx2, panel_n4_avx2, panel_n4m_avx2, panel_k4_avx2, panel_k5_avx2, panel_k6_avx2,
+    panel_x1_avx2;
 quad_sums_fn quad_sums_avx2;
 b1_panels_fn b1_panels_avx2;
 wide_fn wide_b1_avx2, wide_t256_avx2, wide_trow_avx2;
 quant_fn quant_avx2, quant_token_avx2;
+binarize_fn binarize_avx2;
 dot_f32_fn dot_f32_avx2;
 dot_half_fn dot_f16_avx2, dot_bf16_avx2;
 f32_to_f16_fn f32_to_f16_avx2;
@@ -104,6 +107,8 @@ rotate_fn rotate_halves_avx2, rotate_pairs_avx2;
 panel_fn panel_b1_avx512, panel_i8_avx512, panel_t64_avx512, panel_t128_avx512, panel_t256_avx512,
     panel_trow_avx512, panel_n4_avx512, panel_n4m_avx512, panel_k4_avx512, panel_k5_avx512,
     panel_k6_avx512;
+panel_fn panel_x1_avx512; /* these two: where the chip counts bits (VPOPCNTDQ) */
+binarize_fn binarize_avx512;
 panel_fn pair_t64_avx512, pair_t128_avx512, pair_t256_avx512, pair_trow_avx512;
 quad_sums_fn quad_sums_avx512;
 b1_panels_fn b1_panels_avx512;
@@ -121,11 +126,13 @@ add_scaled_fn add_scaled_avx512;
 rotate_fn rotate_halves_avx512, rotate_pairs_avx512;
 
 panel_fn panel_b1_neon, panel_i8_neon, panel_t64_neon, panel_t128_neon, panel_t256_neon,
-    panel_trow_neon, panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon;
+    panel_trow_neon, panel_n4_neon, panel_n4m_neon, panel_k4_neon, panel_k5_neon, panel_k6_neon,
+    panel_x1_neon;
 quad_sums_fn quad_sums_neon;
 b1_panels_fn b1_panels_neon;
 wide_fn wide_b1_neon, wide_t256_neon, wide_trow_neon;
 quant_fn quant_neon, quant_token_neon;
+binarize_fn binarize_neon;
 dot_f32_fn dot_f32_neon;
 dot_half_fn dot_f16_neon, dot_bf16_neon;
 f32_to_f16_fn f32_to_f16_neon;

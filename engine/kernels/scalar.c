@@ -135,6 +135,20 @@ void quant_token_scalar(const float *x, size_t n, size_t block, int8_t *q, float
     }
 }
 
+float binarize_scalar(const float *x, const float *threshold, size_t n, uint8_t *bits)
+{
+    bool broken = false;
+
+    assert(n % 32 == 0 && n <= KERN_COLS_MAX);
+
+    memset(bits, 0, n / 8);
+    for (size_t i = 0; i < n; i++) {
+        bits[i / 8] |= (uint8_t)((x[i] >= threshold[i] ? 0 : 1) << i % 8);
+        broken = broken || (bits_of(x[i]) & 0x7f800000) == 0x7f800000;
+    }
+    return broken ? float_of(0x7fc00000) : 1.0f;
+}
+
 static float tree(float p[16])
 {
     for (size_t half = 8; half > 0; half /= 2) {

@@ -233,6 +233,27 @@ static float k6_row(const uint8_t *panel, size_t row, size_t n_cols, const int8_
     return acc;
 }
 
+/* All blocks of B1 have d = 1 here, so that a group's part is the exact sum of its 128 columns. */
+static float x1_row(const uint8_t *panel, size_t row, size_t n_cols, const int8_t *q,
+                    const float *d, const int32_t *sums)
+{
+    const uint8_t *bits = (const uint8_t *)q;
+    float acc = 0;
+
+    for (size_t g = 0; g < n_cols / X1_GROUP; g++) {
+        const uint8_t *group = panel + g * X1_GROUP_BYTES;
+        int32_t s = 0;
+        for (size_t c = 0; c < X1_GROUP; c++) {
+            const uint8_t *line = group + 32 + c / 32 * X1_LINE_BYTES;
+            const bool plus = line[4 * row + c % 32 / 8] >> (c % 8) & 1;
+            const bool minus = bits[(g * X1_GROUP + c) / 8] >> (c % 8) & 1;
+            s += plus != minus ? 1 : -1;
+        }
+        acc = fmaf(f16_at(group, row), (float)s, acc);
+    }
+    return acc * d[0];
+}
+
 void quad_sums_scalar(const int8_t *q, size_t n_cols, uint8_t *ret)
 {
     for (size_t c = 0; c < n_cols; c += 4) {
@@ -274,3 +295,4 @@ PANEL(n4m, PANEL_N4M)
 PANEL(k4, PANEL_K4)
 PANEL(k5, PANEL_K5)
 PANEL(k6, PANEL_K6)
+PANEL(x1, PANEL_X1)

@@ -76,6 +76,8 @@ static bool check_all(enum cpu_level level, const struct kernels *want, const st
     CHECK_IF(quad_sums, "quad_sums", check_quad_sums(level, got->quad_sums))
     CHECK_IF(b1_panels, "b1_panels",
              check_b1_panels(got->quad_sums, got->b1_panels, got->panel[PANEL_B1]))
+    CHECK_IF(panel[PANEL_X1], "x1", check_x1(got->panel[PANEL_X1]))
+    CHECK_IF(binarize, "binarize", check_binarize(want->binarize, got->binarize))
     ok &= say("quant", check_quant(want->quant, got->quant));
     if (got->quant_token) {
         ok &= say("quant_token", check_quant(want->quant_token, got->quant_token));
@@ -102,7 +104,8 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
                   [PANEL_N4M] = panel_n4m_avx512,
                   [PANEL_K4] = panel_k4_avx512,
                   [PANEL_K5] = panel_k5_avx512,
-                  [PANEL_K6] = panel_k6_avx512},
+                  [PANEL_K6] = panel_k6_avx512,
+                  [PANEL_X1] = panel_x1_avx512},
         .quad_sums = quad_sums_avx512,
         .b1_panels = b1_panels_avx512,
         .pair = {[PANEL_T64] = pair_t64_avx512,
@@ -112,6 +115,7 @@ static bool table_of(enum cpu_level level, struct kernels *ret)
         .wide = {[PANEL_B1] = wide_b1_avx512},
         .quant = quant_avx512,
         .quant_token = quant_token_avx512,
+        .binarize = binarize_avx512,
         .dot_f32 = dot_f32_avx512,
         .dot_f16 = dot_f16_avx512,
         .dot_bf16 = dot_bf16_avx512,

@@ -65,6 +65,12 @@ bool check_quad_sums(enum cpu_level level, quad_sums_fn *fn);
  * @quad_sums: of the same level */
 bool check_b1_panels(quad_sums_fn *quad_sums, b1_panels_fn *fn, panel_fn *one);
 
+/* ---- signs for activations (check_signs.c) ---- */
+
+/** check_x1() - against the B1 product with d = 1 and q = +-1 */
+bool check_x1(panel_fn *fn);
+bool check_binarize(binarize_fn *want_fn, binarize_fn *got_fn);
+
 /* ---- several panels at once (check_wide.c) ---- */
 
 /** check_wide() - @one: the scalar function of the kind */
