@@ -146,13 +146,17 @@ struct model_info {
     const char *arch; /* "llama", "bitnet-b1.58", ...: engine/arch.h */
     const char *name; /* general.name, or "" */
     /* Distinct weight formats, "I2_S+F16": the layers' by size descending, then those that only the
-     * embedding and head have. */
+     * embedding and head have, then "binary-activations" or "int8-activations" where the file asks
+     * for other activations than the formats take. */
     const char *formats;
     /* Of the layers' matrices: "binary", "ternary", "int4", "int8", "f16", "bf16", "f32";
      * "gptq-4bit" and "awq-8bit" for int4 and int8 in a file that says so; "mixed" for several,
      * "other" for one that only its format names (Q6_K, or two bits with weights of
      * +2). */
     const char *quantization;
+    /* What the layers' matrices are multiplied with, where the file has the key onebit.activations:
+     * "binary", "int8"; "" where it is what their formats take. */
+    const char *activations;
     uint64_t n_params;
     uint64_t file_bytes;     /* of the GGUF */
     uint64_t packed_bytes;   /* of the packed form */

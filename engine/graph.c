@@ -64,7 +64,7 @@ void graph_embed(struct stepper *st)
 struct norm_ctx {
     struct stepper *st;
     const float *w;
-    unsigned kinds;
+    struct wanted wanted;
     bool add_h; /* first x += h, the result of the product before */
 };
 
@@ -80,12 +80,12 @@ static void norm_row(void *ctx, size_t row, unsigned thread_i)
         st->engine->kernels.add_scaled(x, h, s->residual_scale, x, n);
     }
     rms_norm(&st->engine->kernels, x, nc->w, n, s->eps, h);
-    rows_quantize(st, h, row, 0, n, nc->kinds);
+    rows_quantize(st, h, row, 0, n, nc->wanted);
 }
 
-static void norm_rows(struct stepper *st, const float *w, unsigned kinds, bool add_h)
+static void norm_rows(struct stepper *st, const float *w, struct wanted wanted, bool add_h)
 {
-    struct norm_ctx nc = {.st = st, .w = w, .kinds = kinds, .add_h = add_h};
+    struct norm_ctx nc = {.st = st, .w = w, .wanted = wanted, .add_h = add_h};
 
     rows_share(st, norm_row, &nc, st->n_rows, st->n_rows * st->model->shape.n_embd < ALONE_FLOATS);
     profile_part(st, PART_NORM);
@@ -103,7 +103,13 @@ static void finish_attention(void *ctx, size_t row, unsigned thread_i)
     if (lc->l->attn_sub_norm) {
         rms_norm(&st->engine->kernels, att, lc->l->attn_sub_norm, n, s->eps, att);
     }
-    rows_quantize(st, att, row, 0, n, act_wanted(&lc->l->o));
+    const struct wanted wanted = {act_wanted(&lc->l->o), lc->l->o_threshold};
+    rows_quantize(st, att, row, 0, n, wanted);
+}
+
+static struct wanted wanted_by_down(const struct layer *l)
+{
+    return (struct wanted){act_wanted(&l->down), l->down_threshold};
 }
 
 /* Must the product down wait for whole rows of its input: to norm them, or to find their one
@@ -112,7 +118,7 @@ static bool down_wants_rows(const struct layer *l)
 {
     const unsigned kinds = act_wanted(&l->down);
 
-    return l->ffn_sub_norm || (kinds & (1u << ACT_32 | 1u << ACT_256)) != kinds;
+    return l->ffn_sub_norm || (kinds & (1u << ACT_32 | 1u << ACT_256 | 1u << ACT_WIDE_32)) != kinds;
 }
 
 /* What follows the products gate and up: gate = act(gate) * up, then whatever the product down
@@ -135,7 +141,7 @@ static void finish_activation(void *ctx, size_t row, unsigned thread_i)
     if (fc->l->ffn_sub_norm) {
         rms_norm(&st->engine->kernels, gate, fc->l->ffn_sub_norm, s->n_ff, s->eps, gate);
     }
-    rows_quantize(st, gate, row, 0, s->n_ff, act_wanted(&fc->l->down));
+    rows_quantize(st, gate, row, 0, s->n_ff, wanted_by_down(fc->l));
 }
 
 /* A piece of a row, in runs that a first-level cache holds. Items are handed out from the last one
@@ -156,7 +162,7 @@ static void activate(void *ctx, size_t item, unsigned thread_i)
         const size_t n_cols = end - first < FF_RUN ? end - first : FF_RUN;
         gate_mul(gate + first, st->up + row * n + first, n_cols);
         if (!fc->wants_rows) {
-            rows_quantize(st, gate, row, first, n_cols, act_wanted(&fc->l->down));
+            rows_quantize(st, gate, row, first, n_cols, wanted_by_down(fc->l));
         }
     }
     if (fc->wants_rows && fc->pieces == 1) {
@@ -202,8 +208,9 @@ static void attention_half(struct layer_ctx *lc)
     const struct product qkv[] = {{&l->q, st->q, n_q}, {&l->k, st->k, n_kv}, {&l->v, st->v, n_kv}};
     const struct product o = {&l->o, st->h, n_embd};
 
-    norm_rows(st, l->attn_norm, act_wanted(&l->q) | act_wanted(&l->k) | act_wanted(&l->v),
-              lc->layer_i > 0);
+    const struct wanted wanted = {act_wanted(&l->q) | act_wanted(&l->k) | act_wanted(&l->v),
+                                  l->attn_threshold};
+    norm_rows(st, l->attn_norm, wanted, lc->layer_i > 0);
     const struct input h = rows_input(st, st->h, n_embd);
     rows_expect(l->q_norm, s->head_dim);
     rows_expect(l->k_norm, s->head_dim);
@@ -230,7 +237,8 @@ static void feed_forward_half(struct layer_ctx *lc)
     const struct product gate_up[] = {{&l->gate, st->gate, n_ff}, {&l->up, st->up, n_ff}};
     const struct product down = {&l->down, st->h, n_embd};
 
-    norm_rows(st, l->ffn_norm, act_wanted(&l->gate) | act_wanted(&l->up), true);
+    const struct wanted wanted = {act_wanted(&l->gate) | act_wanted(&l->up), l->ffn_threshold};
+    norm_rows(st, l->ffn_norm, wanted, true);
     const struct input h = rows_input(st, st->h, n_embd);
     rows_expect(l->ffn_sub_norm, n_ff);
     show_input(st, PART_GATE_UP, &h);
@@ -262,10 +270,9 @@ static void finish_row(void *ctx, size_t row, unsigned thread_i)
     float *x = st->wanted + row * n;
 
     rms_norm(&st->engine->kernels, x, m->output_norm, n, m->shape.eps, x);
-    rows_quantize(st, x, row, 0, n, act_wanted(&m->head));
+    rows_quantize(st, x, row, 0, n, (struct wanted){.kinds = act_wanted(&m->head)});
     if (st->best) {
-        const unsigned kinds = act_wanted(&m->head_low.rows);
-        rows_quantize(st, x, row, 0, n, kinds);
+        rows_quantize(st, x, row, 0, n, (struct wanted){.kinds = act_wanted(&m->head_low.rows)});
         const struct input in = rows_input(st, x, n);
         const struct act_q8 *act = &in.act[m->head_low.rows.act];
         head_measure(x, act->q + row * act->q_stride, act->d + row * act->d_stride, n,

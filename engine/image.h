@@ -92,6 +92,7 @@ struct image_meta {
     struct image_head head_low;
 };
 
+_Static_assert(sizeof(struct shape) % 8 == 0, "no gap behind it");
 _Static_assert(sizeof(struct image_meta) % 8 == 0, "arrays of 8-byte members follow");
 
 struct image_info {

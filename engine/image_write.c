@@ -90,9 +90,11 @@ static int write_vector(struct sink *s, enum format f, const uint8_t *data, size
     return r;
 }
 
-static int write_panels(struct sink *s, enum format f, const uint8_t *data, size_t n_cols,
-                        uint64_t n_rows)
+static int write_panels(struct sink *s, const struct image_source *source, const uint8_t *data)
 {
+    const enum format f = source->format;
+    const size_t n_cols = (size_t)source->info->dims[0];
+    const uint64_t n_rows = source->info->dims[1];
     const size_t bytes = format_panel_bytes(f, n_cols), row_bytes = format_row_bytes(f, n_cols);
     const float scale = format_tensor_scale(f, data, n_cols, n_rows);
     uint8_t *panel = malloc(bytes);
@@ -105,6 +107,9 @@ static int write_panels(struct sink *s, enum format f, const uint8_t *data, size
         const uint64_t left = n_rows - row;
         format_pack_panel(f, data + row * row_bytes, scale,
                           left < PANEL_ROWS ? (size_t)left : PANEL_ROWS, n_cols, panel);
+        if (source->signs) {
+            format_panel_for_signs(panel, n_cols);
+        }
         r = sink_write(s, panel, bytes);
     }
     free(panel);
@@ -127,7 +132,7 @@ static int write_weights(const struct image_parts *p, struct sink *s)
         } else if (format_info(f)->panel == PANEL_NONE) {
             r = write_plain(s, data, p->tensors[i].bytes);
         } else {
-            r = write_panels(s, f, data, (size_t)t->dims[0], t->dims[1]);
+            r = write_panels(s, &p->source[i], data);
         }
         if (r == 0) {
             r = sink_pad(s);

@@ -2,6 +2,7 @@
 #ifndef ENGINE_IMAGE_WRITE_H
 #define ENGINE_IMAGE_WRITE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,6 +17,7 @@ struct image_tensor;
 struct image_source {
     const struct gguf_tensor_info *info; /* borrowed; NULL: absent */
     enum format format;                  /* of the file; the image's may differ */
+    bool signs;                          /* binary weights, packed for signs: PANEL_X1 */
 };
 
 /* What an image is made of, found and checked. All borrowed. */

@@ -161,6 +161,21 @@ static int read_meta(struct model *m, struct diag *d)
 
 /* ---- tensors ---- */
 
+/* What a tensor is multiplied with; without meaning for vectors. */
+static enum act_kind act_of(const struct shape *s, enum role role, enum format format)
+{
+    const struct format_info *f = format_info(format);
+
+    if (shape_signs(s, role)) {
+        return act_kind_of_signs(f->panel);
+    }
+    if (f->panel == PANEL_NONE) {
+        const bool in_layer = role >= (enum role)ROLES_GLOBAL && !role_is_vector(role);
+        return s->inputs == INPUTS_INT8 && in_layer ? ACT_WIDE_32 : ACT_32;
+    }
+    return act_kind_of(f->panel, arch_info((enum arch)s->arch)->bitlinear && f->two_bit);
+}
+
 /* Entry i of the table as a matrix; data stays NULL where it is absent. */
 static int read_tensor(const struct model *m, size_t i, struct matrix *ret, struct diag *d)
 {
@@ -186,11 +201,12 @@ static int read_tensor(const struct model *m, size_t i, struct matrix *ret, stru
                            .n_rows = (size_t)n_rows,
                            .data = weights_of(m) + t->offset,
                            .scale = t->scale};
-    const struct format_info *f = format_info(ret->format);
-    if (f->panel != PANEL_NONE) {
-        const bool one_scale = arch_info((enum arch)m->shape.arch)->bitlinear && f->two_bit;
+    if (format_info(ret->format)->panel != PANEL_NONE) {
         ret->panel_bytes = format_panel_bytes(ret->format, ret->n_cols);
-        ret->act = act_kind_of(f->panel, one_scale);
+    }
+    ret->act = act_of(&m->shape, role, ret->format);
+    if (ret->act == ACT_WIDE_32 && n_cols % ACT_BLOCK != 0) {
+        return damaged(d, s->offset, "a tensor's rows are no whole blocks of activations");
     }
     return MODEL_OK;
 }
@@ -244,6 +260,10 @@ static void put_layer_vector(struct layer *l, enum role role, const struct matri
         {ROLE_K_NORM, &l->k_norm},
         {ROLE_ATTN_SUB_NORM, &l->attn_sub_norm},
         {ROLE_FFN_SUB_NORM, &l->ffn_sub_norm},
+        {ROLE_ATTN_THRESHOLD, &l->attn_threshold},
+        {ROLE_O_THRESHOLD, &l->o_threshold},
+        {ROLE_FFN_THRESHOLD, &l->ffn_threshold},
+        {ROLE_DOWN_THRESHOLD, &l->down_threshold},
         {ROLE_Q_BIAS, &l->q.bias}, /* a matrix comes before its bias */
         {ROLE_K_BIAS, &l->k.bias},
         {ROLE_V_BIAS, &l->v.bias},
@@ -437,6 +457,7 @@ void model_info(const struct model *model, struct model_info *ret)
         .name = model->strings + meta->name_at,
         .formats = model->strings + meta->formats_at,
         .quantization = quantization_names[meta->quantization],
+        .activations = inputs_name((enum input_form)s->inputs),
         .n_params = meta->n_params,
         .file_bytes = meta->gguf_bytes,
         .packed_bytes = model->file.size,

@@ -15,15 +15,29 @@ struct diag;
 struct vocab;
 
 /* How the input of a product is quantized: in blocks of 32 or 256 columns with a scale each, or
- * with one scale for the whole token, laid out in the blocks that the matrix's kernel reads. */
-enum act_kind { ACT_32 = 0, ACT_256, ACT_TOKEN_32, ACT_TOKEN_256, ACT_TOKEN, ACT_KINDS };
+ * with one scale for the whole token, laid out in the blocks that the matrix's kernel reads; or as
+ * signs, of scale 1. */
+enum act_kind {
+    ACT_32 = 0,
+    ACT_256,
+    ACT_TOKEN_32,
+    ACT_TOKEN_256,
+    ACT_TOKEN,
+    ACT_SIGNS_32, /* signs as int8, in blocks as above */
+    ACT_SIGNS_256,
+    ACT_SIGNS,
+    ACT_BITS,       /* signs as bits, for PANEL_X1 */
+    ACT_WIDE_32,    /* for rows of floats: ACT_32, widened again in the input's own place */
+    ACT_WIDE_SIGNS, /* the same of signs */
+    ACT_KINDS,
+};
 
 struct matrix {
     enum format format;
     size_t n_cols, n_rows;
     const uint8_t *data; /* borrowed from map or copy; packed form */
     size_t panel_bytes;  /* of 16 rows; 0 where the product takes floats */
-    enum act_kind act;   /* of its input; without meaning for floats */
+    enum act_kind act;   /* of its input; where the product takes floats, as they are unless wide */
     float scale;         /* multiplies the product */
     const float *bias;   /* (n_rows) then added to it; borrowed; NULL where the graph has none */
 };
@@ -34,6 +48,8 @@ struct layer {
     const float *q_norm, *k_norm; /* (head_dim) */
     const float *attn_sub_norm;   /* (n_head * head_dim) */
     const float *ffn_sub_norm;    /* (n_ff) */
+    /* of the inputs of q, k and v; o; gate and up; down: as long as those */
+    const float *attn_threshold, *o_threshold, *ffn_threshold, *down_threshold;
     struct matrix q, k, v, o, gate, up, down;
 };
 

@@ -114,6 +114,43 @@ static int read_scale(const struct packer *p, enum role role, size_t layer, floa
     return MODEL_OK;
 }
 
+/* Thresholds are numbers to compare with: floats as they are, and finite. */
+static int check_threshold(const struct packer *p, const struct gguf_tensor_info *t, enum format f)
+{
+    if (f != FORMAT_F32) {
+        diag_set(p->d, t->info_offset, "tensor %.*s is no F32", (int)t->name.n, t->name.data);
+        return MODEL_MALFORMED;
+    }
+    for (uint64_t i = 0; i < t->dims[0]; i++) {
+        float x;
+        memcpy(&x, p->g->data + t->offset + i * sizeof(x), sizeof(x));
+        if (!isfinite(x)) {
+            diag_set(p->d, t->offset + i * sizeof(x),
+                     "tensor %.*s: number %" PRIu64 " is not finite", (int)t->name.n, t->name.data,
+                     i);
+            return MODEL_MALFORMED;
+        }
+    }
+    return MODEL_OK;
+}
+
+/* What the key onebit.activations asks of a tensor of a layer. */
+static int check_inputs(const struct packer *p, enum role role, const struct gguf_tensor_info *t,
+                        enum format f)
+{
+    if (role_is_threshold(role)) {
+        return check_threshold(p, t, f);
+    }
+    if (p->shape.inputs == INPUTS_INT8 && role >= ROLES_GLOBAL && !role_is_vector(role) &&
+        format_info(f)->panel == PANEL_NONE && t->dims[0] % ACT_BLOCK != 0) {
+        diag_set(p->d, t->info_offset,
+                 "tensor %.*s: rows of %" PRIu64 " are no whole blocks of %d activations",
+                 (int)t->name.n, t->name.data, t->dims[0], ACT_BLOCK);
+        return MODEL_UNSUPPORTED;
+    }
+    return MODEL_OK;
+}
+
 /* Find what fills entry i of the tensor table and give it its place. */
 static int place_tensor(struct packer *p, size_t i)
 {
@@ -135,7 +172,10 @@ static int place_tensor(struct packer *p, size_t i)
         diag_set(p->d, p->g->infos_end, "tensor %s is missing", name);
         return MODEL_MALFORMED;
     }
-    const int r = check_tensor(p, t, n_cols, n_rows, &f);
+    int r = check_tensor(p, t, n_cols, n_rows, &f);
+    if (r == MODEL_OK) {
+        r = check_inputs(p, role, t, f);
+    }
     if (r != MODEL_OK) {
         return r;
     }
@@ -154,7 +194,10 @@ static int place_tensor(struct packer *p, size_t i)
     }
     it->offset = p->weight_bytes;
     p->weight_bytes += (it->bytes + IMAGE_ALIGN - 1) & ~(uint64_t)(IMAGE_ALIGN - 1);
-    p->source[i] = (struct image_source){.info = t, .format = f};
+    p->source[i] = (struct image_source){.info = t,
+                                         .format = f,
+                                         .signs = shape_signs(&p->shape, role) &&
+                                                  format_info(f)->panel == PANEL_B1};
     return MODEL_OK;
 }
 
@@ -211,6 +254,14 @@ static bool in_graph(const struct packer *p, const char *name)
     return role_of_name(&p->shape, name, &role);
 }
 
+/* A threshold, in a file that does not say what for. */
+static bool is_lone_threshold(const struct packer *p, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    return p->shape.inputs != INPUTS_BINARY && dot && strcmp(dot, ".threshold") == 0;
+}
+
 /* A tensor inside a layer, or at the ends of the graph, that this engine does not apply (a bias, a
  * scale, an expert) would be missing from every answer, so the file is refused by its name. Others
  * cannot matter to the graph and are left alone. */
@@ -226,6 +277,12 @@ static int refuse_foreign_tensors(const struct packer *p)
         memcpy(name, t->name.data, t->name.n);
         for (size_t k = 0; k < ARRAY_SIZE(of_the_graph); k++) {
             if (strview_starts(t->name, of_the_graph[k]) && !in_graph(p, name)) {
+                if (is_lone_threshold(p, name)) {
+                    diag_set(p->d, t->info_offset,
+                             "tensor %s is a threshold, and key onebit.activations is not %s", name,
+                             inputs_name(INPUTS_BINARY));
+                    return MODEL_MALFORMED;
+                }
                 diag_set(p->d, t->info_offset, "tensor %s is unsupported in architecture %s", name,
                          arch_info((enum arch)p->shape.arch)->name);
                 return MODEL_UNSUPPORTED;
@@ -352,7 +409,7 @@ static int build_meta(struct packer *p)
     if (gguf_str(p->g, "general.name", &name, NULL) != GGUF_FOUND) {
         name = strview_of("");
     }
-    pack_formats(&parts, formats);
+    pack_formats(&parts, (enum input_form)p->shape.inputs, formats);
     if ((r = add_string(&strings, name, &m.name_at)) < 0 ||
         (r = add_string(&strings, strview_of(formats), &m.formats_at)) < 0 ||
         (r = add_infos(p, &infos, &strings)) < 0) {

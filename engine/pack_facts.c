@@ -97,7 +97,7 @@ static size_t append_by_size(uint64_t bytes[FORMATS], char *ret, size_t at)
     }
 }
 
-void pack_formats(const struct image_parts *p, char ret[PACK_FORMATS_BYTES])
+void pack_formats(const struct image_parts *p, enum input_form inputs, char ret[PACK_FORMATS_BYTES])
 {
     uint64_t of_layers[FORMATS] = {0}, of_ends[FORMATS] = {0};
     size_t at = 0;
@@ -112,5 +112,8 @@ void pack_formats(const struct image_parts *p, char ret[PACK_FORMATS_BYTES])
     }
     ret[0] = '\0';
     at = append_by_size(of_layers, ret, at);
-    (void)append_by_size(of_ends, ret, at);
+    at = append_by_size(of_ends, ret, at);
+    if (inputs != INPUTS_FORMAT) {
+        (void)snprintf(ret + at, PACK_FORMATS_BYTES - at, "+%s-activations", inputs_name(inputs));
+    }
 }

@@ -9,7 +9,7 @@
 
 struct image_parts;
 
-#define PACK_FORMATS_BYTES ((size_t)FORMATS * 12) /* every name, with a plus, and a NUL */
+#define PACK_FORMATS_BYTES ((size_t)FORMATS * 12 + 20) /* all names, with a plus, and a NUL */
 
 /** pack_quantization() - of the layers' matrices; the embedding and head do not count. Two-bit
  * formats are ternary only when no weight of them is +2, so the codes are looked at. */
@@ -20,7 +20,9 @@ enum quantization pack_quantization(const struct image_parts *p);
 enum quantization pack_made_as(const struct gguf *g, enum quantization q);
 
 /** pack_formats() - "I2_S+F16": the layers' formats, the one with most bytes first, then those that
- * only the embedding and head have */
-void pack_formats(const struct image_parts *p, char ret[PACK_FORMATS_BYTES]);
+ * only the embedding and head have; last "binary-activations" or "int8-activations", where the
+ * inputs are not those that the formats take */
+void pack_formats(const struct image_parts *p, enum input_form inputs,
+                  char ret[PACK_FORMATS_BYTES]);
 
 #endif

@@ -61,49 +61,6 @@ struct part {
     const uint8_t *tables; /* of them; NULL: none wanted */
 };
 
-enum act_kind act_kind_of(enum panel_kind panel, bool one_scale)
-{
-    switch (panel_info(panel)->act_block) {
-    case ACT_BLOCK:
-        return one_scale ? ACT_TOKEN_32 : ACT_32;
-    case ACT_BLOCK_T256:
-        return one_scale ? ACT_TOKEN_256 : ACT_256;
-    default:
-        return ACT_TOKEN;
-    }
-}
-
-unsigned act_wanted(const struct matrix *m)
-{
-    return m->panel_bytes == 0 ? 0 : 1u << m->act;
-}
-
-bool act_of_token(enum act_kind kind)
-{
-    return kind >= ACT_TOKEN_32;
-}
-
-size_t act_block(enum act_kind kind, size_t n)
-{
-    return kind == ACT_TOKEN                        ? n
-           : kind == ACT_32 || kind == ACT_TOKEN_32 ? ACT_BLOCK
-                                                    : ACT_BLOCK_T256;
-}
-
-void act_quantize(const struct kernels *k, enum act_kind kind, const float *x, size_t n, int8_t *q,
-                  float *d, int32_t *s)
-{
-    const size_t block = act_block(kind, n);
-
-    (act_of_token(kind) ? k->quant_token : k->quant)(x, n, block, q, d, s);
-    if (act_of_token(kind) && kind != ACT_TOKEN) {
-        const float scale = 1.0f / d[0];
-        for (size_t b = 0; b < n / block; b++) {
-            d[b] = scale;
-        }
-    }
-}
-
 static size_t panels_of(const struct matrix *m)
 {
     return (m->n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
@@ -116,9 +73,16 @@ static size_t part_end(const struct part *part)
 
 /* ---- the tables of binary products ---- */
 
+static enum panel_kind panel_of(const struct matrix *m)
+{
+    return m->panel_bytes == 0  ? PANEL_NONE
+           : m->act == ACT_BITS ? PANEL_X1
+                                : format_info(m->format)->panel;
+}
+
 static bool is_binary(const struct matrix *m)
 {
-    return m->panel_bytes != 0 && format_info(m->format)->panel == PANEL_B1;
+    return panel_of(m) == PANEL_B1;
 }
 
 static bool wants_tables(const struct kernels *k, const struct matrix *m)
@@ -141,7 +105,7 @@ static size_t tables_tokens(size_t n_cols)
 /* All that a level may want, so that plans do not depend on it. */
 size_t product_room_bytes(const struct matrix *m)
 {
-    const enum panel_kind kind = m->panel_bytes != 0 ? format_info(m->format)->panel : PANEL_NONE;
+    const enum panel_kind kind = panel_of(m);
     const size_t tables = is_binary(m) ? tables_tokens(m->n_cols) * tables_bytes(m->n_cols) : 0;
     const bool wide = kind == PANEL_B1 || kind == PANEL_T256 || kind == PANEL_TROW;
 
@@ -177,7 +141,7 @@ static size_t some_panels(const struct job *j, const struct matrix *m, size_t pa
                           const struct act_q8 *act, float *out, size_t stride)
 {
     const uint8_t *data = m->data + panel * m->panel_bytes;
-    const enum panel_kind kind = format_info(m->format)->panel;
+    const enum panel_kind kind = panel_of(m);
 
     if (kind == PANEL_B1 && act->sums) {
         const size_t n = end - panel < B1_PANELS_BEST ? end - panel : B1_PANELS_BEST;
@@ -324,7 +288,7 @@ static size_t do_wide(struct job *j, const struct product *p, size_t begin, size
     const struct matrix *m = p->m;
     const size_t n_whole = m->n_rows / PANEL_ROWS, last = end < n_whole ? end : n_whole;
     const struct act_q8 act = act_of(j, m, part);
-    wide_fn *const fn = j->k->wide[format_info(m->format)->panel];
+    wide_fn *const fn = j->k->wide[panel_of(m)];
     float *out = p->out + part->first * p->stride;
     size_t at = begin;
 
@@ -455,7 +419,7 @@ static bool all_wide(const struct kernels *k, const struct product *products, si
 {
     for (size_t i = 0; i < n; i++) {
         const struct matrix *m = products[i].m;
-        if (m->panel_bytes == 0 || !k->wide[format_info(m->format)->panel]) {
+        if (!k->wide[panel_of(m)]) {
             return false;
         }
     }

@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "engine/act.h"
 #include "engine/kernels/kernels.h"
 #include "engine/machine.h"
 #include "engine/model.h"
@@ -31,25 +32,6 @@ struct product {
     float *out;    /* (token, n_rows) */
     size_t stride; /* floats between tokens */
 };
-
-/** act_kind_of() - what a kind of panel takes. @one_scale: ternary in a BitNet graph, where the
- * layer is defined with one scale a token */
-enum act_kind act_kind_of(enum panel_kind panel, bool one_scale);
-
-/** act_wanted() - the bit (1 << enum act_kind) of the activations that this matrix is multiplied
- * with; 0 for floats */
-unsigned act_wanted(const struct matrix *m);
-
-/** act_quantize() - n columns of one token in blocks of this kind; for kinds with one scale a
- * token, n is all there are. @q, @d, @s as for quant_fn */
-void act_quantize(const struct kernels *k, enum act_kind kind, const float *x, size_t n, int8_t *q,
-                  float *d, int32_t *s);
-
-/** act_block() - columns in a block of this kind, of n in all */
-size_t act_block(enum act_kind kind, size_t n);
-
-/** act_of_token() - one scale for all columns of a token, so that all must be there to find it */
-bool act_of_token(enum act_kind kind);
 
 /** product_room_bytes() - the scratch that each thread may need for this matrix; 0: none. Not all
  * CPU levels use it. */

@@ -27,6 +27,10 @@ static const char *const names[ROLES] = {
     [ROLE_UP] = "ffn_up.weight",
     [ROLE_DOWN] = "ffn_down.weight",
     [ROLE_FFN_SUB_NORM] = "ffn_sub_norm.weight",
+    [ROLE_ATTN_THRESHOLD] = "attn_norm.threshold",
+    [ROLE_O_THRESHOLD] = "attn_output.threshold",
+    [ROLE_FFN_THRESHOLD] = "ffn_norm.threshold",
+    [ROLE_DOWN_THRESHOLD] = "ffn_down.threshold",
 };
 
 const char *role_name(enum role r)
@@ -49,6 +53,11 @@ void role_scale_name(enum role r, size_t layer, char ret[ROLE_NAME_BYTES])
     (void)snprintf(strrchr(ret, '.'), strlen(".weight") + 1, ".scale");
 }
 
+bool role_is_threshold(enum role r)
+{
+    return r >= ROLE_ATTN_THRESHOLD && r <= ROLE_DOWN_THRESHOLD;
+}
+
 bool role_is_vector(enum role r)
 {
     switch (r) {
@@ -62,6 +71,10 @@ bool role_is_vector(enum role r)
     case ROLE_ATTN_SUB_NORM:
     case ROLE_FFN_NORM:
     case ROLE_FFN_SUB_NORM:
+    case ROLE_ATTN_THRESHOLD:
+    case ROLE_O_THRESHOLD:
+    case ROLE_FFN_THRESHOLD:
+    case ROLE_DOWN_THRESHOLD:
         return true;
     default:
         return false;
@@ -72,6 +85,7 @@ bool role_dims(const struct shape *s, enum role r, uint64_t *ret_cols, uint64_t 
 {
     const struct arch_info *arch = arch_info((enum arch)s->arch);
     const uint64_t q = (uint64_t)s->n_head * s->head_dim, kv = (uint64_t)s->n_head_kv * s->head_dim;
+    const bool signs = s->inputs == INPUTS_BINARY;
     const struct {
         bool present;
         uint64_t cols, rows;
@@ -95,6 +109,10 @@ bool role_dims(const struct shape *s, enum role r, uint64_t *ret_cols, uint64_t 
         [ROLE_UP] = {true, s->n_embd, s->n_ff},
         [ROLE_DOWN] = {true, s->n_ff, s->n_embd},
         [ROLE_FFN_SUB_NORM] = {arch->sub_norms, s->n_ff, 1},
+        [ROLE_ATTN_THRESHOLD] = {signs, s->n_embd, 1},
+        [ROLE_O_THRESHOLD] = {signs, q, 1},
+        [ROLE_FFN_THRESHOLD] = {signs, s->n_embd, 1},
+        [ROLE_DOWN_THRESHOLD] = {signs, s->n_ff, 1},
     };
 
     if (r >= ROLES || !dims[r].present) {

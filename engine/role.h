@@ -31,6 +31,10 @@ enum role {
     ROLE_UP,
     ROLE_DOWN,
     ROLE_FFN_SUB_NORM,
+    ROLE_ATTN_THRESHOLD, /* of the input of q, k and v, where signs go into products */
+    ROLE_O_THRESHOLD,
+    ROLE_FFN_THRESHOLD, /* of gate and up */
+    ROLE_DOWN_THRESHOLD,
     ROLES,
 };
 
@@ -47,7 +51,10 @@ void role_full_name(enum role r, size_t layer, char ret[ROLE_NAME_BYTES]);
 /** role_scale_name() - of the number that may stand beside a matrix: "blk.N.attn_q.scale" */
 void role_scale_name(enum role r, size_t layer, char ret[ROLE_NAME_BYTES]);
 
-/** role_is_vector() - a norm or a bias, kept as floats, as opposed to a matrix */
+/** role_is_threshold() - one of the four */
+bool role_is_threshold(enum role r);
+
+/** role_is_vector() - a norm, a bias or a threshold, kept as floats, as opposed to a matrix */
 bool role_is_vector(enum role r);
 
 /** role_dims() - the dimensions this shape wants; false when its graph has no such tensor */

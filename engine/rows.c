@@ -60,19 +60,28 @@ void rows_expect(const float *x, size_t n)
     }
 }
 
-void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,
-                   unsigned kinds)
+void rows_quantize(const struct stepper *st, float *x, size_t row, size_t first, size_t n,
+                   struct wanted wanted)
 {
-    for (unsigned kind = 0; kind < ACT_KINDS; kind++) {
-        if ((kinds & 1u << kind) == 0) {
+    const struct kernels *k = &st->engine->kernels;
+
+    for (unsigned i = 0; i < ACT_KINDS; i++) { /* those that are widened come last */
+        const enum act_kind kind = (enum act_kind)i;
+        if ((wanted.kinds & 1u << kind) == 0) {
             continue;
         }
-        assert(first == 0 || !act_of_token((enum act_kind)kind));
+        assert(first == 0 || !act_of_token(kind));
         const struct act_room *room = &st->act[kind];
-        const size_t block = act_block((enum act_kind)kind, n), cols = st->plan.act_cols;
+        const size_t block = act_block(kind, n), cols = st->plan.act_cols;
         const size_t at = row * (cols / ACT_BLOCK) + first / block;
-        act_quantize(&st->engine->kernels, (enum act_kind)kind, x + first, n,
-                     room->q + row * cols + first, room->d + at, room->s + at);
+        int8_t *q = room->q + row * act_bytes(kind, cols) + first;
+        if (kind >= ACT_WIDE_32) {
+            act_widen(k, kind, x + first, wanted.threshold, n);
+        } else if (kind >= ACT_SIGNS_32) {
+            act_quantize_signs(k, kind, x, wanted.threshold, n, q, room->d + at, room->s + at);
+        } else {
+            act_quantize(k, kind, x + first, n, q, room->d + at, room->s + at);
+        }
     }
 }
 
@@ -84,12 +93,13 @@ struct input rows_input(const struct stepper *st, const float *x, size_t stride)
                        .room_stride = st->plan.room_stride};
 
     for (unsigned kind = 0; kind < ACT_KINDS; kind++) {
-        in.act[kind] = (struct act_q8){.q = st->act[kind].q,
-                                       .d = st->act[kind].d,
-                                       .s = st->act[kind].s,
-                                       .q_stride = st->plan.act_cols,
-                                       .d_stride = st->plan.act_cols / ACT_BLOCK,
-                                       .n_tokens = st->n_rows};
+        in.act[kind] =
+            (struct act_q8){.q = st->act[kind].q,
+                            .d = st->act[kind].d,
+                            .s = st->act[kind].s,
+                            .q_stride = act_bytes((enum act_kind)kind, st->plan.act_cols),
+                            .d_stride = st->plan.act_cols / ACT_BLOCK,
+                            .n_tokens = st->n_rows};
     }
     return in;
 }

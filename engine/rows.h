@@ -21,13 +21,19 @@ float rms_scale(const struct kernels *k, const float *x, size_t n, float eps);
 void rms_norm(const struct kernels *k, const float *x, const float *w, size_t n, float eps,
               float *ret);
 
+/* What matrices want of the input they share. */
+struct wanted {
+    unsigned kinds;         /* bits of act_wanted() */
+    const float *threshold; /* of signs; else NULL */
+};
+
 /**
- * rows_quantize() - columns [first, first + n) of one row's input, in the kinds asked for
- * @x:     the row
- * @kinds: bits of act_wanted(); for kinds with one scale a token, the columns are all there are
+ * rows_quantize() - columns [first, first + n) of one row's input, as they are wanted; for kinds
+ * with one scale a token, the columns are all there are
+ * @x: the row, which kinds that are widened are left in
  */
-void rows_quantize(const struct stepper *st, const float *x, size_t row, size_t first, size_t n,
-                   unsigned kinds);
+void rows_quantize(const struct stepper *st, float *x, size_t row, size_t first, size_t n,
+                   struct wanted wanted);
 
 /**
  * rows_expect() - n floats will be read soon: a norm's weights, which nobody has read since the

@@ -19,6 +19,19 @@
 #define ARCH_SHOWN 64 /* bytes of an unknown architecture's name in a message */
 #define SCALE_MAX 1e6f
 
+static const char *const inputs_names[INPUTS] = {
+    [INPUTS_FORMAT] = "", [INPUTS_INT8] = "int8", [INPUTS_BINARY] = "binary"};
+
+const char *inputs_name(enum input_form inputs)
+{
+    return inputs_names[inputs];
+}
+
+bool shape_signs(const struct shape *s, enum role role)
+{
+    return s->inputs == INPUTS_BINARY && role >= (enum role)ROLES_GLOBAL && !role_is_vector(role);
+}
+
 static bool scale_valid(float x)
 {
     return x > 0 && x <= SCALE_MAX;
@@ -34,7 +47,7 @@ bool shape_valid(const struct shape *s)
            s->n_rot >= 2 && s->n_rot % 2 == 0 && s->n_rot <= s->head_dim && s->n_vocab >= 1 &&
            s->n_vocab <= MODEL_VOCAB_MAX && s->n_ctx >= 1 && s->n_ctx <= MODEL_CTX_MAX &&
            s->eps > 0 && s->eps <= 1 && s->rope_scale > 0 && isfinite(s->rope_scale) &&
-           s->activation < ACTIVATIONS && scale_valid(s->embd_scale) &&
+           s->activation < ACTIVATIONS && s->inputs < INPUTS && scale_valid(s->embd_scale) &&
            scale_valid(s->residual_scale) && scale_valid(s->logit_scale);
 }
 
@@ -222,6 +235,33 @@ static int read_activation(struct keys *k, struct shape *s)
     return MODEL_OK;
 }
 
+/* A key of our own, the same for all architectures. */
+static int read_inputs(const struct gguf *g, struct shape *s, struct diag *d)
+{
+    static const char key[] = "onebit.activations";
+    struct strview name;
+
+    switch (gguf_str(g, key, &name, d)) {
+    case GGUF_ABSENT:
+        s->inputs = INPUTS_FORMAT;
+        return MODEL_OK;
+    case GGUF_FOUND:
+        break;
+    default:
+        return MODEL_MALFORMED;
+    }
+    for (unsigned i = INPUTS_FORMAT + 1; i < INPUTS; i++) {
+        if (strview_is(name, inputs_names[i])) {
+            s->inputs = i;
+            return MODEL_OK;
+        }
+    }
+    diag_set(d, gguf_key_offset(g, key), "key %s is %.*s, which is unsupported (%s, %s)", key,
+             name.n > ARCH_SHOWN ? ARCH_SHOWN : (int)name.n, name.data, inputs_names[INPUTS_INT8],
+             inputs_names[INPUTS_BINARY]);
+    return MODEL_UNSUPPORTED;
+}
+
 static int read_heads(struct keys *k, struct shape *s)
 {
     uint32_t value_dim;
@@ -357,6 +397,7 @@ int shape_read(const struct gguf *g, struct shape *ret, double **ret_inv_freq,
         (r = read_eps(&k, &s)) != MODEL_OK || (r = refuse_foreign_keys(&k)) != MODEL_OK ||
         (r = refuse_window(&k, &s)) != MODEL_OK || (r = read_scales(&k, &s)) != MODEL_OK ||
         (r = read_activation(&k, &s)) != MODEL_OK ||
+        (r = read_inputs(g, &s, ret_diag)) != MODEL_OK ||
         (r = read_vocab_size(g, &s.n_vocab, ret_diag)) != MODEL_OK) {
         return r;
     }

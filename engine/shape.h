@@ -18,6 +18,14 @@ struct gguf;
 #define SHAPE_HEADS_MAX 4096u
 #define SHAPE_INV_FREQ_MAX 1024.0 /* keeps every angle in the domain of math_sincos() */
 
+/* What the layers' matrices are multiplied with: the key onebit.activations. */
+enum input_form {
+    INPUTS_FORMAT = 0, /* what the format of each takes */
+    INPUTS_INT8,       /* the same, and where that is floats, these quantized and widened again */
+    INPUTS_BINARY,     /* signs, against thresholds of their own */
+    INPUTS,
+};
+
 /* Stored in packed files as it is: fixed-width fields without gaps. */
 struct shape {
     uint32_t arch; /* enum arch */
@@ -32,7 +40,14 @@ struct shape {
     float residual_scale; /* multiplies what a half of a layer adds to the stream */
     float logit_scale;    /* multiplies the logits */
     uint32_t n_ctx_file;  /* what the file says; n_ctx is what can be used of it */
+    uint32_t inputs;      /* enum input_form */
 };
+
+/** inputs_name() - as the key has it; "" for INPUTS_FORMAT. Static. */
+const char *inputs_name(enum input_form inputs);
+
+/** shape_signs() - is this a matrix of a layer that is multiplied with signs? */
+bool shape_signs(const struct shape *s, enum role role);
 
 /** shape_valid() - are all bounds kept? Also for shapes that come out of a packed file. */
 bool shape_valid(const struct shape *s);

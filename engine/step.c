@@ -62,14 +62,15 @@ static bool place_acts(struct step_plan *p, size_t n_rows)
 {
     for (unsigned kind = 0; kind < ACT_KINDS; kind++) {
         size_t n, n_blocks;
-        if ((p->act_kinds & 1u << kind) == 0) {
+        const size_t each = act_bytes((enum act_kind)kind, p->act_cols);
+        if ((p->act_kinds & 1u << kind) == 0 || each == 0) {
             continue;
         }
         if (__builtin_mul_overflow(n_rows, p->act_cols, &n)) {
             return false;
         }
         n_blocks = n / ACT_BLOCK;
-        if (!place(&p->total, n, 1, &p->act_q[kind]) ||
+        if (!place(&p->total, n_rows, each, &p->act_q[kind]) ||
             !place(&p->total, n_blocks, sizeof(float), &p->act_d[kind]) ||
             !place(&p->total, n_blocks, sizeof(int32_t), &p->act_s[kind])) {
             return false;

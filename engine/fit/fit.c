@@ -397,6 +397,12 @@ int requant_fit(struct requant *q, enum requant_method method, const struct requ
     if (!text || !text_fits(text)) {
         return -EINVAL;
     }
+    const enum input_form inputs = (enum input_form)text->model->shape.inputs;
+    if (inputs != INPUTS_FORMAT) { /* these are not what the text's pass through the layers has */
+        diag_set(ret_diag, 0, "key onebit.activations: fitting to %s inputs is unsupported",
+                 inputs_name(inputs));
+        return MODEL_UNSUPPORTED;
+    }
     int r = find_matrices(&f);
     if (r == MODEL_OK) {
         r = f.fd = scratch_file(bytes_to_come(q));

@@ -87,6 +87,7 @@ static const struct option options[] = {
     TEXT("--shape", shape, VERB_MAKE),
     TEXT("--format", format, VERB_MAKE | VERB_QUANTIZE),
     TEXT("--head", head, VERB_MAKE | VERB_QUANTIZE | VERB_GENERATE | VERB_BENCH),
+    TEXT("--activations", activations, VERB_MAKE),
     TEXT("--plan", plan, VERB_QUANTIZE),
     TEXT("--method", method, VERB_QUANTIZE),
     TEXT("--calibrate", calibrate, VERB_QUANTIZE),

@@ -76,6 +76,7 @@ static int print_json(const struct model *model, const struct model_info *m)
     bad |= json_object_set_new(o, "name", text(m->name));
     bad |= json_object_set_new(o, "formats", text(m->formats));
     bad |= json_object_set_new(o, "quantization", text(m->quantization));
+    bad |= json_object_set_new(o, "activations", text(m->activations));
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
         bad |= json_object_set_new(o, numbers[i].key, json_integer((json_int_t)numbers[i].value));
     }
@@ -108,6 +109,9 @@ static void print_text(const struct model *model, const struct model_info *m)
     line("name", m->name);
     line("formats", m->formats);
     line("quantization", m->quantization);
+    if (m->activations[0]) {
+        line("activations", m->activations);
+    }
     (void)printf("parameters     %llu\n", (unsigned long long)m->n_params);
     (void)printf("bytes          %llu in the file, %llu packed\n",
                  (unsigned long long)m->file_bytes, (unsigned long long)m->packed_bytes);

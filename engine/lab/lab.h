@@ -65,7 +65,7 @@ struct lab_args {
     bool json, jsonl, special, add_special, all, ignore_eos, no_thinking, no_generation_prompt,
         thirds, profile;
     const char *ids, *out, *prompt, *chat, *text, *shape, *format, *head, *template, *board, *plan,
-        *formats, *method, *calibrate;
+        *formats, *method, *calibrate, *activations;
     uint64_t n;      /* tokens to generate */
     uint64_t p;      /* tokens of a prompt */
     uint64_t b;      /* streams; 0: not given (info) */

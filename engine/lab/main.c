@@ -46,7 +46,8 @@ static const struct verb verbs[] = {
     {"template", VERB_TEMPLATE, verb_template,
      "MODEL [--no-thinking] [--no-generation-prompt] [--template NAME] < messages.json",
      "render chat messages to the prompt"},
-    {"make", VERB_MAKE, verb_make, "--shape NAME --format FMT [--head FMT] [--seed S] OUT.gguf",
+    {"make", VERB_MAKE, verb_make,
+     "--shape NAME --format FMT [--head FMT] [--activations binary|int8] [--seed S] OUT.gguf",
      "write a model of random weights in the shape of a real one"},
     {"bench", VERB_BENCH, verb_bench,
      "MODEL [-p N] [-n N] [-b STREAMS] [-d DEPTH] [-r REPEATS] [--chunk N] [--weights HOW]\n"

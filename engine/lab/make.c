@@ -60,7 +60,9 @@ static int write_file(const struct lab_args *a, const struct shape *shape, const
     if (r != LAB_OK) {
         return r;
     }
-    r = shape_write(shape, a->format, head, a->seed, fd);
+    const struct make_as as = {
+        .format = a->format, .head = head, .activations = a->activations, .seed = a->seed};
+    r = shape_write(shape, &as, fd);
     if (r < 0) {
         outfile_abort(fd);
         return lab_errno(a->path, r);
@@ -77,6 +79,11 @@ int verb_make(const struct lab_args *a)
     const struct shape *shape = shape_find(a->shape);
     if (!shape) {
         return no_such_shape(a->shape);
+    }
+    if (a->activations && strcmp(a->activations, "binary") != 0 &&
+        strcmp(a->activations, "int8") != 0) {
+        lab_error("--activations: %s is none of binary, int8", a->activations);
+        return LAB_USAGE;
     }
     const char *head = a->head ? a->head : shape->head ? shape->head : a->format;
     int r = check_format("--format", a->format, shape, /* head= */ false);

@@ -44,18 +44,24 @@ const struct family *shape_family(const struct shape *s, const char *format);
  * none */
 uint64_t shape_misfit(const struct shape *s, bool head, uint32_t block);
 
+/* What a file is to be, besides its shape. */
+struct make_as {
+    const char *format;      /* of the layers' matrices */
+    const char *head;        /* of embedding and head */
+    const char *activations; /* of the layers' products: "binary", "int8"; NULL: the format's own */
+    uint64_t seed;
+};
+
 /**
  * shape_write() - a whole model file
- * @fd:     empty and writable; synced on success
- * @format: of the layers' matrices; @head of embedding and head
+ * @fd: empty and writable; synced on success
  *
- * The bytes are a function of shape, formats and seed alone. Memory is bounded by one block of rows
+ * The bytes are a function of the other arguments alone. Memory is bounded by one block of rows
  * and the vocabulary.
  * Return: 0 or a negative errno; -EINVAL: a format that is unknown or does not fit the shape's
  * rows.
  */
-MUST_USE int shape_write(const struct shape *shape, const char *format, const char *head,
-                         uint64_t seed, int fd);
+MUST_USE int shape_write(const struct shape *shape, const struct make_as *as, int fd);
 
 /** make_vocab() - announce a byte-level vocabulary of n tokens (n >= MAKE_VOCAB_MIN); @pre may be
  * NULL */

@@ -13,8 +13,7 @@
 struct walk {
     const struct shape *shape;
     const struct family *family;
-    const char *format, *head;
-    uint64_t seed;
+    const struct make_as *as;
     struct gguf_writer *w;
     bool writing; /* second pass */
     uint64_t i;   /* tensors so far: each has random numbers of its own */
@@ -23,7 +22,7 @@ struct walk {
 
 static uint64_t tensor_seed(const struct walk *k)
 {
-    return (k->seed + 1) * 0x9e3779b97f4a7c15u ^ (k->i * 0xd1b54a32d192ed03u);
+    return (k->as->seed + 1) * 0x9e3779b97f4a7c15u ^ (k->i * 0xd1b54a32d192ed03u);
 }
 
 static void matrix(struct walk *k, const char *name, const char *format, uint64_t n_cols,
@@ -94,7 +93,22 @@ static void weights(struct place p, const char *what, uint64_t n_cols, uint64_t 
         vector(p.k, name_of(name, p, what, "scale"), 1, std / MAKE_TERNARY_STD, 0);
         std = MAKE_TERNARY_STD;
     }
-    matrix(p.k, name_of(name, p, what, "weight"), p.k->format, n_cols, n_rows, std);
+    matrix(p.k, name_of(name, p, what, "weight"), p.k->as->format, n_cols, n_rows, std);
+}
+
+static bool has_binary_activations(const struct make_as *as)
+{
+    return as->activations && strcmp(as->activations, "binary") == 0;
+}
+
+/* What the input of a product is compared with. */
+static void threshold(struct place p, const char *what, uint64_t n, double middle)
+{
+    char name[NAME_BYTES];
+
+    if (has_binary_activations(p.k->as)) {
+        vector(p.k, name_of(name, p, what, "threshold"), n, middle, 0.1);
+    }
 }
 
 /* MiniCPM multiplies what each half of a layer adds by this: scale_depth / sqrt(layers). */
@@ -146,6 +160,10 @@ static void layer(struct walk *k, uint32_t i)
         norm(p, "ffn_sub_norm", s->n_ff);
     }
     weights(p, "ffn_down", s->n_ff, s->n_embd, gain / sqrt(s->n_ff));
+    threshold(p, "attn_norm", s->n_embd, 0.5);
+    threshold(p, "attn_output", q, 0);
+    threshold(p, "ffn_norm", s->n_embd, 0.5);
+    threshold(p, "ffn_down", s->n_ff, 0);
 }
 
 /* The head turns a vector of unit mean square into logits of standard deviation 3, as trained
@@ -156,10 +174,10 @@ static int tensors(struct walk *k)
     const double head = 3 / sqrt(s->n_embd) * (k->family->mup ? LOGIT_SCALE : 1);
 
     k->i = 0;
-    matrix(k, "token_embd.weight", k->head, s->n_embd, s->n_vocab, head);
+    matrix(k, "token_embd.weight", k->as->head, s->n_embd, s->n_vocab, head);
     vector(k, "output_norm.weight", s->n_embd, 1, 0.1);
     if (!s->tied) {
-        matrix(k, "output.weight", k->head, s->n_embd, s->n_vocab, head);
+        matrix(k, "output.weight", k->as->head, s->n_embd, s->n_vocab, head);
     }
     for (uint32_t i = 0; i < s->n_layer; i++) {
         layer(k, i);
@@ -246,16 +264,17 @@ static int keys(struct gguf_writer *w, const struct shape *s, const struct famil
     return r == 0 && f->mup ? put_mup(w, s, f) : r;
 }
 
-int shape_write(const struct shape *shape, const char *format, const char *head, uint64_t seed,
-                int fd)
+int shape_write(const struct shape *shape, const struct make_as *as, int fd)
 {
-    const struct family *family = shape_family(shape, format);
-    struct walk k = {
-        .shape = shape, .family = family, .format = format, .head = head, .seed = seed};
+    const struct family *family = shape_family(shape, as->format);
+    struct walk k = {.shape = shape, .family = family, .as = as};
     int r = gguf_writer_new(&k.w);
 
     if (r == 0) {
-        r = keys(k.w, shape, family, format);
+        r = keys(k.w, shape, family, as->format);
+    }
+    if (r == 0 && as->activations) {
+        r = gguf_put_str(k.w, "onebit.activations", strview_of(as->activations));
     }
     if (r == 0) {
         r = make_vocab(k.w, shape->n_vocab, family->pre);

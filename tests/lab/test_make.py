@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import unittest
 
-from lab import LAB, fine, fine_json, lab, make, makes
+from lab import LAB, fine, fine_json, lab, levels_present, make, makes
 
 ARCHES = {'tiny': 'qwen3', 'tiny-llama': 'llama', 'tiny-qwen2': 'qwen2', 'tiny-minicpm': 'minicpm',
           'tiny-bitnet': 'bitnet', 'tiny-bitnet158': 'bitnet-b1.58', 'tiny-bitnet25': 'bitnet-25'}
@@ -70,6 +70,7 @@ class Make(unittest.TestCase):
         for args, reason in ((['--shape', 'round', '--format', 'Q1_0'], 'none is called round (tiny, '),
                              (['--shape', 'tiny', '--format', 'Q9_9'], 'Q9_9 is none of F32, '),
                              (['--shape', 'tiny', '--format', 'Q1_0', '--head', 'X'], '--head: X is none of'),
+                             (['--shape', 'tiny', '--format', 'Q1_0', '--activations', 'x'], 'x is none of binary, int8'),
                              (['--shape', 'bitnet-3b', '--format', 'TQ2_0'], 'rows of 3200 weights, TQ2_0 wants multi'),
                              (['--shape', 'bitnet-3b', '--format', 'I2_S'], 'rows of 8640 weights, I2_S wants multi'),
                              (['--shape', 'bitnet-3b', '--format', 'F16', '--head', 'Q6_K'], '--head: bitnet-3b has')):
@@ -83,6 +84,32 @@ class Make(unittest.TestCase):
         formats = {t['name']: t['format'] for t in fine_json('info', model, '--json')['tensors']}
         self.assertEqual(formats['token_embd.weight'], 'Q8_0')
         self.assertEqual(formats['blk.0.attn_q.weight'], 'Q1_0')
+
+    def test_activations_may_be_others(self):
+        """Goal: what the key asks for is in the file, and has logits of its own, the same at every level."""
+        ids = ','.join(str(i * 7 % 500) for i in range(40))
+        for fmt in ('Q1_0', 'I2_S', 'F32'):
+            seen = set()
+            for activations in ('', 'binary', 'int8'):
+                model = make(self.home, 'tiny', fmt, *(['--activations', activations] if activations else []), '--seed', 3)
+                info = fine_json('info', model, '--json')
+                self.assertEqual(info['activations'], activations)
+                self.assertEqual(info['formats'], f'{fmt}+{activations}-activations' if activations else fmt)
+                names = [t['name'] for t in info['tensors'] if t['name'].endswith('.threshold')]
+                self.assertEqual(len(names), 8 if activations == 'binary' else 0)
+                logits = {fine('logits', model, '--ids', ids, '--all', '--cpu', level) for level in levels_present()}
+                self.assertEqual(len(logits), 1)
+                rows = struct.unpack(f'<{40 * 512}f', logits.copy().pop())
+                self.assertTrue(all(map(math.isfinite, rows)))
+                seen |= logits
+                if fmt == 'F32' and activations:
+                    (self.home / 'text').write_text('the other light ' * 4000)
+                    done = lab('quantize', model, self.home / 'fit', '--format', 'Q1_0', '--method', 'propagate',
+                               '--calibrate', self.home / 'text')
+                    self.assertEqual(done.returncode, 69, done.stderr)
+                    self.assertIn(f'fitting to {activations} inputs', done.stderr.decode())
+                fine('bench', model, '-p', 8, '-n', 2, '-r', 1)
+            self.assertEqual(len(seen), 3 if fmt == 'F32' else 2)  # int8 is what the others take anyway
 
     def test_the_bytes_depend_on_the_seed_alone(self):
         def data(seed):

@@ -54,6 +54,7 @@ struct net {
     size_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, n_vocab, n_ids;
     double eps, embedding_scale, residual_scale, logit_scale;
     bool relu_squared;
+    bool signs, widened; /* onebit.activations: inputs of the layers' matrices */
     struct rotation rotation;
     enum reference_activations activations;
     double *tie; /* (n_ids) */
@@ -199,7 +200,7 @@ static void read_rotation(struct net *net)
 
 static void read_net(struct net *net, const uint8_t *gguf, size_t n_bytes)
 {
-    struct strview arch, activation;
+    struct strview arch, activation, inputs;
 
     assert_int_equal(gguf_parse(&net->g, gguf, n_bytes, NULL), GGUF_OK);
     assert_int_equal(gguf_str(&net->g, "general.architecture", &arch, NULL), GGUF_FOUND);
@@ -225,6 +226,11 @@ static void read_net(struct net *net, const uint8_t *gguf, size_t n_bytes)
     if (gguf_str(&net->g, key_of(net, "hidden_activation"), &activation, NULL) == GGUF_FOUND) {
         net->relu_squared = strview_is(activation, "relu2");
         assert_true(net->relu_squared || strview_is(activation, "silu"));
+    }
+    if (gguf_str(&net->g, "onebit.activations", &inputs, NULL) == GGUF_FOUND) {
+        net->signs = strview_is(inputs, "binary");
+        net->widened = strview_is(inputs, "int8");
+        assert_true(net->signs || net->widened);
     }
     read_rotation(net);
 }
@@ -259,13 +265,34 @@ static enum int8 int8_of(const struct net *net, enum format f)
     }
 }
 
-/* x as a matrix of this format sees it; the caller frees. */
-static double *seen(const struct net *net, enum format f, const double *x, size_t n)
+/* Whose thresholds the input of a layer's matrix is compared with. */
+static const char *threshold_of(const char *what)
 {
-    const enum int8 how = net->activations == REFERENCE_INT8 ? int8_of(net, f) : NOT;
+    if (strcmp(what, "attn_output") == 0 || strcmp(what, "ffn_down") == 0) {
+        return what;
+    }
+    return strncmp(what, "attn", 4) == 0 ? "attn_norm" : "ffn_norm";
+}
+
+/* x as a matrix of this format, or of a layer of a model whose inputs are signs, sees it; the
+ * caller frees. */
+static double *seen(const struct net *net, int layer, const char *what, enum format f,
+                    const double *x, size_t n)
+{
+    const bool widened = net->widened && layer >= 0 && int8_of(net, f) == NOT;
+    const enum int8 own = widened ? BLOCKS_OF_32 : int8_of(net, f);
+    const enum int8 how = net->activations == REFERENCE_INT8 ? own : NOT;
     double *ret = ref_zeros(net->n_ids * n);
 
     memcpy(ret, x, net->n_ids * n * sizeof(*ret));
+    if (net->signs && layer >= 0) {
+        double *threshold = vector(net, name_of(layer, threshold_of(what), "threshold"), n);
+        for (size_t t = 0; t < net->n_ids; t++) {
+            net->tie[t] = fmin(net->tie[t], ref_signs(ret + t * n, threshold, n));
+        }
+        free(threshold);
+        return ret;
+    }
     for (size_t t = 0; how != NOT && t < net->n_ids; t++) {
         double *row = ret + t * n;
         const double tie = how == BY_TOKEN
@@ -294,7 +321,7 @@ static double *product(const struct net *net, int layer, const char *what, const
                         : NULL;
     double *bias =
         net->family->biases && qkv ? vector(net, name_of(layer, what, "bias"), n_out) : NULL;
-    double *in = seen(net, f, x, n_in), *ret = ref_zeros(net->n_ids * n_out);
+    double *in = seen(net, layer, what, f, x, n_in), *ret = ref_zeros(net->n_ids * n_out);
     float *row = malloc(n_in * sizeof(*row));
 
     assert_non_null(row);

@@ -156,3 +156,15 @@ double ref_int8_token(double *x, size_t n)
 {
     return int8_scaled(x, n, fmax(largest(x, n), 1e-5));
 }
+
+double ref_signs(double *x, const double *threshold, size_t n)
+{
+    double square = 0, near = INFINITY;
+
+    for (size_t i = 0; i < n; i++) {
+        square += x[i] * x[i] / (double)n;
+        near = fmin(near, fabs(x[i] - threshold[i]));
+        x[i] = x[i] - threshold[i] >= 0 ? 1 : -1;
+    }
+    return near / sqrt(square);
+}

@@ -50,6 +50,10 @@ void ref_attend(const double *q, const double *k, const double *v, size_t stride
  * Return: the smallest distance from a tie, 0.5 at most */
 double ref_int8_blocks(double *x, size_t n, size_t n_block);
 
+/** ref_signs() - x as +1 where it is at least its threshold, and -1 elsewhere
+ * Return: the smallest distance from a threshold, in root mean squares of x */
+double ref_signs(double *x, const double *threshold, size_t n);
+
 /** ref_int8_token() - x as int8 with one scale for all, max(amax, 1e-5) / 127: the BitLinear of
  * arXiv 2402.17764 */
 double ref_int8_token(double *x, size_t n);

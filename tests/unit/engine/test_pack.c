@@ -460,6 +460,77 @@ static void scales_and_factors_of_another_length_are_refused(void **state)
     refused(&t, MODEL_MALFORMED, "rope_factors_short.weight");
 }
 
+/* Goal: what signs are taken against is there, whole, and asked for. Method: models of every
+ * fault. */
+static void thresholds_are_wanted_with_their_key_alone(void **state)
+{
+    static const char *const names[] = {"blk.0.attn_norm.threshold", "blk.1.attn_output.threshold",
+                                        "blk.0.ffn_norm.threshold", "blk.1.ffn_down.threshold"};
+    static const float bad[] = {NAN, INFINITY, -INFINITY};
+    const struct tiny binary = {
+        .arch = "qwen3", .format = "Q1_0", .head = "Q8_0", .inputs = "binary"};
+    struct diag d;
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        struct tiny t = binary;
+        t.skip_tensor = names[i];
+        refused(&t, MODEL_MALFORMED, names[i]);
+        t.extra_tensor = names[i]; /* of four numbers */
+        refused(&t, MODEL_MALFORMED, "is 4 x 1");
+        t = q8;
+        t.extra_tensor = names[i];
+        refused(&t, MODEL_MALFORMED, "onebit.activations is not binary");
+        t.inputs = "int8";
+        refused(&t, MODEL_MALFORMED, "onebit.activations is not binary");
+        for (size_t k = 0; k < ARRAY_SIZE(bad); k++) {
+            assert_int_equal(open_changed(&binary, names[i], NULL, bad[k], &d), MODEL_MALFORMED);
+            assert_non_null(strstr(d.text, "number 0 is not finite"));
+        }
+        assert_int_equal(open_changed(&binary, names[i], NULL, -0.0f, &d), MODEL_OK);
+    }
+}
+
+static void activations_of_another_name_are_refused(void **state)
+{
+    static const char *const names[] = {"", "float", "Binary", "int4", "binary "};
+    struct tiny t = q8;
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        t.inputs = names[i];
+        refused(&t, MODEL_UNSUPPORTED, "onebit.activations");
+    }
+    t.inputs = NULL;
+    t.extra_key = "onebit.activations";
+    refused(&t, MODEL_MALFORMED, "onebit.activations");
+}
+
+/* Goal: a packed model of signs is told from the same weights without, and says what it is. */
+static void a_model_of_signs_says_so(void **state)
+{
+    struct tiny t = {.arch = "qwen3", .format = "Q1_0", .head = "Q8_0", .inputs = "binary"};
+    struct model_info info;
+    (void)state;
+
+    struct model *m = tiny_open(&t);
+    model_info(m, &info);
+    assert_string_equal(info.activations, "binary");
+    assert_string_equal(info.formats, "Q1_0+Q8_0+binary-activations");
+    assert_string_equal(info.quantization, "binary");
+    assert_int_equal(m->layers[0].q.act, ACT_BITS);
+    assert_int_equal(m->layers[1].down.act, ACT_BITS);
+    assert_int_equal(m->head.act, ACT_32);
+    model_free(m);
+    t.inputs = NULL;
+    m = tiny_open(&t);
+    model_info(m, &info);
+    assert_string_equal(info.activations, "");
+    assert_string_equal(info.formats, "Q1_0+Q8_0");
+    assert_int_equal(m->layers[0].q.act, ACT_32);
+    model_free(m);
+}
+
 static void tensors_outside_the_graph_are_left_alone(void **state)
 {
     struct tiny t = q8;
@@ -508,6 +579,9 @@ int main(void)
         cmocka_unit_test(numbers_that_scale_a_model_are_checked),
         cmocka_unit_test(scales_and_factors_of_another_length_are_refused),
         cmocka_unit_test(keys_that_mean_other_arithmetic_are_refused_by_name),
+        cmocka_unit_test(thresholds_are_wanted_with_their_key_alone),
+        cmocka_unit_test(activations_of_another_name_are_refused),
+        cmocka_unit_test(a_model_of_signs_says_so),
         cmocka_unit_test(tensors_outside_the_graph_are_left_alone),
         cmocka_unit_test(a_vocabulary_of_another_size_is_refused),
         cmocka_unit_test(a_file_beyond_the_limit_is_refused_unread),

@@ -100,6 +100,9 @@ static void put_shape(struct gguf_writer *w, const struct tiny *t)
 
     assert_int_equal(gguf_put_str(w, "general.architecture", strview_of(t->arch)), 0);
     assert_int_equal(gguf_put_str(w, "general.name", strview_of("tiny")), 0);
+    if (t->inputs) {
+        assert_int_equal(gguf_put_str(w, "onebit.activations", strview_of(t->inputs)), 0);
+    }
     if (t->extra_key) {
         assert_int_equal(gguf_put_u32(w, t->extra_key, t->extra_value), 0);
     }
@@ -170,7 +173,7 @@ static void put_vocab(struct gguf_writer *w, uint32_t n_words)
 
 /* ---- tensors ---- */
 
-enum kind { MATRIX, NORM, BIAS, SCALE };
+enum kind { MATRIX, NORM, BIAS, SCALE, THRESHOLD };
 
 struct plan {
     char name[64];
@@ -202,7 +205,8 @@ static void add(struct plans *plans, const char *name, enum kind kind, const cha
 {
     struct plan *p = &plans->p[plans->n];
 
-    if (plans->t->skip_tensor && strcmp(plans->t->skip_tensor, name) == 0) {
+    if (plans->t->skip_tensor && strcmp(plans->t->skip_tensor, name) == 0 &&
+        name != plans->t->extra_tensor) { /* that one may take its place */
         return;
     }
     assert_true(plans->n < ARRAY_SIZE(plans->p));
@@ -217,6 +221,7 @@ static void plan_layer(struct plans *plans, unsigned layer)
     const struct tiny *t = plans->t;
     const uint64_t embd = embd_of(t), wide = wide_of(t), kv = wide / HEADS * HEADS_KV;
     const bool qwen2 = strcmp(t->arch, "qwen2") == 0, qwen3 = strcmp(t->arch, "qwen3") == 0;
+    const bool signs = t->inputs && strcmp(t->inputs, "binary") == 0;
     const struct {
         const char *name;
         uint64_t n_cols, n_rows;
@@ -246,6 +251,10 @@ static void plan_layer(struct plans *plans, unsigned layer)
         {"ffn_gate.scale", 1, 1, SCALE, t->scales},
         {"ffn_up.scale", 1, 1, SCALE, t->scales},
         {"ffn_down.scale", 1, 1, SCALE, t->scales},
+        {"attn_norm.threshold", embd, 1, THRESHOLD, signs},
+        {"attn_output.threshold", wide, 1, THRESHOLD, signs},
+        {"ffn_norm.threshold", embd, 1, THRESHOLD, signs},
+        {"ffn_down.threshold", wide, 1, THRESHOLD, signs},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
@@ -295,6 +304,8 @@ static float weight(enum kind kind, uint64_t seed, uint64_t i)
         return x;
     case SCALE:
         return 1.5f + x;
+    case THRESHOLD:
+        return 0.2f * x;
     default:
         return 0.15f * x;
     }

@@ -18,6 +18,7 @@ struct tiny {
     bool uneven;            /* heads and feed-forward wider than the embedding */
     bool scales;            /* a .scale tensor beside every matrix of a layer */
     const char *activation; /* hidden_activation, or NULL */
+    const char *inputs;     /* onebit.activations, or NULL; "binary" brings its thresholds */
     float eps;              /* of the norms; 0: 1e-5 */
     const char *scaling;    /* rope.scaling.type, or NULL; longrope brings its factors */
     uint32_t n_ctx_old;     /* the original context of a scaling; 0: 64 */

@@ -27,17 +27,17 @@ struct mode {
 static const struct mode modes[] = {
     {NET_W_FLOAT, NET_A_FLOAT, NET_H_FLOAT, RECIPE_I2_S, "F32", false},
     {NET_W_FLOAT, NET_A_FLOAT, NET_H_INT8, RECIPE_I2_S, "F32+Q8_0", false},
-    {NET_W_FLOAT, NET_A_INT8, NET_H_INT8, RECIPE_I2_S, "F32+Q8_0", true},
-    {NET_W_FLOAT, NET_A_BINARY, NET_H_INT8, RECIPE_I2_S, "F32+Q8_0", true},
+    {NET_W_FLOAT, NET_A_INT8, NET_H_INT8, RECIPE_I2_S, "F32+Q8_0+int8-activations", true},
+    {NET_W_FLOAT, NET_A_BINARY, NET_H_INT8, RECIPE_I2_S, "F32+Q8_0+binary-activations", true},
     {NET_W_TERNARY, NET_A_FLOAT, NET_H_INT8, RECIPE_I2_S, "F32+Q8_0", false},
     {NET_W_TERNARY, NET_A_INT8, NET_H_INT8, RECIPE_I2_S, "I2_S+Q8_0", false},
     {NET_W_TERNARY, NET_A_INT8, NET_H_FLOAT, RECIPE_TQ2_0, "TQ2_0+F32", false},
     {NET_W_TERNARY, NET_A_INT8, NET_H_INT8, RECIPE_Q2_0, "Q2_0+Q8_0", false},
-    {NET_W_TERNARY, NET_A_BINARY, NET_H_INT8, RECIPE_I2_S, "I2_S+Q8_0", true},
+    {NET_W_TERNARY, NET_A_BINARY, NET_H_INT8, RECIPE_I2_S, "I2_S+Q8_0+binary-activations", true},
     {NET_W_BINARY, NET_A_FLOAT, NET_H_INT8, RECIPE_I2_S, "F32+Q8_0", false},
     {NET_W_BINARY, NET_A_INT8, NET_H_INT8, RECIPE_I2_S, "Q1_0+Q8_0", false},
     {NET_W_BINARY, NET_A_INT8, NET_H_FLOAT, RECIPE_I2_S, "Q1_0+F32", false},
-    {NET_W_BINARY, NET_A_BINARY, NET_H_INT8, RECIPE_I2_S, "Q1_0+Q8_0", true},
+    {NET_W_BINARY, NET_A_BINARY, NET_H_INT8, RECIPE_I2_S, "Q1_0+Q8_0+binary-activations", true},
 };
 
 /* The engine's logits of all tokens. */
