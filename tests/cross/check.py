@@ -27,6 +27,7 @@ LEVELS = {'cortex-a53': ['scalar', 'neon'], 'cortex-a72': ['neon'], 'cortex-a76'
 CORES = {'cortex-a53': 'neon', 'cortex-a76': 'dotprod', 'max': 'i8mm'}  # what each is at best
 IDS = ','.join(str(3 + (i * 37) % 200) for i in range(40))
 RUNS = ((2, 'f16'), (1, 'int8'))  # threads and cache of a run of logits
+ACTIVATIONS = ['Q1_0+binary', 'I2_S+binary', 'TQ2_0+binary', 'F32+binary', 'F32+int8']  # beside the formats' own
 UNIT_CORE = 'cortex-a72'
 ROOMS = ('base', 'client', 'engine', 'engine_text', 'ipc', 'runner', 'broker')
 NOT_UNDER_QEMU = {'engine-weights': 'pages of memory are not shown, and a limit on it does not hold'}
@@ -53,6 +54,16 @@ def words(done):
 def kernels(core, level):
     done = qemu(core, 'tests/kernels/kernels-check', '--level', level)
     return done.returncode == 0, f'kernels {level} on {core}', words(done)
+
+
+def made(home, shape, fmt):
+    """A model; behind a + stand activations that the format does not take by itself."""
+    weights, _, activations = fmt.partition('+')
+    if not activations:
+        return make(home, shape, fmt)
+    path = home / f'{shape}-{fmt}.gguf'
+    fine('make', '--shape', shape, '--format', weights, '--activations', activations, path)
+    return path
 
 
 def shape_faults(home, shape, formats, core):
@@ -100,11 +111,12 @@ def tasks(home, parts):
     if 'logits' in parts:
         shapes, formats = makes()
         for shape in (s for s in shapes if s.startswith('tiny')):
-            for fmt in formats:
-                model = make(home, shape, fmt)
+            wanted = formats + (ACTIVATIONS if shape == 'tiny' else [])
+            for fmt in wanted:
+                model = made(home, shape, fmt)
                 for _, kv in RUNS:
                     fine('logits', model, '--ids', IDS, '--all', '--kv', kv, '--out', home / f'{shape}-{fmt}-{kv}.want')
-            yield from ((logits, home, shape, formats, core) for core in CORES)
+            yield from ((logits, home, shape, wanted, core) for core in CORES)
     if 'units' in parts:
         yield from ((unit, *test) for test in units())
     if 'kernels' in parts:

@@ -2,9 +2,9 @@
  * file, after which the checksums are made right again. So nothing but the bounds themselves stands
  * between a hostile header, META or vocabulary and the step loop.
  *
- * Input: a byte that picks the file (bit 0) and whether checksums are mended (bit 1 clear), then
- * edits: a byte (section in bits 0-1, width 1, 2, 4 or 8 in bits 2-3), an offset of two bytes in
- * units of the width, the value. Little-endian. */
+ * Input: a byte that picks the file (bits 0 and 2) and whether checksums are mended (bit 1 clear),
+ * then edits: a byte (section in bits 0-1, width 1, 2, 4 or 8 in bits 2-3), an offset of two bytes
+ * in units of the width, the value. Little-endian. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 #include "tests/unit/engine/tiny.h"
 
 #define EDITS_MAX 64u
-#define FILES 2u
+#define FILES 3u
 
 struct sound_file {
     uint8_t *data; /* kept until the process ends */
@@ -31,6 +31,7 @@ static const struct sound_file *sound_file(unsigned i)
     static const struct tiny kinds[FILES] = {
         {.arch = "llama", .format = "Q1_0", .head = "Q1_0"},
         {.arch = "qwen3", .format = "Q8_0", .head = "F16", .untied = true, .scaling = "yarn"},
+        {.arch = "qwen3", .format = "Q1_0", .head = "Q8_0", .inputs = "binary"},
     };
     static struct sound_file files[FILES];
 
@@ -122,7 +123,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     if (n == 0) {
         return 0;
     }
-    const struct sound_file *sound = sound_file(data[0] & 1);
+    const struct sound_file *sound = sound_file(data[0] & 4 ? 2 : data[0] & 1);
     struct image_header h;
     uint8_t *file = malloc(sound->n);
 

@@ -67,9 +67,9 @@ def listed(lab, *words):
     return [name.strip() for name in (found[1] or found[2]).split(',')] if found else []
 
 
-def make(lab, path, shape, fmt):
+def make(lab, path, shape, fmt, *more):
     """The file, or None where the shape has no whole blocks of that format."""
-    done = subprocess.run([lab, 'make', '--shape', shape, '--format', fmt, path], capture_output=True, text=True)
+    done = subprocess.run([lab, 'make', '--shape', shape, '--format', fmt, *more, path], capture_output=True, text=True)
     assert done.returncode in (0, 64, 69), f'make {shape} {fmt}: exit {done.returncode}: {done.stderr}'
     return path if done.returncode == 0 else None
 
@@ -81,6 +81,8 @@ def made(lab, home, jobs):
     pairs = [(s, f) for s in shapes for f in formats]
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         found = [p for p in pool.map(lambda x: make(lab, home / f'{x[0]}-{x[1]}.gguf', *x), pairs) if p]
+    for fmt, activations in (('Q1_0', 'binary'), ('I2_S', 'binary'), ('F32', 'int8')):
+        found.append(make(lab, home / f'tiny-{fmt}-{activations}.gguf', 'tiny', fmt, '--activations', activations))
     assert len(found) >= len(formats), f'make writes {len(found)} of {len(pairs)} tiny models'
     return found
 

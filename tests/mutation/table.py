@@ -24,6 +24,8 @@ LAYOUTS = Test('tests/unit/engine/test-engine-layouts', 'rows_decode_as_their_de
 PACKED = Test('tests/unit/engine/test-engine-format', 'packed_rows_decode_to_what_the_file_says')
 PANELS = Test('tests/unit/engine/test-engine-format', 'panels_multiply_as_their_rows_do')
 AVX512 = Test('tests/kernels/kernels-check', '', ('--level', 'avx512'))
+AVX2 = Test('tests/kernels/kernels-check', '', ('--level', 'avx2'))
+ACT = 'tests/unit/engine/test-engine-act'
 QUANT = Test('tests/oracle/oracle-quant')
 PRODUCT = Test('tests/unit/engine/test-engine-product', 'threads_share_a_product_without_a_trace')
 STEP = Test('tests/unit/engine/test-engine-step', 'a_long_step_is_many_short_ones')
@@ -109,6 +111,19 @@ MUTATIONS = [
              '_mm512_loadu_si512(tables + HIGH)', (AVX512,)),
     Mutation('the sums of a panel in the lane of another', '_mm512_shuffle_i32x4(a, b, 0x88)',
              '_mm512_shuffle_i32x4(b, a, 0x88)', (AVX512,)),
+    Mutation('equal signs that make -1', 's += plus != minus ? 1 : -1;', 's += plus == minus ? 1 : -1;',
+             (Test(ACT, 'bits_multiply_as_their_int8_does'), GRAPH)),
+    Mutation('signs counted from another middle', 'second, _mm512_set1_epi32(X1_GROUP / 2)', 'second, _mm512_set1_epi32(X1_GROUP)',
+             (AVX512,)),
+    Mutation('a line of signs twice', 'ones(w[2], b + 8), ones(w[3], b + 12)', 'ones(w[2], b + 8), ones(w[3], b + 8)', (AVX512,)),
+    Mutation('one nibble of signs', 'return _mm256_add_epi8(low, high);', 'return _mm256_add_epi8(low, low);', (AVX2,)),
+    Mutation('a zero is minus one', 'q[i] = x[i] >= threshold[i] ? 1 : -1;', 'q[i] = x[i] > threshold[i] ? 1 : -1;',
+             (Test(ACT, 'signs_are_plus_one_from_the_threshold_on'),)),
+    Mutation('NaN as a sign', 'return broken ? float_of(0x7fc00000) : 1.0f;', 'return 1.0f;',
+             (Test(ACT, 'a_broken_input_shows_in_the_logits'),)),
+    Mutation('thresholds of the other half of a layer', 'act_wanted(&l->up), l->ffn_threshold', 'act_wanted(&l->up), l->attn_threshold',
+             (GRAPH,)),
+    Mutation('float weights with their own inputs', '&& in_layer ? ACT_WIDE_32 : ACT_32', '&& in_layer ? ACT_32 : ACT_32', (GRAPH,)),
     Mutation('wide rows in the place of the first ones', '&act, out + at * PANEL_ROWS, p->stride,', '&act, out, p->stride,',
              (PRODUCT,)),
     Mutation('rounding to half away from zero', '(x[i] * inverse + 0x1.8p23f) - 0x1.8p23f', 'roundf(x[i] * inverse)',
