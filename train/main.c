@@ -7,17 +7,27 @@
 #include <string.h>
 
 #include "base/stdfds.h"
+#include "train/commands/commands.h"
 #include "train/train.h"
 
 #ifndef ONEBIT_VERSION
 #define ONEBIT_VERSION "unknown"
 #endif
 
+/* The generator has a command line of its own: 2 is a wrong one, 1 a file that cannot be had. */
+static int verb_commands(int n, char **argv)
+{
+    const int r = commands_main(n + 1, argv - 1); /* the verb's name comes first */
+
+    return r == 0 ? TRAIN_OK : r == 2 ? TRAIN_USAGE : TRAIN_DATA;
+}
+
 static const struct verb {
     const char *name;
     int (*run)(int n, char **argv);
     const char *what;
 } verbs[] = {
+    {"commands", verb_commands, "draw rows of home commands and their JSON from a grammar"},
     {"tokenizer", verb_tokenizer, "make a vocabulary out of rows of prompts and answers"},
     {"model", verb_model, "train a model on such rows and write it as GGUF"},
     {"score", verb_score, "answer the prompts of rows with a model, and count exact answers"},

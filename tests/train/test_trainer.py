@@ -172,6 +172,8 @@ class Trainer(unittest.TestCase):
                 (['score', self.words], 64, 'both needed'),
                 (['score', self.words, self.held, '--kv', 'f64'], 64, 'none of f32, f16, int8'),
                 (['info'], 64, 'is missing'),
+                (['commands'], 64, '--count is missing'),
+                (['commands', '--count', 1, '--grammar', self.home / 'none'], 65, 'none'),
                 (['info', broken], 65, 'checksum'),
                 (['train'], 64, 'no such verb'),
                 ([], 64, 'usage')):
@@ -195,7 +197,7 @@ class Trainer(unittest.TestCase):
     def test_help_names_every_verb_and_option(self):
         said = fine('help')
         self.assertEqual(fine('--help'), said)
-        for verb in ('tokenizer', 'model', 'score', 'info'):
+        for verb in ('commands', 'tokenizer', 'model', 'score', 'info'):
             self.assertIn(verb, said)
             self.assertIn(f'usage: onebit-train {verb}', fine(verb, '--help'))
         self.assertTrue(fine('--version').startswith('onebit-train '))
