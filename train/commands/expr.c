@@ -31,11 +31,16 @@ static bool special(char c)
     return blank(c) || memchr("[]()|<>{}", c, 9) != NULL;
 }
 
+/* A word: up to a mark of the language, or to what is built in: 8:%digits(10,59). */
 static struct strview plain(struct reading *in)
 {
     struct strview v = {.data = in->at};
 
     while (in->at < in->end && !special(*in->at)) {
+        if (*in->at == '%' && in->at > v.data && in->end - in->at > 1 && in->at[1] >= 'a' &&
+            in->at[1] <= 'z') {
+            break;
+        }
         in->at++;
     }
     v.n = (size_t)(in->at - v.data);
@@ -202,6 +207,9 @@ static int builtin(struct reading *in, struct strview word, uint32_t *ret_node)
 
     if (strview_is(word, "%pseudo")) {
         return grammar_node(in->g, (struct node){.kind = NODE_PSEUDO}, ret_node);
+    }
+    if (strview_is(word, "%bare")) {
+        return grammar_node(in->g, (struct node){.kind = NODE_BARE}, ret_node);
     }
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
         if (!strview_is(word, names[i])) {

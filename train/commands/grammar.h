@@ -51,6 +51,7 @@ enum node_kind {
     NODE_PSEUDO,  /* a word that does not exist */
     NODE_STAR,    /* in a wrap: where the frame goes */
     NODE_SAME,    /* the words that the slot took already */
+    NODE_BARE,    /* takes away the article before, if there is one */
     NODE_GLUE,    /* the next word follows without a space */
 };
 

@@ -24,6 +24,7 @@ struct drawing {
     bool glue;      /* the next word follows without a space */
     bool template;  /* what is said now belongs to the template */
     unsigned inner; /* captures round us */
+    uint32_t cut;   /* where words were taken away since the rule or capture began */
     char value[64]; /* of the innermost capture; "": its words */
 };
 
@@ -106,13 +107,42 @@ static bool in_template(struct drawing *d, char mark, const char *name)
     return was;
 }
 
+/* Says the node; returns where its words begin. */
+static uint32_t say_marked(struct drawing *d, const struct node *n)
+{
+    const uint32_t outer = d->cut, from = d->row->n;
+
+    d->cut = UINT32_MAX;
+    say_node(d, n);
+    const uint32_t cut = d->cut;
+    d->cut = cut < outer ? cut : outer;
+    return cut < from ? cut : from;
+}
+
+/* "the" before what wants none: the Anna's room. */
+static void take_article(struct drawing *d)
+{
+    static const char *const articles[] = {"the", "this", "my", "our"};
+    struct row *row = d->row;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(articles); i++) {
+        const uint32_t n = (uint32_t)strlen(articles[i]);
+        if (row->n >= n && memcmp(row->text + row->n - n, articles[i], n) == 0 &&
+            (row->n == n || row->text[row->n - n - 1] == ' ')) {
+            row->n -= row->n == n ? n : n + 1;
+            row->text[row->n] = '\0';
+            d->cut = row->n < d->cut ? row->n : d->cut;
+            return;
+        }
+    }
+}
+
 static void say_rule(struct drawing *d, const struct node *n)
 {
     const struct rule *rule = &d->g->rules[n->at];
     const bool was = rule->part ? d->template : in_template(d, '<', grammar_text(d->g, n->n));
-    const uint32_t from = d->row->n;
+    const uint32_t from = say_marked(d, &d->g->nodes[rule->node]);
 
-    say_node(d, &d->g->nodes[rule->node]);
     if (rule->proper && d->hand != HAND_LOWER && !d->failed) {
         noise_title(d->row, from);
     }
@@ -122,14 +152,13 @@ static void say_rule(struct drawing *d, const struct node *n)
 static void say_capture(struct drawing *d, const struct node *n)
 {
     struct row *row = d->row;
-    const uint32_t from = row->n;
     const bool was = in_template(d, '{', slot_infos[n->slot].name);
     char outer[sizeof(d->value)];
 
     memcpy(outer, d->value, sizeof(outer));
     d->value[0] = '\0';
     d->inner++;
-    say_node(d, &d->g->nodes[n->at]);
+    const uint32_t from = say_marked(d, &d->g->nodes[n->at]);
     d->inner--;
     if (d->inner == 0 && row->n > from) {
         struct filled *f = &row->slots[n->slot];
@@ -254,6 +283,9 @@ static void say_node(struct drawing *d, const struct node *n)
     case NODE_SAME:
         say_same(d, n);
         break;
+    case NODE_BARE:
+        take_article(d);
+        break;
     case NODE_GLUE:
         d->glue = true;
         break;
@@ -328,7 +360,7 @@ static void add_noise(struct drawing *d)
 
     if (g->filler != UINT32_MAX) {
         struct row words = {0};
-        struct drawing other = {.g = g, .rng = d->rng, .row = &words};
+        struct drawing other = {.g = g, .rng = d->rng, .row = &words, .cut = UINT32_MAX};
         say_node(&other, &g->nodes[g->rules[g->filler].node]);
         strview_copy(filler, sizeof(filler), strview_of(other.failed ? "" : words.text));
     }
@@ -371,7 +403,7 @@ int row_draw(const struct grammar *g, const struct row_options *options, uint64_
 
     for (unsigned i = 0; i < TRIES_MAX; i++) {
         const struct rule *block = draw_block(g, &rng, intent);
-        struct drawing d = {.g = g, .rng = &rng, .row = ret};
+        struct drawing d = {.g = g, .rng = &rng, .row = ret, .cut = UINT32_MAX};
         bool fits;
         draw_once(&d, block);
         if (!wanted(&d, options) || ret->n == 0) {
