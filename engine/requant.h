@@ -24,7 +24,8 @@ struct requant_tensor {
     bool floats;             /* F32, F16 or BF16 */
     /* After writing, and else < 0: sqrt(sum (w' - w)^2 / sum w^2), as it is and as the formats'
      * usual encoder (rounding) would have left it; and, where requant_fit() knows them, the same of
-     * what the matrix puts out for the calibration text, sqrt(sum (W' x - W x)^2 / sum (W x)^2). */
+     * what the matrix puts out for the calibration text, sqrt(sum (W' x - W x)^2 / sum (W x)^2),
+     * with propagate for the W that it aims at. */
     double error, rounding_error, output_error, rounding_output_error;
 };
 
@@ -84,9 +85,10 @@ enum requant_method {
      * shows in the matrix's outputs. */
     REQUANT_REFINE,
     /* Each weight's error is passed on to the weights after it, for the inputs that the quantized
-     * matrices before give (engine/fit/rows.h), then refined. */
+     * matrices before give (engine/fit/rows.h), and each matrix's to those after it, which aim at
+     * what the float model puts out (engine/fit/target.h); then refined. */
     REQUANT_PROPAGATE,
-    /* The same without refining behind it, as published: GPTQ, arXiv 2210.17323. */
+    /* The first of these alone, as published: GPTQ, arXiv 2210.17323. */
     REQUANT_GPTQ,
     /* Columns scaled by what comes in, before rounding: AWQ, arXiv 2306.00978
      * (engine/fit/awq.h). */
@@ -124,8 +126,8 @@ struct requant_text {
  * every machine, with any number of threads.
  *
  * Memory, besides the model: the text as floats (n_ids * n_embd * 4 bytes), 12 bytes for each pair
- * of columns of one matrix, one layer in floats with awq, and else one matrix; what is fitted goes
- * to a scratch file.
+ * of columns of one matrix (with propagate twice the text, and 20 bytes), one layer in floats with
+ * awq, and else one matrix or two; what is fitted goes to a scratch file.
  *
  * Return: MODEL_OK; MODEL_MALFORMED: weights, or what the text made of them, that are not finite;
  * MODEL_UNSUPPORTED: weights too large for the format's scales; MODEL_TOO_BIG: rows of more than

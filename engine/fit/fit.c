@@ -325,6 +325,9 @@ static int fit_layers(struct fit *f)
         r = (f->method == REQUANT_AWQ ? fit_layer_scaled : fit_layer_inputs)(f, layer);
         if (r == MODEL_OK && layer + 1 < n) {
             stream_run(&f->stream, layer, NULL, NULL, true);
+            if (f->method == REQUANT_PROPAGATE) {
+                stream_run(&f->truth, layer, NULL, NULL, true);
+            }
         }
         f->stream.model.layers[layer] = f->text->model->layers[layer];
         let_go(f);
@@ -348,9 +351,14 @@ static int run(struct fit *f)
         r = stream_open(&f->stream, t->engine, t->model, t->kv, t->ids, t->n_ids, t->ctx, formats,
                         &embd);
     }
+    if (r == MODEL_OK && f->method == REQUANT_PROPAGATE) {
+        r = stream_open(&f->truth, t->engine, t->model, t->kv, t->ids, t->n_ids, t->ctx, formats,
+                        &t->model->embd);
+    }
     if (r == MODEL_OK) {
         r = fit_layers(f);
     }
+    stream_close(&f->truth);
     stream_close(&f->stream);
     free(embd_data);
     free(formats);

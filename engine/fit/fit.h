@@ -27,7 +27,8 @@ struct fit {
     const struct requant_text *text;
     enum requant_method method;
     struct fit_matrix *matrices;      /* owned: (n_layer, STREAM_MATRICES) */
-    struct stream stream;             /* owned */
+    struct stream stream;             /* owned: the model as it will be */
+    struct stream truth;              /* owned: as it is; only with `propagate` */
     uint8_t *packed[STREAM_MATRICES]; /* owned: of the layer that is worked on */
     float *vectors[4];                /* owned: likewise, norms and a bias */
     size_t n_vectors;

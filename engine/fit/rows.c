@@ -30,6 +30,7 @@ struct lane {
 
 struct fitting {
     const struct fit_job *job;
+    const float *aim; /* of the job, or its w */
     size_t n, n_blocks, row_bytes;
     double *importance; /* owned: (n) of a column, for scales while errors are propagated */
     double *diagonal;   /* owned: (n) of H */
@@ -104,26 +105,28 @@ static void round_rows(const struct fitting *f, size_t first, size_t n_rows, str
     const struct moments *m = f->job->moments;
     const enum format format = f->job->grid.format;
     const size_t n = f->n;
-    const float *w = f->job->w + first * n;
+    const float *w = f->job->w + first * n, *aim = f->aim + first * n;
 
-    moments_apply(m, w, n_rows, l->now.r);
+    moments_apply(m, aim, n_rows, l->now.r);
     for (size_t b = 0; b < n_rows; b++) {
         struct fit_loss *loss = &f->losses[first + b];
         uint8_t *row = f->job->rows + (first + b) * f->row_bytes;
         loss->power = squares(w + b * n, n);
-        loss->out_power = product(w + b * n, l->now.r + b * n, n) - m->damp * loss->power;
+        loss->out_power =
+            product(aim + b * n, l->now.r + b * n, n) - m->damp * squares(aim + b * n, n);
         format_encode_row(format, w + b * n, 1, n, row);
         format_decode_row(format, row, 1, n, l->values);
         for (size_t i = 0; i < n; i++) {
-            l->now.e[b * n + i] = w[b * n + i] - l->values[i];
+            const double e = (double)w[b * n + i] - (double)l->values[i];
+            loss->rounded += e * e;
+            l->now.e[b * n + i] = aim[b * n + i] - l->values[i];
         }
     }
     moments_apply(m, l->now.e, n_rows, l->now.r);
     for (size_t b = 0; b < n_rows; b++) {
         struct fit_loss *loss = &f->losses[first + b];
         cost[b] = product(l->now.e + b * n, l->now.r + b * n, n);
-        loss->rounded = squares(l->now.e + b * n, n);
-        loss->out_rounded = cost[b] - m->damp * loss->rounded;
+        loss->out_rounded = cost[b] - m->damp * squares(l->now.e + b * n, n);
     }
 }
 
@@ -260,37 +263,53 @@ static void polish_row(const struct fitting *f, size_t b, struct candidate *c)
 
 /* ---- all rows ---- */
 
+/* Row b of the batch is what the best candidate has, where that is better than rounding. */
+static void finish_row(const struct fitting *f, size_t row, size_t b, double rounded,
+                       struct lane *l)
+{
+    const struct grid *g = &f->job->grid;
+    const struct candidate *c = &l->best;
+    const float *scales = c->scales + b * f->n_blocks, *w = f->job->w + row * f->n;
+    const int8_t *codes = c->codes + b * f->n;
+    struct fit_loss *loss = &f->losses[row];
+
+    loss->lost = loss->rounded;
+    loss->out_lost = loss->out_rounded;
+    if (!(c->cost[b] < rounded)) {
+        return;
+    }
+    loss->lost = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        const double e = (double)w[i] - (double)scales[i / g->block] * codes[i];
+        loss->lost += e * e;
+    }
+    loss->out_lost = c->cost[b] - f->job->moments->damp * squares(c->e + b * f->n, f->n);
+    grid_store(g, scales, codes, f->n, l->values, f->job->rows + row * f->row_bytes);
+}
+
 static void fit_batch(void *ctx, size_t item, unsigned thread_i)
 {
     const struct fitting *f = ctx;
     const struct fit_job *job = f->job;
     const size_t first = item * BATCH, left = job->n_rows - first;
-    const size_t n = f->n, n_rows = left < BATCH ? left : BATCH;
-    const float *w = job->w + first * n;
+    const size_t n_rows = left < BATCH ? left : BATCH;
+    const float *aim = f->aim + first * f->n;
     struct lane *l = &f->lanes[thread_i];
     double rounded[BATCH];
 
     round_rows(f, first, n_rows, l, rounded);
-    refine_rows(f, w, n_rows, l);
+    refine_rows(f, aim, n_rows, l);
     if (job->propagate) {
-        propagate_rows(f, w, n_rows, l);
+        propagate_rows(f, aim, n_rows, l);
     }
     for (size_t b = 0; job->polish && b < n_rows; b++) {
         polish_row(f, b, &l->best);
     }
     if (job->polish) {
-        weigh(f, w, n_rows, &l->best); /* anew: small changes have added up small errors */
+        weigh(f, aim, n_rows, &l->best); /* anew: small changes have added up small errors */
     }
     for (size_t b = 0; b < n_rows; b++) {
-        struct fit_loss *loss = &f->losses[first + b];
-        loss->lost = loss->rounded;
-        loss->out_lost = loss->out_rounded;
-        if (l->best.cost[b] < rounded[b]) {
-            loss->lost = squares(l->best.e + b * n, n);
-            loss->out_lost = l->best.cost[b] - job->moments->damp * loss->lost;
-            grid_store(&job->grid, l->best.scales + b * f->n_blocks, l->best.codes + b * n, n,
-                       l->values, job->rows + (first + b) * f->row_bytes);
-        }
+        finish_row(f, first + b, b, rounded[b], l);
     }
 }
 
@@ -352,6 +371,7 @@ static void fitting_deinit(struct fitting *f)
 int fit_rows(struct threads *t, const struct fit_job *job, struct fit_loss *ret)
 {
     struct fitting f = {.job = job,
+                        .aim = job->aim ? job->aim : job->w,
                         .n = job->moments->n,
                         .n_blocks = job->moments->n / job->grid.block,
                         .row_bytes = format_row_bytes(job->grid.format, job->moments->n)};

@@ -23,6 +23,8 @@ struct fit_job {
     struct grid grid;
     const struct moments *moments; /* closed; with `propagate` factored, too. Borrowed. */
     const float *w;                /* (n_rows, moments->n) borrowed */
+    const float *aim; /* the same for what is best of all without quantizing: target_move(); NULL:
+                       * w. Borrowed. */
     size_t n_rows;
     bool propagate; /* pass each weight's error on to those after it in its row */
     bool polish;    /* then change codes and scales as long as the outputs' error shrinks */
@@ -32,9 +34,10 @@ struct fit_job {
 /**
  * fit_rows() - encode a matrix
  *
- * Of each row the best counts, by the error of its outputs under H: rounding, refinement with the
- * diagonal of H for weights, and what propagation and polishing make of it. So no row is worse than
- * its rounding. Rows do not depend on each other, nor on the number of threads.
+ * Of each row the best counts, by its outputs' distance under H from those of the aim: rounding,
+ * refinement with the diagonal of H for weights, and what propagation and polishing make of it. So
+ * no row is worse than its rounding. Rows do not depend on each other, nor on the number of
+ * threads.
  *
  * Propagation is GPTQ (arXiv 2210.17323, equations 2 and 3 with the Cholesky form of section 3.3;
  * the idea is Optimal Brain Surgeon's): column by column, a weight w is replaced by its code's q,

@@ -99,23 +99,29 @@ void stream_close(struct stream *s)
     *s = (struct stream){0};
 }
 
-void stream_run(struct stream *s, size_t layer, step_watch_fn *watch, void *arg, bool go_on)
+void stream_window(struct stream *s, size_t layer, size_t window, step_watch_fn *watch, void *arg,
+                   bool go_on)
 {
     const struct shape *shape = &s->model.shape;
     const size_t n = s->ctx * shape->n_embd;
     struct stepper *st = s->stepper;
+    float *x = s->x + window * n;
 
+    begin_window(s, window);
+    memcpy(st->x, x, n * sizeof(*x));
+    memset(st->h, 0, n * sizeof(*x)); /* what the layer before has still to add: nothing */
     st->watch = watch;
     st->watch_arg = arg;
-    for (size_t w = 0; w < s->n_windows; w++) {
-        float *x = s->x + w * n;
-        begin_window(s, w);
-        memcpy(st->x, x, n * sizeof(*x));
-        memset(st->h, 0, n * sizeof(*x)); /* what the layer before has still to add: nothing */
-        graph_layer(st, layer);
-        if (go_on) {
-            st->engine->kernels.add_scaled(st->x, st->h, shape->residual_scale, x, n);
-        }
-    }
+    graph_layer(st, layer);
     st->watch = NULL;
+    if (go_on) {
+        st->engine->kernels.add_scaled(st->x, st->h, shape->residual_scale, x, n);
+    }
+}
+
+void stream_run(struct stream *s, size_t layer, step_watch_fn *watch, void *arg, bool go_on)
+{
+    for (size_t w = 0; w < s->n_windows; w++) {
+        stream_window(s, layer, w, watch, arg, go_on);
+    }
 }

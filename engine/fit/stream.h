@@ -53,4 +53,8 @@ struct matrix stream_shape(const struct model *model, const struct matrix *m, en
  */
 void stream_run(struct stream *s, size_t layer, step_watch_fn *watch, void *arg, bool go_on);
 
+/** stream_window() - the same of one window */
+void stream_window(struct stream *s, size_t layer, size_t window, step_watch_fn *watch, void *arg,
+                   bool go_on);
+
 #endif

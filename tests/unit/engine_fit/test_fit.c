@@ -207,6 +207,31 @@ static void fitted_files_lose_less(void **state)
     }
 }
 
+/* Goal: matrices that aim at the float model's outputs mend what was lost before them: the logits
+ * come nearer than by fitting each to its own outputs. */
+static void aiming_at_the_float_model_brings_logits_nearer(void **state)
+{
+    static const enum requant_method methods[] = {REQUANT_GPTQ, REQUANT_PROPAGATE};
+    (void)state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(models); i += 4) {
+        double far[ARRAY_SIZE(methods)];
+        for (size_t k = 0; k < ARRAY_SIZE(methods); k++) {
+            struct rig r;
+            rig_up(&r, &models[i], 1);
+            choose(r.q, "Q4_0", "Q8_0");
+            assert_int_equal(requant_fit(r.q, methods[k], &r.text, NULL, NULL, NULL), MODEL_OK);
+            const int fd = written(r.q);
+            struct model *m = opened(fd);
+            far[k] = distance(&r, m);
+            model_free(m);
+            (void)close(fd);
+            rig_down(&r);
+        }
+        assert_true(far[1] < 0.8 * far[0]);
+    }
+}
+
 /* Goal: a file is called by its method where that made all of its layers, and only there. */
 static void a_file_is_called_by_its_method(void **state)
 {
@@ -413,6 +438,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fitted_files_lose_less),
+        cmocka_unit_test(aiming_at_the_float_model_brings_logits_nearer),
         cmocka_unit_test(a_file_is_called_by_its_method),
         cmocka_unit_test(a_name_is_not_taken_on_from_others),
         cmocka_unit_test(threads_and_repetition_change_no_byte),
