@@ -9,9 +9,11 @@
 #include "train/net/impl.h"
 #include "train/net/tape.h"
 
-/* Standard deviations of the parameters at first: of the embedding; of a matrix with n columns
- * MATRIX_SPREAD / sqrt(n), those that end in the residual stream smaller by sqrt(2 n_layer). */
-#define EMBEDDING_SPREAD 0.02
+/* Standard deviations of the parameters at first, of a tensor with n columns EMBEDDING_SPREAD or
+ * MATRIX_SPREAD / sqrt(n); those that end in the residual stream are smaller by sqrt(2 n_layer).
+ * The embedding's matters most, since it is the head as well:
+ * docs/training-step.md. */
+#define EMBEDDING_SPREAD 1.4
 #define MATRIX_SPREAD 0.6
 
 /* ---- what is allowed ---- */
@@ -194,7 +196,7 @@ static void draw_all(struct net *net)
             const double by = last ? sqrt(2.0 * net->shape.n_layer) : 1;
             draw(x, n, MATRIX_SPREAD / sqrt((double)t->cols) / by, &state);
         } else if (t->kind == NET_EMBEDDING) {
-            draw(x, n, EMBEDDING_SPREAD, &state);
+            draw(x, n, EMBEDDING_SPREAD / sqrt((double)t->cols), &state);
         } else {
             for (size_t j = 0; j < n; j++) {
                 x[j] = 1;

@@ -22,13 +22,15 @@ int tape_new(struct net *net, size_t tokens)
     t->scale = calloc(net->size, sizeof(*t->scale));
     t->now = calloc(NET_WIDTH_MAX, sizeof(*t->now));
     t->inputs = calloc(n_slots, sizeof(*t->inputs));
-    if (!t->x0 || !t->q0 || !t->offset || !t->scale || !t->now || !t->inputs) {
+    t->args = calloc(n_slots, sizeof(*t->args));
+    if (!t->args || !t->x0 || !t->q0 || !t->offset || !t->scale || !t->now || !t->inputs) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < n_slots; i++) {
         const size_t width = i + 1 < n_slots ? input_width(net, i % INPUTS) : net->widths.embd;
         t->inputs[i] = calloc(tokens * width, sizeof(*t->inputs[i]));
-        if (!t->inputs[i]) {
+        t->args[i] = calloc(tokens * width, sizeof(*t->args[i]));
+        if (!t->inputs[i] || !t->args[i]) {
             return -ENOMEM;
         }
     }
@@ -40,9 +42,15 @@ void tape_free(struct tape *t, const struct net *net)
     if (!t) {
         return;
     }
-    for (size_t i = 0; t->inputs && i < (size_t)net->shape.n_layer * INPUTS + 1; i++) {
-        free(t->inputs[i]);
+    for (size_t i = 0; i < (size_t)net->shape.n_layer * INPUTS + 1; i++) {
+        if (t->inputs) {
+            free(t->inputs[i]);
+        }
+        if (t->args) {
+            free(t->args[i]);
+        }
     }
+    free(t->args);
     free(t->inputs);
     free(t->now);
     free(t->scale);
@@ -81,18 +89,30 @@ static double weight_stand_in(const struct net *net, double w, double s)
 
 /* ---- inputs ---- */
 
+/* The stand-in of a binary input x - t, on the piece that x0 - t lies on. */
+static double piece(const struct net_modes *m, double x, double x0)
+{
+    if (m->ste_activations == NET_STE_HARD) {
+        return fabs(x0) <= 1 ? x : stand_in(NET_STE_HARD, 1, x0);
+    }
+    return stand_in(m->ste_activations, (double)m->smooth_k, x);
+}
+
 void tape_before_slow(const struct net *net, const struct tape_row *row, const net_real *x)
 {
     const struct net_modes *m = &net->modes;
+    const struct tape *tape = net->tape;
     const bool head = row->slot == (size_t)net->shape.n_layer * INPUTS;
-    const bool binary = !head && m->activations == NET_A_BINARY;
+    net_real *args = tape->args[row->slot] + row->at * row->n;
 
     for (size_t i = 0; i < row->n; i++) {
-        net->tape->now[i] = x[i];
-        if (binary) {
-            const net_real t = net->thresholds[net->states[row->slot].at + i];
-            net->tape->now[i] =
-                (net_real)stand_in(m->ste_activations, (double)m->smooth_k, (double)(x[i] - t));
+        tape->now[i] = x[i];
+        if (!head && m->activations == NET_A_BINARY) {
+            const net_real arg = x[i] - net->thresholds[net->states[row->slot].at + i];
+            if (tape->mode == TAPE_RECORD) {
+                args[i] = arg;
+            }
+            tape->now[i] = (net_real)piece(m, (double)arg, (double)args[i]);
         }
     }
 }

@@ -4,7 +4,8 @@
  * the true gradient of f(x) + (Q(x0) - f(x0)): at x0 the quantizer's own value, and around it the
  * stand-in. A tape records the constants at x0 and gives them back in later passes, so that finite
  * differences of the whole net, at the very numbers of its quantized pass, must equal the gradients
- * of net_step(). Scales that f needs are those of x0. One thread, one chunk, no random rounding;
+ * of net_step(). Scales that f needs are those of x0, and where f has a kink, at |x - t| = 1, its
+ * piece is that of x0. One thread, one chunk, no random rounding;
  * with NET_STE_CLIP no gradient may be greater than 1. */
 #ifndef TRAIN_NET_TAPE_H
 #define TRAIN_NET_TAPE_H
@@ -22,7 +23,8 @@ struct tape {
     net_real *scale;  /* owned; with these scales */
     /* owned; for slot i (tokens, width); the slots are all layers' inputs, and the head's */
     net_real **inputs;
-    net_real *now; /* owned; (NET_WIDTH_MAX): the stand-in of the row that is being quantized */
+    net_real **args; /* owned; alike: x0 - t of binary inputs */
+    net_real *now;   /* owned; (NET_WIDTH_MAX): the stand-in of the row that is being quantized */
 };
 
 /** tape_new() - begin to record; the net owns it. 0 or -ENOMEM */

@@ -62,7 +62,7 @@ struct net *small_net(const struct net_shape *shape, const struct net_modes *mod
             if (t->kind == NET_NORM) {
                 x[j] = (net_real)(1 + 0.3 * small_unit(&state));
             } else if (t->kind == NET_EMBEDDING) {
-                x[j] *= 10;
+                x[j] *= 2;
             } else if (j % 41 == 3) {
                 x[j] = x[j] < 0 ? -1.25f : 1.25f;
             }
