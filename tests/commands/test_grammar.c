@@ -176,6 +176,50 @@ static void a_split_without_templates_is_refused(void **state)
     grammar_deinit(&g);
 }
 
+/* Goal: whatever is held back, each line and each choice stays in training. Method: all that may be
+ * held back is; the words of every choice still come, alone of their kind, and held back are those
+ * sentences that turn twice, or once in a part that is at home in another line. */
+static void each_choice_stays_in_training(void **state)
+{
+    static const char text[] = MIX "frames f HassTurnOn w domain=fan\n"
+                                   "  one <p> | two <p> | (three|four) [five] (six|seven) | eight\n"
+                                   "= p part\n  nine | ten (a|b) | <q>\n= q part\n  c | d\n";
+    static const char *const kept[] = {"one nine", "one ten a", "one ten b",     "one c",
+                                       "one d",    "two nine",  "three six",     "three seven",
+                                       "four six", "eight",     "three five six"};
+    static const char *const held[] = {
+        "two ten a",     "two ten b",        "two c",          "two d", "four seven",
+        "four five six", "three five seven", "four five seven"};
+    struct grammar g;
+    struct grammar_fault fault;
+    struct row row;
+    (void)state;
+
+    assert_int_equal(read_all(text, &g, &fault), 0);
+    for (unsigned split = ROW_TRAIN; split <= ROW_VALID; split++) {
+        const char *const *const want = split == ROW_TRAIN ? kept : held;
+        const size_t n = split == ROW_TRAIN ? ARRAY_SIZE(kept) : ARRAY_SIZE(held);
+        const struct row_options options = {
+            .seed = 3, .split = (enum row_split)split, .held_back = 1000000};
+        unsigned seen[ARRAY_SIZE(kept)] = {0};
+        for (unsigned i = 0; i < 2000; i++) {
+            size_t k = 0;
+            assert_int_equal(row_draw(&g, &options, i, &row, &fault), 0);
+            while (k < n && strcmp(row.text, want[k]) != 0) {
+                k++;
+            }
+            if (k == n) {
+                fail_msg("split %u has: %s", split, row.text);
+            }
+            seen[k]++;
+        }
+        for (size_t k = 0; k < n; k++) {
+            assert_int_not_equal(seen[k], 0);
+        }
+    }
+    grammar_deinit(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +227,7 @@ int main(void)
         cmocka_unit_test(pieces_say_and_mean),
         cmocka_unit_test(noise_keeps_spans_and_sentence_together),
         cmocka_unit_test(an_unfit_answer_is_refused),
+        cmocka_unit_test(each_choice_stays_in_training),
         cmocka_unit_test(a_split_without_templates_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

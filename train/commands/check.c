@@ -280,6 +280,45 @@ static int sort_names(struct checking *c)
     return 0;
 }
 
+/* Parts that are said here first. Captures are no part of a template. */
+static void find_homes(struct grammar *g, uint32_t at, uint32_t home)
+{
+    const struct node *n = &g->nodes[at];
+    struct rule *rule;
+
+    switch (n->kind) {
+    case NODE_SEQ:
+    case NODE_ALT:
+        for (uint32_t i = 0; i < n->n; i++) {
+            find_homes(g, g->kids[n->at + i].node, home);
+        }
+        break;
+    case NODE_MAYBE:
+    case NODE_MEANS:
+        find_homes(g, n->at, home);
+        break;
+    case NODE_RULE:
+        rule = &g->rules[n->at];
+        if (rule->part && rule->home == 0) {
+            rule->home = home;
+            find_homes(g, rule->node, home);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+static void frames_home(struct grammar *g, const struct rule *rule)
+{
+    const struct node *n = &g->nodes[rule->node];
+
+    for (uint32_t i = 0; i < n->n; i++) {
+        const uint32_t line = g->kids[n->at + i].node;
+        find_homes(g, line, line + 1);
+    }
+}
+
 static int mix_check(struct checking *c, const bool *has)
 {
     uint32_t any = 0;
@@ -306,6 +345,7 @@ int grammar_check(struct grammar *g, struct grammar_fault *ret_fault)
     for (uint32_t i = 0; r == 0 && i < g->n_rules; i++) {
         if (g->rules[i].kind == RULE_FRAMES) {
             r = frames_check(&c, &g->rules[i]);
+            frames_home(g, &g->rules[i]);
             has[g->rules[i].intent] = true;
         }
     }

@@ -17,7 +17,7 @@
     "  --seed S              chooses the rows; the same seed, the same bytes (default 1)\n"        \
     "  --split PART          train: templates not held back; valid: those held back;\n"            \
     "                        all (default): both\n"                                                \
-    "  --templates FRACTION  of the templates held back from training (default 0.05)\n"            \
+    "  --templates FRACTION  held back of the templates that may be (default 0.05)\n"              \
     "  --grammar FOLDER      its *.txt (default train/commands/grammar)\n"                         \
     "  -o, --output FILE     instead of standard output\n"
 

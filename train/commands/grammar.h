@@ -73,10 +73,11 @@ struct rule {
     uint32_t node; /* NODE_ALT */
     uint32_t line;
     uint8_t file, kind, depth;
-    bool proper;  /* a proper name: may be written with capitals */
-    bool part;    /* of frames: what it says belongs to the template */
-    bool used;    /* some frame or wrap leads here */
-    uint8_t seen; /* grammar_check(): 0 not yet, 1 being looked at, 2 done */
+    bool proper;   /* a proper name: may be written with capitals */
+    bool part;     /* of frames: what it says belongs to the template */
+    bool used;     /* some frame or wrap leads here */
+    uint32_t home; /* of a part: node of the first frame that says it, and 1; 0: none does */
+    uint8_t seen;  /* grammar_check(): 0 not yet, 1 being looked at, 2 done */
     uint8_t n_star;
     uint8_t min[N_SLOTS], max[N_SLOTS]; /* how often the slot is filled; 2: or more */
     /* frames alone */

@@ -12,17 +12,22 @@
 
 #define STEPS_MAX 4000u /* nodes visited for one sentence */
 #define TRIES_MAX 20000u
+/* A template with fewer bends is never held back: so each choice and each frame is in training. */
+#define HELD_BENDS 2u
 
 struct drawing {
     const struct grammar *g;
     struct rng *rng;
     struct row *row;
     const struct node *frame; /* what a star says */
+    uint32_t line;            /* node of the alternative of it that is said, and 1 */
     enum hand hand;
     uint32_t steps;
     bool failed;    /* too long: draw another */
     bool glue;      /* the next word follows without a space */
     bool template;  /* what is said now belongs to the template */
+    bool away;      /* in a part whose home is another frame */
+    uint32_t bends; /* choices of the template that are not the first ones: see say_bend() */
     unsigned inner; /* captures round us */
     uint32_t cut;   /* where words were taken away since the rule or capture began */
     char value[64]; /* of the innermost capture; "": its words */
@@ -141,8 +146,11 @@ static void say_rule(struct drawing *d, const struct node *n)
 {
     const struct rule *rule = &d->g->rules[n->at];
     const bool was = rule->part ? d->template : in_template(d, '<', grammar_text(d->g, n->n));
-    const uint32_t from = say_marked(d, &d->g->nodes[rule->node]);
+    const bool away = d->away;
 
+    d->away = rule->part && rule->home != d->line;
+    const uint32_t from = say_marked(d, &d->g->nodes[rule->node]);
+    d->away = away;
     if (rule->proper && d->hand != HAND_LOWER && !d->failed) {
         noise_title(d->row, from);
     }
@@ -203,7 +211,8 @@ static void say_same(struct drawing *d, const struct node *n)
     d->template = was;
 }
 
-static const struct node *choose(struct drawing *d, const struct node *n)
+/* The index of the kid. */
+static uint32_t choose(struct drawing *d, const struct node *n)
 {
     const struct kid *kids = d->g->kids + n->at;
     const uint32_t x = rng_below(d->rng, n->sum);
@@ -217,14 +226,38 @@ static const struct node *choose(struct drawing *d, const struct node *n)
             lo = mid + 1;
         }
     }
-    return &d->g->nodes[kids[lo].node];
+    return lo;
+}
+
+/* Says what was chosen. A choice that is not the first one is a bend; in a part that is not at home
+ * it is two. A bend and those within it are as many as the more of them. A frame that takes the
+ * first choice everywhere but on the way to one place thus has one bend at most. */
+static void say_bend(struct drawing *d, const struct node *n, bool first)
+{
+    const uint32_t before = d->bends, own = first || !d->template ? 0 : 1 + d->away;
+
+    say_node(d, n);
+    if (d->bends < before + own) {
+        d->bends = before + own;
+    }
 }
 
 static void say_star(struct drawing *d)
 {
+    const struct kid *kid = &d->g->kids[d->frame->at + choose(d, d->frame)];
+
     d->template = true;
-    say_node(d, d->frame);
+    d->away = false;
+    d->line = kid->node + 1;
+    say_node(d, &d->g->nodes[kid->node]);
     d->template = false;
+}
+
+static void say_alternative(struct drawing *d, const struct node *n)
+{
+    const uint32_t kid = choose(d, n);
+
+    say_bend(d, &d->g->nodes[d->g->kids[n->at + kid].node], kid == 0);
 }
 
 static void say_seq(struct drawing *d, const struct node *n)
@@ -251,11 +284,11 @@ static void say_node(struct drawing *d, const struct node *n)
         say_seq(d, n);
         break;
     case NODE_ALT:
-        say_node(d, choose(d, n));
+        say_alternative(d, n);
         break;
     case NODE_MAYBE:
         if (rng_below(d->rng, 100) < n->sum) {
-            say_node(d, &d->g->nodes[n->at]);
+            say_bend(d, &d->g->nodes[n->at], false);
         }
         break;
     case NODE_RULE:
@@ -334,7 +367,8 @@ static bool wanted(const struct drawing *d, const struct row_options *options)
     if (d->failed) {
         return false;
     }
-    const bool held = (uint32_t)(rng_mix(d->row->template) % 1000000) < options->held_back;
+    const bool held = d->bends >= HELD_BENDS &&
+                      (uint32_t)(rng_mix(d->row->template) % 1000000) < options->held_back;
     return options->split == ROW_ALL || held == (options->split == ROW_VALID);
 }
 

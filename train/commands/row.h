@@ -29,7 +29,7 @@ enum row_split { ROW_ALL, ROW_TRAIN, ROW_VALID };
 struct row_options {
     uint64_t seed;
     enum row_split split;
-    uint32_t held_back; /* templates of a million that are not for training */
+    uint32_t held_back; /* of a million of the templates that may be: not for training */
 };
 
 /**
