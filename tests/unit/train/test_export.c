@@ -1,19 +1,14 @@
 #include "tests/support/test.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "engine/engine.h"
-#include "tests/unit/train/toy.h"
-#include "train/loop/export.h"
+#include "tests/unit/train/both.h"
 #include "train/loop/prompt.h"
 #include "train/loop/trainer.h"
-
-#define CTX 48
 
 struct mode {
     enum net_weights weights;
@@ -40,30 +35,6 @@ static const struct mode modes[] = {
     {NET_W_BINARY, NET_A_BINARY, NET_H_INT8, RECIPE_I2_S, "Q1_0+Q8_0+binary-activations", true},
 };
 
-/* The engine's logits of all tokens. */
-static void engine_logits(const struct model *model, const int32_t *ids, size_t n, size_t n_vocab,
-                          float *ret)
-{
-    const struct engine_options options = {.cpu = cpu_level_best(), .n_threads = 1};
-    const struct stepper_limits limits = {.n_tokens_max = CTX, .n_logits_max = CTX};
-    struct engine *e = NULL;
-    struct kv_pool *pool = NULL;
-    struct seq *seq = NULL;
-    struct stepper *st = NULL;
-
-    assert_int_equal(engine_new(&e, &options), 0);
-    assert_int_equal(kv_pool_new(&pool, model, KV_F32, (CTX + KV_BLOCK - 1) / KV_BLOCK), 0);
-    assert_int_equal(seq_new(&seq, pool, CTX), 0);
-    assert_int_equal(stepper_new(&st, e, model, &limits), 0);
-    struct step_item item = {.seq = seq, .ids = ids, .n_ids = n, .n_logits = n};
-    assert_int_equal(stepper_run(st, &item, 1, NULL), STEP_OK);
-    memcpy(ret, item.logits, n * n_vocab * sizeof(*ret));
-    stepper_free(st);
-    seq_free(seq);
-    kv_pool_free(pool);
-    engine_free(e);
-}
-
 /* A net that has learned a little: weights, scales and thresholds are those of training. */
 static struct trainer *trained(const struct toy *t)
 {
@@ -77,77 +48,19 @@ static struct trainer *trained(const struct toy *t)
     return trainer;
 }
 
-static int exported(struct trainer *t, const struct toy *toy)
+/* A sentence through both. */
+static struct both_gap gap_of(struct trainer *t, const struct toy *toy, const struct model *model)
 {
-    const struct export_card card = {.name = "toy"};
-    const int fd = memfd_create("exported", MFD_CLOEXEC);
-
-    assert_int_equal(
-        export_gguf(trainer_net(t), trainer_recipe(t), trainer_at(t), &toy->vocabulary, &card, fd),
-        0);
-    return fd;
-}
-
-struct gap {
-    double rms;  /* of the difference, over the rms of the logits */
-    size_t best; /* rows with another largest logit */
-};
-
-static size_t argmax(const float *x, size_t n)
-{
-    size_t best = 0;
-
-    for (size_t i = 1; i < n; i++) {
-        best = x[i] > x[best] ? i : best;
-    }
-    return best;
-}
-
-static struct gap compare(const float *a, const float *b, size_t rows, size_t n)
-{
-    double difference = 0, size = 0;
-    struct gap g = {0};
-
-    for (size_t i = 0; i < rows * n; i++) {
-        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        size += (double)b[i] * (double)b[i];
-    }
-    for (size_t r = 0; r < rows; r++) {
-        g.best += argmax(a + r * n, n) != argmax(b + r * n, n);
-    }
-    g.rms = sqrt(difference / size);
-    return g;
-}
-
-static struct gap gap_of(struct trainer *t, const struct toy *toy, const struct model *model)
-{
-    const size_t n_vocab = (size_t)toy->recipe.n_vocab;
-    float *ours = calloc(CTX * n_vocab, sizeof(*ours));
-    float *engines = calloc(CTX * n_vocab, sizeof(*engines));
-    int32_t ids[CTX];
+    struct both_gap g = {0};
+    int32_t ids[BOTH_CTX];
     size_t n = 0;
 
-    assert_true(ours && engines);
     assert_int_equal(prompt_ids(toy->vocabulary.vocab, CHAT_CHATML,
-                                strview_of("turn off the heater in the hall, please!"), ids, CTX,
-                                &n),
+                                strview_of("turn off the heater in the hall, please!"), ids,
+                                BOTH_CTX, &n),
                      PROMPT_OK);
-    assert_int_equal(net_logits(trainer_net(t), ids, n, ours), 0);
-    engine_logits(model, ids, n, n_vocab, engines);
-    const struct gap g = compare(engines, ours, n, n_vocab);
-    free(ours);
-    free(engines);
+    both_add(&g, trainer_net(t), model, ids, n);
     return g;
-}
-
-/* The engine and the net add floats up in different orders, nothing else: logits are equal up to
- * that, as engine/NUMERICS.md says of sums. Where a value is rounded to int8 or to its sign, such a
- * difference may now and then cross a border, and a whole step of the quantizer comes of it. */
-static double bound(const struct mode *m)
-{
-    return m->activations == NET_A_BINARY                          ? 5e-2
-           : m->activations == NET_A_INT8 || m->head == NET_H_INT8 ? 5e-3
-                                                                   : 1e-5;
 }
 
 static void try_mode(const struct mode *m)
@@ -163,7 +76,7 @@ static void try_mode(const struct mode *m)
     toy.recipe.format = m->format;
     assert_true(recipe_check(&toy.recipe, NULL));
     struct trainer *t = trained(&toy);
-    const int fd = exported(t, &toy);
+    const int fd = both_file(t, &toy);
     const int r = model_open_gguf(&model, fd, &limits, &diag);
     if (r != MODEL_OK) {
         fail_msg("%s weights, %s activations: outcome %d: %s", recipe_weights_names[m->weights],
@@ -173,11 +86,11 @@ static void try_mode(const struct mode *m)
     assert_string_equal(info.formats, m->formats);
     assert_int_equal(info.chat, CHAT_CHATML);
     assert_string_equal(info.name, "toy");
-    const struct gap g = gap_of(t, &toy, model);
+    const struct both_gap g = gap_of(t, &toy, model);
     print_message("%-8s %-7s %-10s differs by %.2e, %zu other tokens\n",
                   recipe_weights_names[m->weights], recipe_activations_names[m->activations],
-                  info.formats, g.rms, g.best);
-    assert_true(g.rms < bound(m) && g.best == 0);
+                  info.formats, both_rms(&g), g.n_others);
+    assert_true(both_rms(&g) < both_bound(&toy.recipe) && g.n_others == 0);
     model_free(model);
     trainer_free(t);
     toy_deinit(&toy);
@@ -208,7 +121,7 @@ static bool engine_knows_the_key(void)
 
     toy_init(&toy, 8, NET_W_FLOAT, NET_A_INT8);
     struct trainer *t = trained(&toy);
-    const int sound = exported(t, &toy);
+    const int sound = both_file(t, &toy);
     assert_int_equal(gguf_writer_new(&w), 0);
     assert_int_equal(gguf_put_from(w, sound, "general.", NULL), MODEL_OK);
     assert_int_equal(gguf_put_from(w, sound, "qwen3.", NULL), MODEL_OK);
