@@ -21,7 +21,7 @@ PUPPET_RUNNER = BUILD / 'tests/support/onebit-runner-puppet'
 CLI = BUILD / 'client/onebit'
 LAB = BUILD / 'engine/onebit-lab'
 SANITIZED = os.environ.get('ONEBIT_SANITIZED', '') == '1'
-PATIENCE = 120 if SANITIZED else 30  # seconds that nothing in a healthy run comes near
+PATIENCE = 120 if SANITIZED else 60  # seconds that nothing in a healthy run comes near
 
 
 def wait_for(what, seconds=PATIENCE, step=0.01):
