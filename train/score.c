@@ -226,7 +226,7 @@ static int write_line(int fd, const struct item *item)
 
 static int write_answers(const struct score *s)
 {
-    struct outfile f;
+    struct newfile f;
     int r = outfile_begin(&f, s->o->out);
     int wrote = 0;
 
@@ -237,7 +237,7 @@ static int write_answers(const struct score *s)
         wrote = write_line(f.fd, &s->items[i]);
     }
     if (wrote < 0) {
-        outfile_abort(&f);
+        newfile_abort(&f);
         return train_errno(s->o->out, wrote);
     }
     return outfile_commit(&f, s->o->out);

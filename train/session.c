@@ -221,7 +221,7 @@ static int write_checkpoint(struct session *s)
 {
     const char *path = s->o->checkpoint;
     struct checkpoint c;
-    struct outfile f;
+    struct newfile f;
     int r = outfile_begin(&f, path);
 
     if (r != TRAIN_OK) {
@@ -232,7 +232,7 @@ static int write_checkpoint(struct session *s)
     c.n_vocabulary = s->vocabulary.n;
     const int wrote = checkpoint_write(f.fd, &c);
     if (wrote < 0) {
-        outfile_abort(&f);
+        newfile_abort(&f);
         return train_errno(path, wrote);
     }
     return outfile_commit(&f, path);
@@ -243,7 +243,7 @@ static int write_model(struct session *s)
     const struct export_card card = {
         .name = s->o->name, .description = s->o->description, .license = s->o->license};
     const char *path = s->o->out;
-    struct outfile f;
+    struct newfile f;
     int r = outfile_begin(&f, path);
 
     if (r != TRAIN_OK) {
@@ -254,7 +254,7 @@ static int write_model(struct session *s)
     if (wrote == 0) {
         return outfile_commit(&f, path);
     }
-    outfile_abort(&f);
+    newfile_abort(&f);
     if (wrote == -EDOM) {
         train_error("%s: a parameter is no number", path);
         return TRAIN_DATA;

@@ -113,7 +113,7 @@ static int put_file(struct gguf_writer *w, const struct bpe *b, int fd)
 static int write_file(const struct bpe *b, const char *path)
 {
     struct gguf_writer *w = NULL;
-    struct outfile f;
+    struct newfile f;
     int r = outfile_begin(&f, path);
 
     if (r != TRAIN_OK) {
@@ -125,7 +125,7 @@ static int write_file(const struct bpe *b, const char *path)
     }
     gguf_writer_free(w);
     if (done < 0) {
-        outfile_abort(&f);
+        newfile_abort(&f);
         return train_errno(path, done);
     }
     return outfile_commit(&f, path);

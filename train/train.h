@@ -5,13 +5,13 @@
 #ifndef TRAIN_TRAIN_H
 #define TRAIN_TRAIN_H
 
-#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"
 #include "base/compiler.h"
 #include "base/diag.h"
+#include "base/newfile.h"
 
 /* Exit codes: the numbers of sysexits.h, as onebit-lab has them. */
 enum {
@@ -57,21 +57,13 @@ MUST_USE int train_open(const char *path, int *ret_fd);
  * printed; more than buf's ceiling is an error. */
 MUST_USE int train_read(const char *path, struct buf *ret);
 
-/* A file that appears whole or not at all: written under a temporary name beside its own, synced
- * and renamed. */
-struct outfile {
-    char target[PATH_MAX], temporary[PATH_MAX]; /* no symbolic link: through one, what it names */
-    int fd;                                     /* owned, between begin and the other two */
-};
+/* base/newfile.h, with the reason printed. newfile_abort() ends one as it is. */
 
-/** outfile_check() - may a file of this name be made? Only a regular file is replaced. For before
- * long work. Return: TRAIN_OK, or TRAIN_CANTCREATE with the reason printed. */
+/** outfile_check() - newfile_check(). Return: TRAIN_OK or TRAIN_CANTCREATE. */
 MUST_USE int outfile_check(const char *path);
-/** outfile_begin() - the same check, then the temporary file. Return: TRAIN_OK, or TRAIN_CANTCREATE
- * with the reason printed. */
-MUST_USE int outfile_begin(struct outfile *f, const char *path);
-/** outfile_commit() - sync it and give it its name; an exit code with the reason printed */
-MUST_USE int outfile_commit(struct outfile *f, const char *path);
-void outfile_abort(struct outfile *f);
+/** outfile_begin() - newfile_begin(). Return: TRAIN_OK or TRAIN_CANTCREATE. */
+MUST_USE int outfile_begin(struct newfile *f, const char *path);
+/** outfile_commit() - newfile_commit(). Return: TRAIN_OK or another exit code. */
+MUST_USE int outfile_commit(struct newfile *f, const char *path);
 
 #endif

@@ -179,22 +179,17 @@ uint64_t lab_peak_bytes(void);
 
 /* ---- outfile.c: a file that appears whole or not at all; one a process ---- */
 
-/** outfile_check() - may a file of this name be made? What is there already must be a regular file,
- * or a symbolic link to one; pipes, devices, folders and links to nothing are refused. For before
- * long work.
- * Return: LAB_OK, or LAB_CANTCREATE with the reason printed. */
+/** outfile_check() - newfile_check(). Return: LAB_OK, or LAB_CANTCREATE with the reason printed. */
 MUST_USE int outfile_check(const char *path);
 /** outfile_not_input() - LAB_USAGE, with the reason printed, when @path names the file behind
  * fd_in */
 MUST_USE int outfile_not_input(const char *path, int fd_in);
-/** outfile_begin() - the same check, then a temporary file beside @path or beside the file that a
- * link of this name leads to. Return: LAB_OK, or LAB_CANTCREATE with the reason printed. Then one
- * of the other two closes the descriptor. */
+/** outfile_begin() - newfile_begin(). Return: LAB_OK, or LAB_CANTCREATE with the reason printed.
+ * Then one of the other two closes the descriptor. */
 MUST_USE int outfile_begin(const char *path, int *ret_fd);
-/** outfile_commit() - check again, sync it and give it its name; an exit code with the reason
- * printed */
-MUST_USE int outfile_commit(const char *path, int fd);
-void outfile_abort(int fd);
+/** outfile_commit() - newfile_commit(); an exit code with the reason printed */
+MUST_USE int outfile_commit(const char *path);
+void outfile_abort(void);
 
 /* ---- progress.c ---- */
 

@@ -64,10 +64,10 @@ static int write_file(const struct lab_args *a, const struct shape *shape, const
         .format = a->format, .head = head, .activations = a->activations, .seed = a->seed};
     r = shape_write(shape, &as, fd);
     if (r < 0) {
-        outfile_abort(fd);
+        outfile_abort();
         return lab_errno(a->path, r);
     }
-    return outfile_commit(a->path, fd);
+    return outfile_commit(a->path);
 }
 
 int verb_make(const struct lab_args *a)

@@ -28,9 +28,9 @@ int verb_pack(const struct lab_args *a)
     if (r == LAB_OK) {
         r = lab_pack(a->path, in, out);
         if (r == LAB_OK) {
-            r = outfile_commit(a->out, out);
+            r = outfile_commit(a->out);
         } else {
-            outfile_abort(out);
+            outfile_abort();
         }
     }
     (void)close(in);

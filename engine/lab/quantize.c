@@ -169,9 +169,9 @@ static int write_file(const struct lab_args *a, struct requant *q)
     const int outcome = requant_write(q, fd, show, &bar, &diag);
     progress_end(&bar);
     if (outcome == MODEL_OK) {
-        return outfile_commit(a->out, fd);
+        return outfile_commit(a->out);
     }
-    outfile_abort(fd);
+    outfile_abort();
     return lab_outcome(outcome < 0 ? a->out : a->path, outcome, &diag);
 }
 

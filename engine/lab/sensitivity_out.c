@@ -166,7 +166,7 @@ int sens_write_plan(const struct sens *s, const char *path)
         if (own >= 0) {
             (void)close(own);
         }
-        outfile_abort(fd);
+        outfile_abort();
         return r;
     }
     (void)fprintf(f,
@@ -181,8 +181,8 @@ int sens_write_plan(const struct sens *s, const char *path)
     const bool bad = ferror(f) != 0;
     if (fclose(f) != 0 || bad) {
         r = lab_errno(path, errno != 0 ? -errno : -EIO);
-        outfile_abort(fd);
+        outfile_abort();
         return r;
     }
-    return outfile_commit(path, fd);
+    return outfile_commit(path);
 }

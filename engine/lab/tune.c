@@ -36,10 +36,10 @@ static int keep(const char *path, const struct engine *engine, const struct tuni
     tuning_write(t, engine, bytes);
     if (write(fd, bytes, sizeof(bytes)) != (ssize_t)sizeof(bytes)) {
         lab_error("%s: %s", path, strerror(errno));
-        outfile_abort(fd);
+        outfile_abort();
         return LAB_IO;
     }
-    return outfile_commit(path, fd);
+    return outfile_commit(path);
 }
 
 static json_t *as_json(const struct lab_args *a, const struct tune_table *t,
