@@ -57,7 +57,7 @@ class Refusals(unittest.TestCase):
             if verb == 'make':
                 continue
             more = {'logits': ['--ids', '1'], 'generate': ['--ids', '1'], 'perplexity': ['--text', '-'],
-                    'pack': ['--out', '/nowhere/out'], 'quantize': ['/nowhere/out', '--format', 'Q8_0'],
+                    'pack': ['--out', '/tmp/onebit-none'], 'quantize': ['/tmp/onebit-none', '--format', 'Q8_0'],
                     'sensitivity': ['--text', '-']}.get(verb, [])
             said = self.refused(NOINPUT, verb, '/nowhere/model.gguf', *more)
             self.assertEqual(said.count('\n'), 1, said)
