@@ -1,7 +1,8 @@
 /* score: what a model answers to the prompts of a file, and how many of the answers are exactly
- * those of the file. */
+ * those of the file; or how likely it holds those. */
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "engine/engine.h"
 #include "train/args.h"
 #include "train/loop/greedy.h"
+#include "train/loop/likelihood.h"
 #include "train/loop/prompt.h"
 #include "train/loop/rows.h"
 #include "train/train.h"
@@ -20,7 +22,7 @@ struct options {
     const char *model, *data, *out, *prompt_field, *answer_field;
     uint64_t threads, n_answer_max;
     unsigned kv;
-    bool answers, misses;
+    bool answers, misses, perplexity;
 };
 
 struct text {
@@ -185,6 +187,59 @@ static int answer_all(struct score *s)
     return r == 0 ? TRAIN_OK : train_errno(s->o->model, r < 0 ? r : -EIO);
 }
 
+/* ---- how likely it holds the answers ---- */
+
+struct told {
+    struct score *s; /* borrowed */
+    int32_t end;
+};
+
+static int give_row(void *arg, size_t i, int32_t *ids, size_t n_max, size_t *ret_prompt,
+                    size_t *ret_n)
+{
+    const struct told *told = arg;
+    const struct text *want = &told->s->items[i].want;
+    size_t n = 0;
+
+    if (!want->there) {
+        return PROMPT_HARD;
+    }
+    int r = give_prompt(told->s, i, ids, n_max, ret_prompt);
+    if (r == PROMPT_OK) {
+        r = answer_ids(model_vocab(told->s->model), (struct strview){want->data, want->n},
+                       told->end, ids + *ret_prompt, n_max - *ret_prompt, &n);
+    }
+    *ret_n = *ret_prompt + n;
+    return r;
+}
+
+static int foretell(struct score *s)
+{
+    struct told told = {.s = s, .end = -1};
+    struct likelihood found = {0};
+    int r = prompt_end(model_vocab(s->model), &told.end);
+
+    if (r == 0 && told.end < 0) {
+        train_error("%s: its vocabulary has no end of a turn", s->o->model);
+        return TRAIN_UNAVAILABLE;
+    }
+    if (r == 0) {
+        r = likelihood_run(s->model, (enum kv_type)s->o->kv, (unsigned)s->o->threads, s->n,
+                           give_row, &told, &found);
+    }
+    if (r == -EDOM || (r == 0 && found.n_tokens == 0)) {
+        train_error(r ? "%s: its logits are no numbers" : "%s: no answer can be foretold",
+                    r ? s->o->model : s->o->data);
+        return TRAIN_DATA;
+    }
+    if (r == 0) {
+        const double loss = found.sum / (double)found.n_tokens;
+        (void)printf("perplexity %.6f, loss %.6f, of %zu tokens of %zu answers, %zu skipped\n",
+                     exp(loss), loss, found.n_tokens, found.n_rows, found.n_skipped);
+    }
+    return r == 0 ? TRAIN_OK : train_errno(s->o->model, r);
+}
+
 /* ---- what came of it ---- */
 
 /* A JSON string; bytes that are no UTF-8 become U+FFFD. */
@@ -273,7 +328,23 @@ static void report(const struct score *s, double seconds)
         (void)printf("exact     %zu of %zu, %.2f %%\n", n_exact, n_wanted,
                      100.0 * (double)n_exact / (double)n_wanted);
     }
-    (void)printf("answered  %zu in %.1f s, %zu of them cut\n", s->n, seconds, n_cut);
+    (void)printf("answered  %zu in %.3f s, %zu of them cut\n", s->n, seconds, n_cut);
+}
+
+/* Ask, and say what came of it. */
+static int ask(struct score *s)
+{
+    const uint64_t start = clock_now_ns();
+    int r = answer_all(s);
+    const double seconds = (double)(clock_now_ns() - start) * 1e-9;
+
+    if (r == TRAIN_OK && s->o->out) {
+        r = write_answers(s);
+    }
+    if (r == TRAIN_OK) {
+        report(s, seconds);
+    }
+    return r;
 }
 
 static int run(const struct options *o)
@@ -284,16 +355,8 @@ static int run(const struct options *o)
     if (r == TRAIN_OK) {
         r = open_model(&s);
     }
-    const uint64_t start = clock_now_ns();
     if (r == TRAIN_OK) {
-        r = answer_all(&s);
-    }
-    const double seconds = (double)(clock_now_ns() - start) * 1e-9;
-    if (r == TRAIN_OK && o->out) {
-        r = write_answers(&s);
-    }
-    if (r == TRAIN_OK) {
-        report(&s, seconds);
+        r = o->perplexity ? foretell(&s) : ask(&s);
     }
     for (size_t i = 0; i < s.n; i++) {
         free(s.items[i].prompt.data);
@@ -318,6 +381,8 @@ int verb_score(int n, char **argv)
          ARG_TEXT, &o.data},
         {"--out", "FILE", "write lines {\"text\": prompt, \"output\": answer}", ARG_TEXT, &o.out},
         {"--misses", NULL, "print the rows that were not answered exactly", ARG_FLAG, &o.misses},
+        {"--perplexity", NULL, "ask nothing: how likely are the answers, a token?", ARG_FLAG,
+         &o.perplexity},
         {"--prompt", "NAME", "the rows' member that is asked", ARG_TEXT, &o.prompt_field},
         {"--answer", "NAME", "the member that is the right answer", ARG_TEXT, &o.answer_field},
         {"--most", "N", "tokens of an answer", ARG_INT, &o.n_answer_max, .lo = 1, .hi = 65536},
@@ -336,6 +401,10 @@ int verb_score(int n, char **argv)
     int r = args_parse(args, ARRAY_SIZE(args), n, argv);
     if (r == TRAIN_OK && (!o.model || !o.data)) {
         train_error("a model and a file of rows are both needed");
+        r = TRAIN_USAGE;
+    }
+    if (r == TRAIN_OK && o.perplexity && (o.out || o.misses)) {
+        train_error("--perplexity asks nothing: no --out, no --misses");
         r = TRAIN_USAGE;
     }
     if (r == TRAIN_USAGE) {

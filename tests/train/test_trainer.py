@@ -70,6 +70,8 @@ class Trainer(unittest.TestCase):
         said = fine('score', model, self.held, '--out', out)
         right = int(said.split()[1])
         self.assertGreaterEqual(right, 57, said)
+        loss = float(fine('score', model, self.held, '--perplexity').split('loss ')[1].split(',')[0])
+        self.assertLess(loss, 0.2)
         answers = [json.loads(line) for line in out.read_text().splitlines()]
         wanted = [json.loads(line) for line in self.held.read_text().splitlines()]
         self.assertEqual([a['text'] for a in answers], [w['prompt'] for w in wanted])
@@ -170,6 +172,7 @@ class Trainer(unittest.TestCase):
                 (['score', self.words, self.held], 69, 'no weights'),
                 (['score', self.home / 'none', self.held], 66, 'No such file'),
                 (['score', self.words], 64, 'both needed'),
+                (['score', self.words, self.held, '--perplexity', '--misses'], 64, 'asks nothing'),
                 (['score', self.words, self.held, '--kv', 'f64'], 64, 'none of f32, f16, int8'),
                 (['info'], 64, 'is missing'),
                 (['commands'], 64, '--count is missing'),
