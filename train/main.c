@@ -14,12 +14,10 @@
 #define ONEBIT_VERSION "unknown"
 #endif
 
-/* The generator has a command line of its own: 2 is a wrong one, 1 a file that cannot be had. */
+/* The generator has a command line of its own. */
 static int verb_commands(int n, char **argv)
 {
-    const int r = commands_main(n + 1, argv - 1); /* the verb's name comes first */
-
-    return r == 0 ? TRAIN_OK : r == 2 ? TRAIN_USAGE : TRAIN_DATA;
+    return commands_main(n + 1, argv - 1); /* the verb's name comes first */
 }
 
 static const struct verb {

@@ -12,6 +12,7 @@ import unittest
 
 BUILD = pathlib.Path(os.environ.get('ONEBIT_BUILD', 'build')).resolve()
 TRAIN, LAB = BUILD / 'train/onebit-train', BUILD / 'engine/onebit-lab'
+GRAMMAR = pathlib.Path(os.environ['ONEBIT_SOURCE']) / 'train/commands/grammar'
 SLOW = 10 if os.environ.get('ONEBIT_SANITIZED') == '1' else 1
 SHAPE = ['--layers', 2, '--width', 128, '--ff', 256, '--heads', 2, '--kv-heads', 1, '--ctx', 96, '--threads', 2]
 
@@ -176,7 +177,10 @@ class Trainer(unittest.TestCase):
                 (['score', self.words, self.held, '--kv', 'f64'], 64, 'none of f32, f16, int8'),
                 (['info'], 64, 'is missing'),
                 (['commands'], 64, '--count is missing'),
-                (['commands', '--count', 1, '--grammar', self.home / 'none'], 65, 'none'),
+                (['commands', '--count', 1, '--grammar', self.home / 'none'], 66, 'none'),
+                (['commands', '--count', 1, '--grammar', self.home], 65, ''),
+                (['commands', '--count', 1, '--grammar', GRAMMAR, '-o', '/dev/full'], 74, 'No space left'),
+                (['commands', '--count', 1, '--grammar', GRAMMAR, '-o', self.home / 'none/rows'], 73, 'No such file'),
                 (['info', broken], 65, 'checksum'),
                 (['train'], 64, 'no such verb'),
                 ([], 64, 'usage')):

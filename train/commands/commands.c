@@ -7,8 +7,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "train/commands/row.h"
+#include "train/train.h"
+
+#define OF_THE_TREE "train/commands/grammar"
+#ifndef ONEBIT_GRAMMAR
+#define ONEBIT_GRAMMAR "/usr/share/onebit/grammar" /* of an installed program */
+#endif
 
 #define USAGE                                                                                      \
     "usage: onebit-train commands --count N [--seed S] [--split train|valid|all]\n"                \
@@ -18,7 +25,8 @@
     "  --split PART          train: templates not held back; valid: those held back;\n"            \
     "                        all (default): both\n"                                                \
     "  --templates FRACTION  held back of the templates that may be (default 0.05)\n"              \
-    "  --grammar FOLDER      its *.txt (default train/commands/grammar)\n"                         \
+    "  --grammar FOLDER      its *.txt (default " OF_THE_TREE ", where that is, or\n"              \
+    "                        " ONEBIT_GRAMMAR ")\n"                                                \
     "  -o, --output FILE     instead of standard output\n"
 
 struct wants {
@@ -30,7 +38,7 @@ struct wants {
 static int usage(const char *what, const char *value)
 {
     fprintf(stderr, "onebit-train commands: %s%s\n%s", what, value, USAGE);
-    return 2;
+    return TRAIN_USAGE;
 }
 
 static bool whole(const char *text, uint64_t max, uint64_t *ret)
@@ -157,54 +165,67 @@ static int write_rows(const struct grammar *g, const struct wants *w, FILE *to,
     return 0;
 }
 
+/* TRAIN_OK, or an exit code with the reason in @fault. */
 static int write_file(const struct grammar *g, const struct wants *w, struct grammar_fault *fault)
 {
+    const char *name = w->output ? w->output : "output";
     FILE *to = w->output ? fopen(w->output, "w") : stdout;
 
     if (!to) {
-        const int r = -errno;
-        snprintf(fault->text, sizeof(fault->text), "%s: %s", w->output, strerror(errno));
-        return r;
+        snprintf(fault->text, sizeof(fault->text), "%s: %s", name, strerror(errno));
+        return TRAIN_CANTCREATE;
     }
     errno = 0;
-    int r = write_rows(g, w, to, fault);
-    const bool bad = ferror(to) != 0 || fflush(to) != 0;
-    const int why = errno;
-    if (w->output && fclose(to) != 0 && !bad && r == 0) {
-        r = -errno;
-    } else if (bad && r == 0) {
-        r = why ? -why : -EIO;
+    const int r = write_rows(g, w, to, fault);
+    bool bad = ferror(to) != 0 || fflush(to) != 0;
+    int why = errno;
+    if (w->output && fclose(to) != 0 && !bad) {
+        bad = true;
+        why = errno;
     }
+    if (r > 0) {
+        return TRAIN_DATA;
+    }
+    if (r < 0 || bad) {
+        why = r < 0 ? -r : why ? why : EIO;
+        snprintf(fault->text, sizeof(fault->text), "%s: %s", name, strerror(why));
+        return r < 0 ? TRAIN_OS : TRAIN_IO;
+    }
+    return TRAIN_OK;
+}
+
+/* TRAIN_OK, or an exit code with the reason in @fault. */
+static int read_grammar(struct grammar *g, const char *folder, struct grammar_fault *fault)
+{
+    const int r = grammar_read_folder(g, folder, fault);
+
     if (r < 0) {
-        snprintf(fault->text, sizeof(fault->text), "%s: %s", w->output ? w->output : "output",
-                 strerror(-r));
+        return r == -ENOMEM ? TRAIN_OS : TRAIN_NOINPUT;
     }
-    return r;
+    return r == 0 && grammar_check(g, fault) == 0 ? TRAIN_OK : TRAIN_DATA;
 }
 
 int commands_main(int argc, char **argv)
 {
-    struct wants w = {.rows = {.seed = 1, .held_back = 50000}, .grammar = "train/commands/grammar"};
+    struct wants w = {.rows = {.seed = 1, .held_back = 50000},
+                      .grammar = access(OF_THE_TREE, F_OK) == 0 ? OF_THE_TREE : ONEBIT_GRAMMAR};
     struct grammar_fault fault = {.text = "out of memory"};
     struct grammar g;
     int r = parse(argc, argv, &w);
 
     if (r != 0) {
-        return r < 0 ? 0 : r;
+        return r < 0 ? TRAIN_OK : r;
     }
     grammar_init(&g);
-    r = grammar_read_folder(&g, w.grammar, &fault);
-    if (r == 0) {
-        r = grammar_check(&g, &fault);
-    }
-    if (r == 0) {
+    r = read_grammar(&g, w.grammar, &fault);
+    if (r == TRAIN_OK) {
         r = write_file(&g, &w, &fault);
     }
-    if (r != 0 && fault.line) {
+    if (r != TRAIN_OK && fault.line) {
         fprintf(stderr, "onebit-train commands: %s:%u: %s\n", fault.file, fault.line, fault.text);
-    } else if (r != 0) {
+    } else if (r != TRAIN_OK) {
         fprintf(stderr, "onebit-train commands: %s\n", fault.text);
     }
     grammar_deinit(&g);
-    return r == 0 ? 0 : 1;
+    return r;
 }
