@@ -51,6 +51,8 @@ def weights_cases(kind):
             Case(kind, 'clip', f'{words} --ste-weights clip'),
             Case(kind, 'smooth, k = 1/2', f'{words} --ste-weights smooth --smooth 0.5'),
             Case(kind, 'smooth, k = 1', f'{words} --ste-weights smooth --smooth 1'),
+            Case(kind, 'hard, half the rate', f'{words} --rate 1e-3'),
+            Case(kind, 'hard, twice the rate', f'{words} --rate 4e-3'),
             Case(kind, 'hard, random rounding', f'{words} --stochastic'),
             Case(kind, 'hard, the second half, after float weights', words, f'{FLOAT} {INT8}'),
             Case(kind, 'hard, all steps, after as many with float weights', words, f'{FLOAT} {INT8}', True)]
@@ -74,11 +76,19 @@ CASES = [
     Case('signs', 'smooth, k = 4', f'{BITS} {SMOOTH} 4'),
     Case('signs', 'smooth, k = 2, half the rate', f'{BITS} {SMOOTH} 2 --rate 1e-3'),
     Case('signs', 'smooth, k = 2, twice the rate', f'{BITS} {SMOOTH} 2 --rate 4e-3'),
+    Case('signs', 'smooth, k = 2, four times the rate', f'{BITS} {SMOOTH} 2 --rate 8e-3'),
+    Case('signs', 'hard, twice the rate', f'{BITS} --rate 4e-3'),
     Case('signs', 'smooth, k = 2, half the steps to warm up', f'{BITS} {SMOOTH} 2 --warmup {{half}}'),
     Case('signs', 'smooth, k = 2, the second half, after int8 activations', f'{BITS} {SMOOTH} 2', f'--weights binary {INT8}'),
     Case('signs', 'smooth, k = 2, all steps, after as many with int8 activations', f'{BITS} {SMOOTH} 2',
          f'--weights binary {INT8}', True),
+    Case('signs', 'smooth, k = 2, twice the rate, all steps, after as many with int8 activations', f'{BITS} {SMOOTH} 2 --rate 4e-3',
+         f'--weights binary {INT8}', True),
+    Case('signs', 'smooth, k = 2, twice the rate, twice the steps', f'{BITS} {SMOOTH} 2 --rate 4e-3', more=2),
     Case('signs', 'smooth, k = 2, twice the steps', f'{BITS} {SMOOTH} 2', more=2),
+    Case('signs', 'smooth, k = 2, twice the rate, four times the steps', f'{BITS} {SMOOTH} 2 --rate 4e-3', more=4),
+    Case('signs', 'int8 activations, to compare', f'--weights binary {INT8}'),
+    Case('signs', 'int8 activations, four times the steps', f'--weights binary {INT8}', more=4),
     Case('signs', 'smooth, k = 2, twice the feed-forward width', f'{BITS} {SMOOTH} 2 --ff 768'),
 ]
 PARTS = list(dict.fromkeys(case.part for case in CASES))
