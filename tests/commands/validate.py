@@ -4,7 +4,8 @@
     validate.py ROWS-PROGRAM SOURCE-FOLDER
 
 Goal: every answer is one that the schema has, in its order; every intent, slot and word of a slot
-occurs; what is copied was said; the two splits share no template; the same seed, the same bytes.
+occurs; what is copied was said; the two splits share no template; the same seed, the same bytes;
+no slip where none is wanted.
 Method: draw rows of both splits by the program and check each by rules written here from the schema
 file, apart from those that the generator has itself."""
 import collections
@@ -60,9 +61,9 @@ def unsaid(prompt, answer):
             yield f'{name} {said!r} was not said'
 
 
-def draw(program, source, split, seed):
+def draw(program, source, split, seed, *more):
     command = [program, '--count', str(COUNT), '--seed', str(seed), '--split', split, '--grammar',
-               str(source / 'train/commands/grammar')]
+               str(source / 'train/commands/grammar'), *more]
     return subprocess.run(command, check=True, capture_output=True).stdout
 
 
@@ -91,6 +92,9 @@ def main():
         wrong += [f'{intent} never with {name}' for name in shape['properties'] if not seen[intent, name]]
     for name, rule in schema['$defs'].items():
         wrong += [f'{name} is never {value}' for value in rule.get('enum', []) if not seen[name, value]]
+    hummed = [sum(b' erm ' in row for row in draw(program, source, 'train', 7, *more).splitlines()) for more in ((), ('--no-slips',))]
+    if not hummed[0] or hummed[1]:
+        wrong.append(f'erm in {hummed[0]} rows, and in {hummed[1]} without slips')
     print(*wrong[:40], sep='\n', end='\n' if wrong else '')
     print(f"{2 * COUNT} rows, {len(wrong)} faults; templates: {len(templates['train'])} in training, "
           f"{len(templates['valid'])} held back")

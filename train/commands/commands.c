@@ -19,12 +19,13 @@
 
 #define USAGE                                                                                      \
     "usage: onebit-train commands --count N [--seed S] [--split train|valid|all]\n"                \
-    "           [--templates FRACTION] [--grammar FOLDER] [-o FILE]\n"                             \
+    "           [--templates FRACTION] [--no-slips] [--grammar FOLDER] [-o FILE]\n"                \
     "  --count N             rows to write, 1 to 100000000\n"                                      \
     "  --seed S              chooses the rows; the same seed, the same bytes (default 1)\n"        \
     "  --split PART          train: templates not held back; valid: those held back;\n"            \
     "                        all (default): both\n"                                                \
     "  --templates FRACTION  held back of the templates that may be (default 0.05)\n"              \
+    "  --no-slips            nothing mistyped, said twice or hummed in between\n"                  \
     "  --grammar FOLDER      its *.txt (default " OF_THE_TREE ", where that is, or\n"              \
     "                        " ONEBIT_GRAMMAR ")\n"                                                \
     "  -o, --output FILE     instead of standard output\n"
@@ -33,6 +34,7 @@ struct wants {
     uint64_t count;
     struct row_options rows;
     const char *grammar, *output;
+    bool no_slips;
 };
 
 static int usage(const char *what, const char *value)
@@ -89,11 +91,15 @@ static int split_of(const char *text)
 
 static int parse(int argc, char **argv, struct wants *w)
 {
-    static const struct option options[] = {
-        {"count", required_argument, NULL, 'n'},   {"seed", required_argument, NULL, 's'},
-        {"split", required_argument, NULL, 'p'},   {"templates", required_argument, NULL, 't'},
-        {"grammar", required_argument, NULL, 'g'}, {"output", required_argument, NULL, 'o'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"count", required_argument, NULL, 'n'},
+                                            {"seed", required_argument, NULL, 's'},
+                                            {"split", required_argument, NULL, 'p'},
+                                            {"templates", required_argument, NULL, 't'},
+                                            {"grammar", required_argument, NULL, 'g'},
+                                            {"output", required_argument, NULL, 'o'},
+                                            {"no-slips", no_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
     int c;
 
     optind = 1;
@@ -118,6 +124,7 @@ static int parse(int argc, char **argv, struct wants *w)
         if (c == 'p') {
             w->rows.split = (enum row_split)split;
         }
+        w->no_slips = w->no_slips || c == 'c';
         w->grammar = c == 'g' ? optarg : w->grammar;
         w->output = c == 'o' ? optarg : w->output;
         if (c == '?') {
@@ -218,6 +225,9 @@ int commands_main(int argc, char **argv)
     }
     grammar_init(&g);
     r = read_grammar(&g, w.grammar, &fault);
+    if (w.no_slips) {
+        g.noise[NOISE_FILLER] = g.noise[NOISE_REPEAT] = g.noise[NOISE_TYPO] = 0;
+    }
     if (r == TRAIN_OK) {
         r = write_file(&g, &w, &fault);
     }
