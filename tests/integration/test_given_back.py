@@ -63,7 +63,7 @@ class GivenBack(unittest.TestCase):
     def test_a_high_request_takes_kv_from_low_streams_which_go_on_later(self):
         """Two low answers that fit, then a prompt of another user that does not beside both of them."""
         low = [asked(1), asked(2)]
-        high = asked(3, prompt='word ' * 100, max_tokens=20, **{'class': 'high'})
+        high = asked(3, prompt='on the ' * 80, max_tokens=20, **{'class': 'high'})
         want = answered_alone([*low, high])
         with Daemon(runner=HOOKED_RUNNER, config=CONFIG) as d, as_user(d, 7000) as patient, as_user(d, 7001) as hurried:
             greet(patient), greet(hurried)
