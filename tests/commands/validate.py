@@ -5,7 +5,7 @@
 
 Goal: every answer is one that the schema has, in its order; every intent, slot and word of a slot
 occurs; what is copied was said; the two splits share no template; the same seed, the same bytes;
-no slip where none is wanted.
+no slip where none is wanted, no sentence that is kept out.
 Method: draw rows of both splits by the program and check each by rules written here from the schema
 file, apart from those that the generator has itself."""
 import collections
@@ -13,6 +13,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 COUNT = 40000
 TEXTS = {'name', 'area', 'floor', 'item', 'search_query', 'message', 'conversation_command'}
@@ -67,6 +68,24 @@ def draw(program, source, split, seed, *more):
     return subprocess.run(command, check=True, capture_output=True).stdout
 
 
+def kept_out(program, source):
+    """Draws again without sentences that were drawn before."""
+    sys.path.insert(0, str(source / 'train/commands'))
+    from keep_out import normal
+
+    def sentences(data):
+        return [normal(json.loads(row)['prompt']) for row in data.splitlines()]
+    with tempfile.TemporaryDirectory() as home:
+        first, hashes = pathlib.Path(home) / 'first.jsonl', pathlib.Path(home) / 'hashes'
+        first.write_bytes(b'\n'.join(draw(program, source, 'all', 8).splitlines()[:5000]))
+        with open(hashes, 'wb') as to:
+            subprocess.run([sys.executable, source / 'train/commands/keep_out.py', first], check=True, stdout=to)
+        unwanted = set(sentences(first.read_bytes()))
+        plain, kept = (sentences(draw(program, source, 'all', 8, *more)) for more in ((), ('--keep-out', hashes)))
+    if len(kept) != COUNT or unwanted & set(kept) or not unwanted & set(plain):
+        yield f'{len(kept)} rows, {len(unwanted & set(kept))} sentences that were to be kept out'
+
+
 def main():
     program, source = sys.argv[1], pathlib.Path(sys.argv[2])
     schema = json.loads((source / 'train/commands/schema.json').read_text(encoding='utf-8'))
@@ -95,6 +114,7 @@ def main():
     hummed = [sum(b' erm ' in row for row in draw(program, source, 'train', 7, *more).splitlines()) for more in ((), ('--no-slips',))]
     if not hummed[0] or hummed[1]:
         wrong.append(f'erm in {hummed[0]} rows, and in {hummed[1]} without slips')
+    wrong += kept_out(program, source)
     print(*wrong[:40], sep='\n', end='\n' if wrong else '')
     print(f"{2 * COUNT} rows, {len(wrong)} faults; templates: {len(templates['train'])} in training, "
           f"{len(templates['valid'])} held back")

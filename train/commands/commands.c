@@ -19,13 +19,15 @@
 
 #define USAGE                                                                                      \
     "usage: onebit-train commands --count N [--seed S] [--split train|valid|all]\n"                \
-    "           [--templates FRACTION] [--no-slips] [--grammar FOLDER] [-o FILE]\n"                \
+    "           [--templates FRACTION] [--no-slips] [--keep-out FILE]\n"                           \
+    "           [--grammar FOLDER] [-o FILE]\n"                                                    \
     "  --count N             rows to write, 1 to 100000000\n"                                      \
     "  --seed S              chooses the rows; the same seed, the same bytes (default 1)\n"        \
     "  --split PART          train: templates not held back; valid: those held back;\n"            \
     "                        all (default): both\n"                                                \
     "  --templates FRACTION  held back of the templates that may be (default 0.05)\n"              \
     "  --no-slips            nothing mistyped, said twice or hummed in between\n"                  \
+    "  --keep-out FILE       hashes of sentences that no row may have\n"                           \
     "  --grammar FOLDER      its *.txt (default " OF_THE_TREE ", where that is, or\n"              \
     "                        " ONEBIT_GRAMMAR ")\n"                                                \
     "  -o, --output FILE     instead of standard output\n"
@@ -33,7 +35,7 @@
 struct wants {
     uint64_t count;
     struct row_options rows;
-    const char *grammar, *output;
+    const char *grammar, *output, *keep_out;
     bool no_slips;
 };
 
@@ -91,15 +93,12 @@ static int split_of(const char *text)
 
 static int parse(int argc, char **argv, struct wants *w)
 {
-    static const struct option options[] = {{"count", required_argument, NULL, 'n'},
-                                            {"seed", required_argument, NULL, 's'},
-                                            {"split", required_argument, NULL, 'p'},
-                                            {"templates", required_argument, NULL, 't'},
-                                            {"grammar", required_argument, NULL, 'g'},
-                                            {"output", required_argument, NULL, 'o'},
-                                            {"no-slips", no_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"count", required_argument, NULL, 'n'},   {"seed", required_argument, NULL, 's'},
+        {"split", required_argument, NULL, 'p'},   {"templates", required_argument, NULL, 't'},
+        {"grammar", required_argument, NULL, 'g'}, {"output", required_argument, NULL, 'o'},
+        {"no-slips", no_argument, NULL, 'c'},      {"keep-out", required_argument, NULL, 'k'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
     int c;
 
     optind = 1;
@@ -125,6 +124,7 @@ static int parse(int argc, char **argv, struct wants *w)
             w->rows.split = (enum row_split)split;
         }
         w->no_slips = w->no_slips || c == 'c';
+        w->keep_out = c == 'k' ? optarg : w->keep_out;
         w->grammar = c == 'g' ? optarg : w->grammar;
         w->output = c == 'o' ? optarg : w->output;
         if (c == '?') {
@@ -202,14 +202,18 @@ static int write_file(const struct grammar *g, const struct wants *w, struct gra
 }
 
 /* TRAIN_OK, or an exit code with the reason in @fault. */
-static int read_grammar(struct grammar *g, const char *folder, struct grammar_fault *fault)
+static int read_inputs(struct grammar *g, struct kept_out *kept_out, const struct wants *w,
+                       struct grammar_fault *fault)
 {
-    const int r = grammar_read_folder(g, folder, fault);
+    int r = grammar_read_folder(g, w->grammar, fault);
 
-    if (r < 0) {
-        return r == -ENOMEM ? TRAIN_OS : TRAIN_NOINPUT;
+    if (r == 0) {
+        r = grammar_check(g, fault);
     }
-    return r == 0 && grammar_check(g, fault) == 0 ? TRAIN_OK : TRAIN_DATA;
+    if (r == 0 && w->keep_out) {
+        r = kept_out_read(kept_out, w->keep_out, fault);
+    }
+    return r == 0 ? TRAIN_OK : r > 0 ? TRAIN_DATA : r == -ENOMEM ? TRAIN_OS : TRAIN_NOINPUT;
 }
 
 int commands_main(int argc, char **argv)
@@ -217,6 +221,7 @@ int commands_main(int argc, char **argv)
     struct wants w = {.rows = {.seed = 1, .held_back = 50000},
                       .grammar = access(OF_THE_TREE, F_OK) == 0 ? OF_THE_TREE : ONEBIT_GRAMMAR};
     struct grammar_fault fault = {.text = "out of memory"};
+    struct kept_out kept_out = {0};
     struct grammar g;
     int r = parse(argc, argv, &w);
 
@@ -224,7 +229,8 @@ int commands_main(int argc, char **argv)
         return r < 0 ? TRAIN_OK : r;
     }
     grammar_init(&g);
-    r = read_grammar(&g, w.grammar, &fault);
+    r = read_inputs(&g, &kept_out, &w, &fault);
+    w.rows.kept_out = w.keep_out ? &kept_out : NULL;
     if (w.no_slips) {
         g.noise[NOISE_FILLER] = g.noise[NOISE_REPEAT] = g.noise[NOISE_TYPO] = 0;
     }
@@ -236,6 +242,7 @@ int commands_main(int argc, char **argv)
     } else if (r != TRAIN_OK) {
         fprintf(stderr, "onebit-train commands: %s\n", fault.text);
     }
+    kept_out_deinit(&kept_out);
     grammar_deinit(&g);
     return r;
 }

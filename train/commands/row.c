@@ -448,6 +448,9 @@ int row_draw(const struct grammar *g, const struct row_options *options, uint64_
             add_noise(&d);
             r = judge(ret, block, g, &fits, ret_fault);
         }
+        if (r == 0 && options->kept_out) {
+            fits = fits && !kept_out_has(options->kept_out, ret->text, ret->n);
+        }
         if (r != 0 || fits) {
             return r;
         }

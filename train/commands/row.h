@@ -3,6 +3,7 @@
 #define TRAIN_COMMANDS_ROW_H
 
 #include "train/commands/grammar.h"
+#include "train/commands/kept_out.h"
 #include "train/commands/rng.h"
 
 #define ROW_TEXT_MAX 480u    /* bytes of a sentence */
@@ -30,6 +31,7 @@ struct row_options {
     uint64_t seed;
     enum row_split split;
     uint32_t held_back; /* of a million of the templates that may be: not for training */
+    const struct kept_out *kept_out; /* borrowed; or NULL */
 };
 
 /**
