@@ -32,7 +32,44 @@ def tables(found):
     sized.sort(key=lambda r: r['weights'])
     rest = [[f"{r['weights'] / 1e6:.2f} M", r['kind'], r['how'], *row_of(r)] for r in sized]
     return {'bits': f'{named}\n\n{table(["weights", "how", *COLUMNS], first)}',
-            'sizes': f'{named}\n\n{table(["parameters", "weights", "how", *COLUMNS], rest)}'}
+            'sizes': f'{named}\n\n{table(["parameters", "weights", "how", *COLUMNS], rest)}',
+            'gap': gaps(sized)}
+
+
+def gaps(sized):
+    """Points that each kind lacks to 32-bit weights of its size, held templates and real commands; sized: rows by size."""
+    def less(whole, r):
+        return ' / '.join('-' if r[key] is None else f'{whole[key] - r[key]:.1f}' for key in ('exact', 'real'))
+
+    sizes = list(dict.fromkeys(r['size'] for r in sized))
+    cells = {(r['size'], r['kind'], r['how']): r for r in sized}
+    kinds = [kind for kind in dict.fromkeys((r['kind'], r['how']) for r in sized) if kind[0] != '32-bit']
+    rows = []
+    for size in sizes:
+        whole = cells[size, '32-bit', 'trained so']
+        rows.append([f"{whole['weights'] / 1e6:.2f} M", *(less(whole, cells[size, *kind]) for kind in kinds)])
+    return table(['parameters', *(', '.join(kind) for kind in kinds)], rows)
+
+
+def named_points(lone, place):
+    """Points of the kinds that stand for themselves, [(kind, how, bytes, exact)]; those of one kind that are near each other
+    have one name above them."""
+    groups = []
+    for kind, how, n, exact in lone:
+        x, y = place(n, exact)
+        near = [g for g in groups if g['kind'] == kind and abs(g['x'] - x) < 30 and abs(g['y'] - y) < 12]
+        if near:
+            near[0]['hows'].append(how)
+            near[0]['y'] = min(near[0]['y'], y)
+        else:
+            groups.append({'kind': kind, 'hows': [how], 'x': x, 'y': y})
+    above = sorted((g for g in groups if len(g['hows']) > 1), key=lambda g: g['x'])
+    for g in groups:
+        words = f"{g['kind']}, {' / '.join(g['hows'])}"
+        if g in above:
+            yield text(g['x'], g['y'] - 20 + 12 * (above.index(g) % 2), words, 'middle', size=9)
+        else:
+            yield text(g['x'] + 6, g['y'] - 4, words, size=9)
 
 
 def draw(results):
@@ -66,8 +103,7 @@ def draw(results):
             y = TOP + 14 + 20 * many.index(name)
             said += [line(right + 14, y - 4, right + 34, y - 4, colour), text(right + 40, y, ', '.join(name), colour=colour, size=11)]
         said += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in places]
-        if name not in many:
-            said.append(text(places[-1][0] + 6, places[-1][1] + 4, ', '.join(name), size=9))
+    said += named_points([(*name, *point) for name, points in kinds.items() if name not in many for point in points], place)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-10 0 {WIDTH + 20} {HEIGHT}" width="{WIDTH + 20}" '
             f'height="{HEIGHT}">\n' + '\n'.join(said) + '\n</svg>\n')
 
