@@ -15,7 +15,8 @@ export OPENBLAS_NUM_THREADS=1
 mkdir -p "$1"
 cd "$1"
 if [ ! -e words.gguf ]; then
-    "$train" commands --grammar "$source/train/commands/grammar" --count 500000 --seed 1 --split train -o train.jsonl
+    "$train" commands --grammar "$source/train/commands/grammar" --count 1000000 --seed 1 --split train \
+        --keep-out "$source/train/commands/kept-out.txt" -o train.jsonl
     "$train" commands --grammar "$source/train/commands/grammar" --count 2000 --seed 2 --split valid -o valid.jsonl
     "$train" tokenizer --data train.jsonl --out words.gguf --size 1280
 fi
@@ -23,7 +24,7 @@ if [ -e "$name.ck" ]; then
     "$train" model --resume "$name.ck" --data train.jsonl --valid valid.jsonl --checkpoint "$name.ck" --out "$name.gguf"
 else
     "$train" model --tokenizer words.gguf --data train.jsonl --valid valid.jsonl --weights "$weights" \
-        --activations "$activations" --steps 5000 --rate 0.001 --ctx 1024 --seed "$seed" --threads 1 --valid-every 1000 \
+        --activations "$activations" --steps 10000 --rate 0.001 --ctx 1024 --seed "$seed" --threads 1 --valid-every 1000 \
         --checkpoint "$name.ck" --name home-q1_0 --license Apache-2.0 \
         --description 'Home commands into JSON intents' --out "$name.gguf"
 fi
