@@ -292,6 +292,17 @@ MUST_USE bool chat_template_parse(struct strview name, enum chat_template *ret);
 /** chat_template_names - all there are, for a person: "a, b or c" */
 extern const char chat_template_names[];
 
+/**
+ * chat_template_of_gguf() - which template a file names, as its model will have it
+ * @fd: also of a file without tensors; borrowed for the call
+ * @ret: CHAT_NONE: it names none, or one that this engine does not know
+ * @ret_given: does it name one?
+ *
+ * Return: MODEL_OK; MODEL_MALFORMED; a negative errno.
+ */
+MUST_USE int chat_template_of_gguf(int fd, enum chat_template *ret, bool *ret_given,
+                                   struct diag *ret_diag);
+
 struct chat_options {
     bool generation_prompt; /* end with the head of an assistant's turn */
     bool add_bos; /* vocab_adds_bos(): chatml and minicpm, which leave it open, begin with BOS */

@@ -319,8 +319,8 @@ static float sampling_f32(const struct packer *p, const char *key, float min, fl
 
 static int read_facts(const struct packer *p, struct image_meta *m)
 {
-    struct strview text, arch;
     uint32_t top_k;
+    bool has_chat;
 
     m->temperature = sampling_f32(p, "general.sampling.temp", 0, 10);
     m->top_p = sampling_f32(p, "general.sampling.top_p", 1e-6f, 1);
@@ -330,14 +330,8 @@ static int read_facts(const struct packer *p, struct image_meta *m)
         top_k <= INT32_MAX) {
         m->top_k = (int32_t)top_k;
     }
-    if (gguf_str(p->g, "tokenizer.chat_template", &text, NULL) == GGUF_FOUND &&
-        gguf_str(p->g, "general.architecture", &arch, NULL) == GGUF_FOUND) {
-        struct strview pre = strview_of("");
-        const int found = gguf_str(p->g, "tokenizer.ggml.pre", &pre, NULL);
-        (void)found; /* "" is an answer too */
-        m->has_chat = 1;
-        m->chat = (uint32_t)chat_detect(text, arch, pre);
-    }
+    m->chat = (uint32_t)chat_of_gguf(p->g, &has_chat);
+    m->has_chat = has_chat;
     for (size_t i = 0; i < p->g->n_tensors; i++) {
         const struct gguf_tensor_info *t = &p->g->tensors[i];
         const uint64_t n = t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3];

@@ -541,7 +541,8 @@ static int put_header(struct flow *f)
     int r = 0;
 
     for (size_t i = 0; r == 0 && i < g->n_keys; i++) {
-        r = is_dropped(g->keys[i].name, encodes) ? 0 : gguf_put_copy(f->w, &g->keys[i]);
+        r = is_dropped(g->keys[i].name, encodes || f->q->method) ? 0
+                                                                 : gguf_put_copy(f->w, &g->keys[i]);
     }
     if (r == 0 && !gguf_find(g, "general.quantization_version")) {
         r = gguf_put_u32(f->w, "general.quantization_version", 2);

@@ -91,7 +91,7 @@ enum requant_method {
     /* The first of these alone, as published: GPTQ, arXiv 2210.17323. */
     REQUANT_GPTQ,
     /* Columns scaled by what comes in, before rounding: AWQ, arXiv 2306.00978
-     * (engine/fit/awq.h). */
+     * (engine/fit/scaling.h). */
     REQUANT_AWQ,
     REQUANT_METHODS,
 };

@@ -155,8 +155,10 @@ static bool may_divide(const struct scaled *sc, size_t p)
     if (*vector_of(sc->own, products[p].norm)) {
         return vector_tensor(sc, products[p].norm, &i, &t);
     }
-    return sc->w[products[p].rows_of] &&
-           (products[p].rows_of != V || !sc->own->v.bias || vector_tensor(sc, ROLE_V_BIAS, &i, &t));
+    const size_t rows_of = products[p].rows_of;
+    /* What is only rounded is written from the file's weights, which are not divided. */
+    return sc->w[rows_of] && fit_of(sc->f, sc->layer, rows_of)->has_grid &&
+           (rows_of != V || !sc->own->v.bias || vector_tensor(sc, ROLE_V_BIAS, &i, &t));
 }
 
 /* A vector divided, in the file and in the layer, as its format holds it. */

@@ -237,19 +237,23 @@ static int find_matrices(struct fit *f)
 }
 
 /* Does the method say what all matrices of the layers are? */
-static bool is_all(const struct fit *f)
+static bool is_all(const struct requant *q)
 {
-    const size_t n = f->text->model->shape.n_layer * (size_t)STREAM_MATRICES;
     bool any = false;
 
-    for (size_t i = 0; i < n; i++) {
-        const struct fit_matrix *fm = &f->matrices[i];
+    for (size_t i = 0; i < requant_count(q); i++) {
         struct requant_tensor t;
-        requant_tensor(f->q, fm->tensor, &t);
+        enum format format;
+        struct grid grid;
+        requant_tensor(q, i, &t);
+        if (!t.matrix || strncmp(t.name, "blk.", 4) != 0) {
+            continue;
+        }
         if (!t.floats) {
             return false; /* made another time */
         }
-        any = any || (fm->chosen && fm->has_grid);
+        any = any || (strcmp(t.chosen, t.format) != 0 && format_of_name(t.chosen, &format) &&
+                      grid_of(format, &grid));
     }
     return any;
 }
@@ -399,7 +403,7 @@ int requant_fit(struct requant *q, enum requant_method method, const struct requ
     }
     if (method == REQUANT_REFINE && !text) {
         requant_refines(q);
-        requant_says(q, names[method]);
+        requant_says(q, is_all(q) ? names[method] : NULL);
         return MODEL_OK;
     }
     if (!text || !text_fits(text)) {
@@ -423,7 +427,7 @@ int requant_fit(struct requant *q, enum requant_method method, const struct requ
         if (method != REQUANT_AWQ) {
             requant_refines(q);
         }
-        requant_says(q, is_all(&f) ? names[method] : NULL);
+        requant_says(q, is_all(q) ? names[method] : NULL);
     } else {
         requant_forget(q);
     }

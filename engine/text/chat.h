@@ -5,6 +5,8 @@
 #include "base/strview.h"
 #include "engine/engine.h"
 
+struct gguf;
+
 #define CHAT_TEMPLATE_BYTES_MAX 65536u /* longer texts are not read; the longest known has 8 KiB */
 
 /**
@@ -32,5 +34,8 @@
  */
 enum chat_template chat_detect(struct strview template_text, struct strview arch,
                                struct strview pre);
+
+/** chat_of_gguf() - the same of a file's keys. @ret_given: does it have a template's text? */
+enum chat_template chat_of_gguf(const struct gguf *g, bool *ret_given);
 
 #endif
