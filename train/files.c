@@ -1,6 +1,10 @@
 /* Files in, and files out, with words to the person. */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -56,6 +60,33 @@ int outfile_check(const char *path)
     const int r = newfile_check(path);
 
     return r == NEWFILE_OK ? TRAIN_OK : refuse(path, r);
+}
+
+/* The whole path of a file of this name, which need not be there. */
+static bool resolve(const char *path, char ret[PATH_MAX])
+{
+    char copy[PATH_MAX], folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+
+    if (realpath(path, ret)) {
+        return true;
+    }
+    if (strlen(path) >= sizeof(copy)) {
+        return false;
+    }
+    memcpy(copy, path, strlen(path) + 1);
+    if (!realpath(dirname(copy), folder)) {
+        return false;
+    }
+    const int n = snprintf(ret, PATH_MAX, "%s/%s", folder, slash ? slash + 1 : path);
+    return n > 0 && n < PATH_MAX;
+}
+
+bool outfile_same(const char *a, const char *b)
+{
+    char one[PATH_MAX], other[PATH_MAX];
+
+    return resolve(a, one) && resolve(b, other) && strcmp(one, other) == 0;
 }
 
 int outfile_begin(struct newfile *f, const char *path)

@@ -74,9 +74,9 @@ static struct arg args[] = {
     INT("--layers", o.recipe.n_layer, "layers", 1, NET_LAYERS_MAX),
     INT("--width", o.recipe.n_embd, "of the embedding", 32, NET_WIDTH_MAX),
     INT("--ff", o.recipe.n_ff, "width of the feed-forward part", 32, NET_WIDTH_MAX),
-    INT("--heads", o.recipe.n_head, "heads of attention", 1, 4096),
-    INT("--kv-heads", o.recipe.n_head_kv, "heads of keys and values", 1, 4096),
-    INT("--head-dim", o.recipe.head_dim, "width of a head", 32, 4096),
+    INT("--heads", o.recipe.n_head, "heads of attention", 1, NET_HEADS_MAX),
+    INT("--kv-heads", o.recipe.n_head_kv, "heads of keys and values", 1, NET_HEADS_MAX),
+    INT("--head-dim", o.recipe.head_dim, "width of a head", 32, NET_HEAD_DIM_MAX),
     INT("--ctx", o.recipe.n_ctx, "tokens of a row at most, and of the model's context", 2,
         NET_CTX_MAX),
     REAL("--rope-base", o.recipe.rope_base, "base of the rotary positions", 1, 1e9),
@@ -119,7 +119,8 @@ static struct arg args[] = {
     TEXT("--checkpoint", "FILE", o.checkpoint, "where to keep what it takes to go on"),
     INT("--checkpoint-every", o.checkpoint_every, "steps; 0: at the end alone", 0,
         RECIPE_STEPS_MAX),
-    INT("--stop-after", o.stop_after, "steps of this call; 0: all that are left", 0,
+    INT("--stop-after", o.stop_after,
+        "steps of this call, which --checkpoint then keeps; 0: all that are left", 0,
         RECIPE_STEPS_MAX),
     INT("--report", o.report, "steps between two lines", 1, RECIPE_STEPS_MAX),
     TEXT("--resume", "CHECKPOINT", o.resume, "go on with a training"),
@@ -135,8 +136,16 @@ static bool is_recipe(size_t i)
     return strcmp(args[i].name, "--data") != 0 && (i == 0 || is_recipe(i - 1));
 }
 
-/* Does the command line hang together? */
-static int check(void)
+static bool is_for_export(size_t i)
+{
+    const void *to = args[i].to;
+
+    return to == &o.convert || to == &o.out || to == &o.name || to == &o.description ||
+           to == &o.license;
+}
+
+/* Is each option that was given one that this kind of call reads? */
+static int check_kind(void)
 {
     const bool fresh = !o.resume && !o.convert;
 
@@ -144,11 +153,27 @@ static int check(void)
         train_error("of --resume, --export and --from only one can be given");
         return TRAIN_USAGE;
     }
-    for (size_t i = 0; !fresh && i < ARRAY_SIZE(args) && is_recipe(i); i++) {
-        if (args[i].given) {
+    for (size_t i = 0; !fresh && i < ARRAY_SIZE(args); i++) {
+        if (args[i].given && is_recipe(i)) {
             train_error("%s: a checkpoint has its own", args[i].name);
             return TRAIN_USAGE;
         }
+        if (args[i].given && o.convert && !is_for_export(i)) {
+            train_error("%s: --export trains nothing", args[i].name);
+            return TRAIN_USAGE;
+        }
+    }
+    return TRAIN_OK;
+}
+
+/* Does the command line hang together? */
+static int check(void)
+{
+    const bool fresh = !o.resume && !o.convert;
+    const int r = check_kind();
+
+    if (r != TRAIN_OK) {
+        return r;
     }
     if (fresh && !o.tokenizer) {
         train_error("--tokenizer is missing");

@@ -22,7 +22,7 @@ struct options {
     const char *model, *data, *out, *prompt_field, *answer_field;
     uint64_t threads, n_answer_max;
     unsigned kv;
-    bool answers, misses, perplexity;
+    bool misses, perplexity;
 };
 
 struct text {
@@ -338,13 +338,10 @@ static int ask(struct score *s)
     int r = answer_all(s);
     const double seconds = (double)(clock_now_ns() - start) * 1e-9;
 
-    if (r == TRAIN_OK && s->o->out) {
-        r = write_answers(s);
-    }
     if (r == TRAIN_OK) {
-        report(s, seconds);
+        report(s, seconds); /* before anything can go wrong with the file of answers */
     }
-    return r;
+    return r == TRAIN_OK && s->o->out ? write_answers(s) : r;
 }
 
 static int run(const struct options *o)

@@ -24,6 +24,8 @@ struct session {
     struct data *data, *valid; /* owned */
     struct trainer *trainer;   /* owned */
     struct show show;
+    int trouble;       /* exit code of the first failure that the training outlived, or TRAIN_OK */
+    uint64_t kept_for; /* the step of the last checkpoint written; UINT64_MAX: none was */
 };
 
 static volatile sig_atomic_t stopped;
@@ -60,28 +62,46 @@ static int read_data(const char *path, struct data *data, bool skip_long)
     return r;
 }
 
+/* Rows that were left out are counted for the person; some have to be there. */
+static int check_rows(const char *path, const char *which, const struct data *data)
+{
+    const size_t n_skipped = data_skipped(data);
+
+    if (n_skipped > 0) {
+        (void)fprintf(stderr, "%zu rows%s are longer than the context and left out\n", n_skipped,
+                      which);
+    }
+    if (data_rows(data) == 0) {
+        train_error("%s: no rows%s", path, n_skipped > 0 ? " that the context holds" : "");
+        return TRAIN_DATA;
+    }
+    return TRAIN_OK;
+}
+
+static int load_files(struct session *s, const char *const *paths, size_t n, struct data *data,
+                      const char *which)
+{
+    int r = TRAIN_OK;
+
+    for (size_t i = 0; r == TRAIN_OK && i < n; i++) {
+        r = read_data(paths[i], data, s->o->skip_long);
+    }
+    return r == TRAIN_OK ? check_rows(paths[0], which, data) : r;
+}
+
 static int load_data(struct session *s, uint32_t n_ctx)
 {
     const struct session_options *o = s->o;
-    const int made = data_new(&s->data, &s->vocabulary, n_ctx);
-    int r = made < 0 ? train_errno("rows", made) : TRAIN_OK;
+    int made = data_new(&s->data, &s->vocabulary, n_ctx);
 
-    for (size_t i = 0; r == TRAIN_OK && i < o->data.n; i++) {
-        r = read_data(o->data.at[i], s->data, o->skip_long);
+    if (made == 0 && o->valid) {
+        made = data_new(&s->valid, &s->vocabulary, n_ctx);
     }
-    if (r == TRAIN_OK && data_rows(s->data) == 0) {
-        train_error("%s: no rows", o->data.at[0]);
-        r = TRAIN_DATA;
+    if (made < 0) {
+        return train_errno("rows", made);
     }
-    if (r == TRAIN_OK && data_skipped(s->data) > 0) {
-        (void)fprintf(stderr, "%zu rows are longer than the context and left out\n",
-                      data_skipped(s->data));
-    }
-    if (r == TRAIN_OK && o->valid) {
-        const int also = data_new(&s->valid, &s->vocabulary, n_ctx);
-        r = also < 0 ? train_errno("rows", also) : read_data(o->valid, s->valid, o->skip_long);
-    }
-    return r;
+    const int r = load_files(s, o->data.at, o->data.n, s->data, "");
+    return r == TRAIN_OK && o->valid ? load_files(s, &o->valid, 1, s->valid, " held back") : r;
 }
 
 static int load_vocabulary(struct session *s, const char *path)
@@ -115,15 +135,29 @@ static int load_checkpoint(const char *path, struct buf *file, struct checkpoint
     return parsed == CHECKPOINT_UNSUPPORTED ? TRAIN_UNAVAILABLE : refused;
 }
 
-static int make_trainer(struct session *s, const struct recipe *recipe)
+static int net_errno(int r)
 {
-    const int r = trainer_new(&s->trainer, recipe);
-
     if (r == -EINVAL) {
         train_error("such a net cannot be made: its sizes and modes do not go together");
         return TRAIN_USAGE;
     }
-    return r < 0 ? train_errno("net", r) : TRAIN_OK;
+    return train_errno("net", r);
+}
+
+static int make_trainer(struct session *s, const struct recipe *recipe)
+{
+    const int r = trainer_new(&s->trainer, recipe);
+
+    return r < 0 ? net_errno(r) : TRAIN_OK;
+}
+
+/* A few bytes may name a net of many gigabytes: nothing is made for it before this. */
+static int check_size(const char *path, const struct checkpoint *c)
+{
+    struct diag diag = {0};
+    const int r = trainer_fits(c, &diag);
+
+    return r == TRAINER_OK ? TRAIN_OK : r < 0 ? net_errno(r) : train_refuse(path, &diag);
 }
 
 /* The trainer and vocabulary that a checkpoint holds. */
@@ -143,11 +177,14 @@ static int restore(struct session *s, const char *path, struct recipe *ret)
         r = TRAIN_DATA;
     }
     if (r == TRAIN_OK) {
+        r = check_size(path, &c);
+    }
+    if (r == TRAIN_OK) {
         r = make_trainer(s, &c.recipe);
     }
-    if (r == TRAIN_OK && trainer_load(s->trainer, &c) < 0) {
-        train_error("%s: has not as many numbers as its recipe's net", path);
-        r = TRAIN_DATA;
+    if (r == TRAIN_OK) {
+        const int loaded = trainer_load(s->trainer, &c);
+        r = loaded < 0 ? train_errno(path, loaded) : TRAIN_OK;
     }
     if (r == TRAIN_OK) {
         *ret = c.recipe;
@@ -160,6 +197,7 @@ static int restore(struct session *s, const char *path, struct recipe *ret)
 static int warm(struct session *s, const char *path)
 {
     struct checkpoint c = {0};
+    struct diag diag = {0};
     struct buf file;
     int r = load_checkpoint(path, &file, &c);
 
@@ -168,33 +206,50 @@ static int warm(struct session *s, const char *path)
         train_error("%s: has another vocabulary", path);
         r = TRAIN_DATA;
     }
-    if (r == TRAIN_OK && trainer_warm(s->trainer, &c) < 0) {
-        train_error("%s: its net has another shape", path);
+    if (r == TRAIN_OK && trainer_warm(s->trainer, &c, &diag) != TRAINER_OK) {
+        train_error("%s: is of another net: %s", path, diag.text);
         r = TRAIN_DATA;
     }
     buf_deinit(&file);
     return r;
 }
 
+/* A part of a training is worth nothing that no checkpoint keeps. */
+static int check_part(const struct session_options *o, uint64_t n_left)
+{
+    if (o->checkpoint || o->stop_after == 0 || o->stop_after >= n_left) {
+        return TRAIN_OK;
+    }
+    train_error("--stop-after %" PRIu64 " ends before the last of %" PRIu64
+                " steps: without --checkpoint they would be lost",
+                o->stop_after, n_left);
+    return TRAIN_USAGE;
+}
+
 static int begin_fresh(struct session *s)
 {
     struct recipe recipe = s->o->recipe;
     struct diag diag = {0};
-    int r = load_vocabulary(s, s->o->tokenizer);
+    int r = check_part(s->o, recipe.n_steps);
 
     if (r == TRAIN_OK) {
-        recipe.n_vocab = vocab_size(s->vocabulary.vocab);
-        r = load_data(s, (uint32_t)recipe.n_ctx);
+        r = load_vocabulary(s, s->o->tokenizer);
     }
+    if (r != TRAIN_OK) {
+        return r;
+    }
+    recipe.n_vocab = vocab_size(s->vocabulary.vocab);
+    recipe.n_rows = 1; /* any number, until they are read */
+    if (!recipe_check(&recipe, &diag)) {
+        train_error("%s", diag.text);
+        return TRAIN_USAGE;
+    }
+    r = load_data(s, (uint32_t)recipe.n_ctx);
     if (r != TRAIN_OK) {
         return r;
     }
     recipe.n_rows = data_rows(s->data);
     recipe.data_hash = data_hash(s->data);
-    if (!recipe_check(&recipe, &diag)) {
-        train_error("%s", diag.text);
-        return TRAIN_USAGE;
-    }
     r = make_trainer(s, &recipe);
     return r == TRAIN_OK && s->o->from ? warm(s, s->o->from) : r;
 }
@@ -204,6 +259,10 @@ static int begin_again(struct session *s)
     struct recipe recipe;
     int r = restore(s, s->o->resume, &recipe);
 
+    if (r == TRAIN_OK) {
+        const uint64_t step = trainer_at(s->trainer)->step;
+        r = check_part(s->o, step < recipe.n_steps ? recipe.n_steps - step : 0);
+    }
     if (r == TRAIN_OK) {
         r = load_data(s, (uint32_t)recipe.n_ctx);
     }
@@ -264,18 +323,45 @@ static int write_model(struct session *s)
 
 /* ---- running ---- */
 
-static int show_valid(struct session *s)
+/* The training outlives this; the exit status says it. */
+static void note(struct session *s, int r)
+{
+    if (s->trouble == TRAIN_OK) {
+        s->trouble = r;
+    }
+}
+
+/* The place of the last checkpoint may have become too small, or read-only: what is in memory is
+ * worth more than the call's end. */
+static void keep(struct session *s)
+{
+    const uint64_t step = trainer_at(s->trainer)->step;
+
+    show_end(&s->show);
+    const int r = write_checkpoint(s);
+    note(s, r);
+    if (r == TRAIN_OK) {
+        s->kept_for = step;
+    } else {
+        show_line(&s->show, "step %" PRIu64 "  no checkpoint could be written", step);
+    }
+}
+
+/* It decides nothing, so a signal ends it without a word. */
+static void show_valid(struct session *s)
 {
     struct net_loss l;
-    const int r = trainer_loss(s->trainer, s->valid, &l);
+    const int r = trainer_loss(s->trainer, s->valid, &stopped, &l);
 
     if (r < 0) {
-        return train_errno("validation", r);
+        show_end(&s->show);
+        note(s, train_errno("validation", r));
     }
-    show_line(&s->show, "step %" PRIu64 "  held back: loss %.4f  right %.2f %%",
-              trainer_at(s->trainer)->step, l.weight > 0 ? l.sum / l.weight : 0,
-              l.n > 0 ? 100.0 * (double)l.n_best / (double)l.n : 0);
-    return TRAIN_OK;
+    if (r == TRAINER_OK) {
+        show_line(&s->show, "step %" PRIu64 "  held back: loss %.4f  right %.2f %%",
+                  trainer_at(s->trainer)->step, l.weight > 0 ? l.sum / l.weight : 0,
+                  l.n > 0 ? 100.0 * (double)l.n_best / (double)l.n : 0);
+    }
 }
 
 static bool due(uint64_t step, uint64_t every)
@@ -299,13 +385,36 @@ static int one_step(struct session *s)
         return TRAIN_DATA;
     }
     show_step(&s->show, step, &report);
-    if (s->valid && due(step, o->valid_every)) {
-        const int shown = show_valid(s);
-        if (shown != TRAIN_OK) {
-            return shown;
-        }
+    if (o->checkpoint && due(step, o->checkpoint_every)) {
+        keep(s);
     }
-    return o->checkpoint && due(step, o->checkpoint_every) ? write_checkpoint(s) : TRAIN_OK;
+    if (s->valid && due(step, o->valid_every)) {
+        show_valid(s);
+    }
+    return TRAIN_OK;
+}
+
+/* What is asked for at the end: each is tried, whatever became of the others. */
+static int finish(struct session *s, bool validated)
+{
+    const struct session_options *o = s->o;
+    const uint64_t step = trainer_at(s->trainer)->step;
+    const bool done = step >= trainer_recipe(s->trainer)->n_steps;
+
+    if (o->checkpoint && s->kept_for != step) {
+        keep(s);
+    }
+    if (s->valid && !validated) {
+        show_valid(s);
+    }
+    if (done && o->out) {
+        note(s, write_model(s));
+    }
+    if (!done && stopped) { /* at the last step there is nothing left to stop */
+        train_error("stopped by a signal at step %" PRIu64, step);
+        note(s, TRAIN_STOPPED);
+    }
+    return s->trouble;
 }
 
 static int run(struct session *s)
@@ -317,29 +426,60 @@ static int run(struct session *s)
     const uint64_t n = o->stop_after > 0 && o->stop_after < left ? o->stop_after : left;
     int r = TRAIN_OK;
 
+    s->kept_for = UINT64_MAX;
     show_begin(&s->show, trainer_recipe(s->trainer), first, n_steps, o->report);
     for (uint64_t i = 0; r == TRAIN_OK && i < n && !stopped; i++) {
         r = one_step(s);
     }
     show_end(&s->show);
     const uint64_t last = trainer_at(s->trainer)->step;
-    if (r == TRAIN_OK && s->valid && (last == first || !due(last, o->valid_every))) {
-        r = show_valid(s);
+    return r == TRAIN_OK ? finish(s, last > first && due(last, o->valid_every)) : r;
+}
+
+/* ---- before anything is read ---- */
+
+/* Would one file be written over another that this call reads or writes? */
+static int apart(const char *written, const char *path, const char *other, const char *other_path)
+{
+    if (!path || !other_path || !outfile_same(path, other_path)) {
+        return TRAIN_OK;
     }
-    if (r == TRAIN_OK && o->checkpoint) {
-        r = write_checkpoint(s);
+    train_error("%s and %s are one file, %s", other, written, path);
+    return TRAIN_USAGE;
+}
+
+static int check_apart(const struct session_options *o)
+{
+    const struct {
+        const char *written, *path, *other, *other_path;
+    } pairs[] = {
+        {"--out", o->out, "--checkpoint", o->checkpoint},
+        {"--out", o->out, "--resume", o->resume},
+        {"--out", o->out, "--export", o->convert},
+        {"--out", o->out, "--from", o->from},
+        {"--out", o->out, "--valid", o->valid},
+        {"--checkpoint", o->checkpoint, "--tokenizer", o->tokenizer},
+        {"--checkpoint", o->checkpoint, "--valid", o->valid},
+    };
+    int r = TRAIN_OK;
+
+    for (size_t i = 0; r == TRAIN_OK && i < ARRAY_SIZE(pairs); i++) {
+        r = apart(pairs[i].written, pairs[i].path, pairs[i].other, pairs[i].other_path);
     }
-    if (r == TRAIN_OK && stopped) {
-        train_error("stopped by a signal at step %" PRIu64, trainer_at(s->trainer)->step);
-        return TRAIN_STOPPED;
+    for (size_t i = 0; r == TRAIN_OK && i < o->data.n; i++) {
+        r = apart("--out", o->out, "--data", o->data.at[i]);
+        r = r == TRAIN_OK ? apart("--checkpoint", o->checkpoint, "--data", o->data.at[i]) : r;
     }
-    return r == TRAIN_OK && o->out && trainer_at(s->trainer)->step >= n_steps ? write_model(s) : r;
+    return r;
 }
 
 static int check_outputs(const struct session_options *o)
 {
-    int r = o->out ? outfile_check(o->out) : TRAIN_OK;
+    int r = check_apart(o);
 
+    if (r == TRAIN_OK && o->out) {
+        r = outfile_check(o->out);
+    }
     if (r == TRAIN_OK && o->checkpoint) {
         r = outfile_check(o->checkpoint);
     }

@@ -5,6 +5,7 @@
 #ifndef TRAIN_TRAIN_H
 #define TRAIN_TRAIN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -61,6 +62,8 @@ MUST_USE int train_read(const char *path, struct buf *ret);
 
 /** outfile_check() - newfile_check(). Return: TRAIN_OK or TRAIN_CANTCREATE. */
 MUST_USE int outfile_check(const char *path);
+/** outfile_same() - do two names lead to one file, there or yet to be made? */
+bool outfile_same(const char *a, const char *b);
 /** outfile_begin() - newfile_begin(). Return: TRAIN_OK or TRAIN_CANTCREATE. */
 MUST_USE int outfile_begin(struct newfile *f, const char *path);
 /** outfile_commit() - newfile_commit(). Return: TRAIN_OK or another exit code. */

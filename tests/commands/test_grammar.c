@@ -1,11 +1,13 @@
 #include "tests/support/test.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "train/commands/grammar.h"
 #include "train/commands/row.h"
 
+#define VALUE_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define MIX "mix HassTurnOn 1\nwrap w\n  *\n"
 
 static int read_all(const char *text, struct grammar *g, struct grammar_fault *fault)
@@ -38,6 +40,14 @@ static void each_fault_is_told_by_kind_and_line(void **state)
         {"= a\n  %num(9,1)\n", GRAMMAR_SYNTAX, 2},
         {"= a\n  %none\n", GRAMMAR_SYNTAX, 2},
         {"= a\n  x\n\x01\n", GRAMMAR_SYNTAX, 3},
+        {"= a\n  \xed\xa0\x80\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  \xe0\x80\x80\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  \xc0\xaf\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  \xf0\x80\x80\x80\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  \xf4\x90\x80\x80\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  \xe2\x82\n", GRAMMAR_SYNTAX, 2},
+        {"= a\n  x @message=" VALUE_64 "\n", GRAMMAR_LIMIT, 2},
+        {"= a\n  x => " VALUE_64 "\n", GRAMMAR_LIMIT, 2},
         {"= a\n  {pet}\n", GRAMMAR_SLOT, 2},
         {"= a\n  x @pet=dog\n", GRAMMAR_SLOT, 2},
         {"= a\n  x @state=ajar\n", GRAMMAR_SLOT, 2},
@@ -70,6 +80,68 @@ static void each_fault_is_told_by_kind_and_line(void **state)
         }
         grammar_deinit(&g);
     }
+}
+
+/* Goal: however many rules stand below one another, the check ends before the stack does. */
+static void a_chain_of_rules_is_refused_in_time(void **state)
+{
+    const unsigned n_rules = 4000;
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    struct grammar g;
+    struct grammar_fault fault;
+    (void)state;
+
+    assert_non_null(to);
+    fprintf(to, MIX "frames f HassTurnOn w\n  on {name:r0}\n");
+    for (unsigned i = 0; i + 1 < n_rules; i++) {
+        fprintf(to, "= r%u\n  (a|(a|(a|(a|(a|(a|(a|(a|<r%u>))))))))\n", i, i + 1);
+    }
+    fprintf(to, "= r%u\n  x\n", n_rules - 1);
+    assert_int_equal(fclose(to), 0);
+    assert_int_equal(read_all(text, &g, &fault), GRAMMAR_RECURSIVE);
+    grammar_deinit(&g);
+    free(text);
+}
+
+/* Goal: weights whose sum needs over 32 bits are refused. Method: two blocks that fit alone. */
+static void too_much_weight_is_refused(void **state)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *to = open_memstream(&text, &n);
+    struct grammar g;
+    struct grammar_fault fault;
+    (void)state;
+
+    assert_non_null(to);
+    fprintf(to, MIX);
+    for (unsigned block = 0; block < 2; block++) {
+        fprintf(to, "frames f%u HassTurnOn w domain=light\n", block);
+        for (unsigned i = 0; i < 2200; i++) {
+            fprintf(to, "  1000000: light %u on\n", i);
+        }
+    }
+    assert_int_equal(fclose(to), 0);
+    assert_int_equal(read_all(text, &g, &fault), GRAMMAR_LIMIT);
+    assert_int_equal(fault.line, 4 + 2201);
+    grammar_deinit(&g);
+    free(text);
+}
+
+static void as_many_files_are_read_as_may_be(void **state)
+{
+    struct grammar_fault fault;
+    struct grammar g;
+    (void)state;
+
+    grammar_init(&g);
+    for (unsigned i = 0; i < GRAMMAR_FILES_MAX; i++) {
+        assert_int_equal(grammar_read(&g, "a.txt", strview_of("# nothing\n"), &fault), 0);
+    }
+    assert_int_equal(grammar_read(&g, "a.txt", strview_of("# nothing\n"), &fault), GRAMMAR_LIMIT);
+    grammar_deinit(&g);
 }
 
 static void sets_rows(const char *text, unsigned n, const char *prompt, const char *answer)
@@ -109,8 +181,15 @@ static void pieces_say_and_mean(void **state)
         "@change=down\n",
         5, "dim hall in five minutes",
         "{\"intent\":\"HassStartTimer\",\"minutes\":5,\"conversation_command\":\"dim hall\"}");
+    sets_rows(MIX "frames f HassTurnOn w\n  {name=\xc3\xa9\xe0\xa0\x80\xed\x9f\xbf} on\n", 1,
+              "\xc3\xa9\xe0\xa0\x80\xed\x9f\xbf on",
+              "{\"intent\":\"HassTurnOn\",\"name\":\"\xc3\xa9\xe0\xa0\x80\xed\x9f\xbf\"}");
     sets_rows(MIX "frames f HassTurnOn w\n  {name=it} on , <=name> please\n", 5, "it on, it please",
               "{\"intent\":\"HassTurnOn\",\"name\":\"it\"}");
+    sets_rows(MIX "frames f HassTurnOn w\n  on , the %bare {name=my lamp my} %bare please\n", 5,
+              "on, my lamp my please", "{\"intent\":\"HassTurnOn\",\"name\":\"my lamp my\"}");
+    sets_rows(MIX "frames f HassTurnOn w\n  on {name=lamp th}e %bare please\n", 5,
+              "on lamp the please", "{\"intent\":\"HassTurnOn\",\"name\":\"lamp th\"}");
 }
 
 /* Goal: a capture ends up with the words as they stand after noise. Method: noise in every row. */
@@ -224,6 +303,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_fault_is_told_by_kind_and_line),
+        cmocka_unit_test(a_chain_of_rules_is_refused_in_time),
+        cmocka_unit_test(too_much_weight_is_refused),
+        cmocka_unit_test(as_many_files_are_read_as_may_be),
         cmocka_unit_test(pieces_say_and_mean),
         cmocka_unit_test(noise_keeps_spans_and_sentence_together),
         cmocka_unit_test(an_unfit_answer_is_refused),

@@ -11,9 +11,11 @@ file, apart from those that the generator has itself."""
 import collections
 import json
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 COUNT = 40000
 TEXTS = {'name', 'area', 'floor', 'item', 'search_query', 'message', 'conversation_command'}
@@ -86,6 +88,24 @@ def kept_out(program, source):
         yield f'{len(kept)} rows, {len(unwanted & set(kept))} sentences that were to be kept out'
 
 
+def broken_off(program, source):
+    """A file is replaced by all that was asked for, or stays: where no row of the split comes, and where a person ends it."""
+    for ended, words in ((65, ['--count', '1', '--split', 'valid', '--templates', '0']), (128 + signal.SIGTERM, ['--count', '100000000'])):
+        with tempfile.TemporaryDirectory() as home:
+            out = pathlib.Path(home) / 'rows.jsonl'
+            out.write_text('before')
+            at_work = subprocess.Popen([program, *words, '--grammar', str(source / 'train/commands/grammar'), '-o', out],
+                                       stderr=subprocess.DEVNULL)
+            until = time.monotonic() + 60
+            while ended > 128 and len(list(out.parent.iterdir())) == 1 and time.monotonic() < until:
+                time.sleep(0.01)
+            if ended > 128:
+                at_work.terminate()
+            code, left = at_work.wait(60), list(out.parent.iterdir())
+            if code != ended or out.read_text() != 'before' or left != [out]:
+                yield f'broken off with {code}: {out.read_bytes()[:40]!r} among {len(left)} files'
+
+
 def main():
     program, source = sys.argv[1], pathlib.Path(sys.argv[2])
     schema = json.loads((source / 'train/commands/schema.json').read_text(encoding='utf-8'))
@@ -111,10 +131,11 @@ def main():
         wrong += [f'{intent} never with {name}' for name in shape['properties'] if not seen[intent, name]]
     for name, rule in schema['$defs'].items():
         wrong += [f'{name} is never {value}' for value in rule.get('enum', []) if not seen[name, value]]
-    hummed = [sum(b' erm ' in row for row in draw(program, source, 'train', 7, *more).splitlines()) for more in ((), ('--no-slips',))]
-    if not hummed[0] or hummed[1]:
-        wrong.append(f'erm in {hummed[0]} rows, and in {hummed[1]} without slips')
+    hummed = [sum(b' erm ' in row for row in draw(program, source, 'train', 7, '--slips', n).splitlines()) for n in '013']
+    if hummed[0] or not hummed[1] or hummed[2] < 2 * hummed[1]:
+        wrong.append(f'erm in {hummed[0]} rows without slips, in {hummed[1]} with them, in {hummed[2]} with thrice as many')
     wrong += kept_out(program, source)
+    wrong += broken_off(program, source)
     print(*wrong[:40], sep='\n', end='\n' if wrong else '')
     print(f"{2 * COUNT} rows, {len(wrong)} faults; templates: {len(templates['train'])} in training, "
           f"{len(templates['valid'])} held back")

@@ -30,6 +30,7 @@ static void draw(const struct grammar *g)
         must(row.n <= ROW_TEXT_MAX && row.text[row.n] == '\0');
         must(slots_fault(row.intent, row.have) == NULL);
         for (unsigned s = 0; s < N_SLOTS; s++) {
+            must(!(row.have & SLOT_BIT(s)) || row.slots[s].to <= row.n);
             must(!(row.have & SLOT_BIT(s)) ||
                  slot_takes((enum slot)s, row_value(&row, (enum slot)s)));
         }

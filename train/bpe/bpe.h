@@ -44,7 +44,8 @@ struct bpe_pair {
 };
 struct bpe_pair bpe_merge(const struct bpe *b, uint32_t id);
 
-/** bpe_word() - how the corpus's i-th word was cut in the end: ids, borrowed; @ret_n of them */
+/** bpe_word() - how the corpus's i-th word was cut in the end: ids, borrowed; @ret_n of them. For
+ * tests, which hold it to the engine's tokenizer. */
 const uint32_t *bpe_word(const struct bpe *b, size_t i, size_t *ret_n);
 
 #endif

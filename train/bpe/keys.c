@@ -18,7 +18,7 @@
 static const char *const controls[BPE_CONTROLS] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
 enum { ENDOFTEXT, IM_START, IM_END };
 
-static const char chatml[] =
+const char bpe_chatml[] =
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] "
     "+ '<|im_end|>' + '\\n'}}{% endfor %}{% if add_generation_prompt %}{{ "
     "'<|im_start|>assistant\\n' }}{% endif %}";
@@ -150,7 +150,7 @@ static int put_tables(struct gguf_writer *w, const struct tables *t, uint32_t n,
     if (r == 0) {
         r = gguf_put_bool(w, "tokenizer.ggml.add_bos_token", false);
     }
-    return r == 0 ? gguf_put_str(w, "tokenizer.chat_template", strview_of(chatml)) : r;
+    return r == 0 ? gguf_put_str(w, "tokenizer.chat_template", strview_of(bpe_chatml)) : r;
 }
 
 int bpe_put_keys(struct gguf_writer *w, const struct bpe *b, const char *pre)

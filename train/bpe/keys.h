@@ -10,6 +10,9 @@ struct gguf_writer;
 /* Control tokens, behind all others: "<|endoftext|>", "<|im_start|>", "<|im_end|>". */
 #define BPE_CONTROLS 3u
 
+/* ChatML as a template's text. */
+extern const char bpe_chatml[];
+
 /**
  * bpe_put_keys() - tokenizer.ggml.* and the ChatML template, tokenizer.chat_template
  * @pre: the pre-tokenizer that the corpus was cut with

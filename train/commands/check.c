@@ -16,6 +16,7 @@ struct checking {
     struct grammar *g;
     struct grammar_fault *fault;
     const struct rule *rule; /* whose nodes are looked at */
+    unsigned depth;          /* rules that we are below of */
 };
 
 static int rule_fill(struct checking *c, uint32_t rule);
@@ -106,7 +107,11 @@ static int reference_fill(struct checking *c, struct node *n, struct fill *ret)
         return grammar_say(c->fault, c->g, file, line, GRAMMAR_RECURSIVE, "%s comes back to itself",
                            grammar_text(c->g, rule->name));
     }
+    if (++c->depth > GRAMMAR_DEPTH_MAX) { /* before it goes down, or the stack would not do */
+        return say_rule(c, was, GRAMMAR_RECURSIVE, "has too many rules below rules");
+    }
     int r = rule_fill(c, target);
+    c->depth--;
     c->rule = was;
     if (r != 0) {
         return r;
@@ -232,8 +237,8 @@ static int rule_fill(struct checking *c, uint32_t at)
     return 0;
 }
 
-/* A block of frames is wrapped in something. */
-static int frames_check(struct checking *c, struct rule *rule)
+/* A block of frames is wrapped in something; @sum: of the weights of the intent's blocks. */
+static int frames_check(struct checking *c, struct rule *rule, uint32_t *sum)
 {
     uint32_t wrap;
 
@@ -246,6 +251,9 @@ static int frames_check(struct checking *c, struct rule *rule)
     rule->used = true;
     if (rule->weight == 0) {
         rule->weight = c->g->nodes[rule->node].sum;
+    }
+    if (__builtin_add_overflow(*sum, rule->weight, sum)) {
+        return say_rule(c, rule, GRAMMAR_LIMIT, "makes the intent's weights too many");
     }
     return 0;
 }
@@ -337,6 +345,7 @@ int grammar_check(struct grammar *g, struct grammar_fault *ret_fault)
 {
     struct checking c = {.g = g, .fault = ret_fault};
     bool has[N_INTENTS] = {false};
+    uint32_t sums[N_INTENTS] = {0};
     int r = sort_names(&c);
 
     for (uint32_t i = 0; r == 0 && i < g->n_rules; i++) {
@@ -344,7 +353,7 @@ int grammar_check(struct grammar *g, struct grammar_fault *ret_fault)
     }
     for (uint32_t i = 0; r == 0 && i < g->n_rules; i++) {
         if (g->rules[i].kind == RULE_FRAMES) {
-            r = frames_check(&c, &g->rules[i]);
+            r = frames_check(&c, &g->rules[i], &sums[g->rules[i].intent]);
             frames_home(g, &g->rules[i]);
             has[g->rules[i].intent] = true;
         }

@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/newfile.h"
 #include "train/commands/row.h"
 #include "train/train.h"
 
@@ -17,26 +19,28 @@
 #define ONEBIT_GRAMMAR "/usr/share/onebit/grammar" /* of an installed program */
 #endif
 
+#define SLIPS_MAX 10
 #define USAGE                                                                                      \
     "usage: onebit-train commands --count N [--seed S] [--split train|valid|all]\n"                \
-    "           [--templates FRACTION] [--no-slips] [--keep-out FILE]\n"                           \
+    "           [--templates FRACTION] [--slips N] [--keep-out FILE]\n"                            \
     "           [--grammar FOLDER] [-o FILE]\n"                                                    \
     "  --count N             rows to write, 1 to 100000000\n"                                      \
     "  --seed S              chooses the rows; the same seed, the same bytes (default 1)\n"        \
     "  --split PART          train: templates not held back; valid: those held back;\n"            \
     "                        all (default): both\n"                                                \
     "  --templates FRACTION  held back of the templates that may be (default 0.05)\n"              \
-    "  --no-slips            nothing mistyped, said twice or hummed in between\n"                  \
+    "  --slips N             words mistyped, said twice or hummed in between N times as often\n"   \
+    "                        as the grammar has it, 0 to 10 (default 1)\n"                         \
     "  --keep-out FILE       hashes of sentences that no row may have\n"                           \
     "  --grammar FOLDER      its *.txt (default " OF_THE_TREE ", where that is, or\n"              \
     "                        " ONEBIT_GRAMMAR ")\n"                                                \
-    "  -o, --output FILE     instead of standard output\n"
+    "  -o, --output FILE     a file instead of standard output, replaced when all is there\n"
 
 struct wants {
     uint64_t count;
     struct row_options rows;
     const char *grammar, *output, *keep_out;
-    bool no_slips;
+    uint64_t slips; /* times the grammar's */
 };
 
 static int usage(const char *what, const char *value)
@@ -97,7 +101,7 @@ static int parse(int argc, char **argv, struct wants *w)
         {"count", required_argument, NULL, 'n'},   {"seed", required_argument, NULL, 's'},
         {"split", required_argument, NULL, 'p'},   {"templates", required_argument, NULL, 't'},
         {"grammar", required_argument, NULL, 'g'}, {"output", required_argument, NULL, 'o'},
-        {"no-slips", no_argument, NULL, 'c'},      {"keep-out", required_argument, NULL, 'k'},
+        {"slips", required_argument, NULL, 'l'},   {"keep-out", required_argument, NULL, 'k'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
     int c;
 
@@ -117,13 +121,15 @@ static int parse(int argc, char **argv, struct wants *w)
         if (c == 't' && !fraction(optarg, &w->rows.held_back)) {
             return usage("no fraction from 0 to 0.999999: ", optarg);
         }
+        if (c == 'l' && !whole(optarg, SLIPS_MAX, &w->slips)) {
+            return usage("not how many times as many slips: ", optarg);
+        }
         if (c == 'p' && (split = split_of(optarg)) < 0) {
             return usage("no split: ", optarg);
         }
         if (c == 'p') {
             w->rows.split = (enum row_split)split;
         }
-        w->no_slips = w->no_slips || c == 'c';
         w->keep_out = c == 'k' ? optarg : w->keep_out;
         w->grammar = c == 'g' ? optarg : w->grammar;
         w->output = c == 'o' ? optarg : w->output;
@@ -172,33 +178,76 @@ static int write_rows(const struct grammar *g, const struct wants *w, FILE *to,
     return 0;
 }
 
-/* TRAIN_OK, or an exit code with the reason in @fault. */
-static int write_file(const struct grammar *g, const struct wants *w, struct grammar_fault *fault)
+static int say_output(const struct wants *w, const char *why, struct grammar_fault *fault)
 {
-    const char *name = w->output ? w->output : "output";
-    FILE *to = w->output ? fopen(w->output, "w") : stdout;
+    snprintf(fault->text, sizeof(fault->text), "%s: %s", w->output ? w->output : "output", why);
+    return TRAIN_IO;
+}
 
-    if (!to) {
-        snprintf(fault->text, sizeof(fault->text), "%s: %s", name, strerror(errno));
-        return TRAIN_CANTCREATE;
-    }
+/* TRAIN_OK, or an exit code with the reason in @fault. */
+static int write_to(const struct grammar *g, const struct wants *w, FILE *to,
+                    struct grammar_fault *fault)
+{
     errno = 0;
     const int r = write_rows(g, w, to, fault);
-    bool bad = ferror(to) != 0 || fflush(to) != 0;
-    int why = errno;
-    if (w->output && fclose(to) != 0 && !bad) {
-        bad = true;
-        why = errno;
-    }
     if (r > 0) {
         return TRAIN_DATA;
     }
-    if (r < 0 || bad) {
-        why = r < 0 ? -r : why ? why : EIO;
-        snprintf(fault->text, sizeof(fault->text), "%s: %s", name, strerror(why));
-        return r < 0 ? TRAIN_OS : TRAIN_IO;
+    if (r == 0 && ferror(to) == 0 && fflush(to) == 0) {
+        return TRAIN_OK;
     }
-    return TRAIN_OK;
+    const int why = r < 0 ? -r : errno ? errno : EIO;
+    (void)say_output(w, strerror(why), fault);
+    return r < 0 ? TRAIN_OS : TRAIN_IO;
+}
+
+static struct newfile file; /* for the handler */
+
+static void on_signal(int number)
+{
+    (void)unlink(file.temporary);
+    _exit(128 + number);
+}
+
+/* Of what is broken off by a person nothing is left. */
+static void tidy_on_signals(void)
+{
+    const struct sigaction action = {.sa_handler = on_signal};
+
+    (void)sigaction(SIGINT, &action, NULL);
+    (void)sigaction(SIGTERM, &action, NULL);
+    (void)sigaction(SIGHUP, &action, NULL);
+}
+
+/* The same into a file that appears when all of it is there. */
+static int write_file(const struct grammar *g, const struct wants *w, struct grammar_fault *fault)
+{
+    tidy_on_signals(); /* before the file is there */
+    int r = newfile_begin(&file, w->output);
+
+    if (r != NEWFILE_OK) {
+        (void)say_output(w, newfile_why(r), fault);
+        return TRAIN_CANTCREATE;
+    }
+    const int fd = dup(file.fd);
+    FILE *to = fd < 0 ? NULL : fdopen(fd, "w");
+    if (!to) {
+        r = say_output(w, strerror(errno), fault);
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+    } else {
+        r = write_to(g, w, to, fault);
+        if (fclose(to) != 0 && r == TRAIN_OK) {
+            r = say_output(w, strerror(errno), fault);
+        }
+    }
+    if (r != TRAIN_OK) {
+        newfile_abort(&file);
+        return r;
+    }
+    r = newfile_commit(&file);
+    return r == NEWFILE_OK ? TRAIN_OK : say_output(w, newfile_why(r), fault);
 }
 
 /* TRAIN_OK, or an exit code with the reason in @fault. */
@@ -216,9 +265,21 @@ static int read_inputs(struct grammar *g, struct kept_out *kept_out, const struc
     return r == 0 ? TRAIN_OK : r > 0 ? TRAIN_DATA : r == -ENOMEM ? TRAIN_OS : TRAIN_NOINPUT;
 }
 
+/* The grammar's own number of slips, so many times. */
+static void set_slips(struct grammar *g, uint32_t times)
+{
+    static const enum noise slips[] = {NOISE_FILLER, NOISE_REPEAT, NOISE_TYPO};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(slips); i++) {
+        uint32_t *permille = &g->noise[slips[i]]; /* at most 1000, as it was read */
+        *permille = *permille * times < 1000 ? *permille * times : 1000;
+    }
+}
+
 int commands_main(int argc, char **argv)
 {
-    struct wants w = {.rows = {.seed = 1, .held_back = 50000},
+    struct wants w = {.slips = 1,
+                      .rows = {.seed = 1, .held_back = 50000},
                       .grammar = access(OF_THE_TREE, F_OK) == 0 ? OF_THE_TREE : ONEBIT_GRAMMAR};
     struct grammar_fault fault = {.text = "out of memory"};
     struct kept_out kept_out = {0};
@@ -231,11 +292,9 @@ int commands_main(int argc, char **argv)
     grammar_init(&g);
     r = read_inputs(&g, &kept_out, &w, &fault);
     w.rows.kept_out = w.keep_out ? &kept_out : NULL;
-    if (w.no_slips) {
-        g.noise[NOISE_FILLER] = g.noise[NOISE_REPEAT] = g.noise[NOISE_TYPO] = 0;
-    }
+    set_slips(&g, (uint32_t)w.slips);
     if (r == TRAIN_OK) {
-        r = write_file(&g, &w, &fault);
+        r = w.output ? write_file(&g, &w, &fault) : write_to(&g, &w, stdout, &fault);
     }
     if (r != TRAIN_OK && fault.line) {
         fprintf(stderr, "onebit-train commands: %s:%u: %s\n", fault.file, fault.line, fault.text);

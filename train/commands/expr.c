@@ -12,8 +12,6 @@
 
 static int alternatives(struct reading *in, char end, uint32_t *ret_node);
 
-#define SAY(in, r, ...) grammar_say((in)->fault, (in)->g, (in)->file, (in)->line, r, __VA_ARGS__)
-
 static bool blank(char c)
 {
     return c == ' ' || c == '\t';
@@ -68,20 +66,6 @@ static int expect(struct reading *in, char c)
     return 0;
 }
 
-static bool number_of(struct strview v, uint32_t max, uint32_t *ret)
-{
-    uint32_t n = 0;
-
-    for (size_t i = 0; i < v.n; i++) {
-        if (v.data[i] < '0' || v.data[i] > '9' ||
-            (n = n * 10 + (uint32_t)(v.data[i] - '0')) > max) {
-            return false;
-        }
-    }
-    *ret = n;
-    return v.n > 0;
-}
-
 /* "5:" or "20%" before an alternative or in an optional part: taken if it is there. */
 static bool leading(struct reading *in, char mark, uint32_t max, uint32_t *ret)
 {
@@ -91,7 +75,7 @@ static bool leading(struct reading *in, char mark, uint32_t max, uint32_t *ret)
     struct strview v = plain(in);
     if (v.n > 1 && v.data[v.n - 1] == mark) {
         v.n--;
-        if (number_of(v, max, ret)) {
+        if (grammar_number(v, max, ret)) {
             return true;
         }
     }
@@ -185,6 +169,9 @@ int expr_set(struct reading *in, struct strview word, uint32_t *ret_node)
     if (slot == N_SLOTS) {
         return SAY(in, GRAMMAR_SLOT, "no slot is called %.*s", (int)name.n, name.data);
     }
+    if (value.n > GRAMMAR_VALUE_MAX) {
+        return SAY(in, GRAMMAR_LIMIT, "a value of more than %u bytes", GRAMMAR_VALUE_MAX);
+    }
     if (!slot_takes((enum slot)slot, value)) {
         return SAY(in, GRAMMAR_SLOT, "%.*s cannot be %.*s", (int)name.n, name.data, (int)value.n,
                    value.data);
@@ -219,12 +206,12 @@ static int builtin(struct reading *in, struct strview word, uint32_t *ret_node)
         if (r != 0) {
             return r;
         }
-        const bool first = number_of(name_until(in, ',', ')'), NUMBER_MAX, &lo);
+        const bool first = grammar_number(name_until(in, ',', ')'), NUMBER_MAX, &lo);
         r = expect(in, ',');
         if (r != 0) {
             return r;
         }
-        if (!first || !number_of(name_until(in, ')', ')'), NUMBER_MAX, &hi) || lo > hi) {
+        if (!first || !grammar_number(name_until(in, ')', ')'), NUMBER_MAX, &hi) || lo > hi) {
             return SAY(in, GRAMMAR_SYNTAX, "a range is two numbers up to %u", NUMBER_MAX);
         }
         r = expect(in, ')');
@@ -339,6 +326,9 @@ static int meaning(struct reading *in, uint32_t *node)
     const struct strview value = plain(in);
     if (value.n == 0) {
         return SAY(in, GRAMMAR_SYNTAX, "no value follows =>");
+    }
+    if (value.n > GRAMMAR_VALUE_MAX) {
+        return SAY(in, GRAMMAR_LIMIT, "a value of more than %u bytes", GRAMMAR_VALUE_MAX);
     }
     const int r = grammar_keep(in->g, value, &at);
     return r != 0

@@ -37,6 +37,7 @@ struct grammar_fault {
 #define GRAMMAR_DEPTH_MAX 40u /* rules in rules */
 #define GRAMMAR_WEIGHT_MAX 1000000u
 #define GRAMMAR_FILES_MAX 64u
+#define GRAMMAR_VALUE_MAX 63u /* bytes: of @slot=value and of what follows => */
 
 enum node_kind {
     NODE_WORD,    /* at: its text */
@@ -51,7 +52,7 @@ enum node_kind {
     NODE_PSEUDO,  /* a word that does not exist */
     NODE_STAR,    /* in a wrap: where the frame goes */
     NODE_SAME,    /* the words that the slot took already */
-    NODE_BARE,    /* takes away the article before, if there is one */
+    NODE_BARE,    /* takes away the article before, if there is one that no slot took */
     NODE_GLUE,    /* the next word follows without a space */
 };
 
@@ -147,7 +148,7 @@ static inline const char *grammar_text(const struct grammar *g, uint32_t at)
     return (const char *)g->text.data + at;
 }
 
-/** grammar_keep() - a copy of the text with a NUL: 0 or -ENOMEM, -E2BIG */
+/** grammar_keep() - a copy of the text with a NUL: 0, GRAMMAR_LIMIT or -ENOMEM */
 MUST_USE int grammar_keep(struct grammar *g, struct strview text, uint32_t *ret_at);
 /** grammar_node() - a new node: 0, GRAMMAR_LIMIT or -ENOMEM */
 MUST_USE int grammar_node(struct grammar *g, struct node node, uint32_t *ret_at);
@@ -158,6 +159,9 @@ MUST_USE int grammar_kids(struct grammar *g, uint32_t n, uint32_t *ret_at);
 int grammar_say(struct grammar_fault *fault, const struct grammar *g, uint8_t file, uint32_t line,
                 int r, const char *fmt, ...) PRINTF_LIKE(6, 7);
 
+/** grammar_number() - a number in digits and nothing else; false: it is none, or more than @max */
+bool grammar_number(struct strview v, uint32_t max, uint32_t *ret);
+
 /* A line that is being read. */
 struct reading {
     struct grammar *g;
@@ -167,6 +171,9 @@ struct reading {
     unsigned nest;
     struct grammar_fault *fault;
 };
+
+/* grammar_say() of this line. */
+#define SAY(in, r, ...) grammar_say((in)->fault, (in)->g, (in)->file, (in)->line, r, __VA_ARGS__)
 
 /* Alternatives as they come, before they are put in a row. */
 struct choices {

@@ -3,7 +3,7 @@
 
     keep_out.py FILE.jsonl...    rows with a `text` or a `prompt`; the hashes go to standard output
 
-The normal form is that of kept_out.h."""
+The normal form is that of kept_out.h, cut words included."""
 import json
 import re
 import sys
@@ -20,17 +20,21 @@ def lower(text):
     return re.sub('[A-Z]', lambda c: c[0].lower(), text)
 
 
+CUT = 80  # bytes of a word; kept_out.c has the same
+
+
 def normal(text):
+    """Words that count, as bytes."""
     words, tens = [], 0
     for word in re.findall(r'[a-z0-9\x80-\U0010ffff]+', lower(text.replace("'", ''))):
         if word in SMALL:
             continue
         if tens and 1 <= UNITS.get(word, 0) <= 9:
-            words[-1], tens = str(tens + UNITS[word]), 0
+            words[-1], tens = str(tens + UNITS[word]).encode(), 0
             continue
         tens = TENS.get(word, 0)
-        words.append(str(tens or UNITS.get(word, word)))
-    return ' '.join(words)
+        words.append(str(tens or UNITS.get(word, word)).encode()[:CUT])
+    return b' '.join(words)
 
 
 def fnv(data):
@@ -46,7 +50,7 @@ def main():
         with open(path, encoding='utf-8') as file:
             for line in file:
                 row = json.loads(line)
-                hashes.add(fnv(normal(row.get('text') or row['prompt']).encode()))
+                hashes.add(fnv(normal(row.get('text') or row['prompt'])))
     print(*(f'{h:016x}' for h in sorted(hashes)), sep='\n')
 
 

@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/fnv.h"
 #include "base/whole_file.h"
+#include "train/commands/number.h"
 
 #define WORD_MAX 80u /* longer words are hashed as they are cut */
 
@@ -36,29 +37,6 @@ static void write_number(struct form *f, unsigned value)
     write_word(f, digits, (size_t)snprintf(digits, sizeof(digits), "%u", value));
 }
 
-/* The value of a number word; -1 for any other. */
-static int number_of(const char *word)
-{
-    static const char *const names[] = {"zero",    "one",     "two",       "three",    "four",
-                                        "five",    "six",     "seven",     "eight",    "nine",
-                                        "ten",     "eleven",  "twelve",    "thirteen", "fourteen",
-                                        "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"};
-    static const char *const tens[] = {"twenty", "thirty",  "forty",  "fifty",
-                                       "sixty",  "seventy", "eighty", "ninety"};
-
-    for (int i = 0; i < (int)ARRAY_SIZE(names); i++) {
-        if (strcmp(word, names[i]) == 0) {
-            return i;
-        }
-    }
-    for (int i = 0; i < (int)ARRAY_SIZE(tens); i++) {
-        if (strcmp(word, tens[i]) == 0) {
-            return 10 * (i + 2);
-        }
-    }
-    return -1;
-}
-
 static void flush_tens(struct form *f)
 {
     if (f->tens) {
@@ -70,7 +48,7 @@ static void flush_tens(struct form *f)
 static void add_word(struct form *f, const char *word, size_t n)
 {
     static const char *const small[] = {"the", "a", "an", "my", "our", "your"};
-    const int value = number_of(word);
+    const int value = number_word(word);
 
     for (size_t i = 0; i < ARRAY_SIZE(small); i++) {
         if (strcmp(word, small[i]) == 0) {

@@ -14,6 +14,21 @@ static const char *const small[] = {"zero",    "one",     "two",       "three", 
 static const char *const tens[] = {"",      "",      "twenty",  "thirty", "forty",
                                    "fifty", "sixty", "seventy", "eighty", "ninety"};
 
+int number_word(const char *word)
+{
+    for (int i = 0; i < (int)ARRAY_SIZE(small); i++) {
+        if (strcmp(word, small[i]) == 0) {
+            return i;
+        }
+    }
+    for (int i = 2; i < (int)ARRAY_SIZE(tens); i++) {
+        if (strcmp(word, tens[i]) == 0) {
+            return 10 * i;
+        }
+    }
+    return -1;
+}
+
 static uint32_t choose(struct rng *rng, uint32_t lo, uint32_t hi)
 {
     const uint32_t step = rng_chance(rng, 700) ? 10 : 5;

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "train/commands/rng.h"
+#include "train/rng.h"
 
 enum number_how {
     NUMBER_ANY,    /* words or digits */
@@ -25,5 +25,8 @@ enum number_how {
  */
 void number_draw(struct rng *rng, enum number_how how, uint32_t lo, uint32_t hi, char *ret_text,
                  char *ret_value);
+
+/** number_word() - the value of a word of numbers: 0 to 19, or tens up to 90; -1: it is none */
+int number_word(const char *word);
 
 #endif

@@ -12,8 +12,6 @@
 #include "base/whole_file.h"
 #include "train/commands/grammar.h"
 
-#define SAY(in, r, ...) grammar_say((in)->fault, (in)->g, (in)->file, (in)->line, r, __VA_ARGS__)
-
 static const char *const noises[N_NOISES] = {"filler",     "repeat", "typo",
                                              "apostrophe", "lower",  "full"};
 
@@ -130,9 +128,9 @@ static struct strview next_word(struct reading *in)
     return v;
 }
 
-static bool is_number(struct strview v, uint32_t max, uint32_t *ret)
+bool grammar_number(struct strview v, uint32_t max, uint32_t *ret)
 {
-    uint32_t n = 0;
+    uint64_t n = 0;
 
     for (size_t i = 0; i < v.n; i++) {
         if (v.data[i] < '0' || v.data[i] > '9') {
@@ -143,7 +141,7 @@ static bool is_number(struct strview v, uint32_t max, uint32_t *ret)
             return false;
         }
     }
-    *ret = n;
+    *ret = (uint32_t)n;
     return v.n > 0;
 }
 
@@ -155,7 +153,7 @@ static int mix_line(struct reading *in)
     if (intent == N_INTENTS) {
         return SAY(in, GRAMMAR_NAME, "no intent is called %.*s", (int)name.n, name.data);
     }
-    if (!is_number(next_word(in), GRAMMAR_WEIGHT_MAX, &in->g->mix[intent])) {
+    if (!grammar_number(next_word(in), GRAMMAR_WEIGHT_MAX, &in->g->mix[intent])) {
         return SAY(in, GRAMMAR_SYNTAX, "a weight is a number up to %u", GRAMMAR_WEIGHT_MAX);
     }
     return 0;
@@ -172,7 +170,7 @@ static int noise_line(struct reading *in)
     if (i == N_NOISES) {
         return SAY(in, GRAMMAR_NAME, "no noise is called %.*s", (int)name.n, name.data);
     }
-    if (!is_number(next_word(in), 1000, &in->g->noise[i])) {
+    if (!grammar_number(next_word(in), 1000, &in->g->noise[i])) {
         return SAY(in, GRAMMAR_SYNTAX, "noise is told in parts of 1000");
     }
     return 0;
@@ -198,7 +196,7 @@ static int frames_head(struct reading *in, struct rule *rule)
         if (strview_starts(word, "weight=")) {
             word.data += 7;
             word.n -= 7;
-            if (!is_number(word, GRAMMAR_WEIGHT_MAX, &rule->weight)) {
+            if (!grammar_number(word, GRAMMAR_WEIGHT_MAX, &rule->weight)) {
                 return SAY(in, GRAMMAR_SYNTAX, "a weight is a number up to %u", GRAMMAR_WEIGHT_MAX);
             }
         } else if (n == N_SLOTS) {
@@ -319,7 +317,8 @@ static int line_of(struct reading *in, struct block *b)
     return r;
 }
 
-/* Bytes that no grammar has: control characters, and what is not UTF-8 in form. */
+/* Bytes that no grammar has: control characters, and what is not UTF-8 (RFC 3629) of up to three
+ * bytes. */
 static bool sound(struct strview line)
 {
     for (size_t i = 0; i < line.n; i++) {
@@ -332,6 +331,10 @@ static bool sound(struct strview line)
             if (((uint8_t)line.data[i + k] & 0xc0) != 0x80) {
                 return false;
             }
+        }
+        const uint8_t second = more > 0 ? (uint8_t)line.data[i + 1] : 0;
+        if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second > 0x9f)) {
+            return false; /* longer than it need be; half of a pair of UTF-16 */
         }
         i += more;
     }
@@ -346,7 +349,7 @@ int grammar_read(struct grammar *g, const char *name, struct strview text,
     const char *at = text.data, *const end = text.data + text.n;
     int r = 0;
 
-    if (g->n_files == GRAMMAR_FILES_MAX - 1) {
+    if (g->n_files == GRAMMAR_FILES_MAX) {
         return grammar_say(ret_fault, g, 0, 0, GRAMMAR_LIMIT, "more than %u files",
                            GRAMMAR_FILES_MAX);
     }
@@ -400,8 +403,8 @@ static int read_file(struct grammar *g, int dir, const char *name, struct gramma
         r = grammar_read(g, name, (struct strview){.data = (char *)text.data, .n = text.n},
                          ret_fault);
     } else {
+        grammar_say(ret_fault, g, 0, 0, r, "%s: %s", name, whole_file_why(r));
         r = r > 0 ? -EINVAL : r;
-        grammar_say(ret_fault, g, 0, 0, r, "%s: %s", name, strerror(-r));
     }
     buf_deinit(&text);
     return r;

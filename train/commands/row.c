@@ -30,7 +30,7 @@ struct drawing {
     uint32_t bends; /* choices of the template that are not the first ones: see say_bend() */
     unsigned inner; /* captures round us */
     uint32_t cut;   /* where words were taken away since the rule or capture began */
-    char value[64]; /* of the innermost capture; "": its words */
+    char value[GRAMMAR_VALUE_MAX + 1]; /* of the innermost capture; "": its words */
 };
 
 static void say_node(struct drawing *d, const struct node *n);
@@ -124,7 +124,19 @@ static uint32_t say_marked(struct drawing *d, const struct node *n)
     return cut < from ? cut : from;
 }
 
-/* "the" before what wants none: the Anna's room. */
+/* Did a slot take words from behind @at? */
+static bool slot_behind(const struct row *row, uint32_t at)
+{
+    for (unsigned i = 0; i < N_SLOTS; i++) {
+        const struct filled *f = &row->slots[i];
+        if ((row->have & SLOT_BIT(i)) && f->to > f->from && f->to > at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* "the" before what wants none: the Anna's room. What a slot took, a part of it even, stays. */
 static void take_article(struct drawing *d)
 {
     static const char *const articles[] = {"the", "this", "my", "our"};
@@ -134,7 +146,11 @@ static void take_article(struct drawing *d)
         const uint32_t n = (uint32_t)strlen(articles[i]);
         if (row->n >= n && memcmp(row->text + row->n - n, articles[i], n) == 0 &&
             (row->n == n || row->text[row->n - n - 1] == ' ')) {
-            row->n -= row->n == n ? n : n + 1;
+            const uint32_t left = row->n == n ? 0 : row->n - n - 1;
+            if (slot_behind(row, left)) {
+                return;
+            }
+            row->n = left;
             row->text[row->n] = '\0';
             d->cut = row->n < d->cut ? row->n : d->cut;
             return;

@@ -4,7 +4,7 @@
 
 #include "train/commands/grammar.h"
 #include "train/commands/kept_out.h"
-#include "train/commands/rng.h"
+#include "train/rng.h"
 
 #define ROW_TEXT_MAX 480u    /* bytes of a sentence */
 #define ROW_ANSWER_MAX 1200u /* bytes of its answer, and a NUL */
@@ -12,8 +12,8 @@
 
 /* What a slot was filled with. */
 struct filled {
-    uint16_t from, to; /* its words in the sentence; from == to: it has none */
-    char value[64];    /* if not those words: what they mean */
+    uint16_t from, to;                 /* its words in the sentence; from == to: it has none */
+    char value[GRAMMAR_VALUE_MAX + 1]; /* if not those words: what they mean */
 };
 
 struct row {

@@ -8,6 +8,7 @@
 
 #include "base/fnv.h"
 #include "engine/engine.h"
+#include "train/rng.h"
 #include "train/loop/prompt.h"
 #include "train/loop/rows.h"
 #include "train/loop/vocabulary.h"
@@ -110,7 +111,7 @@ static int add_row(struct data *d, const struct row *row, bool skip_long, struct
         return r;
     }
     int32_t *ids = d->tokens + d->n_tokens;
-    r = prompt_ids(v->vocab, CHAT_CHATML, row->prompt, ids, d->n_ctx, &n_prompt);
+    r = prompt_ids(v->vocab, v->chat, row->prompt, ids, d->n_ctx, &n_prompt);
     if (r == PROMPT_OK) {
         r = answer_ids(v->vocab, row->answer, v->end, ids + n_prompt, d->n_ctx - n_prompt,
                        &n_answer);
@@ -208,27 +209,17 @@ int batch_fill(struct batch *b, const struct data *d, const uint32_t *order, siz
 
 /* ---- order ---- */
 
-/* splitmix64: a stream of numbers for each seed. */
-static uint64_t next_number(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
 static void shuffle(struct order *o, uint64_t pass)
 {
-    uint64_t seed = o->seed;
-    uint64_t state = next_number(&seed) ^ (pass + 1) * UINT64_C(0xd1b54a32d192ed03);
+    struct rng seed = {o->seed};
+    struct rng rng = {rng_next(&seed) ^ (pass + 1) * UINT64_C(0xd1b54a32d192ed03)};
 
     for (size_t i = 0; i < o->n_rows; i++) {
         o->of[i] = (uint32_t)i;
     }
     for (size_t i = o->n_rows; i > 1; i--) {
         /* Multiplied down from 32 bits: for 2^26 rows the bias is below 2 %. */
-        const size_t k = (size_t)((next_number(&state) >> 32) * i >> 32);
+        const size_t k = (size_t)((rng_next(&rng) >> 32) * i >> 32);
         const uint32_t keep = o->of[i - 1];
         o->of[i - 1] = o->of[k];
         o->of[k] = keep;

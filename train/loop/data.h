@@ -38,6 +38,7 @@ MUST_USE int data_add(struct data *d, const void *bytes, size_t n, bool skip_lon
 
 size_t data_rows(const struct data *d);
 size_t data_skipped(const struct data *d);
+/** data_tokens() - of all rows; for tests */
 uint64_t data_tokens(const struct data *d);
 /** data_hash() - FNV-1a of all bytes that were added, in order */
 uint64_t data_hash(const struct data *d);

@@ -1,5 +1,5 @@
-/* likelihood: a row is one step of the engine, with logits for all tokens that foretell one of the
- * answer's. */
+/* likelihood: a row goes through the engine in steps of CHUNK tokens, which ask for the logits of
+ * those alone that foretell one of the answer's. */
 #include "train/loop/likelihood.h"
 
 #include <errno.h>

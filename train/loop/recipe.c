@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "engine/engine.h"
+#include "train/loop/rows.h"
 
 const char *const recipe_weights_names[] = {"float", "ternary", "binary", NULL};
 const char *const recipe_activations_names[] = {"float", "int8", "binary", NULL};
@@ -36,9 +37,9 @@ static const struct bound bounds[] = {
     WHOLE(n_layer, 1, NET_LAYERS_MAX),
     WHOLE(n_embd, 32, NET_WIDTH_MAX),
     WHOLE(n_ff, 32, NET_WIDTH_MAX),
-    WHOLE(n_head, 1, NET_WIDTH_MAX),
-    WHOLE(n_head_kv, 1, NET_WIDTH_MAX),
-    WHOLE(head_dim, 2, NET_WIDTH_MAX),
+    WHOLE(n_head, 1, NET_HEADS_MAX),
+    WHOLE(n_head_kv, 1, NET_HEADS_MAX),
+    WHOLE(head_dim, 2, NET_HEAD_DIM_MAX),
     WHOLE(n_vocab, 1, NET_VOCAB_MAX),
     WHOLE(n_ctx, 2, NET_CTX_MAX),
     REAL(rope_base, 1, 1e9),
@@ -67,7 +68,7 @@ static const struct bound bounds[] = {
     REAL(prompt_weight, 0, 1),
     WHOLE(seed, 0, UINT64_MAX),
     WHOLE(n_threads, 1, NET_THREADS_MAX),
-    WHOLE(n_rows, 1, UINT32_MAX),
+    WHOLE(n_rows, 1, ROWS_MAX),
     WHOLE(data_hash, 0, UINT64_MAX),
 };
 
@@ -144,11 +145,42 @@ bool recipe_check(const struct recipe *r, struct diag *ret_diag)
                  "a head's a multiple of 32");
         return false;
     }
+    if (r->n_head * r->head_dim > NET_WIDTH_MAX) {
+        diag_set(ret_diag, 0,
+                 "%" PRIu64 " heads of %" PRIu64 " together are %" PRIu64 " wide, more than %u",
+                 r->n_head, r->head_dim, r->n_head * r->head_dim, NET_WIDTH_MAX);
+        return false;
+    }
     if (r->n_warm > r->n_steps) {
         diag_set(ret_diag, 0, "the warm-up is longer than the training");
         return false;
     }
     return rows_fit(r, ret_diag);
+}
+
+bool recipe_same_net(const struct recipe *a, const struct recipe *b, struct diag *ret_diag)
+{
+    const struct {
+        const char *name;
+        uint64_t a, b;
+    } widths[] = {
+        {"n_layer", a->n_layer, b->n_layer},
+        {"n_embd", a->n_embd, b->n_embd},
+        {"n_ff", a->n_ff, b->n_ff},
+        {"n_head", a->n_head, b->n_head},
+        {"n_head_kv", a->n_head_kv, b->n_head_kv},
+        {"head_dim", a->head_dim, b->head_dim},
+        {"n_vocab", a->n_vocab, b->n_vocab},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(widths); i++) {
+        if (widths[i].a != widths[i].b) {
+            diag_set(ret_diag, 0, "its %s is %" PRIu64 ", not %" PRIu64, widths[i].name,
+                     widths[i].a, widths[i].b);
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The word for a number that stands for one; NULL: it does not. */

@@ -55,6 +55,10 @@ struct progress_at {
  * exported; ret_diag names the member. Return: true when sound. */
 bool recipe_check(const struct recipe *r, struct diag *ret_diag);
 
+/** recipe_same_net() - do both make nets whose parameters mean the same, place by place? The modes
+ * and the context may be others. false: ret_diag names the first member that differs. */
+bool recipe_same_net(const struct recipe *a, const struct recipe *b, struct diag *ret_diag);
+
 /** recipe_print() - a line for each member: its name and what it is */
 void recipe_print(FILE *f, const struct recipe *r);
 

@@ -74,32 +74,53 @@ void trainer_free(struct trainer *t)
     free(t);
 }
 
+int trainer_fits(const struct checkpoint *c, struct diag *ret_diag)
+{
+    const struct net_shape shape = recipe_shape(&c->recipe);
+    const struct net_modes modes = recipe_modes(&c->recipe);
+    size_t n_params = 0, n_state = 0;
+    const int r = net_measure(&shape, &modes, &n_params, &n_state);
+
+    if (r < 0) {
+        return r;
+    }
+    if (c->n_params != n_params || c->n_state != n_state) {
+        diag_set(ret_diag, 0,
+                 "has %zu parameters and %zu numbers of state, and its recipe's net %zu and %zu",
+                 c->n_params, c->n_state, n_params, n_state);
+        return TRAINER_OTHER_NET;
+    }
+    return TRAINER_OK;
+}
+
 int trainer_load(struct trainer *t, const struct checkpoint *c)
 {
     const size_t bytes = net_size(t->net) * sizeof(float);
 
-    if (c->n_state != net_state_size(t->net)) {
+    if (c->n_params != net_size(t->net) || c->n_state != net_state_size(t->net)) {
         return -EINVAL;
     }
-    const int r = trainer_warm(t, c);
-    if (r == 0) {
-        memcpy(t->m, c->m, bytes);
-        memcpy(t->v, c->v, bytes);
-        if (c->n_state > 0) {
-            memcpy(net_state(t->net), c->state, c->n_state * sizeof(float));
-        }
-        t->at = c->at;
+    memcpy(net_params(t->net), c->params, bytes);
+    memcpy(t->m, c->m, bytes);
+    memcpy(t->v, c->v, bytes);
+    if (c->n_state > 0) {
+        memcpy(net_state(t->net), c->state, c->n_state * sizeof(float));
     }
-    return r;
+    t->at = c->at;
+    return 0;
 }
 
-int trainer_warm(struct trainer *t, const struct checkpoint *c)
+int trainer_warm(struct trainer *t, const struct checkpoint *c, struct diag *ret_diag)
 {
+    if (!recipe_same_net(&c->recipe, &t->recipe, ret_diag)) {
+        return TRAINER_OTHER_NET;
+    }
     if (c->n_params != net_size(t->net)) {
-        return -EINVAL;
+        diag_set(ret_diag, 0, "it has %zu parameters, not %zu", c->n_params, net_size(t->net));
+        return TRAINER_OTHER_NET;
     }
     memcpy(net_params(t->net), c->params, c->n_params * sizeof(float));
-    return 0;
+    return TRAINER_OK;
 }
 
 void trainer_save(struct trainer *t, struct checkpoint *ret)
@@ -222,7 +243,8 @@ int trainer_step(struct trainer *t, const struct data *data, struct step_report 
     return TRAINER_OK;
 }
 
-int trainer_loss(struct trainer *t, const struct data *data, struct net_loss *ret)
+int trainer_loss(struct trainer *t, const struct data *data, const volatile sig_atomic_t *stop,
+                 struct net_loss *ret)
 {
     struct net_loss all = {0};
     struct batch b = {0};
@@ -232,6 +254,10 @@ int trainer_loss(struct trainer *t, const struct data *data, struct net_loss *re
     for (size_t at = 0; r == 0 && at < data_rows(data);) {
         const size_t left = data_rows(data) - at,
                      n = left < ARRAY_SIZE(rows) ? left : ARRAY_SIZE(rows);
+        if (stop && *stop) {
+            r = TRAINER_STOPPED;
+            break;
+        }
         for (size_t i = 0; i < n; i++) {
             rows[i] = (uint32_t)(at + i);
         }

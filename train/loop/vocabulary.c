@@ -9,6 +9,7 @@
 
 #include "base/fdio.h"
 #include "engine/engine.h"
+#include "train/bpe/keys.h"
 #include "train/loop/prompt.h"
 
 void vocabulary_close(struct vocabulary *v)
@@ -25,13 +26,25 @@ void vocabulary_close(struct vocabulary *v)
 static int copy_keys(int from, int to, struct diag *d)
 {
     struct gguf_writer *w = NULL;
-    int r = gguf_writer_new(&w);
+    enum chat_template chat;
+    bool given = false;
+    int r = chat_template_of_gguf(from, &chat, &given, d);
 
+    if (r == 0) {
+        r = gguf_writer_new(&w);
+    }
     if (r == 0) {
         r = gguf_put_str(w, "general.architecture", strview_of("qwen3"));
     }
     if (r == 0) {
         r = gguf_put_from(w, from, "tokenizer.", d);
+    }
+    if (r == 0 && !given) {
+        r = gguf_put_str(w, "tokenizer.chat_template", strview_of(bpe_chatml));
+        if (r == -EINVAL) { /* a number has its name */
+            diag_set(d, 0, "tokenizer.chat_template is no text");
+            r = MODEL_MALFORMED;
+        }
     }
     if (r == 0) {
         r = gguf_writer_begin(w, to);
@@ -59,6 +72,19 @@ static int take_bytes(struct vocabulary *v, struct diag *d)
     return v->bytes ? fd_read_all_at(v->fd, v->bytes, v->n, 0) : -ENOMEM;
 }
 
+static int check_chat(struct vocabulary *v, struct diag *d)
+{
+    bool given;
+    const int r = chat_template_of_gguf(v->fd, &v->chat, &given, d);
+
+    if (r != MODEL_OK || v->chat == CHAT_CHATML || v->chat == CHAT_QWEN3) {
+        return r;
+    }
+    diag_set(d, 0, "its chat template is %s, and rows are laid out as chatml or qwen3",
+             v->chat == CHAT_NONE ? "none that is known here" : chat_template_name(v->chat));
+    return MODEL_UNSUPPORTED;
+}
+
 static int open_vocab(struct vocabulary *v, struct diag *d)
 {
     int r = vocab_open_gguf(&v->vocab, v->fd, d);
@@ -73,7 +99,7 @@ static int open_vocab(struct vocabulary *v, struct diag *d)
         diag_set(d, 0, "the vocabulary has no token <|im_end|> that ends a turn");
         return MODEL_UNSUPPORTED;
     }
-    return MODEL_OK;
+    return check_chat(v, d);
 }
 
 int vocabulary_open(struct vocabulary *ret, int fd, struct diag *ret_diag)

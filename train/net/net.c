@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "train/rng.h"
 #include "train/net/gemm.h"
 #include "train/net/impl.h"
 #include "train/net/tape.h"
@@ -29,11 +30,12 @@ static bool shape_sound(const struct net_shape *s, const struct net_modes *m)
     const uint64_t q = (uint64_t)s->n_head * s->head_dim;
 
     return within(s->n_layer, NET_LAYERS_MAX, 1) && within(s->n_embd, NET_WIDTH_MAX, multiple) &&
-           within(s->n_ff, NET_WIDTH_MAX, multiple) && within(s->head_dim, NET_WIDTH_MAX, 32) &&
-           q <= NET_WIDTH_MAX && within((uint32_t)q, NET_WIDTH_MAX, multiple) &&
-           within(s->n_head_kv, s->n_head, 1) && s->n_head % s->n_head_kv == 0 &&
-           within(s->n_vocab, NET_VOCAB_MAX, 1) && within(s->n_ctx, NET_CTX_MAX, 1) &&
-           isfinite(s->rope_base) && s->rope_base > 0 && isfinite(s->rms_eps) && s->rms_eps > 0;
+           within(s->n_ff, NET_WIDTH_MAX, multiple) && within(s->head_dim, NET_HEAD_DIM_MAX, 32) &&
+           s->n_head <= NET_HEADS_MAX && q <= NET_WIDTH_MAX &&
+           within((uint32_t)q, NET_WIDTH_MAX, multiple) && within(s->n_head_kv, s->n_head, 1) &&
+           s->n_head % s->n_head_kv == 0 && within(s->n_vocab, NET_VOCAB_MAX, 1) &&
+           within(s->n_ctx, NET_CTX_MAX, 1) && isfinite(s->rope_base) && s->rope_base > 0 &&
+           isfinite(s->rms_eps) && s->rms_eps > 0;
 }
 
 /* Fills in defaults. */
@@ -155,28 +157,43 @@ static int list_all(struct net *net)
     return 0;
 }
 
-/* ---- numbers ---- */
-
-static uint64_t random_next(uint64_t *state) /* splitmix64, public domain: S. Vigna */
+static void unlist(struct net *net)
 {
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
+    free(net->names);
+    free(net->states);
+    free(net->tensors);
 }
 
-static double random_unit(uint64_t *state) /* in (0, 1) */
+int net_measure(const struct net_shape *shape, const struct net_modes *modes, size_t *ret_size,
+                size_t *ret_state_size)
 {
-    return ((double)(random_next(state) >> 12) + 0.5) * 0x1p-52;
+    struct net lists = {.shape = *shape, .modes = *modes}; /* and nothing that is listed */
+
+    if (!shape_sound(shape, modes) || !modes_sound(shape, &lists.modes)) {
+        return -EINVAL;
+    }
+    const int r = list_all(&lists);
+    if (r == 0) {
+        *ret_size = lists.size;
+        *ret_state_size = lists.state_size;
+    }
+    unlist(&lists);
+    return r;
+}
+
+/* ---- numbers ---- */
+
+static double random_unit(struct rng *rng) /* in (0, 1) */
+{
+    return ((double)(rng_next(rng) >> 12) + 0.5) * 0x1p-52;
 }
 
 /* Normal deviates, two at a time: G. E. P. Box, M. E. Muller, 1958. */
-static void draw(net_real *x, size_t n, double spread, uint64_t *state)
+static void draw(net_real *x, size_t n, double spread, struct rng *rng)
 {
     for (size_t i = 0; i < n; i += 2) { /* all tensors have an even number */
-        const double r = sqrt(-2 * log(random_unit(state))) * spread;
-        const double angle = 2 * M_PI * random_unit(state);
+        const double r = sqrt(-2 * log(random_unit(rng))) * spread;
+        const double angle = 2 * M_PI * random_unit(rng);
         x[i] = (net_real)(r * cos(angle));
         x[i + 1] = (net_real)(r * sin(angle));
     }
@@ -184,7 +201,7 @@ static void draw(net_real *x, size_t n, double spread, uint64_t *state)
 
 static void draw_all(struct net *net)
 {
-    uint64_t state = net->seed;
+    struct rng rng = {net->seed};
 
     for (size_t i = 0; i < net->n_tensors; i++) {
         const struct net_tensor *t = &net->tensors[i];
@@ -194,9 +211,9 @@ static void draw_all(struct net *net)
             const enum part part = (i - 1) % PARTS;
             const bool last = part == ATTN_OUTPUT || part == FFN_DOWN;
             const double by = last ? sqrt(2.0 * net->shape.n_layer) : 1;
-            draw(x, n, MATRIX_SPREAD / sqrt((double)t->cols) / by, &state);
+            draw(x, n, MATRIX_SPREAD / sqrt((double)t->cols) / by, &rng);
         } else if (t->kind == NET_EMBEDDING) {
-            draw(x, n, EMBEDDING_SPREAD / sqrt((double)t->cols), &state);
+            draw(x, n, EMBEDDING_SPREAD / sqrt((double)t->cols), &rng);
         } else {
             for (size_t j = 0; j < n; j++) {
                 x[j] = 1;
@@ -323,9 +340,7 @@ void net_free(struct net *net)
     free(net->scales);
     free(net->seen);
     free(net->params);
-    free(net->names);
-    free(net->states);
-    free(net->tensors);
+    unlist(net);
     free(net);
 }
 
@@ -339,11 +354,6 @@ const char *net_kernels(void)
 const struct net_shape *net_shape(const struct net *net)
 {
     return &net->shape;
-}
-
-const struct net_modes *net_modes(const struct net *net)
-{
-    return &net->modes;
 }
 
 size_t net_count(const struct net *net)

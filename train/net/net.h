@@ -34,8 +34,10 @@ typedef float net_real;
 
 #define NET_WIDTH_MAX 16384u /* of any matrix but the embedding's rows */
 #define NET_LAYERS_MAX 256u
-#define NET_VOCAB_MAX 1048576u /* as the engine's */
-#define NET_CTX_MAX 65536u     /* positions of a sequence */
+#define NET_HEADS_MAX 4096u    /* as the engine's, as the next two */
+#define NET_HEAD_DIM_MAX 1024u /* and together with the heads at most NET_WIDTH_MAX */
+#define NET_VOCAB_MAX 1048576u
+#define NET_CTX_MAX 65536u /* positions of a sequence */
 #define NET_THREADS_MAX 64u
 
 /* ---- what is built ---- */
@@ -108,14 +110,22 @@ MUST_USE int net_new(struct net **ret, const struct net_shape *shape, const stru
                      unsigned n_threads, uint64_t seed);
 void net_free(struct net *net);
 
+/**
+ * net_measure() - how many numbers such a net has, before memory is taken for them
+ * @ret_size, @ret_state_size: what net_size() and net_state_size() will be
+ *
+ * Return: 0; -EINVAL and -ENOMEM as net_new().
+ */
+MUST_USE int net_measure(const struct net_shape *shape, const struct net_modes *modes,
+                         size_t *ret_size, size_t *ret_state_size);
+
 /** net_kernels() - OpenBLAS's name for the kernels that it has chosen for this CPU ("SkylakeX",
  * "Cooperlake", "Haswell"), which decide speed and the last bits. The environment variable
  * OPENBLAS_CORETYPE overrides its choice: worth showing. Static. */
 const char *net_kernels(void);
 
-/** net_shape()/net_modes() - as given to net_new(), with defaults filled in. Borrowed. */
+/** net_shape() - as given to net_new(). Borrowed. For tests. */
 const struct net_shape *net_shape(const struct net *net);
-const struct net_modes *net_modes(const struct net *net);
 
 /* ---- its tensors ---- */
 
@@ -139,7 +149,8 @@ struct net_tensor {
  * gaps. Borrowed from the net. */
 size_t net_count(const struct net *net);
 const struct net_tensor *net_tensor(const struct net *net, size_t i);
-/** net_find() - the tensor of this name, a parameter's or a state's; NULL: there is none */
+/** net_find() - the tensor of this name, a parameter's or a state's; NULL: there is none. For
+ * tests. */
 const struct net_tensor *net_find(const struct net *net, const char *name);
 
 /** net_params() - all parameters, (net_size()); borrowed, and the caller may write to them between
@@ -211,7 +222,7 @@ MUST_USE int net_step(struct net *net, const struct net_batch *batch, net_real *
 MUST_USE int net_loss(struct net *net, const struct net_batch *batch, struct net_loss *ret);
 
 /** net_logits() - (n, n_vocab) logits of one sequence, as net_loss() sees them. Returns as
- * net_step(). */
+ * net_step(). For tests, which hold them to the engine's and to finite differences. */
 MUST_USE int net_logits(struct net *net, const int32_t *tokens, size_t n, net_real *ret);
 
 #endif

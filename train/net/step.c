@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "train/rng.h"
 #include "train/net/impl.h"
 
 struct pass {
@@ -146,12 +147,7 @@ static int make_room(const struct pass *p)
 /* Of the stochastic rounding; never 0. */
 static uint32_t rounding_key(const struct net *net, uint64_t step)
 {
-    uint64_t z = net->seed * 0x9e3779b97f4a7c15u + step;
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    z ^= z >> 31;
-    return (uint32_t)(z >> 32) | 1;
+    return (uint32_t)(rng_mix(net->seed * 0x9e3779b97f4a7c15u + step) >> 32) | 1;
 }
 
 static int pass_run(struct pass *p, struct net_loss *ret)

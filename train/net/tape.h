@@ -27,7 +27,8 @@ struct tape {
     net_real *now;   /* owned; (NET_WIDTH_MAX): the stand-in of the row that is being quantized */
 };
 
-/** tape_new() - begin to record; the net owns it. 0 or -ENOMEM */
+/** tape_new() - begin to record; the net owns it. 0 or -ENOMEM. For tests: no program has a
+ * tape. */
 MUST_USE int tape_new(struct net *net, size_t tokens);
 void tape_free(struct tape *tape, const struct net *net);
 

@@ -53,7 +53,7 @@ static inline vec vec_abs(vec v)
     return (vec)((ivec)v & ~(ivec)minus);
 }
 
-/* a where it is greater or where b is not a number, else b. */
+/* b where it is greater, else a: a NaN in a stays, one in b is passed over. vec_min() alike. */
 static inline vec vec_max(vec a, vec b)
 {
     return vec_pick(b > a, b, a);

@@ -9,6 +9,7 @@
 
 #include "engine/format.h"
 #include "engine/requant.h"
+#include "engine/requant_made.h"
 #include "tests/unit/engine/tiny.h"
 
 #define CTX 32u
@@ -287,6 +288,81 @@ static void a_name_is_not_taken_on_from_others(void **state)
     (void)close(other);
 }
 
+/* Is there a method's name in the file? */
+static bool says_a_method(int fd)
+{
+    size_t n = 0;
+    uint8_t *bytes = tiny_slurp(fd, &n);
+    const bool ret = memmem(bytes, n, REQUANT_METHOD_KEY, strlen(REQUANT_METHOD_KEY)) != NULL;
+
+    free(bytes);
+    return ret;
+}
+
+/* Goal: refined layers are called so when floats became them, and not when they come along in
+ * a file whose head is refined afterwards. */
+static void refinement_without_a_text_is_named_once(void **state)
+{
+    struct requant *q = NULL;
+    struct rig r;
+    (void)state;
+
+    rig_up(&r, &models[0], 1);
+    choose(r.q, "Q1_0", NULL);
+    assert_int_equal(requant_fit(r.q, REQUANT_REFINE, NULL, NULL, NULL, NULL), MODEL_OK);
+    const int first = written(r.q);
+    assert_true(says_a_method(first));
+    assert_int_equal(requant_open(&q, first, NULL), MODEL_OK);
+    assert_int_equal(requant_fit(q, REQUANT_REFINE, NULL, NULL, NULL, NULL), MODEL_OK);
+    const int again = written(q); /* nothing is chosen: a copy, name and all */
+    assert_true(says_a_method(again));
+    choose(q, NULL, "Q8_0");
+    assert_int_equal(requant_fit(q, REQUANT_REFINE, NULL, NULL, NULL, NULL), MODEL_OK);
+    const int head = written(q);
+    assert_false(says_a_method(head));
+    model_free(opened(head));
+    requant_free(q);
+    rig_down(&r);
+    (void)close(first);
+    (void)close(again);
+    (void)close(head);
+}
+
+/* Goal: where awq would have to divide the rows of a matrix that is only rounded, it scales
+ * nothing. Here that is so of every product: the file has a rounded one's logits. */
+static void awq_divides_only_what_it_makes(void **state)
+{
+    static const struct tiny wide = {.arch = "llama", .format = "F32", .head = "TQ2_0"};
+    static const char *const others[] = {"F16", "I2_S"};
+    (void)state;
+
+    for (size_t k = 0; k < ARRAY_SIZE(others); k++) {
+        double far[2];
+        struct rig r;
+        rig_up(&r, &wide, 1);
+        choose(r.q, "Q4_0", NULL);
+        for (size_t i = 0; i < requant_count(r.q); i++) {
+            struct requant_tensor t;
+            requant_tensor(r.q, i, &t);
+            if (strstr(t.name, "attn_v") || strstr(t.name, "ffn_up")) {
+                assert_int_equal(requant_choose(r.q, i, others[k], NULL), MODEL_OK);
+            }
+        }
+        for (unsigned awq = 0; awq < 2; awq++) {
+            assert_int_equal(requant_fit(r.q, awq ? REQUANT_AWQ : REQUANT_ROUNDING,
+                                         awq ? &r.text : NULL, NULL, NULL, NULL),
+                             MODEL_OK);
+            const int fd = written(r.q);
+            struct model *m = opened(fd);
+            far[awq] = distance(&r, m);
+            model_free(m);
+            (void)close(fd);
+        }
+        assert_true(far[0] > 0 && far[1] == far[0]);
+        rig_down(&r);
+    }
+}
+
 static void threads_and_repetition_change_no_byte(void **state)
 {
     static const enum requant_method methods[] = {REQUANT_REFINE, REQUANT_PROPAGATE, REQUANT_AWQ};
@@ -441,6 +517,8 @@ int main(void)
         cmocka_unit_test(aiming_at_the_float_model_brings_logits_nearer),
         cmocka_unit_test(a_file_is_called_by_its_method),
         cmocka_unit_test(a_name_is_not_taken_on_from_others),
+        cmocka_unit_test(refinement_without_a_text_is_named_once),
+        cmocka_unit_test(awq_divides_only_what_it_makes),
         cmocka_unit_test(threads_and_repetition_change_no_byte),
         cmocka_unit_test(other_formats_are_rounded_and_kept_ones_are_kept),
         cmocka_unit_test(what_cannot_be_fitted_is_refused),

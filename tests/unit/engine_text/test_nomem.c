@@ -20,8 +20,13 @@ static int everything(int fd)
     char *back = NULL, *prompt = NULL;
     int32_t ids[64];
     size_t n = 0, n_back = 0, n_prompt = 0;
+    enum chat_template chat;
+    bool given;
     int r = vocab_open_gguf(&v, fd, NULL);
 
+    if (r == 0) {
+        r = chat_template_of_gguf(fd, &chat, &given, NULL);
+    }
     if (r == 0) {
         r = vocab_tokenize(v, text, sizeof(text) - 1, 0, ids, 64, &n);
     }

@@ -115,17 +115,50 @@ static void a_trainer_refuses_the_numbers_of_another_net(void **state)
 {
     struct trainer *t = NULL;
     struct checkpoint c;
+    struct diag diag = {0};
     struct toy toy;
 
     toy_init(&toy, 16, NET_W_BINARY, NET_A_INT8);
     assert_int_equal(trainer_new(&t, &toy.recipe), 0);
     struct file f = small_file(&toy);
     assert_int_equal(checkpoint_parse(&c, f.data, f.n, NULL), CHECKPOINT_OK);
+    assert_int_equal(trainer_fits(&c, &diag), TRAINER_OTHER_NET);
+    assert_non_null(strstr(diag.text, "has 3 parameters and 1 numbers of state, and its"));
     assert_int_equal(trainer_load(t, &c), -22);
-    assert_int_equal(trainer_warm(t, &c), -22);
+    assert_int_equal(trainer_warm(t, &c, NULL), TRAINER_OTHER_NET);
+    trainer_save(t, &c);
+    assert_int_equal(trainer_fits(&c, NULL), TRAINER_OK);
+    c.recipe.activations = NET_A_BINARY; /* has deviations */
+    assert_int_equal(trainer_fits(&c, NULL), TRAINER_OTHER_NET);
     trainer_free(t);
     trainer_free(NULL);
     free(f.data);
+    toy_deinit(&toy);
+}
+
+/* Goal: as many numbers are not yet the same net. Method: three heads with keys of their own have
+ * as many weights as four that share two. */
+static void a_warm_start_wants_the_same_net_number_by_number(void **state)
+{
+    struct trainer *four = NULL, *three = NULL;
+    struct checkpoint c;
+    struct diag diag = {0};
+    struct toy toy;
+
+    toy_init(&toy, 16, NET_W_FLOAT, NET_A_FLOAT);
+    assert_int_equal(trainer_new(&four, &toy.recipe), 0);
+    toy.recipe.n_head = toy.recipe.n_head_kv = 3;
+    assert_true(recipe_check(&toy.recipe, NULL));
+    assert_int_equal(trainer_new(&three, &toy.recipe), 0);
+    assert_int_equal(net_size(trainer_net(four)), net_size(trainer_net(three)));
+    trainer_save(four, &c);
+    assert_int_equal(trainer_warm(three, &c, &diag), TRAINER_OTHER_NET);
+    assert_string_equal(diag.text, "its n_head is 4, not 3");
+    c.recipe.weights = NET_W_BINARY;
+    c.recipe.n_ctx = 32;
+    assert_int_equal(trainer_warm(four, &c, NULL), TRAINER_OK);
+    trainer_free(four);
+    trainer_free(three);
     toy_deinit(&toy);
 }
 
@@ -136,6 +169,7 @@ int main(void)
         cmocka_unit_test(a_file_with_one_bit_changed_or_cut_is_refused),
         cmocka_unit_test(a_recipe_out_of_bounds_is_refused_by_name),
         cmocka_unit_test(a_trainer_refuses_the_numbers_of_another_net),
+        cmocka_unit_test(a_warm_start_wants_the_same_net_number_by_number),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -70,7 +70,7 @@ static double loss_of(struct trainer *t, const struct toy *toy, double *ret_righ
 {
     struct net_loss l;
 
-    assert_int_equal(trainer_loss(t, toy->held, &l), 0);
+    assert_int_equal(trainer_loss(t, toy->held, NULL, &l), 0);
     *ret_right = (double)l.n_best / (double)l.n;
     return l.sum / l.weight;
 }

@@ -315,6 +315,29 @@ static void tensors_cover_the_parameters(void **state)
     net_free(NULL);
 }
 
+static void check_measure(const struct net_modes *modes)
+{
+    const struct net_shape shape = small_shape(modes);
+    struct net *net = small_net(&shape, modes, 1);
+    size_t n = 0, n_state = 0;
+
+    assert_int_equal(net_measure(&shape, modes, &n, &n_state), 0);
+    assert_int_equal(n, net_size(net));
+    assert_int_equal(n_state, net_state_size(net));
+    net_free(net);
+}
+
+static void a_nets_size_is_known_before_it_is_made(void **state)
+{
+    struct net_shape shape = small_shape(&plain);
+    size_t n = 99, n_state = 99;
+
+    small_each_mode(check_measure);
+    shape.n_embd = 33;
+    assert_int_equal(net_measure(&shape, &plain, &n, &n_state), -EINVAL);
+    assert_true(n == 99 && n_state == 99);
+}
+
 static int try_new(const struct net_shape *shape, const struct net_modes *modes, unsigned n_threads)
 {
     struct net *net = NULL;
@@ -425,6 +448,7 @@ int main(void)
         cmocka_unit_test(long_rows_and_large_batches_come_out_the_same),
         cmocka_unit_test(the_loss_falls_along_the_gradient_in_every_mode),
         cmocka_unit_test(tensors_cover_the_parameters),
+        cmocka_unit_test(a_nets_size_is_known_before_it_is_made),
         cmocka_unit_test(shapes_and_modes_outside_the_contract_are_refused),
         cmocka_unit_test(batches_outside_the_shape_are_refused),
     };

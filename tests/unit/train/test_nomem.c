@@ -34,6 +34,23 @@ static void a_net_survives_every_failed_allocation(void **state)
     assert_true(n > 10);
 }
 
+static void and_so_does_the_count_of_its_numbers(void **state)
+{
+    const struct net_modes modes = {.weights = NET_W_BINARY, .activations = NET_A_BINARY};
+    const struct net_shape shape = small_shape(&modes);
+    size_t n = 0, n_params, n_state;
+    int r = -12;
+
+    for (; r == -12; n++) {
+        assert_true(n < ALLOCATIONS_MAX);
+        nomem_after(n);
+        r = net_measure(&shape, &modes, &n_params, &n_state);
+        (void)nomem_off();
+    }
+    assert_int_equal(r, 0);
+    assert_true(n > 3);
+}
+
 static void a_step_survives_every_failed_allocation(void **state)
 {
     const struct net_modes modes = {.weights = NET_W_BINARY, .activations = NET_A_BINARY};
@@ -66,6 +83,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_net_survives_every_failed_allocation),
+        cmocka_unit_test(and_so_does_the_count_of_its_numbers),
         cmocka_unit_test(a_step_survives_every_failed_allocation),
     };
 

@@ -4,7 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "engine/engine.h"
+#include "engine/kernels/kernels.h"
+#include "engine/shape.h"
+#include "tests/unit/train/both.h"
 #include "tests/unit/train/toy.h"
 #include "train/loop/recipe.h"
 #include "train/loop/trainer.h"
@@ -61,6 +66,45 @@ static void what_does_not_go_together_is_refused_in_words(void **state)
     r = sound(NET_W_FLOAT, NET_A_FLOAT);
     r.n_warm = r.n_steps + 1;
     assert_false(recipe_check(&r, NULL));
+    r = sound(NET_W_FLOAT, NET_A_FLOAT);
+    r.n_head = 64;
+    r.head_dim = 512;
+    diag = (struct diag){0};
+    assert_false(recipe_check(&r, &diag));
+    assert_string_equal(diag.text, "64 heads of 512 together are 32768 wide, more than 16384");
+    r.n_head = 32;
+    assert_true(recipe_check(&r, NULL));
+}
+
+/* Goal: what is trained can be run. Method: the trainer's maxima against the engine's, and a model
+ * with the widest head, opened. */
+static void nothing_may_be_larger_than_the_engine_takes(void **state)
+{
+    const struct model_limits limits = {0};
+    struct model *model = NULL;
+    struct model_info info;
+    struct trainer *t = NULL;
+    struct diag diag = {0};
+    struct toy toy;
+
+    assert_true(NET_LAYERS_MAX <= MODEL_LAYERS_MAX && NET_VOCAB_MAX <= MODEL_VOCAB_MAX);
+    assert_true(NET_CTX_MAX <= MODEL_CTX_MAX && NET_WIDTH_MAX <= KERN_COLS_MAX);
+    assert_true(NET_HEADS_MAX <= SHAPE_HEADS_MAX && NET_HEAD_DIM_MAX <= SHAPE_HEAD_DIM_MAX);
+    toy_init(&toy, 8, NET_W_BINARY, NET_A_INT8);
+    toy.recipe.n_layer = toy.recipe.n_head = toy.recipe.n_head_kv = 1;
+    toy.recipe.head_dim = NET_HEAD_DIM_MAX;
+    assert_true(recipe_check(&toy.recipe, NULL));
+    assert_int_equal(trainer_new(&t, &toy.recipe), 0);
+    const int fd = both_file(t, &toy);
+    if (model_open_gguf(&model, fd, &limits, &diag) != MODEL_OK) {
+        fail_msg("%s", diag.text);
+    }
+    model_info(model, &info);
+    assert_int_equal(info.head_dim, NET_HEAD_DIM_MAX);
+    (void)close(fd);
+    model_free(model);
+    trainer_free(t);
+    toy_deinit(&toy);
 }
 
 /* Goal: what the command line takes the net takes, and the writer has a format for. Method: every
@@ -104,6 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_member_has_its_bounds),
         cmocka_unit_test(what_does_not_go_together_is_refused_in_words),
+        cmocka_unit_test(nothing_may_be_larger_than_the_engine_takes),
         cmocka_unit_test(a_sound_recipe_makes_a_net),
         cmocka_unit_test(it_is_printed_by_name),
     };

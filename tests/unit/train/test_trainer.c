@@ -140,12 +140,31 @@ static void the_task_is_learned(void **state)
     toy_init(&toy, 200, NET_W_BINARY, NET_A_INT8);
     toy.recipe.n_steps = 150;
     assert_int_equal(trainer_new(&t, &toy.recipe), 0);
-    assert_int_equal(trainer_loss(t, toy.data, &before), 0);
+    assert_int_equal(trainer_loss(t, toy.data, NULL, &before), 0);
     steps(t, &toy, 150, &report);
-    assert_int_equal(trainer_loss(t, toy.data, &after), 0);
+    assert_int_equal(trainer_loss(t, toy.data, NULL, &after), 0);
     print_message("loss %.3f, then %.3f, %.1f %% right\n", before.sum / before.weight,
                   after.sum / after.weight, 100.0 * (double)after.n_best / (double)after.n);
     assert_true(before.sum / before.weight > 4 && after.sum / after.weight < 0.1);
+    trainer_free(t);
+    toy_deinit(&toy);
+}
+
+static void a_loss_over_many_rows_ends_when_it_is_told_to(void **state)
+{
+    volatile sig_atomic_t stop = 0;
+    struct net_loss l = {.n = 99};
+    struct trainer *t = NULL;
+    struct toy toy;
+
+    toy_init(&toy, 70, NET_W_BINARY, NET_A_INT8);
+    assert_int_equal(trainer_new(&t, &toy.recipe), 0);
+    stop = 15;
+    assert_int_equal(trainer_loss(t, toy.data, &stop, &l), TRAINER_STOPPED);
+    assert_int_equal(l.n, 99); /* untouched */
+    stop = 0;
+    assert_int_equal(trainer_loss(t, toy.data, &stop, &l), TRAINER_OK);
+    assert_true(l.n > 99);
     trainer_free(t);
     toy_deinit(&toy);
 }
@@ -172,6 +191,7 @@ int main(void)
         cmocka_unit_test(the_seed_decides),
         cmocka_unit_test(batches_that_are_added_up_are_one_large_batch),
         cmocka_unit_test(the_task_is_learned),
+        cmocka_unit_test(a_loss_over_many_rows_ends_when_it_is_told_to),
         cmocka_unit_test(numbers_that_are_none_end_the_training),
     };
 

@@ -1,6 +1,7 @@
-/* Chance that is the same everywhere: whole numbers alone, no clock, no library. */
-#ifndef TRAIN_COMMANDS_RNG_H
-#define TRAIN_COMMANDS_RNG_H
+/* Chance that is the same everywhere: whole numbers alone, no clock, no library (splitmix64, public
+ * domain: S. Vigna). */
+#ifndef TRAIN_RNG_H
+#define TRAIN_RNG_H
 
 #include <stdbool.h>
 #include <stdint.h>
