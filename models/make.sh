@@ -12,20 +12,39 @@ name=home-$weights-$activations-$seed
 unset OPENBLAS_CORETYPE OPENBLAS_L2_SIZE # kernels that somebody forced are seldom this machine's best, and change the bytes
 export OPENBLAS_NUM_THREADS=1
 
+# rows FILE SEED COUNT SPLIT [OPTION...]: drawn once; what the model is measured on is never learned
+rows() {
+    [ ! -e "$1" ] || return 0
+    out=$1 from=$2 count=$3 split=$4
+    shift 4
+    "$train" commands --grammar "$source/train/commands/grammar" --seed "$from" --count "$count" --split "$split" "$@" -o "$out"
+}
+
+# part N ROWS STEPS RATE [OPTION...]: a training, from the first step or from where a stopped one was
+part() {
+    n=$1 data=$2 steps=$3 rate=$4
+    shift 4
+    [ ! -e "$name.$n.gguf" ] || return 0
+    if [ -e "$name.$n.ck" ]; then
+        set -- --resume "$name.$n.ck"
+    else
+        set -- --tokenizer words.gguf --weights "$weights" --activations "$activations" --ctx 1024 --threads 1 \
+            --seed "$((seed + n - 1))" --steps "$steps" --rate "$rate" "$@"
+    fi
+    "$train" model "$@" --data "$data" --valid valid.jsonl --valid-every 1000 --checkpoint "$name.$n.ck" --name home-q1_0 \
+        --license Apache-2.0 --description 'Home commands into JSON intents' --out "$name.$n.gguf"
+}
+
 mkdir -p "$1"
 cd "$1"
-if [ ! -e words.gguf ]; then
-    "$train" commands --grammar "$source/train/commands/grammar" --count 1000000 --seed 1 --split train \
-        --keep-out "$source/train/commands/kept-out.txt" -o train.jsonl
-    "$train" commands --grammar "$source/train/commands/grammar" --count 2000 --seed 2 --split valid -o valid.jsonl
-    "$train" tokenizer --data train.jsonl --out words.gguf --size 1280
-fi
-if [ -e "$name.ck" ]; then
-    "$train" model --resume "$name.ck" --data train.jsonl --valid valid.jsonl --checkpoint "$name.ck" --out "$name.gguf"
-else
-    "$train" model --tokenizer words.gguf --data train.jsonl --valid valid.jsonl --weights "$weights" \
-        --activations "$activations" --steps 10000 --rate 0.001 --ctx 1024 --seed "$seed" --threads 1 --valid-every 1000 \
-        --checkpoint "$name.ck" --name home-q1_0 --license Apache-2.0 \
-        --description 'Home commands into JSON intents' --out "$name.gguf"
-fi
+kept_out=$source/train/commands/kept-out.txt
+rows valid.jsonl 2 2000 valid
+rows rows-1.jsonl 1 1000000 train --keep-out "$kept_out"
+rows rows-2.jsonl 3 1000000 train --keep-out "$kept_out"
+rows rows-3.jsonl 4 1000000 train --keep-out "$kept_out" --slips 3
+[ -e words.gguf ] || "$train" tokenizer --data rows-1.jsonl --size 1280 --out words.gguf
+part 1 rows-1.jsonl 10000 0.001
+part 2 rows-2.jsonl 15000 0.0007 --from "$name.1.ck"
+part 3 rows-3.jsonl 15000 0.0007 --from "$name.2.ck"
+cp "$name.3.gguf" "$name.gguf"
 "$train" score "$name.gguf" valid.jsonl
