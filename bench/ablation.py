@@ -6,7 +6,7 @@
 
 All models learn the same rows of home commands with the same shape and number of steps, by onebit-train's defaults but for what a
 row of a table names. The loss is that of rows from templates held back, in nats a token of the answers; exact is the share
-of those rows that is answered to the letter. Twenty-five minutes of one core. What is done is kept in DIR (--work) after each
+of those rows that is answered to the letter. An hour of one core. What is done is kept in DIR (--work) after each
 training, so the same command goes on where it was stopped. Without --page the tables go to standard output."""
 import argparse
 import concurrent.futures
@@ -170,7 +170,8 @@ class Bench:
         out.unlink()
         self.keep(key, {'loss': float(loss[1]), 'exact': float(exact[1]), 'what': str(training),
                         'kernels': re.search(r'kernels for (\S+)', said)[1]})
-        print(f'{training.words} --seed {training.seed}: loss {loss[1]}, exact {exact[1]} %', file=sys.stderr, flush=True)
+        # in one piece: trainings run beside each other
+        sys.stderr.write(f'{training.words} --seed {training.seed}: loss {loss[1]}, exact {exact[1]} %\n')
 
     def run(self, trainings, jobs):
         """All of them, those first that others go on with."""
@@ -185,10 +186,15 @@ def spread(values, digits):
     return f'{statistics.mean(values):.{digits}f}{deviation}'
 
 
-def table_of(bench, part, seeds):
+def results_of(bench, part, seeds):
+    """Of each case of this part, those of every seed."""
+    return [(case, [bench.results[bench.key(training_of(case, bench.shape['steps'], seed))] for seed in seeds])
+            for case in CASES if case.part == part]
+
+
+def table_of(found):
     rows = []
-    for case in (case for case in CASES if case.part == part):
-        results = [bench.results[bench.key(training_of(case, bench.shape['steps'], seed))] for seed in seeds]
+    for case, results in found:
         rows.append([case.how, spread([r['loss'] for r in results], 3), spread([r['exact'] for r in results], 1)])
     return table(['what', 'loss', 'exact, %'], rows)
 
@@ -213,11 +219,12 @@ def main():
         bench = Bench(args)
         bench.prepare()
         bench.run([training_of(case, bench.shape['steps'], seed) for seed in seeds for case in CASES if case.part in parts], args.jobs)
-        kernels = ', '.join(sorted({r['kernels'] for r in bench.results.values()}))
         for part in parts:
-            text = table_of(bench, part, seeds)
+            found = results_of(bench, part, seeds)
+            text = table_of(found)
             if args.page:
                 page = args.page.read_text(encoding='utf-8')
+                kernels = ', '.join(sorted({r['kernels'] for _, results in found for r in results}))
                 named = f"{len(seeds)} seeds, on {machine()['cpu']} with OpenBLAS's kernels for {kernels}"
                 args.page.write_text(replaced(page, part, f'{named}.\n\n{text}'), encoding='utf-8')
             else:

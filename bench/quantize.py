@@ -62,7 +62,7 @@ def row_of(judge, args, model, out, fmt, method):
     if with_text:
         words += ['--calibrate', args.calibrate, '--tokens', args.tokens, '--ctx', args.ctx]
     said = json.loads(judge.said(*words))
-    return [fmt, method, said['bytes'], mean_of(said['tensors'], 'error'), mean_of(said['tensors'], 'output_error'),
+    return [fmt, method, out.stat().st_size, mean_of(said['tensors'], 'error'), mean_of(said['tensors'], 'output_error'),
             mean_of(said['tensors'], 'rounding_output_error'), f'{judge.distance(out):.4f}', f'{judge.perplexity(out):.2f}']
 
 

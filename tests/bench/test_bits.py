@@ -8,10 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+import types
 import unittest
 import xml.dom.minidom
 
 BUILD, SOURCE = (pathlib.Path(os.environ[name]).resolve() for name in ('ONEBIT_BUILD', 'ONEBIT_SOURCE'))
+sys.path[:0] = [str(SOURCE / 'bench'), str(SOURCE / 'train/commands')]
+import bits  # noqa: E402
+from keep_out import fnv, normal  # noqa: E402
 
 
 class Bits(unittest.TestCase):
@@ -39,8 +44,24 @@ class Bits(unittest.TestCase):
             self.assertNotIn('Not measured yet', text)
             self.assertTrue(all(r['ms'] > 0 and r['perplexity'] > 1 for r in found['results']))
             xml.dom.minidom.parse(str(home / 'page.svg'))
+            rows = [json.loads(row)['prompt'] for row in (home / 'work/rows.jsonl').read_text(encoding='utf-8').splitlines()]
+            kept_out = (SOURCE / 'train/commands/kept-out.txt').read_text().split()
+            self.assertFalse({f'{fnv(normal(row)):016x}' for row in rows} & set(kept_out), 'a measured sentence is learned')
             again = subprocess.run(words, capture_output=True, text=True)
             self.assertEqual((again.returncode, again.stderr.count(' ...\n')), (0, 0), again.stderr)
+
+    def test_after_a_failure_no_training_is_begun(self):
+        """Goal: hours are not spent on what nobody will read. Method: of forty trainings, one at a time, the first fails."""
+        begun = []
+
+        def train(size, _):
+            begun.append(size)
+            time.sleep(0.05)
+            sys.exit('no room')
+        bench = types.SimpleNamespace(jobs=1, train=train)
+        with self.assertRaises(SystemExit):
+            bits.Bench.make(bench, [(i, bits.FLOAT) for i in range(40)])
+        self.assertLess(len(begun), 5)
 
 
 if __name__ == '__main__':
