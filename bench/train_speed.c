@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "train/net/kernels.h"
 #include "train/net/net.h"
 
 #define ROWS 64u
@@ -163,6 +164,7 @@ int main(int argc, char **argv)
 {
     struct options o = {.n_threads = 2, .seconds = 5};
 
+    kernels_take(argv);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--sizes") == 0) {
             o.sizes = true;

@@ -2,12 +2,13 @@
  *
  * Results go to standard output, everything else to standard error, and the exit code says which
  * kind of trouble it was (train.h). No file is read that is not named; of the environment OpenBLAS
- * takes which kernels it runs, and a training says which they are. */
+ * takes which kernels it runs (net/kernels.h), and a training says which they are. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/stdfds.h"
 #include "train/commands/commands.h"
+#include "train/net/kernels.h"
 #include "train/train.h"
 
 #ifndef ONEBIT_VERSION
@@ -46,8 +47,10 @@ static void print_usage(FILE *f)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "model") == 0) {
+        kernels_take(argv);
+    }
     const int reserved = stdfds_reserve();
-
     if (reserved < 0) {
         return train_errno("standard descriptors", reserved);
     }

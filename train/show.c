@@ -4,10 +4,10 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "train/net/kernels.h"
 #include "train/net/net.h"
 
 #define DRAW_NS (250 * NS_PER_MS)
@@ -28,11 +28,15 @@ static void say_recipe(const struct recipe *r)
                   recipe_head_names[r->head], (unsigned long long)r->n_rows,
                   (unsigned long long)r->batch, (unsigned long long)r->accumulate,
                   (unsigned long long)r->seed, (unsigned long long)r->n_threads, net_kernels());
-    if (getenv("OPENBLAS_CORETYPE")) { /* half the speed, if it is another CPU's */
+    if (kernels_by() == KERNELS_BY_PERSON) { /* half the speed, if they are another CPU's */
         (void)fputs(
-            "OPENBLAS_CORETYPE is set, and chose these kernels; without it OpenBLAS chooses "
-            "those that this CPU runs best\n",
+            "OPENBLAS_CORETYPE is set, and chose these kernels; without it those are taken that "
+            "this CPU runs best\n",
             stderr);
+    } else if (kernels_by() == KERNELS_BY_US) {
+        (void)fputs("OpenBLAS does not know this CPU and would multiply as on a very old one; "
+                    "OPENBLAS_CORETYPE overrides these kernels\n",
+                    stderr);
     }
 }
 

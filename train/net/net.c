@@ -346,11 +346,6 @@ void net_free(struct net *net)
 
 /* ---- what others may see ---- */
 
-const char *net_kernels(void)
-{
-    return openblas_get_corename();
-}
-
 const struct net_shape *net_shape(const struct net *net)
 {
     return &net->shape;

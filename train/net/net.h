@@ -119,11 +119,6 @@ void net_free(struct net *net);
 MUST_USE int net_measure(const struct net_shape *shape, const struct net_modes *modes,
                          size_t *ret_size, size_t *ret_state_size);
 
-/** net_kernels() - OpenBLAS's name for the kernels that it has chosen for this CPU ("SkylakeX",
- * "Cooperlake", "Haswell"), which decide speed and the last bits. The environment variable
- * OPENBLAS_CORETYPE overrides its choice: worth showing. Static. */
-const char *net_kernels(void);
-
 /** net_shape() - as given to net_new(). Borrowed. For tests. */
 const struct net_shape *net_shape(const struct net *net);
 
